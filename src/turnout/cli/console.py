@@ -1,0 +1,67 @@
+"""What the verbs share on the terminal: results on stdout, progress on stderr; knows no stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from turnout.progress import OnProgress
+
+INPUT_PATH = click.Path(path_type=Path)
+OUTPUT_OPTION_HELP = "Where the result goes; it appears only when whole."
+
+
+def stdout() -> Console:
+    """The console for results; wide when piped, so that tables are not cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def print_json(value: Any) -> None:
+    """Write a value to stdout as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def say(text: str) -> None:
+    """Write a line about the run to stderr."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def progress_bars() -> Iterator[OnProgress]:
+    """Draw one bar a step on stderr; on a terminal with time left, elsewhere one line a step."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as progress:
+
+        def on_progress(step: str, done: int, total: int | None) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield on_progress

@@ -1,0 +1,75 @@
+"""The small frozen values that cross module borders; knows no file, no model, no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ModelClass = Literal["reasoning", "fast"]
+Architecture = Literal["session", "conversation"]
+
+LABEL_REASONING = 0
+LABEL_FAST = 1
+ID2LABEL: dict[int, ModelClass] = {LABEL_REASONING: "reasoning", LABEL_FAST: "fast"}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user message and what the assistant answered.
+
+    Attributes:
+        user_message: What the user wrote.
+        assistant_message: The final answer's text; None where it is not known (yet).
+    """
+
+    user_message: str
+    assistant_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What the encoder reads of one turn, as text; made by `routing.Formatter` alone.
+
+    Attributes:
+        message: The current user message (segment A).
+        context: The turn index and the previous turns, newest first (segment B); empty at turn 1
+            and always empty for the session architecture.
+    """
+
+    message: str
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where one message goes, and why.
+
+    Attributes:
+        model_class: The class chosen.
+        label: 0 = reasoning, 1 = fast; the same fact as a number.
+        p_reasoning: Calibrated probability in [0, 1] that the message needs reasoning; None when
+            nothing was scored (a pinned session, a fixed policy).
+        threshold: The least `p_reasoning` that sends a message to the reasoning class.
+        policy: Which policy decided.
+        reason: One sentence for a person.
+        turn_index: 1-based position of the message in its conversation.
+        conversation_id: The conversation, where the caller named it.
+        previous_class: The class of the turn before, where it is known.
+        truncated_tokens: Tokens of the input that did not fit the encoder.
+    """
+
+    model_class: ModelClass
+    label: int
+    p_reasoning: float | None
+    threshold: float
+    policy: str
+    reason: str
+    turn_index: int
+    conversation_id: str | None = None
+    previous_class: ModelClass | None = None
+    truncated_tokens: int = 0
+
+    @property
+    def switched(self) -> bool:
+        """Whether this turn leaves the class of the turn before."""
+        return self.previous_class is not None and self.previous_class != self.model_class

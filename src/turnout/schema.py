@@ -1,0 +1,66 @@
+"""The canonical tables as Arrow schemas, with units; knows no reader, no engine and no model.
+
+`TURNS` is what every reader produces, `TRUTH` what the simulator knows apart, `SAMPLES` what a
+data set holds. A column is absent from no file: optional ones are null.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+TURNS = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", pa.int32(), nullable=False),  # 1-based
+        pa.field("user_message", pa.string(), nullable=False),
+        pa.field("model", pa.string()),  # as logged; null where the log names none
+        pa.field("timestamp", TIMESTAMP),
+        pa.field("assistant_message", pa.string()),
+        pa.field("response_type", pa.string()),  # success, cancelled, failed, …
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("completion_tokens", pa.int64()),
+        pa.field("reasoning_tokens", pa.int64()),
+        pa.field("cached_tokens", pa.int64()),
+        pa.field("llm_calls", pa.int32()),
+        pa.field("tool_counts", pa.string()),  # JSON object: tool name → calls
+        pa.field("duration_ms", pa.int64()),
+        pa.field("mode", pa.string()),
+        pa.field("user_id", pa.string()),  # hashed on read
+        pa.field("feedback", pa.string()),
+        pa.field("source", pa.string()),  # which file or system the row came from
+    ]
+)
+
+REQUIRED_TURN_COLUMNS = ("conversation_id", "turn_index", "user_message", "model", "timestamp")
+
+TRUTH = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", pa.int32(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),  # 0 = reasoning, 1 = fast
+        pa.field("difficulty", pa.float32(), nullable=False),  # in [0, 1]; ≥ 0.5 needs reasoning
+        pa.field("kind", pa.string(), nullable=False),  # request, follow_up, small_talk, …
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("conversation_id", pa.string(), nullable=False),  # prompt id for outcome tables
+        pa.field("turn_index", pa.int32(), nullable=False),
+        pa.field("turn_count", pa.int32(), nullable=False),  # captured turns of the conversation
+        pa.field("stratum", pa.string(), nullable=False),  # turn-count bucket, or outcome group
+        pa.field("message", pa.string(), nullable=False),  # encoder segment A
+        pa.field("context", pa.string(), nullable=False),  # encoder segment B, "" where none
+        pa.field("label", pa.int8()),  # 0 = reasoning, 1 = fast; null where neither was shown
+        pa.field("target", pa.float32(), nullable=False),  # in [0, 1]; 1 = needs reasoning
+        pa.field("weight", pa.float32(), nullable=False),  # > 0
+        pa.field("evidence", pa.list_(pa.string()), nullable=False),  # codes
+        pa.field("model", pa.string()),
+        pa.field("group", pa.string()),  # benchmark or source, for outcome tables
+    ]
+)
+
+SCORES_COLUMN = "p_reasoning"
