@@ -1,4 +1,4 @@
-"""The `turnout` command: one verb a module, loaded only when it is called; knows no stage's work."""
+"""The `turnout` command: one verb a module, loaded when it is called; knows no stage's work."""
 
 from __future__ import annotations
 
@@ -73,14 +73,7 @@ def main() -> None:
     except TurnoutError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _EXTRAS:
-            _internal(error)
-        _fail(
-            f"this needs {missing}, which is not installed. "
-            f"Install it with: pip install 'turnout[{_EXTRAS[missing]}]'",
-            SettingsError.exit_code,
-        )
+        _missing_module(error)
     except BrokenPipeError:
         # The reader of our output went away (`turnout … | head`): not a failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -92,6 +85,17 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     click.echo(f"turnout: {message}", err=True)
     sys.exit(code)
+
+
+def _missing_module(error: ModuleNotFoundError) -> None:
+    missing = (error.name or "").partition(".")[0]
+    if missing not in _EXTRAS:
+        _internal(error)
+    _fail(
+        f"this needs {missing}, which is not installed. "
+        f"Install it with: pip install 'turnout[{_EXTRAS[missing]}]'",
+        SettingsError.exit_code,
+    )
 
 
 def _internal(error: Exception) -> None:

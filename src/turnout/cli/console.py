@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -33,7 +32,7 @@ def stdout() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=120)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Write a value to stdout as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 

@@ -1,0 +1,106 @@
+"""Turns → the text the encoder reads, the same in every stage; knows no tokenizer and no model.
+
+The version is stored in every data set and router folder. Any change to what `format` returns is
+a new version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from turnout.errors import ArtifactError
+from turnout.records import Architecture, ModelInput, Turn
+
+FORMATTER_VERSION = 1
+
+# Far beyond what an encoder reads; bounds the work on a pasted log of many megabytes.
+MAX_MESSAGE_CHARS = 16_000
+MAX_PREVIOUS_CHARS = 600
+_CUT = " … "
+
+
+@dataclass(frozen=True, slots=True)
+class Formatter:
+    """How a turn is shown to the encoder.
+
+    Attributes:
+        architecture: `session` shows the message alone; `conversation` adds the turn index and
+            the previous turns.
+        previous_turns: How many previous turns are shown, newest first.
+        assistant_chars: Characters kept of each previous answer; 0 shows user text alone.
+    """
+
+    architecture: Architecture
+    previous_turns: int = 4
+    assistant_chars: int = 0
+
+    def format(self, turns: Sequence[Turn], turn_index: int | None = None) -> ModelInput:
+        """Show the last of `turns`.
+
+        At turn 1 both architectures give the same input: the message alone.
+
+        Args:
+            turns: Oldest first, the current one last; at least one. Previous turns may be
+                missing (partial captures).
+            turn_index: 1-based position of the current turn; by default the number of turns.
+
+        Returns:
+            Segment A and segment B. NUL bytes and lone surrogates become spaces.
+
+        Raises:
+            ValueError: If `turns` is empty.
+        """
+        if not turns:
+            raise ValueError("turns must hold at least the current turn")
+        index = len(turns) if turn_index is None else turn_index
+        message = shortened(turns[-1].user_message, MAX_MESSAGE_CHARS)
+        if self.architecture == "session" or index <= 1:
+            return ModelInput(message)
+        shown = list(reversed(turns[:-1]))[: self.previous_turns]
+        return ModelInput(message, " | ".join([f"turn {index}", *map(self._previous, shown)]))
+
+    def _previous(self, turn: Turn) -> str:
+        text = shortened(turn.user_message, MAX_PREVIOUS_CHARS)
+        if self.assistant_chars and turn.assistant_message:
+            text += " > " + shortened(turn.assistant_message, self.assistant_chars)
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings and the version, as they are stored."""
+        return {"version": FORMATTER_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], where: str) -> Formatter:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ArtifactError: If another formatter version wrote it, or its form is not ours; `where`
+                names the file in the message.
+        """
+        version = stored.get("version")
+        if version != FORMATTER_VERSION:
+            raise ArtifactError(
+                f"{where}: formatter version {version!r}; expected {FORMATTER_VERSION}. "
+                "Use the Turnout version that wrote it, or build and train again."
+            )
+        architecture: Architecture = stored["architecture"]
+        if architecture not in get_args(Architecture):
+            raise ArtifactError(
+                f"{where}: architecture {architecture!r}; expected session or conversation. "
+                "Build and train again."
+            )
+        return cls(architecture, int(stored["previous_turns"]), int(stored["assistant_chars"]))
+
+
+def shortened(text: str, max_chars: int) -> str:
+    """Trim, and keep head (three quarters) and tail of what is longer than `max_chars`.
+
+    The request often stands at the end of a message, after what was pasted.
+    """
+    text = text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
+    if len(text) <= max_chars:
+        return text
+    tail = max_chars // 4
+    return text[: max_chars - tail] + _CUT + text[-tail:]

@@ -1,0 +1,152 @@
+"""The decision itself: turns in, class out, with its reason; knows no network and no table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from turnout.records import ID2LABEL, LABEL_FAST, LABEL_REASONING, Decision, ModelInput, Turn
+from turnout.routing.folder import RouterFolder
+from turnout.routing.policy import Policy
+from turnout.routing.scorer import OnnxScorer
+from turnout.routing.sessions import MemorySessions, SessionState, SessionStore
+from turnout.routing.transcript import turns_of
+
+_LABELS = {name: label for label, name in ID2LABEL.items()}
+
+
+class Router:
+    """Decides where messages go.
+
+    Safe to share between threads. The same messages give the same score; what the policy makes
+    of them depends on the conversation's earlier decisions, where `conversation_id` names it.
+
+    Args:
+        folder: A verified router folder.
+        policy: By default the folder's architecture.
+        sessions: Where decisions are remembered; by default this process's memory.
+        scorer: By default the folder's int8 graph.
+    """
+
+    def __init__(
+        self,
+        folder: RouterFolder,
+        policy: Policy | None = None,
+        sessions: SessionStore | None = None,
+        scorer: OnnxScorer | None = None,
+    ) -> None:
+        self.folder = folder
+        self.policy = policy or Policy(folder.spec.formatter.architecture)
+        self._sessions = sessions if sessions is not None else MemorySessions()
+        self._scorer = scorer or folder.scorer()
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Router:
+        """Open a router folder with its defaults.
+
+        Raises:
+            ArtifactError: If the folder is absent, altered, or newer than this version.
+        """
+        return cls(RouterFolder.read(folder))
+
+    @property
+    def threshold(self) -> float:
+        """The least p_reasoning that sends a message to the reasoning class."""
+        return self.folder.spec.threshold
+
+    def input_of(self, turns: Sequence[Turn]) -> ModelInput:
+        """What the encoder would read for the last of `turns` (the first, for a session router)."""
+        formatter = self.folder.spec.formatter
+        return formatter.format(turns[:1] if self._scores_first_turn else turns)
+
+    def decide(
+        self,
+        messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn],
+        *,
+        conversation_id: str | None = None,
+        now_s: float | None = None,
+    ) -> Decision:
+        """Choose the class for the last user message.
+
+        A score equal to the threshold goes to reasoning: doubt costs money, never quality.
+
+        Args:
+            messages: One message as text, chat messages (`role`, `content`), or turns.
+            conversation_id: Names the conversation, so that a pinned session stays pinned and a
+                switch is known to be one.
+            now_s: The caller's clock in seconds; by default `time.monotonic()`.
+
+        Raises:
+            RecordError: If no user message is there, or one is malformed.
+        """
+        turns = _turns(messages)
+        now_s = time.monotonic() if now_s is None else now_s
+        state = self._sessions.get(conversation_id) if conversation_id else None
+        decision = self._decide(turns, state, conversation_id, now_s)
+        if conversation_id:
+            chosen_at = (
+                decision.turn_index
+                if state is None or state.model_class != decision.model_class
+                else state.chosen_at_turn
+            )
+            self._sessions.put(
+                conversation_id, SessionState(decision.model_class, chosen_at, now_s)
+            )
+        return decision
+
+    @property
+    def _scores_first_turn(self) -> bool:
+        return "session" in (self.folder.spec.formatter.architecture, self.policy.name)
+
+    def _decide(
+        self,
+        turns: Sequence[Turn],
+        state: SessionState | None,
+        conversation_id: str | None,
+        now_s: float,
+    ) -> Decision:
+        score: float | None = None
+        truncated = 0
+        stay = self.policy.stay(state, now_s)
+        if self.policy.name == "fixed":
+            label, reason = _LABELS[self.policy.fixed_class], "the fixed policy scores nothing"
+        elif stay is not None and state is not None:
+            label, reason = _LABELS[state.model_class], stay
+        else:
+            tokens = self._scorer.encode(self.input_of(turns))
+            score, truncated = self._scorer.score_ids(tokens), tokens.truncated_tokens
+            label = LABEL_REASONING if score >= self.threshold else LABEL_FAST
+            reason = self._reason(score, turns)
+        return Decision(
+            model_class=ID2LABEL[label],
+            label=label,
+            p_reasoning=score,
+            threshold=self.threshold,
+            policy=self.policy.name,
+            reason=reason,
+            turn_index=len(turns),
+            conversation_id=conversation_id,
+            previous_class=state.model_class if state else None,
+            truncated_tokens=truncated,
+        )
+
+    def _reason(self, score: float, turns: Sequence[Turn]) -> str:
+        what = "the message"
+        if self._scores_first_turn:
+            what = "the conversation's first message"
+        elif len(turns) > 1:
+            shown = min(len(turns) - 1, self.folder.spec.formatter.previous_turns)
+            what = f"turn {len(turns)}, read with {shown} previous"
+        sign = "≥" if score >= self.threshold else "<"
+        return f"p_reasoning of {what} is {score:.3f} {sign} threshold {self.threshold:.3f}"
+
+
+def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tuple[Turn, ...]:
+    if isinstance(messages, str):
+        return turns_of([{"role": "user", "content": messages}])
+    turns = tuple(message for message in messages if isinstance(message, Turn))
+    if turns and len(turns) == len(messages):
+        return turns
+    return turns_of([message for message in messages if not isinstance(message, Turn)])

@@ -1,0 +1,95 @@
+"""Encoder inputs → calibrated probabilities, by ONNX Runtime; knows no conversation, no policy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from turnout.errors import ArtifactError
+from turnout.progress import OnProgress, silent
+from turnout.records import LABEL_REASONING, ModelInput
+from turnout.routing.encoding import InputEncoder, TokenIds
+
+_PROGRESS_EVERY_ROWS = 64
+
+
+class OnnxScorer:
+    """Scores inputs one by one, rows in parallel.
+
+    Rows are never padded into one batch: dynamic quantisation takes its scale from the whole
+    batch, so a row's score would depend on its neighbours. Alone, the same input always gets the
+    same score.
+
+    Args:
+        path: An ONNX graph from ids to two logits, calibration folded in.
+        encoder: The tokenizer side.
+        threads: Rows scored at the same time; by default one a core.
+    """
+
+    def __init__(self, path: Path, encoder: InputEncoder, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise ArtifactError(
+                f"{path}: ONNX Runtime cannot load it ({error}); expected the graph that "
+                "`turnout train` exported. Train or copy the folder again."
+            ) from error
+        self._inputs = {node.name for node in self._session.get_inputs()}
+        self._encoder = encoder
+        self._threads = threads or os.cpu_count() or 1
+
+    def score(
+        self, inputs: Sequence[ModelInput], on_progress: OnProgress = silent
+    ) -> NDArray[np.float32]:
+        """Probability that each message needs reasoning.
+
+        Returns:
+            Shape `(n,)`, in [0, 1], in input order; empty for no inputs.
+        """
+        scores = np.zeros(len(inputs), np.float32)  # (n,)
+        with ThreadPoolExecutor(self._threads) as pool:
+            for row, score in enumerate(pool.map(self.score_one, inputs)):
+                scores[row] = score
+                if row % _PROGRESS_EVERY_ROWS == 0:
+                    on_progress("score", row, len(inputs))
+        on_progress("score", len(inputs), len(inputs))
+        return scores
+
+    def score_one(self, model_input: ModelInput) -> float:
+        """Probability in [0, 1] that one message needs reasoning."""
+        return self.score_ids(self._encoder.encode(model_input))
+
+    def score_ids(self, tokens: TokenIds) -> float:
+        """Probability in [0, 1] for an input already tokenised."""
+        ids = np.asarray([tokens.ids], np.int64)  # (1, t)
+        feeds = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.asarray([tokens.type_ids], np.int64),
+        }
+        (logits,) = self._session.run(
+            ["logits"], {name: value for name, value in feeds.items() if name in self._inputs}
+        )
+        return float(reasoning_probability(logits[0]))
+
+    def encode(self, model_input: ModelInput) -> TokenIds:
+        """The token ids that `score_ids` takes, with the count of what was cut."""
+        return self._encoder.encode(model_input)
+
+
+def reasoning_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax probability of the reasoning class; logits of shape `(…, 2)` give `(…)`."""
+    exact = np.asarray(logits, np.float64)
+    margin = exact[..., 1 - LABEL_REASONING] - exact[..., LABEL_REASONING]
+    return np.asarray(1.0 / (1.0 + np.exp(np.clip(margin, -60.0, 60.0))))
