@@ -52,12 +52,7 @@ class InputEncoder:
         """
         try:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArtifactError(
-                f"{path}: not readable as a tokenizer ({error}); expected a tokenizer.json. "
-                "Use an encoder that has a fast tokenizer."
-            ) from error
-        except Exception as error:  # tokenizers raises bare Exception
+        except Exception as error:  # tokenizers raises Exception itself
             raise ArtifactError(
                 f"{path}: not readable as a tokenizer ({error}); expected a tokenizer.json. "
                 "Use an encoder that has a fast tokenizer."

@@ -1,0 +1,55 @@
+# The front desk. `make demo` and `make test` need Python ≥ 3.11 and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= build/demo
+# Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet)
+LOGS ?=
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo             the whole line on a simulated log, from log to served router"
+	@echo "make demo LOGS=path   the same on your own log"
+	@echo "make test             the whole test suite"
+	@echo "make check            formatting, lint, types, import directions"
+	@echo "make bench            the measurements in docs/results.md"
+	@echo "make format           format the code"
+	@echo "make clean            remove $(VENV) and build/"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Turnout needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make demo PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+
+$(VENV)/.product: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Turnout into $(VENV) (a few minutes, once) …"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.product
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev
+	@touch $@
+
+demo: $(VENV)/.product
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,56 @@
+#!/bin/sh
+# The whole line, from a conversation log to two routers, told step by step.
+# Usage: sh examples/demo.sh OUTPUT_FOLDER [YOUR_LOG]
+set -eu
+out=$1
+logs=${2:-}
+mkdir -p "$out"
+
+step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+if [ -z "$logs" ]; then
+  step "1. A log to learn from: 2,000 simulated conversations, their truth kept apart"
+  turnout simulate -o "$out/log" --conversations 2000 --seed 7
+  logs=$out/log/turns.parquet
+  truth="--truth $out/log/truth.parquet"
+else
+  step "1. Your log: $logs"
+  truth=""
+fi
+
+step "2. Ingest: any log becomes one turns table"
+turnout ingest "$logs" -o "$out/turns.parquet"
+
+step "3. Which models people use, and how they switch"
+turnout switches "$out/turns.parquet" -o "$out/switches"
+
+step "4. Two data sets: first turns (session), every turn with its context (conversation)"
+turnout build "$out/turns.parquet" -o "$out/session-data" --architecture session --size 1600
+turnout build "$out/turns.parquet" -o "$out/conversation-data" --architecture conversation --size 2400
+
+step "5. Fine-tune a BERT classifier for each, calibrate, export"
+turnout train "$out/session-data" -o "$out/session-router"
+turnout train "$out/conversation-data" -o "$out/conversation-router" --epochs 2
+
+step "6. Evaluate both beside random, length, TF-IDF and nearest neighbours"
+# shellcheck disable=SC2086 (truth is empty or two words)
+turnout evaluate "$out/session-router" "$out/session-data" \
+  "$out/conversation-router" "$out/conversation-data" $truth -o "$out/report"
+
+step "7. Route four messages, and a conversation turn by turn"
+for message in \
+  "what does HTTP 404 mean?" \
+  "Rename the variable tmp to total in this function." \
+  "Split the billing service in two without breaking the callers that still use the old events." \
+  "Prove that the sum of two odd squares is never a square."; do
+  turnout route "$out/session-router" "$message"
+done
+turnout route "$out/conversation-router" --all-turns --messages examples/conversation.json
+
+step "Done. What now?"
+cat <<EOF
+Read the report:            $out/report/report.html
+Serve a router:             turnout serve $out/session-router -c examples/turnout.toml
+Use it as a library:        python -c 'import turnout; print(turnout.load("$out/session-router").decide("hello"))'
+The same on your own log:   make demo LOGS=path/to/log.jsonl DEMO=build/mine
+EOF

@@ -1,0 +1,81 @@
+"""Rules of the house that linters cannot say."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import turnout
+from turnout import errors
+from turnout.cli import VERBS
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+DOCS = "\n".join(p.read_text() for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+HEAVY = {"torch", "transformers", "starlette", "httpx", "pandas", "pyarrow", "ibis", "onnxruntime"}
+
+
+def test_importing_turnout_loads_nothing_heavy():
+    code = f"import sys, turnout; print(sorted({HEAVY!r} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_its_help_quickly_and_with_an_example(verb):
+    code = (
+        "import sys; sys.argv = ['turnout', sys.argv[1], '--help']\n"
+        "import atexit; from turnout.cli import main\n"
+        f"atexit.register(lambda: print('heavy:', sorted({HEAVY!r} & set(sys.modules))))\n"
+        "main()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, verb], capture_output=True, text=True, check=True
+    )
+    assert "Example" in shown.stdout
+    assert f"turnout {verb}" in shown.stdout.split("Example")[1]
+    assert "heavy: []" in shown.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_documented(verb):
+    assert f"turnout {verb}" in DOCS
+
+
+def test_every_error_class_is_documented_with_its_exit_code():
+    classes = [c for c in vars(errors).values() if isinstance(c, type)]
+    codes = [c.exit_code for c in classes]
+    assert len(set(codes)) == len(codes)
+    for cls in classes:
+        assert f"| `{cls.__name__}` | {cls.exit_code} |" in DOCS
+
+
+def test_the_front_door_is_sorted_and_importable():
+    assert sorted(turnout.__all__) == turnout.__all__
+    assert all(hasattr(turnout, name) for name in turnout.__all__)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT / "src").as_posix())
+def test_every_module_says_its_purpose_and_asserts_nothing(path):
+    tree = ast.parse(path.read_text())
+    docstring = ast.get_docstring(tree)
+    assert docstring, "a module docstring is missing"
+    assert docstring.splitlines()[0].endswith("."), "its first line is one sentence"
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.Assert)]
+
+
+def test_the_architecture_page_draws_every_folder_and_top_level_module():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for path in (ROOT / "src" / "turnout").iterdir():
+        if path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").exists()):
+            name = path.name if path.suffix else f"{path.name}/"
+            assert name in page or path.name == "__init__.py", f"{name} is not drawn"
+
+
+def test_every_subpackage_imports():
+    for path in (ROOT / "src" / "turnout").iterdir():
+        if (path / "__init__.py").exists():
+            importlib.import_module(f"turnout.{path.name}")

@@ -1,0 +1,77 @@
+"""The formatter shows the same thing in every stage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnout.errors import ArtifactError
+from turnout.records import ModelInput, Turn
+from turnout.routing.formatter import (
+    MAX_MESSAGE_CHARS,
+    MAX_PREVIOUS_CHARS,
+    Formatter,
+    shortened,
+)
+
+TALK = [Turn("plan the migration", "Here is a plan."), Turn("thanks"), Turn("yes, do it")]
+
+
+def test_a_session_router_reads_the_message_alone():
+    assert Formatter("session").format(TALK) == ModelInput("yes, do it")
+
+
+def test_a_conversation_router_reads_turn_index_and_previous_turns_newest_first():
+    shown = Formatter("conversation").format(TALK)
+    assert shown == ModelInput("yes, do it", "turn 3 | thanks | plan the migration")
+
+
+def test_at_turn_one_both_architectures_read_the_same():
+    first = TALK[:1]
+    assert Formatter("conversation").format(first) == Formatter("session").format(first)
+
+
+def test_no_more_previous_turns_are_shown_than_asked_for():
+    assert Formatter("conversation", previous_turns=1).format(TALK).context == "turn 3 | thanks"
+
+
+def test_answers_are_shown_only_when_asked_for():
+    formatter = Formatter("conversation", assistant_chars=80)
+    assert formatter.format(TALK).context == (
+        "turn 3 | thanks | plan the migration > Here is a plan."
+    )
+
+
+def test_a_partial_capture_still_tells_its_turn_index():
+    shown = Formatter("conversation").format([Turn("go on")], turn_index=7)
+    assert shown == ModelInput("go on", "turn 7")
+
+
+def test_no_turn_is_a_programming_error():
+    with pytest.raises(ValueError, match="at least the current turn"):
+        Formatter("session").format([])
+
+
+def test_a_long_message_keeps_its_head_and_its_tail():
+    text = shortened("a" * 900 + "z" * 100, 100)
+    assert text.startswith("a" * 75)
+    assert text.endswith("z" * 25)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[])), st.integers(1, 9))
+def test_any_text_becomes_valid_and_bounded(text, index):
+    shown = Formatter("conversation").format([Turn(text), Turn(text)], turn_index=index)
+    shown.message.encode("utf-8")
+    assert "\0" not in shown.message + shown.context
+    assert len(shown.message) <= MAX_MESSAGE_CHARS + 3
+    assert len(shown.context) <= MAX_PREVIOUS_CHARS + 20
+
+
+def test_a_formatter_survives_storage():
+    formatter = Formatter("conversation", previous_turns=2, assistant_chars=50)
+    assert Formatter.from_json(formatter.to_json(), "here") == formatter
+
+
+def test_another_formatter_version_is_refused_with_its_place():
+    stored = Formatter("session").to_json() | {"version": 99}
+    with pytest.raises(ArtifactError, match=r"router\.json: formatter version 99; expected 1"):
+        Formatter.from_json(stored, "router.json")

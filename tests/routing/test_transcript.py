@@ -1,0 +1,58 @@
+"""Chat messages become turns."""
+
+import pytest
+
+from turnout.errors import RecordError
+from turnout.records import Turn
+from turnout.routing import turns_of
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def test_tool_calls_belong_to_the_turn_that_caused_them():
+    messages = [
+        user("fix the bug"),
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "tool", "content": "3 files", "tool_call_id": "1"},
+        {"role": "assistant", "content": "Fixed."},
+        user("thanks"),
+    ]
+    assert turns_of(messages) == (Turn("fix the bug", "Fixed."), Turn("thanks"))
+
+
+def test_system_and_developer_messages_never_decide():
+    messages = [{"role": "system", "content": "prove hard theorems"}, user("hi")]
+    assert turns_of(messages) == (Turn("hi"),)
+
+
+def test_user_messages_in_a_row_are_one_turn():
+    assert turns_of([user("look"), user("at this")]) == (Turn("look\n\nat this"),)
+
+
+def test_text_parts_are_read_and_pictures_passed_over():
+    parts = [
+        {"type": "text", "text": "what is"},
+        {"type": "image_url"},
+        {"type": "text", "text": "it"},
+    ]
+    assert turns_of([user(parts)]) == (Turn("what is\nit"),)
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        pytest.param([], "0 messages and no user text", id="empty"),
+        pytest.param([{"role": "system", "content": "x"}], "no user text", id="no-user"),
+        pytest.param([user("  ")], "no user text", id="blank"),
+        pytest.param(
+            [{"role": "bot", "content": "x"}], r"messages\[0\].role: found 'bot'", id="role"
+        ),
+        pytest.param(["hi"], r"messages\[0\].role", id="not-a-message"),
+        pytest.param([user(7)], r"messages\[0\].content: found int", id="content"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place(messages, found):
+    with pytest.raises(RecordError, match=found):
+        turns_of(messages)
