@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
+# Where `make bench` finds real logs and measured prompts
+DATA ?= ../shared/data
 # Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet)
 LOGS ?=
 
@@ -45,7 +47,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

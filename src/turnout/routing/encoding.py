@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput
@@ -42,6 +42,8 @@ class InputEncoder:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self._single = _Layout.of(tokenizer, pair=False)
+        self._pair = _Layout.of(tokenizer, pair=True)
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int) -> InputEncoder:
@@ -61,27 +63,57 @@ class InputEncoder:
 
     def encode(self, model_input: ModelInput) -> TokenIds:
         """Tokenise one input; an empty message gives the special tokens alone."""
-        pair = bool(model_input.context)
-        budget = self.max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=pair)
-        message, cut = self._message(model_input.message, budget)
-        context = None
-        if pair:
-            context = self._segment(model_input.context)
-            room = max(0, budget - len(message.ids))
-            cut += max(0, len(context.ids) - room)
-            context.truncate(room)
-        whole = self._tokenizer.post_process(message, context)
-        return TokenIds(list(whole.ids), list(whole.type_ids), cut)
+        layout = self._pair if model_input.context else self._single
+        budget = self.max_tokens - len(layout.special_ids)
+        message = self._ids(model_input.message)
+        cut = max(0, len(message) - budget)
+        if cut:
+            tail = budget // 4
+            message = message[: budget - tail] + message[len(message) - tail :]
+        context = self._ids(model_input.context) if model_input.context else []
+        room = budget - len(message)
+        cut += max(0, len(context) - room)
+        ids, type_ids = layout.filled(message, context[:room])
+        return TokenIds(ids, type_ids, cut)
 
-    def _segment(self, text: str) -> Encoding:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
-    def _message(self, text: str, budget: int) -> tuple[Encoding, int]:
-        head = self._segment(text)
-        cut = len(head.ids) - budget
-        if cut <= 0:
-            return head, 0
-        tail = self._segment(text)
-        tail.truncate(budget // 4, direction="left")
-        head.truncate(budget - budget // 4)
-        return Encoding.merge([head, tail]), cut
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where special tokens stand around the segments, as the tokenizer's own template says.
+
+    The tokenizer's truncation is not used: it keeps every overflowing piece, which for a pasted
+    log costs a hundred times the tokenising.
+    """
+
+    parts: tuple[tuple[int | None, int], ...]  # (special id, or None for a segment; its type id)
+    special_ids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, *, pair: bool) -> _Layout:
+        example = tokenizer.encode("a", add_special_tokens=False)
+        example.truncate(1)
+        other = tokenizer.encode("a", add_special_tokens=False) if pair else None
+        if other is not None:
+            other.truncate(1)
+        whole = tokenizer.post_process(example, other)
+        parts = tuple(
+            (token if special else None, type_id)
+            for token, type_id, special in zip(
+                whole.ids, whole.type_ids, whole.special_tokens_mask, strict=True
+            )
+        )
+        return cls(parts, tuple(token for token, _ in parts if token is not None))
+
+    def filled(self, message: list[int], context: list[int]) -> tuple[list[int], list[int]]:
+        segments = iter((message, context))
+        ids: list[int] = []
+        type_ids: list[int] = []
+        for special, type_id in self.parts:
+            piece = next(segments) if special is None else [special]
+            ids += piece
+            type_ids += [type_id] * len(piece)
+        return ids, type_ids
