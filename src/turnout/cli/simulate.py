@@ -1,0 +1,56 @@
+"""`turnout simulate`: a log with known truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from turnout.cli.console import (
+    INPUT_PATH,
+    OUTPUT_OPTION_HELP,
+    print_json,
+    progress_bars,
+    say,
+    stdout,
+)
+
+
+@click.command(epilog="Example: turnout simulate -o log/ --conversations 2000 --seed 7")
+@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@click.option("--conversations", default=2000, show_default=True, help="How many conversations.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--noise",
+    default=0.15,
+    show_default=True,
+    help="Share of users who take the same class of model whatever they ask.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(output: Path, conversations: int, seed: int, noise: float, as_json: bool) -> None:
+    """Write a realistic conversation log whose true labels are known.
+
+    The folder holds turns.parquet, what telemetry would have recorded, and truth.parquet, what
+    each turn really needs. See docs/simulator.md for how the truth is decided.
+    """
+    from turnout.logs import simulate
+
+    with progress_bars() as on_progress:
+        report = simulate(
+            output,
+            n_conversations=conversations,
+            seed=seed,
+            noise=noise,
+            on_progress=on_progress,
+        )
+    if not report.fresh:
+        say(f"{output}: up to date")
+    if as_json:
+        print_json({"output": output, **asdict(report)})
+        return
+    stdout().print(
+        f"{report.conversations:,} conversations, {report.turns:,} turns ({report.rows:,} rows "
+        f"with those sent twice); {report.reasoning_share:.1%} truly need reasoning.\n"
+        f"Log: {output / 'turns.parquet'}\nTruth, kept apart: {output / 'truth.parquet'}"
+    )
