@@ -13,6 +13,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from turnout.catalog import Catalog
 from turnout.errors import RecordError
 
 
@@ -62,3 +63,47 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         compression="zstd",
         store_schema=False,
     )
+
+
+def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
+    """Join what the catalogue says to every turn.
+
+    Adds `named` (whether the log names a model at all), `model_name`, `provider` and
+    `model_class`, null where the catalogue does not know the name. Names are looked up once each.
+    """
+    turns = turns.mutate(reasoned=(turns.reasoning_tokens > 0).fill_null(False))
+    distinct = turns.select("model", "reasoned").distinct()
+    rows = [
+        _model_facts(row["model"], row["reasoned"], catalog)
+        for row in backend.to_pyarrow(distinct).to_pylist()
+    ]
+    facts = ibis.memtable(pa.Table.from_pylist(rows, _FACTS))
+    joined = turns.left_join(
+        facts,
+        [turns.model.fill_null("") == facts.logged_model, turns.reasoned == facts.logged_reasoned],
+    )
+    return joined.drop("logged_model", "logged_reasoned")
+
+
+_FACTS = pa.schema(
+    [
+        pa.field("logged_model", pa.string(), nullable=False),
+        pa.field("logged_reasoned", pa.bool_(), nullable=False),
+        pa.field("named", pa.bool_(), nullable=False),
+        pa.field("model_name", pa.string()),
+        pa.field("provider", pa.string()),
+        pa.field("model_class", pa.string()),
+    ]
+)
+
+
+def _model_facts(logged: str | None, reasoned: bool, catalog: Catalog) -> dict[str, object]:
+    found = catalog.lookup(logged, reasoned=reasoned)
+    return {
+        "logged_model": logged or "",
+        "logged_reasoned": reasoned,
+        "named": catalog.names_a_model(logged),
+        "model_name": found.name if found else None,
+        "provider": found.provider if found else None,
+        "model_class": found.model_class if found else None,
+    }

@@ -63,10 +63,9 @@ def column_map(
     mapped: dict[str, str] = {}
     for field in TURNS.names:
         candidates = (field, _camel_case(field), *_SYNONYMS.get(field, ()))
-        guess = next((c for c in candidates if c in found), None)
-        column = chosen.get(field, guess)
-        if column is not None and column not in mapped.values():
-            mapped[field] = column
+        columns = [chosen[field]] if field in chosen else [c for c in candidates if c in found]
+        if columns and columns[0] not in mapped.values():
+            mapped[field] = columns[0]
     missing = [field for field in REQUIRED_TURN_COLUMNS if field not in mapped]
     if missing:
         raise RecordError(

@@ -23,6 +23,8 @@ TWO_MODELS = 0.038
 THREE_MODELS = 0.004
 _UNNAMED_SHARE = 0.01  # conversations on `auto`
 _UNNAMED = "auto"
+# Of the conversations whose need changes, how many come first when switches are handed out.
+_CHANGE_DECIDES = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,19 @@ class Usage:
     duration_ms: int
 
 
-def models_per_conversation(rng: random.Random, turn_counts: list[int]) -> list[int]:
+def models_per_conversation(rng: random.Random, talks: list[list[TalkTurn]]) -> list[int]:
     """How many distinct models each conversation uses: 0 (unnamed), 1, 2 or 3.
 
     The shares hold exactly among conversations that name a model, as far as enough are long
-    enough for a switch.
+    enough for a switch. Conversations whose need changes switch more often than others.
     """
-    counts = [0 if rng.random() < _UNNAMED_SHARE else 1 for _ in turn_counts]
+    counts = [0 if rng.random() < _UNNAMED_SHARE else 1 for _ in talks]
     named = sum(counts)
     for models, share in ((3, THREE_MODELS), (2, TWO_MODELS)):
-        able = [i for i, n in enumerate(turn_counts) if counts[i] == 1 and n > models]
-        for i in rng.sample(able, min(len(able), round(share * named))):
+        able = [i for i, talk in enumerate(talks) if counts[i] == 1 and len(talk) > models]
+        rng.shuffle(able)
+        able.sort(key=lambda i: not (_changes(talks[i]) and rng.random() < _CHANGE_DECIDES))
+        for i in able[: round(share * named)]:
             counts[i] = models
     return counts
 
@@ -126,6 +130,10 @@ def is_reasoning(model: str) -> bool:
     return any(model in classes["reasoning"] for classes in MODELS.values())
 
 
+def _changes(talk: list[TalkTurn]) -> bool:
+    return any(turn.label != talk[0].label for turn in talk)
+
+
 def _needed(turn: TalkTurn) -> ModelClass:
     return "reasoning" if turn.label == LABEL_REASONING else "fast"
 
@@ -142,7 +150,7 @@ def _pick(
 
 def _switch_turns(rng: random.Random, talk: list[TalkTurn], n: int) -> set[int]:
     later = list(range(1, len(talk)))
-    changing = [i for i in later if talk[i].label != talk[i - 1].label]
+    changing = [i for i in later if talk[i].label != talk[0].label]
     chosen = set(rng.sample(changing, min(n, len(changing))))
     rest = [i for i in later if i not in chosen]
     return chosen | set(rng.sample(rest, n - len(chosen)))

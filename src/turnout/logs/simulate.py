@@ -85,7 +85,7 @@ def simulate(
         return SimulateReport(**found["counts"], fresh=False)
     rng = random.Random(seed)  # noqa: S311 (a simulator, not a secret)
     talks = [draw_talk(rng) for _ in range(n_conversations)]
-    n_models = fleet.models_per_conversation(rng, [len(talk) for talk in talks])
+    n_models = fleet.models_per_conversation(rng, talks)
     habits = _habits(rng, n_conversations, noise)
     turns: list[dict[str, Any]] = []
     truth: list[dict[str, Any]] = []

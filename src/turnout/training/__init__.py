@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from turnout.training.stage import TrainReport, train
+from turnout.training.report import TrainReport
+from turnout.training.stage import Recipe, train
 
-__all__ = ["TrainReport", "train"]
+__all__ = ["Recipe", "TrainReport", "train"]

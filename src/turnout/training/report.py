@@ -1,0 +1,127 @@
+"""What a training run tells, and how the manifest keeps it; knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from turnout.records import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: 1-based.
+        train_loss: Mean weighted cross-entropy in nats.
+        validation_loss: The same on validation.
+        validation_auroc: Area under ROC for the reasoning class, labelled rows only.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_auroc: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """p = σ(scale · margin + bias), where margin = logit(reasoning) − logit(fast).
+
+    Attributes:
+        method: `temperature` (scale alone) or `platt` (scale and bias).
+        scale: > 0, so that the order of scores never changes.
+        bias: In nats.
+        n: Labelled validation rows it was fitted on.
+        ece_before: Expected calibration error in [0, 1] of the raw probabilities.
+        ece_after: The same after fitting, on the same rows: an optimistic number.
+    """
+
+    method: Literal["temperature", "platt"]
+    scale: float
+    bias: float
+    n: int
+    ece_before: float
+    ece_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCheck:
+    """How far the exported graphs are from the model, on validation rows.
+
+    Attributes:
+        float_rows: Rows the float graph was compared on.
+        float_difference: Largest |Δ log p| of either class over them, in nats.
+        int8_rows: Labelled rows the int8 graph was compared on.
+        int8_difference: Largest |Δ p_reasoning| of the int8 graph over them.
+        auroc_float: The model's, on the same rows.
+        auroc_int8: The int8 graph's.
+        binding: Whether the rows were enough to hold the int8 graph to its allowed loss.
+        int8_bytes: Size of the int8 graph.
+    """
+
+    float_rows: int
+    float_difference: float
+    int8_rows: int
+    int8_difference: float
+    auroc_float: float
+    auroc_int8: float
+    binding: bool
+    int8_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What a training run gave.
+
+    Attributes:
+        router: The folder.
+        fresh: False where an earlier run on the same inputs was found and nothing was done.
+        base: The encoder that was fine-tuned.
+        architecture: `session` or `conversation`.
+        rows: Split → rows in it.
+        labelled_rows: Split → rows that carry a label.
+        cut_rows: Training rows with text beyond the token budget.
+        epochs: In order; the one with the least validation loss was kept.
+        calibration: What was folded into the weights.
+        export: The graphs beside the model.
+        tokens_per_s: Training tokens a second, validation included.
+        seconds: The whole run.
+    """
+
+    router: Path
+    fresh: bool
+    base: str
+    architecture: Architecture
+    rows: Mapping[str, int]
+    labelled_rows: Mapping[str, int]
+    cut_rows: int
+    epochs: tuple[EpochResult, ...]
+    calibration: Calibration
+    export: ExportCheck
+    tokens_per_s: int
+    seconds: float
+
+    @property
+    def kept(self) -> EpochResult:
+        """The epoch whose weights the router has."""
+        return min(self.epochs, key=lambda result: result.validation_loss)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but where it lies and whether it is fresh."""
+        stored = asdict(self)
+        del stored["router"], stored["fresh"]
+        return stored
+
+    @classmethod
+    def from_json(cls, router: Path, stored: Mapping[str, Any]) -> TrainReport:
+        """The report of an earlier run, as `to_json` stored it."""
+        nested = {
+            "epochs": tuple(EpochResult(**epoch) for epoch in stored["epochs"]),
+            "calibration": Calibration(**stored["calibration"]),
+            "export": ExportCheck(**stored["export"]),
+        }
+        return cls(router=router, fresh=False, **{**stored, **nested})
