@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,17 @@ def print_json(value: object) -> None:
 def say(text: str) -> None:
     """Write a line about the run to stderr."""
     click.echo(text, err=True)
+
+
+def parsed_pairs(texts: Sequence[str]) -> dict[str, str]:
+    """The FIELD=COLUMN texts of --map as a mapping."""
+    pairs = {}
+    for text in texts:
+        field, equals, column = text.partition("=")
+        if not equals or not field or not column:
+            raise click.BadParameter(f"found {text!r}; expected FIELD=COLUMN", param_hint="--map")
+        pairs[field] = column
+    return pairs
 
 
 @contextmanager

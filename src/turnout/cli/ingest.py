@@ -11,6 +11,7 @@ import click
 from turnout.cli.console import (
     INPUT_PATH,
     OUTPUT_OPTION_HELP,
+    parsed_pairs,
     print_json,
     progress_bars,
     say,
@@ -56,7 +57,7 @@ def command(
         report = ingest(
             sources,
             output,
-            columns=dict(_pair(text) for text in columns),
+            columns=parsed_pairs(columns),
             salt=salt,
             skip_unreadable=skip_unreadable,
             on_progress=on_progress,
@@ -67,13 +68,6 @@ def command(
         print_json({"output": output, **asdict(report)})
     else:
         _show(report, output)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    field, equals, column = text.partition("=")
-    if not equals or not field or not column:
-        raise click.BadParameter(f"found {text!r}; expected FIELD=COLUMN", param_hint="--map")
-    return field, column
 
 
 def _show(report: IngestReport, output: Path) -> None:

@@ -1,0 +1,132 @@
+"""`turnout build`: turns or measured outcomes in, a data set out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnout.cli.console import (
+    INPUT_PATH,
+    OUTPUT_OPTION_HELP,
+    parsed_pairs,
+    print_json,
+    say,
+    stdout,
+)
+
+if TYPE_CHECKING:
+    from turnout.records import Architecture
+
+
+@click.command(
+    epilog="Example: turnout build turns.parquet -o session-data/ --architecture session"
+)
+@click.argument("source", type=INPUT_PATH)
+@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@click.option(
+    "--architecture",
+    type=click.Choice(["session", "conversation"]),
+    help="session: first turns. conversation: every turn, with its context.",
+)
+@click.option(
+    "--outcomes",
+    is_flag=True,
+    help="SOURCE holds measured outcomes: prompt, reasoning_score, fast_score, optionally group.",
+)
+@click.option("--size", type=int, help="Rows wanted.  [default: 100000; with --outcomes all]")
+@click.option("--ratio", default="50:50", show_default=True, help="Reasoning to fast.")
+@click.option(
+    "--margin",
+    default=0.1,
+    show_default=True,
+    help="With --outcomes: the least gap that shows that reasoning helps.",
+)
+@click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="With --outcomes: what the file calls a field.",
+)
+@click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")
+def command(
+    source: Path,
+    output: Path,
+    architecture: Architecture | None,
+    outcomes: bool,
+    size: int | None,
+    ratio: str,
+    margin: float,
+    columns: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Make a balanced data set from SOURCE, split by conversation.
+
+    SOURCE is a turns table, or with --outcomes a table of prompts on which reasoning and fast
+    models were both measured; then the training target is the gap between them.
+    """
+    from turnout.catalog import load_catalog
+    from turnout.dataset import build_from_outcomes, build_from_turns
+    from turnout.dataset.stage import DEFAULT_SIZE
+
+    if outcomes:
+        report = build_from_outcomes(
+            source, output, columns=parsed_pairs(columns), margin=margin, size=size, seed=seed
+        )
+    elif architecture is None:
+        raise click.UsageError("name an --architecture: session or conversation")
+    else:
+        report = build_from_turns(
+            source,
+            output,
+            architecture=architecture,
+            catalog=load_catalog(),
+            size=size or DEFAULT_SIZE,
+            ratio=_ratio(ratio),
+            seed=seed,
+        )
+    if not report.fresh:
+        say(f"{output}: up to date")
+    if as_json:
+        print_json({"output": output, **report.description})
+    else:
+        _show(report.description, output)
+
+
+def _ratio(text: str) -> tuple[int, int]:
+    reasoning, colon, fast = text.partition(":")
+    if not colon or not reasoning.isdecimal() or not fast.isdecimal():
+        raise click.BadParameter(f"found {text!r}; expected two numbers, such as 50:50")
+    return int(reasoning), int(fast)
+
+
+def _show(description: dict[str, Any], output: Path) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"{description['architecture']} data set: {description['rows']:,} rows",
+        title_justify="left",
+    )
+    table.add_column("split")
+    table.add_column("stratum")
+    for name in ("reasoning", "fast", "no label"):
+        table.add_column(name, justify="right")
+    last = None
+    for cell in description["composition"]:
+        split = cell["split"] if cell["split"] != last else ""
+        last = cell["split"]
+        table.add_row(
+            split, cell["stratum"], *(f"{cell[n]:,}" for n in ("reasoning", "fast", "none"))
+        )
+    out = stdout()
+    out.print(table)
+    wanted = description["size"]
+    if wanted is not None and description["rows"] < wanted:
+        out.print(f"{wanted:,} rows were asked for; the log allows no more at this ratio.")
+    for reason, rows in description["dropped"].items():
+        out.print(f"Left out: {rows:,} {reason}")
+    out.print(f"Data set: {output}")

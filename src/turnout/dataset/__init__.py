@@ -1,0 +1,10 @@
+"""Turns or measured outcomes → samples: label, show, deduplicate, split, balance, describe.
+
+Knows no encoder and no gateway.
+"""
+
+from __future__ import annotations
+
+from turnout.dataset.stage import BuildReport, build_from_outcomes, build_from_turns
+
+__all__ = ["BuildReport", "build_from_outcomes", "build_from_turns"]

@@ -1,0 +1,210 @@
+"""Rows that could be samples: labelled and shown as the encoder will see them; knows no split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from turnout.catalog import Catalog
+from turnout.engine import connect, parquet_schema, read_table, with_model_facts
+from turnout.errors import RecordError
+from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
+from turnout.routing import Formatter
+from turnout.schema import TURNS
+
+MODEL_CHOICE = "model_choice"
+OUTCOMES = "measured_outcomes"
+# Turn-count buckets: least count of each.
+_STRATA = ((21, "21+"), (11, "11–20"), (6, "6–10"), (3, "3–5"), (1, "1–2"))
+_COLUMNS = ("conversation_id", "turn_index", "user_message", "assistant_message", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row of `schema.SAMPLES` before anything was chosen.
+
+    Attributes:
+        values: The sample's columns.
+        order_key: Hex sha256 of seed and row: a repeatable random order.
+        text_key: Hex sha256 of what the encoder reads: equal for exact duplicates.
+    """
+
+    values: dict[str, Any]
+    order_key: str
+    text_key: str
+
+
+def from_turns(
+    turns: Path, formatter: Formatter, catalog: Catalog, seed: int, dropped: Counter[str]
+) -> list[Candidate]:
+    """A candidate for every turn that the architecture learns from and whose class is known.
+
+    Cancelled and failed turns stay in: the user's need was real. Context comes from the previous
+    captured turns, as a server would have seen them.
+
+    Args:
+        turns: A turns table.
+        formatter: Its architecture says which turns count: the first, or all.
+        catalog: Model names to classes.
+        seed: Decides the order.
+        dropped: Reason → rows, added to.
+
+    Raises:
+        RecordError: If the file is not a turns table.
+    """
+    missing = [name for name in TURNS.names if name not in parquet_schema(turns).names]
+    if missing:
+        raise RecordError(
+            f"{turns}: no column {', '.join(missing)}; expected the turns table that "
+            "`turnout ingest` writes. Ingest the log first, or pass --outcomes for measured scores."
+        )
+    backend = connect()
+    facts = with_model_facts(read_table(backend, turns), backend, catalog)
+    ordered = facts.select(*_COLUMNS, "named", "model_class").order_by(
+        "conversation_id", "turn_index"
+    )
+    rows = _rows(backend.to_pyarrow(ordered))
+    found: list[Candidate] = []
+    for _, group in groupby(rows, key=lambda row: row["conversation_id"]):
+        found += _of_conversation(list(group), formatter, seed, dropped)
+    return found
+
+
+def from_outcomes(
+    prompts: Path, formatter: Formatter, columns: Mapping[str, str], margin: float, seed: int
+) -> list[Candidate]:
+    """A candidate for every prompt on which both classes were scored.
+
+    The target is the gap (reasoning_score − fast_score), moved to [0, 1]. The label is 0 where
+    the gap reaches `margin`, 1 where a fast model does as well and is right at least half of the
+    time, and null where neither was shown.
+
+    Args:
+        prompts: Parquet with `prompt`, `reasoning_score`, `fast_score`, and optionally `group`.
+        formatter: The session one: a prompt has no context.
+        columns: Field → the file's own column name, where they differ.
+        margin: In (0, 1].
+        seed: Decides the order.
+
+    Raises:
+        RecordError: If a column is missing, or a score is not a number in [0, 1].
+    """
+    names = {f: columns.get(f, f) for f in ("prompt", "reasoning_score", "fast_score", "group")}
+    found = parquet_schema(prompts).names
+    missing = [
+        names[f] for f in ("prompt", "reasoning_score", "fast_score") if names[f] not in found
+    ]
+    if missing:
+        raise RecordError(
+            f"{prompts}: no column {', '.join(missing)}; found {', '.join(found)}. Name it with "
+            "--map prompt=COLUMN (or reasoning_score=, fast_score=, group=)."
+        )
+    present = {field: name for field, name in names.items() if name in found}
+    backend = connect()
+    table = backend.to_pyarrow(read_table(backend, prompts).select(*present.values()))
+    candidates = []
+    for number, row in enumerate(_rows(table), start=1):
+        values = {field: row[name] for field, name in present.items()}
+        for field in ("reasoning_score", "fast_score"):
+            _require_score(prompts, number, names[field], values[field])
+        candidates.append(_of_prompt(values, formatter, margin, seed))
+    return candidates
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=10_000):
+        yield from batch.to_pylist()
+
+
+def _of_conversation(
+    rows: list[dict[str, Any]], formatter: Formatter, seed: int, dropped: Counter[str]
+) -> Iterator[Candidate]:
+    turns = [Turn(row["user_message"], row["assistant_message"]) for row in rows]
+    for position, row in enumerate(rows):
+        index = row["turn_index"]
+        if formatter.architecture == "session" and index != 1:
+            continue
+        if row["model_class"] is None:
+            dropped["names no model" if not row["named"] else "model not in the catalogue"] += 1
+            continue
+        reasoning = row["model_class"] == "reasoning"
+        yield _candidate(
+            formatter,
+            turns[: position + 1],
+            index,
+            seed,
+            {
+                "conversation_id": row["conversation_id"],
+                "turn_count": len(rows),
+                "stratum": next(name for least, name in _STRATA if len(rows) >= least),
+                "label": LABEL_REASONING if reasoning else LABEL_FAST,
+                "target": 1.0 if reasoning else 0.0,
+                "evidence": [MODEL_CHOICE],
+                "model": row["model"],
+                "group": None,
+            },
+        )
+
+
+def _of_prompt(
+    values: Mapping[str, Any], formatter: Formatter, margin: float, seed: int
+) -> Candidate:
+    prompt, fast = values["prompt"] or "", values["fast_score"]
+    gap = values["reasoning_score"] - fast
+    label = None
+    if gap >= margin:
+        label = LABEL_REASONING
+    elif fast >= 0.5:
+        label = LABEL_FAST
+    group = values.get("group")
+    return _candidate(
+        formatter,
+        [Turn(prompt)],
+        1,
+        seed,
+        {
+            "conversation_id": _hexdigest(prompt)[:16],
+            "turn_count": 1,
+            "stratum": str(group) if group is not None else "all",
+            "label": label,
+            "target": (gap + 1) / 2,
+            "evidence": [OUTCOMES],
+            "model": None,
+            "group": str(group) if group is not None else None,
+        },
+    )
+
+
+def _candidate(
+    formatter: Formatter, turns: list[Turn], index: int, seed: int, values: dict[str, Any]
+) -> Candidate:
+    shown = formatter.format(turns, index)
+    place = f"{values['conversation_id']}|{index}"
+    values |= {
+        "sample_id": _hexdigest(place)[:16],
+        "turn_index": index,
+        "message": shown.message,
+        "context": shown.context,
+        "weight": 1.0,
+    }
+    text_key = _hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
+    return Candidate(values, _hexdigest(f"{seed}|{place}"), text_key)
+
+
+def _require_score(path: Path, number: int, column: str, value: object) -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN fails both comparisons
+        raise RecordError(
+            f"{path}: row {number}: {column} is {value!r}; expected a number in [0, 1]. Mend the "
+            "row, or leave it out."
+        )
+
+
+def _hexdigest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,79 @@
+"""The data card: what a data set holds, for a person; knows no row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_CARD = """# A {architecture} data set
+
+{rows:,} samples from {source}, made by Turnout (seed {seed}). Label **0 = reasoning**,
+**1 = fast**. {labels}
+
+## Composition
+
+{composition}
+
+{account}
+
+## What was left out
+
+{dropped}
+
+Cancelled and failed turns are kept: the user's need was real.
+
+## Leakage check
+
+{conversations} conversations and {texts} texts stand in more than one split (expected: 0 and 0).
+Splits are by conversation; exact duplicates were removed before splitting.
+
+## Columns
+
+`message` and `context` are what the encoder reads, written by formatter version {formatter}.
+`target` in [0, 1] is what training aims at (1 = needs reasoning), `label` its hard form, `weight`
+how much a row counts, `evidence` why it has its label.
+
+```python
+from datasets import load_dataset
+
+load_dataset("parquet", data_files={{"train": "train.parquet", "test": "test.parquet"}})
+```
+"""
+
+_LABELS = {
+    "turns": "The only evidence is the class of the model that served the turn (`model_choice`): "
+    "what people chose, not what they needed.",
+    "outcomes": "The target is the measured gap between reasoning and fast models "
+    "(`measured_outcomes`); both labels weigh the same inside every group. Prompts on which "
+    "neither was shown carry no label.",
+}
+
+
+def card(description: Mapping[str, Any]) -> str:
+    """The card's Markdown, from what `dataset.json` says."""
+    counts = description["composition"]
+    lines = ["| split | stratum | reasoning (0) | fast (1) | no label |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {c['split']} | {c['stratum']} | {c['reasoning']:,} | {c['fast']:,} | {c['none']:,} |"
+        for c in counts
+    ]
+    dropped = "\n".join(f"- {n:,} {reason}" for reason, n in description["dropped"].items())
+    rows, wanted = description["rows"], description["size"]
+    account = ""
+    if wanted is not None and rows < wanted:
+        account = (
+            f"{wanted:,} rows were asked for; the log allows {rows:,} at this ratio without "
+            "using a row twice."
+        )
+    return _CARD.format(
+        architecture=description["architecture"],
+        rows=rows,
+        source=description["source"],
+        seed=description["seed"],
+        labels=_LABELS[description["source"]],
+        composition="\n".join(lines),
+        account=account,
+        dropped=dropped or "Nothing.",
+        formatter=description["formatter"]["version"],
+        **description["leaks"],
+    )

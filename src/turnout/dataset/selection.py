@@ -1,0 +1,121 @@
+"""Candidates → the rows of each split: deduplicated, split, balanced; knows no file.
+
+Every choice follows the candidates' order keys, so the order of the input changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from turnout.dataset.candidates import Candidate
+from turnout.records import LABEL_FAST, LABEL_REASONING
+
+SPLITS = ("train", "validation", "test")
+# A group with one row of a class would otherwise give that row the weight of the whole group.
+_MAX_WEIGHT = 4.0
+
+EMPTY = "empty message"
+DUPLICATE = "exact duplicate of another row"
+SURPLUS = "left over after balancing"
+
+
+def deduplicated(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
+    """One candidate for each distinct text, that with the least order key; empty ones left out."""
+    kept: dict[str, Candidate] = {}
+    for candidate in sorted(candidates, key=lambda c: c.order_key):
+        if not candidate.values["message"].strip():
+            dropped[EMPTY] += 1
+        elif candidate.text_key in kept:
+            dropped[DUPLICATE] += 1
+        else:
+            kept[candidate.text_key] = candidate
+    return list(kept.values())
+
+
+def split_of(conversation_id: str, seed: int, shares: Sequence[float]) -> str:
+    """The split of a conversation: all its turns fall into one."""
+    digest = hashlib.sha256(f"{seed}|split|{conversation_id}".encode()).hexdigest()
+    place = int(digest[:8], 16) / 16**8
+    for name, share in zip(SPLITS, shares, strict=True):
+        place -= share
+        if place < 0:
+            return name
+    return SPLITS[-1]
+
+
+def balanced(
+    candidates: Sequence[Candidate],
+    size: int,
+    ratio: tuple[int, int],
+    *,
+    within_strata: bool,
+    dropped: Counter[str],
+) -> list[Candidate]:
+    """As many rows as `size` and the scarcer label allow, in the ratio, never one twice.
+
+    Args:
+        candidates: In order of their order keys.
+        size: Rows wanted.
+        ratio: Parts of reasoning and fast.
+        within_strata: Keep the ratio inside every stratum, and strata as equal as they allow, so
+            that the length of a conversation tells nothing of the label.
+        dropped: Reason → rows, added to.
+    """
+    cells: dict[str, dict[int, list[Candidate]]] = defaultdict(lambda: {0: [], 1: []})
+    for candidate in candidates:
+        stratum = candidate.values["stratum"] if within_strata else "all"
+        cells[stratum][candidate.values["label"]].append(candidate)
+    parts = {LABEL_REASONING: ratio[0], LABEL_FAST: ratio[1]}
+    room = {
+        stratum: min(len(rows[label]) // part for label, part in parts.items() if part)
+        for stratum, rows in cells.items()
+    }
+    taken = []
+    for stratum, units in _water_filled(room, size // sum(ratio)).items():
+        for label, part in parts.items():
+            taken += cells[stratum][label][: units * part]
+    dropped[SURPLUS] += len(candidates) - len(taken)
+    return sorted(taken, key=lambda c: c.order_key)
+
+
+def weighted_within_groups(candidates: Sequence[Candidate]) -> None:
+    """Give both labels the same weight inside every group, so that a group's name tells nothing.
+
+    Rows without a label keep weight 1. Weights are capped at `_MAX_WEIGHT`.
+    """
+    counts = Counter((c.values["stratum"], c.values["label"]) for c in candidates)
+    for candidate in candidates:
+        stratum, label = candidate.values["stratum"], candidate.values["label"]
+        if label is None:
+            continue
+        both = counts[stratum, LABEL_REASONING] + counts[stratum, LABEL_FAST]
+        candidate.values["weight"] = min(_MAX_WEIGHT, both / (2 * counts[stratum, label]))
+
+
+def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
+    """How many conversations and texts stand in more than one split; both should be 0."""
+    crossing = {}
+    for what, key in (
+        ("conversations", lambda c: c.values["conversation_id"]),
+        ("texts", lambda c: c.text_key),
+    ):
+        seen = Counter(value for rows in splits.values() for value in {key(c) for c in rows})
+        crossing[what] = sum(n > 1 for n in seen.values())
+    return crossing
+
+
+def _water_filled(room: Mapping[str, int], wanted: int) -> dict[str, int]:
+    """Share `wanted` units among strata as equally as their room allows."""
+    given = dict.fromkeys(sorted(room), 0)
+    while wanted > 0:
+        open_ = [stratum for stratum in given if given[stratum] < room[stratum]]
+        if not open_:
+            break
+        each = max(1, wanted // len(open_))
+        for stratum in open_:
+            units = min(each, room[stratum] - given[stratum], wanted)
+            given[stratum] += units
+            wanted -= units
+    return given

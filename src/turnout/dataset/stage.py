@@ -1,0 +1,244 @@
+"""The build stage: turns or outcomes in, a data set folder out; knows how to order the steps."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from turnout.catalog import Catalog
+from turnout.dataset import candidates as rows_from
+from turnout.dataset.candidates import Candidate
+from turnout.dataset.card import card
+from turnout.dataset.selection import (
+    SPLITS,
+    balanced,
+    deduplicated,
+    leaks,
+    split_of,
+    weighted_within_groups,
+)
+from turnout.engine import write_parquet
+from turnout.errors import RecordError, SettingsError
+from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.records import ID2LABEL, Architecture
+from turnout.routing import Formatter
+from turnout.schema import SAMPLES
+
+FORMAT_VERSION = 1
+DEFAULT_SIZE = 100_000
+DEFAULT_SHARES = (0.8, 0.1, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a data set holds.
+
+    Attributes:
+        description: What `dataset.json` says: rows, composition, dropped by reason, leaks.
+        fresh: False where an earlier run on the same input was found.
+    """
+
+    description: dict[str, Any]
+    fresh: bool
+
+
+def build_from_turns(
+    turns: Path,
+    out: Path,
+    *,
+    architecture: Architecture,
+    catalog: Catalog,
+    size: int = DEFAULT_SIZE,
+    ratio: tuple[int, int] = (50, 50),
+    seed: int = 0,
+) -> BuildReport:
+    """Make a balanced data set whose label is the class of the model that served each turn.
+
+    Args:
+        turns: A turns table.
+        out: The folder; it appears only when whole.
+        architecture: `session` takes first turns, `conversation` all turns with their context.
+        catalog: Model names to classes.
+        size: Rows wanted over all splits; fewer where the log allows no more.
+        ratio: Parts of reasoning and fast.
+        seed: The same input, options and seed give the same bytes, whatever the rows' order.
+
+    Raises:
+        RecordError: If the log cannot give both labels.
+        SettingsError: If size or ratio make no sense.
+        StorageError: If `out` cannot be written.
+    """
+    reduced = _reduced(ratio, size)
+    options = {"architecture": architecture, "size": size, "ratio": list(ratio), "seed": seed}
+    manifest = Manifest.of("build", [turns], options)
+    if up_to_date(out, manifest):
+        return BuildReport(_description(out), fresh=False)
+    formatter = Formatter(architecture)
+    dropped: Counter[str] = Counter()
+    found = rows_from.from_turns(turns, formatter, catalog, seed, dropped)
+    kept = deduplicated(found, dropped)
+    splits = {
+        name: balanced(
+            rows,
+            round(size * share),
+            reduced,
+            within_strata=architecture == "conversation",
+            dropped=dropped,
+        )
+        for (name, rows), share in zip(_split(kept, seed).items(), DEFAULT_SHARES, strict=True)
+    }
+    _require_labels(turns, kept, splits)
+    return _write(out, manifest, formatter, splits, dropped, source="turns", size=size, seed=seed)
+
+
+def build_from_outcomes(
+    prompts: Path,
+    out: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    margin: float = 0.1,
+    size: int | None = None,
+    seed: int = 0,
+) -> BuildReport:
+    """Make a data set whose target is the measured gap between reasoning and fast models.
+
+    Nothing is thrown away to balance it: both labels weigh the same inside every group instead.
+
+    Args:
+        prompts: Parquet with `prompt`, `reasoning_score` and `fast_score` in [0, 1], and
+            optionally `group`.
+        out: The folder; it appears only when whole.
+        columns: Field → the file's own column name, where they differ.
+        margin: The least gap that shows that reasoning helps.
+        size: Rows wanted over all splits; all by default.
+        seed: The same input, options and seed give the same bytes.
+
+    Raises:
+        RecordError: If a column or a score cannot be read, or both labels are not there.
+        SettingsError: If the margin is out of range.
+        StorageError: If `out` cannot be written.
+    """
+    if not 0 < margin <= 1:
+        raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
+    options = {"outcomes": True, "columns": dict(columns or {}), "margin": margin}
+    manifest = Manifest.of("build", [prompts], {**options, "size": size, "seed": seed})
+    if up_to_date(out, manifest):
+        return BuildReport(_description(out), fresh=False)
+    formatter = Formatter("session")
+    dropped: Counter[str] = Counter()
+    found = rows_from.from_outcomes(prompts, formatter, columns or {}, margin, seed)
+    kept = deduplicated(found, dropped)
+    if size is not None and len(kept) > size:
+        dropped["beyond the size asked for"] = len(kept) - size
+        kept = kept[:size]
+    splits = _split(kept, seed)
+    for rows in splits.values():
+        weighted_within_groups(rows)
+    _require_labels(prompts, kept, splits)
+    return _write(
+        out, manifest, formatter, splits, dropped, source="outcomes", size=size, seed=seed
+    )
+
+
+def _reduced(ratio: tuple[int, int], size: int) -> tuple[int, int]:
+    """The ratio in its smallest whole parts."""
+    if min(ratio) <= 0 or size < sum(ratio) / max(ratio):
+        raise SettingsError(
+            f"found size {size} and ratio {ratio[0]}:{ratio[1]}; expected a size of at least 2 "
+            "and two parts above zero, such as 50:50."
+        )
+    divisor = gcd(*ratio)
+    return ratio[0] // divisor, ratio[1] // divisor
+
+
+def _split(kept: Sequence[Candidate], seed: int) -> dict[str, list[Candidate]]:
+    splits: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
+    for candidate in kept:
+        splits[split_of(candidate.values["conversation_id"], seed, DEFAULT_SHARES)].append(
+            candidate
+        )
+    return splits
+
+
+def _require_labels(
+    source: Path, kept: Sequence[Candidate], splits: Mapping[str, Sequence[Candidate]]
+) -> None:
+    counts = Counter(c.values["label"] for c in kept)
+    found = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
+    if any(counts[label] == 0 for label in ID2LABEL):
+        raise RecordError(
+            f"{source}: {found} among {len(kept):,} usable rows; expected both labels. Use a log "
+            "where both model classes were used, or say which models reason under [catalog] in "
+            "turnout.toml."
+        )
+    empty = [name for name, rows in splits.items() if not rows]
+    if empty:
+        raise RecordError(
+            f"{source}: {found} usable rows leave nothing for {', '.join(empty)}; expected enough "
+            "for all three splits. Use a longer log."
+        )
+
+
+def _write(
+    out: Path,
+    manifest: Manifest,
+    formatter: Formatter,
+    splits: Mapping[str, list[Candidate]],
+    dropped: Counter[str],
+    *,
+    source: str,
+    size: int | None,
+    seed: int,
+) -> BuildReport:
+    description = {
+        "format_version": FORMAT_VERSION,
+        "architecture": formatter.architecture,
+        "formatter": formatter.to_json(),
+        "labels": {str(label): name for label, name in ID2LABEL.items()},
+        "source": source,
+        "seed": seed,
+        "size": size,
+        "rows": sum(map(len, splits.values())),
+        "composition": _composition(splits),
+        "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
+        "leaks": leaks(splits),
+    }
+    manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
+    with staged_output(out, manifest) as partial:
+        partial.mkdir()
+        for name, rows in splits.items():
+            table = pa.Table.from_pylist([c.values for c in rows], SAMPLES)
+            write_parquet(table, partial / f"{name}.parquet")
+        text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+        (partial / "dataset.json").write_text(text, encoding="utf-8")
+        (partial / "README.md").write_text(card(description), encoding="utf-8")
+    return BuildReport(description, fresh=True)
+
+
+def _composition(splits: Mapping[str, Sequence[Candidate]]) -> list[dict[str, Any]]:
+    counts = Counter(
+        (split, c.values["stratum"], c.values["label"])
+        for split, rows in splits.items()
+        for c in rows
+    )
+    strata = sorted({stratum for _, stratum, _ in counts}, key=lambda s: (len(s), s))
+    names = [*ID2LABEL.items(), (None, "none")]
+    return [
+        {"split": split, "stratum": stratum}
+        | {name: counts[split, stratum, label] for label, name in names}
+        for split in splits
+        for stratum in strata
+        if any(counts[split, stratum, label] for label, _ in names)
+    ]
+
+
+def _description(out: Path) -> dict[str, Any]:
+    description: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    return description
