@@ -7,15 +7,15 @@ from typing import Any
 
 _CARD = """# A {architecture} data set
 
-{rows:,} samples from {source}, made by Turnout (seed {seed}). Label **0 = reasoning**,
-**1 = fast**. {labels}
+{rows:,} samples from {source}, made by Turnout (seed {seed}).
+Label **0 = reasoning**, **1 = fast**.
+
+{labels}
 
 ## Composition
 
 {composition}
-
 {account}
-
 ## What was left out
 
 {dropped}
@@ -62,7 +62,7 @@ def card(description: Mapping[str, Any]) -> str:
     account = ""
     if wanted is not None and rows < wanted:
         account = (
-            f"{wanted:,} rows were asked for; the log allows {rows:,} at this ratio without "
+            f"\n{wanted:,} rows were asked for; the log allows {rows:,} at this ratio without "
             "using a row twice."
         )
     return _CARD.format(

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from turnout.dataset.candidates import Candidate
-from turnout.records import LABEL_FAST, LABEL_REASONING
+from turnout.records import ID2LABEL, LABEL_FAST, LABEL_REASONING
 
 SPLITS = ("train", "validation", "test")
 # A group with one row of a class would otherwise give that row the weight of the whole group.
@@ -50,7 +50,8 @@ def balanced(
     size: int,
     ratio: tuple[int, int],
     *,
-    within_strata: bool,
+    stratify: bool,
+    inside_strata: bool,
     dropped: Counter[str],
 ) -> list[Candidate]:
     """As many rows as `size` and the scarcer label allow, in the ratio, never one twice.
@@ -59,23 +60,34 @@ def balanced(
         candidates: In order of their order keys.
         size: Rows wanted.
         ratio: Parts of reasoning and fast.
-        within_strata: Keep the ratio inside every stratum, and strata as equal as they allow, so
-            that the length of a conversation tells nothing of the label.
+        stratify: Take from every turn-count bucket as equally as the rows allow.
+        inside_strata: Keep the ratio inside every bucket too, so that the length of a conversation
+            tells nothing of the label. Costs rows where a bucket lacks a label.
         dropped: Reason → rows, added to.
     """
-    cells: dict[str, dict[int, list[Candidate]]] = defaultdict(lambda: {0: [], 1: []})
+    cells: dict[int, dict[str, list[Candidate]]] = {label: defaultdict(list) for label in ID2LABEL}
     for candidate in candidates:
-        stratum = candidate.values["stratum"] if within_strata else "all"
-        cells[stratum][candidate.values["label"]].append(candidate)
-    parts = {LABEL_REASONING: ratio[0], LABEL_FAST: ratio[1]}
-    room = {
-        stratum: min(len(rows[label]) // part for label, part in parts.items() if part)
-        for stratum, rows in cells.items()
-    }
+        stratum = candidate.values["stratum"] if stratify else "all"
+        cells[candidate.values["label"]][stratum].append(candidate)
+    parts = dict(zip(ID2LABEL, ratio, strict=True))
+    wanted = size // sum(ratio)
+    if inside_strata:
+        room = {
+            stratum: min(len(cells[label][stratum]) // part for label, part in parts.items())
+            for stratum in {s for rows in cells.values() for s in rows}
+        }
+        quotas = dict.fromkeys(ID2LABEL, _water_filled(room, wanted))
+    else:
+        have = {label: sum(map(len, cells[label].values())) for label in ID2LABEL}
+        units = min(wanted, *(have[label] // part for label, part in parts.items()))
+        quotas = {
+            label: _water_filled({s: len(r) for s, r in cells[label].items()}, units * part)
+            for label, part in parts.items()
+        }
     taken = []
-    for stratum, units in _water_filled(room, size // sum(ratio)).items():
-        for label, part in parts.items():
-            taken += cells[stratum][label][: units * part]
+    for label, part in parts.items():
+        for stratum, rows in cells[label].items():
+            taken += rows[: quotas[label].get(stratum, 0) * (part if inside_strata else 1)]
     dropped[SURPLUS] += len(candidates) - len(taken)
     return sorted(taken, key=lambda c: c.order_key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ def build_from_turns(
             rows,
             round(size * share),
             reduced,
-            within_strata=architecture == "conversation",
+            stratify=architecture == "conversation",
+            inside_strata=architecture == "conversation" and name == "train",
             dropped=dropped,
         )
         for (name, rows), share in zip(_split(kept, seed).items(), DEFAULT_SHARES, strict=True)
@@ -228,7 +230,7 @@ def _composition(splits: Mapping[str, Sequence[Candidate]]) -> list[dict[str, An
         for split, rows in splits.items()
         for c in rows
     )
-    strata = sorted({stratum for _, stratum, _ in counts}, key=lambda s: (len(s), s))
+    strata = sorted({stratum for _, stratum, _ in counts}, key=_natural)
     names = [*ID2LABEL.items(), (None, "none")]
     return [
         {"split": split, "stratum": stratum}
@@ -237,6 +239,12 @@ def _composition(splits: Mapping[str, Sequence[Candidate]]) -> list[dict[str, An
         for stratum in strata
         if any(counts[split, stratum, label] for label, _ in names)
     ]
+
+
+def _natural(stratum: str) -> tuple[int, str]:
+    """Turn-count buckets by their first number, groups by name."""
+    number = re.match(r"\d+", stratum)
+    return int(number[0]) if number else 0, stratum
 
 
 def _description(out: Path) -> dict[str, Any]:
