@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,9 @@ from turnout.cli.console import (
     stdout,
 )
 
+if TYPE_CHECKING:
+    from turnout.training import TrainReport
+
 
 @click.command(epilog="Example: turnout train session-data/ -o session-router/")
 @click.argument("dataset", type=INPUT_PATH)
@@ -23,7 +26,7 @@ from turnout.cli.console import (
 @click.option(
     "--base",
     help="Encoder to fine-tune: a local folder or a Hugging Face id.  "
-    "[default: all-MiniLM-L6-v2, which is installed with Turnout]",
+    "[default: all-MiniLM-L6-v2, which is installed]",
 )
 @click.option(
     "--epochs",
@@ -65,8 +68,7 @@ def command(
     DATASET is what `turnout build` wrote. The folder holds safetensors and a tokenizer that plain
     transformers loads, and the int8 ONNX graph that serves without torch.
     """
-    from turnout.training import train
-    from turnout.training.loop import Recipe
+    from turnout.training import Recipe, train
 
     with progress_bars() as on_progress:
         report = train(
@@ -80,34 +82,38 @@ def command(
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
-        print_json({"router": output, **report.facts})
+        print_json({"router": output, "fresh": report.fresh, **report.to_json()})
     else:
-        _show(output, report.facts)
+        _show(report)
 
 
-def _show(output: Path, facts: dict[str, Any]) -> None:
+def _show(report: TrainReport) -> None:
     from rich.table import Table
 
-    calibration, export, rows = facts["calibration"], facts["export"], facts["rows"]
-    table = Table(title=f"{facts['architecture']} router", title_justify="left", show_header=False)
-    table.add_row("base encoder", facts["base"])
-    table.add_row("rows", f"{rows['train']:,} train, {rows['validation']:,} validation")
-    for epoch in facts["epochs"]:
+    calibration, export = report.calibration, report.export
+    table = Table(title=f"{report.architecture} router", title_justify="left", show_header=False)
+    table.add_row("base encoder", report.base)
+    table.add_row(
+        "rows",
+        f"{report.rows['train']:,} train, {report.rows['validation']:,} validation; "
+        f"{report.cut_rows:,} of the first were cut to the token budget",
+    )
+    for epoch in report.epochs:
+        kept = " (kept)" if epoch == report.kept else ""
         table.add_row(
-            f"epoch {epoch['epoch']}",
-            f"validation loss {epoch['validation_loss']:.4f}, "
-            f"AUROC {epoch['validation_auroc']:.4f}",
+            f"epoch {epoch.epoch}{kept}",
+            f"validation loss {epoch.validation_loss:.4f}, AUROC {epoch.validation_auroc:.4f}",
         )
     table.add_row(
         "calibration",
-        f"{calibration['method']}: ECE {calibration['ece_before']:.3f} → "
-        f"{calibration['ece_after']:.3f} on validation (in-sample)",
+        f"{calibration.method}: ECE {calibration.ece_before:.3f} → {calibration.ece_after:.3f} "
+        f"on {calibration.n:,} validation rows (in-sample)",
     )
     table.add_row(
         "int8 graph",
-        f"AUROC {export['auroc_int8']:.4f} against {export['auroc_float']:.4f} in float "
-        f"({export['rows']} rows)",
+        f"AUROC {export.auroc_int8:.4f} against {export.auroc_float:.4f} in float "
+        f"({export.int8_rows:,} rows); {export.int8_bytes / 1e6:.1f} MB",
     )
-    table.add_row("speed", f"{facts['tokens_per_s']:,} tokens/s")
+    table.add_row("took", f"{report.seconds:,.0f} s, {report.tokens_per_s:,} tokens/s")
     stdout().print(table)
-    stdout().print(f"Router folder: {output}")
+    stdout().print(f"Router folder: {report.router}")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from turnout.dataset.candidates import Candidate
 from turnout.records import ID2LABEL, LABEL_FAST, LABEL_REASONING
@@ -108,14 +109,13 @@ def weighted_within_groups(candidates: Sequence[Candidate]) -> None:
 
 def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
     """How many conversations and texts stand in more than one split; both should be 0."""
-    crossing = {}
-    for what, key in (
-        ("conversations", lambda c: c.values["conversation_id"]),
-        ("texts", lambda c: c.text_key),
-    ):
-        seen = Counter(value for rows in splits.values() for value in {key(c) for c in rows})
-        crossing[what] = sum(n > 1 for n in seen.values())
-    return crossing
+    conversations = ({c.values["conversation_id"] for c in rows} for rows in splits.values())
+    texts = ({c.text_key for c in rows} for rows in splits.values())
+    return {"conversations": _in_several(conversations), "texts": _in_several(texts)}
+
+
+def _in_several(sets: Iterable[set[str]]) -> int:
+    return sum(n > 1 for n in Counter(chain.from_iterable(sets)).values())
 
 
 def _water_filled(room: Mapping[str, int], wanted: int) -> dict[str, int]:

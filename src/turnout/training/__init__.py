@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from turnout.training.recipe import Recipe
 from turnout.training.report import TrainReport
-from turnout.training.stage import Recipe, train
+from turnout.training.stage import train
 
 __all__ = ["Recipe", "TrainReport", "train"]

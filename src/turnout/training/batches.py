@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from turnout.routing.encoding import TokenIds
 
@@ -20,11 +22,15 @@ class Batch:
 
     Attributes:
         rows: Which rows of the split, shape `(b,)`.
-        inputs: `input_ids`, `attention_mask` and, for BERT, `token_type_ids`; shape `(b, t)`.
+        input_ids: Shape `(b, t)`; `pad_id` where the mask is 0.
+        attention_mask: Shape `(b, t)`.
+        token_type_ids: Shape `(b, t)`.
     """
 
-    rows: torch.Tensor
-    inputs: dict[str, torch.Tensor]
+    rows: NDArray[np.int64]
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    token_type_ids: torch.Tensor
 
 
 def batches(
@@ -32,45 +38,30 @@ def batches(
     batch_size: int,
     *,
     pad_id: int,
-    input_names: frozenset[str],
     order: np.random.Generator | None = None,
 ) -> Iterator[Batch]:
-    """Yield every row once.
+    """Yield every row once, in batches that differ by at most one row.
 
     Args:
         tokens: n inputs.
-        batch_size: Rows a batch; the last one may be shorter.
-        pad_id: Fills up ids.
-        input_names: What the model takes.
+        batch_size: Most rows a batch.
+        pad_id: Fills ids up to the batch's width.
         order: Shuffles rows of like length and the batches; None keeps the order by length.
     """
     lengths = np.asarray([len(t.ids) for t in tokens])
     buckets = -(-lengths // LENGTH_STEP)
-    noise = order.random(len(tokens)) if order is not None else lengths / 1e6
-    by_length = np.lexsort((noise, buckets))
-    starts = np.arange(0, len(tokens), batch_size)
-    if order is not None:
-        order.shuffle(starts)
-    for start in starts:
-        rows = by_length[start : start + batch_size]
-        width = int(buckets[rows].max()) * LENGTH_STEP
-        yield Batch(torch.as_tensor(rows), _padded(tokens, rows, width, pad_id, input_names))
+    noise = lengths if order is None else order.random(len(tokens))
+    parts = np.array_split(np.lexsort((noise, buckets)), math.ceil(len(tokens) / batch_size))
+    for at in range(len(parts)) if order is None else order.permutation(len(parts)):
+        # Never wider than the longest input: the encoder may have no position beyond it.
+        width = min(buckets[parts[at]].max() * LENGTH_STEP, lengths.max())
+        yield _padded(tokens, parts[at], int(width), pad_id)
 
 
-def _padded(
-    tokens: Sequence[TokenIds],
-    rows: np.ndarray,
-    width: int,
-    pad_id: int,
-    input_names: frozenset[str],
-) -> dict[str, torch.Tensor]:
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros_like(ids)
-    types = torch.zeros_like(ids)
+def _padded(tokens: Sequence[TokenIds], rows: NDArray[np.int64], width: int, pad_id: int) -> Batch:
+    ids = np.full((len(rows), width), pad_id, np.int64)
+    mask, types = np.zeros_like(ids), np.zeros_like(ids)
     for at, row in enumerate(rows):
         n = len(tokens[row].ids)
-        ids[at, :n] = torch.as_tensor(tokens[row].ids)
-        mask[at, :n] = 1
-        types[at, :n] = torch.as_tensor(tokens[row].type_ids)
-    named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-    return {name: value for name, value in named.items() if name in input_names}
+        ids[at, :n], mask[at, :n], types[at, :n] = tokens[row].ids, 1, tokens[row].type_ids
+    return Batch(rows, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(types))

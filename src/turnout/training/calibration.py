@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from turnout.errors import ArtifactError
 from turnout.records import LABEL_REASONING
+from turnout.training.report import Calibration
 
 ECE_BINS = 15
-_MIN_SCALE = 1e-3
-# A bias costs a parameter; it must gain more than chance would (AIC: one nat in all).
-_NATS_FOR_A_BIAS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """p = σ(scale · margin + bias), where margin = logit(reasoning) − logit(fast).
-
-    Attributes:
-        method: `temperature` (scale alone) or `platt` (scale and bias).
-        scale: > 0, so that the order of scores never changes.
-        bias: In nats.
-        n: Validation rows it was fitted on.
-        ece_before: Expected calibration error in [0, 1] of the raw probabilities.
-        ece_after: The same after fitting, on the same rows: an optimistic number.
-    """
-
-    method: str
-    scale: float
-    bias: float
-    n: int
-    ece_before: float
-    ece_after: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers as they are stored."""
-        return asdict(self)
+# A bias is one more parameter: it must gain more than chance would (Akaike's criterion).
+NATS_FOR_A_BIAS = 1.0
+_MAX_LOG_SCALE = 8.0
 
 
 def fit_calibration(
@@ -51,25 +22,42 @@ def fit_calibration(
 ) -> Calibration:
     """Fit by maximum likelihood; the bias is kept only where it pays for itself.
 
+    The outcomes are smoothed as Platt does, so that a small set which the model separates
+    perfectly gives no unbounded scale.
+
     Args:
         margins: Shape `(n,)`.
         needs_reasoning: Shape `(n,)`, both values present.
 
     Source:
-        Platt (1999); Guo et al. (2017), "On calibration of modern neural networks".
+        Platt (1999), "Probabilistic outputs for support vector machines"; Guo et al. (2017), "On
+        calibration of modern neural networks".
     """
-    temperature = _fit(margins, needs_reasoning, with_bias=False)
-    platt = _fit(margins, needs_reasoning, with_bias=True)
-    gain = _loss(temperature, margins, needs_reasoning) - _loss(platt, margins, needs_reasoning)
-    scale, bias = platt if gain > _NATS_FOR_A_BIAS else temperature
+    n_positive, n_negative = needs_reasoning.sum(), (~needs_reasoning).sum()
+    targets = np.where(needs_reasoning, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    temperature = _fit(margins, targets, with_bias=False)
+    platt = _fit(margins, targets, with_bias=True)
+    gain = _loss(temperature, margins, targets) - _loss(platt, margins, targets)
+    scale, bias = platt if gain > NATS_FOR_A_BIAS else temperature
     return Calibration(
-        method="platt" if gain > _NATS_FOR_A_BIAS else "temperature",
+        method="platt" if gain > NATS_FOR_A_BIAS else "temperature",
         scale=scale,
         bias=bias,
         n=len(margins),
         ece_before=expected_calibration_error(expit(margins), needs_reasoning),
         ece_after=expected_calibration_error(expit(scale * margins + bias), needs_reasoning),
     )
+
+
+def fold(head: torch.nn.Linear, calibration: Calibration) -> None:
+    """Move the calibration into the classifier's last layer, in place.
+
+    Plain `transformers` and every exported graph then give calibrated probabilities.
+    """
+    with torch.no_grad():
+        head.weight.mul_(calibration.scale)
+        head.bias.mul_(calibration.scale)
+        head.bias[LABEL_REASONING] += calibration.bias
 
 
 def expected_calibration_error(
@@ -82,45 +70,26 @@ def expected_calibration_error(
     return float(np.sum(gaps) / len(scores))
 
 
-def fold(model: transformers.PreTrainedModel, calibration: Calibration) -> None:
-    """Move the calibration into the classifier's last layer, in place.
-
-    Plain `transformers` and every exported graph then give calibrated probabilities.
-
-    Raises:
-        ArtifactError: If the model's last layer is not a linear one with two outputs.
-    """
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 2]
-    if not layers or layers[-1].bias is None:
-        raise ArtifactError(
-            f"{type(model).__name__}: no linear layer with two outputs and a bias at its end; "
-            "expected a sequence classification head. Choose another base encoder."
-        )
-    with torch.no_grad():
-        layers[-1].weight.mul_(calibration.scale)
-        layers[-1].bias.mul_(calibration.scale)
-        layers[-1].bias[LABEL_REASONING] += calibration.bias
-
-
 def _fit(
-    margins: NDArray[np.float64], outcomes: NDArray[np.bool_], *, with_bias: bool
+    margins: NDArray[np.float64], targets: NDArray[np.float64], *, with_bias: bool
 ) -> tuple[float, float]:
     spread = float(np.std(margins)) or 1.0  # so that the search starts at a sensible scale
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        return _loss(_unpack(parameters, spread), margins, outcomes)
+        return _loss(_unpack(parameters, spread), margins, targets)
 
     start = np.zeros(2 if with_bias else 1)
     return _unpack(minimize(loss, start, method="Nelder-Mead").x, spread)
 
 
 def _unpack(parameters: NDArray[np.float64], spread: float) -> tuple[float, float]:
-    scale = max(_MIN_SCALE, float(np.exp(np.clip(parameters[0], -8, 8))) / spread)
-    return scale, float(parameters[1]) if len(parameters) > 1 else 0.0
+    """Scale and bias; the search moves the logarithm of the scale, which keeps it positive."""
+    log_scale = np.clip(parameters[0], -_MAX_LOG_SCALE, _MAX_LOG_SCALE)
+    return float(np.exp(log_scale)) / spread, float(parameters[1]) if len(parameters) > 1 else 0.0
 
 
 def _loss(
-    fitted: tuple[float, float], margins: NDArray[np.float64], outcomes: NDArray[np.bool_]
+    fitted: tuple[float, float], margins: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> float:
     z = fitted[0] * margins + fitted[1]
-    return float(np.logaddexp(0.0, np.where(outcomes, -z, z)).sum())
+    return float((np.logaddexp(0.0, z) - targets * z).sum())

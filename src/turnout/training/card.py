@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from turnout.routing.folder import RouterSpec
+from turnout.training.encoder import DEFAULT_BASE
+from turnout.training.export import MAX_AUROC_LOSS, MIN_ROWS_A_CLASS
+from turnout.training.report import TrainReport
 
 _CARD = """---
-license: apache-2.0
+license: {licence}
 library_name: transformers
 pipeline_tag: text-classification
 tags: [turnout, llm-routing]
 ---
 
-# A {architecture} router
+# A {report.architecture} router
 
 Scores how likely a user message needs a **reasoning** model (label 0) rather than a **fast** one
-(label 1). Made by Turnout from {train:,} training and {validation:,} validation rows.
+(label 1). Made by Turnout.
 
 | | |
 |---|---|
-| base encoder | {base} |
-| architecture | {architecture}: {reads} |
-| token budget | {max_tokens} |
-| threshold | {threshold} ({origin}) |
-| calibration | {method}, scale {scale:.4f}, bias {bias:.4f}, folded into the weights |
+| base encoder | {report.base} |
+| architecture | {report.architecture}: {reads} |
+| training rows | {report.rows[train]:,}, of which {report.labelled_rows[train]:,} carry a label |
+| validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
+carry a label |
+| token budget | {spec.max_tokens}; {report.cut_rows:,} training rows were longer and were cut |
+| threshold | {spec.threshold} ({spec.threshold_origin}) |
 
 ## On its validation rows
 
-These rows chose the epoch and the calibration, so the numbers are optimistic; `turnout evaluate`
-gives honest ones, with intervals, beside trivial baselines.
+These rows chose the epoch and fitted the calibration, so the numbers are optimistic: `turnout
+evaluate` gives honest ones, with intervals, beside trivial baselines.
 
 | epoch | training loss | validation loss | validation AUROC |
 |---|---|---|---|
 {epochs}
 
-Expected calibration error: {ece_before:.3f} before calibration, {ece_after:.3f} after.
-The float graph strays from the model by at most {float_difference:.1e} in p_reasoning. The int8
-graph's AUROC is {auroc_int8:.4f}, the float model's {auroc_float:.4f} ({rows} rows).
+The weights are those of epoch {report.kept.epoch}.
+
+| calibration | scale | bias | rows | expected calibration error before | after |
+|---|---|---|---|---|---|
+| {cal.method} | {cal.scale:.4f} | {cal.bias:.4f} | {cal.n:,} | {cal.ece_before:.3f} \
+| {cal.ece_after:.3f} |
+
+The calibration is folded into the weights: every file of this folder gives calibrated scores.
+
+| graph | rows compared | largest difference in p_reasoning | AUROC |
+|---|---|---|---|
+| the model | | | {export.auroc_float:.4f} |
+| model.onnx | {export.float_rows:,} | {export.float_difference:.1e} | |
+| model.int8.onnx | {export.int8_rows:,} | {export.int8_difference:.1e} | {export.auroc_int8:.4f} |
+
+{binding}
 
 ## Use
 
@@ -53,39 +69,50 @@ router.decide("Why does this deadlock?")
 ```python
 from transformers import pipeline
 
-pipeline("text-classification", model="this/folder", top_k=None)("Why does this deadlock?")
+classify = pipeline("text-classification", model="this/folder", top_k=None)
+classify("Why does this deadlock?", truncation=True)
 ```
+
+Plain transformers cuts a text of more than {spec.max_tokens} tokens at its end; Turnout keeps its
+head and tail. Shorter texts score alike. Without `top_k=None` a pipeline shows the likelier label's
+score alone.
 
 ## Licence
 
-The weights derive from {base}. The default base, all-MiniLM-L6-v2, is licensed under Apache-2.0;
-another base keeps its own licence. The training rows are not in this folder.
+The weights derive from {report.base} and keep its licence. The training rows are not in this
+folder.
 """
 
+_READS = {
+    "session": "reads the first user message, decides once",
+    "conversation": "reads the message, the turn index and previous turns, decides every turn",
+}
 
-def write_card(folder: Path, spec: RouterSpec, facts: Mapping[str, Any]) -> None:
+
+def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
     """Write `README.md` into the router folder."""
-    reads = {
-        "session": "reads the first user message, decides once",
-        "conversation": "reads the message, the turn index and previous turns, decides every turn",
-    }
     epochs = "\n".join(
-        f"| {e['epoch']} | {e['train_loss']:.4f} | {e['validation_loss']:.4f} "
-        f"| {e['validation_auroc']:.4f} |"
-        for e in facts["epochs"]
+        f"| {result.epoch} | {result.train_loss:.4f} | {result.validation_loss:.4f} "
+        f"| {result.validation_auroc:.4f} |"
+        for result in report.epochs
     )
-    calibration, export = facts["calibration"], facts["export"]
     text = _CARD.format(
-        architecture=facts["architecture"],
-        reads=reads[facts["architecture"]],
-        base=facts["base"],
-        max_tokens=spec.max_tokens,
-        threshold=spec.threshold,
-        origin=spec.threshold_origin,
+        spec=spec,
+        report=report,
+        cal=report.calibration,
+        export=report.export,
         epochs=epochs,
-        train=facts["rows"]["train"],
-        validation=facts["rows"]["validation"],
-        **{k: calibration[k] for k in ("method", "scale", "bias", "ece_before", "ece_after")},
-        **{k: export[k] for k in ("float_difference", "auroc_int8", "auroc_float", "rows")},
+        reads=_READS[report.architecture],
+        binding=_binding(report.export.binding),
+        licence="apache-2.0" if report.base == DEFAULT_BASE else "other",
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _binding(binding: bool) -> str:
+    if binding:
+        return f"The int8 graph was held to a loss of at most {MAX_AUROC_LOSS} AUROC."
+    return (
+        f"With fewer than {MIN_ROWS_A_CLASS} rows of a label, the int8 graph's AUROC was recorded "
+        "and not judged."
+    )

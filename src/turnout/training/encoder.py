@@ -3,77 +3,97 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from turnout.errors import ArtifactError
 from turnout.manifest import file_sha256
 from turnout.records import ID2LABEL
+from turnout.routing.folder import TOKENIZER_NAME
+from turnout.training.quiet import quiet
 
 DEFAULT_BASE = "all-MiniLM-L6-v2"
 DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
+_DOWNLOADED = ("*.safetensors", "*.safetensors.index.json", "*.json")
 
 
 @dataclass(frozen=True, slots=True)
 class BaseEncoder:
-    """A pretrained encoder with a fresh two-class head.
+    """A pretrained encoder with a two-class head.
 
     Attributes:
         name: What the user asked for; the default's name where nothing.
-        model: In float32.
+        model: In float32, on the CPU, in evaluation mode.
         tokenizer: The fast tokenizer as read from its file.
-        tokenizer_folder: Where its files lie.
+        tokenizer_settings: What `tokenizer_config.json` says; empty where there is none.
+        head: The model's last layer, from features to two logits.
+        fresh: Names of the parameters that the checkpoint does not have.
     """
 
     name: str
     model: transformers.PreTrainedModel
     tokenizer: Tokenizer
-    tokenizer_folder: Path
+    tokenizer_settings: Mapping[str, Any]
+    head: torch.nn.Linear
+    fresh: frozenset[str]
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens it can read, special tokens included."""
+        # Some encoders number positions from 2: their tokenizer alone knows the length.
+        told = self.tokenizer_settings.get("model_max_length", math.inf)
+        return int(min(told, getattr(self.model.config, "max_position_embeddings", 8192)))
 
 
-def load_base(base: str | None) -> BaseEncoder:
+def load_base(base: str | None, seed: int) -> BaseEncoder:
     """Load the encoder to fine-tune.
 
     Args:
         base: A local folder or a Hugging Face id; None for the default, which needs no network.
+        seed: Decides the new head's first weights.
 
     Raises:
-        ArtifactError: If it is absent, has no safetensors or no fast tokenizer, or the default's
-            weights are not the ones expected.
+        ArtifactError: If it is absent, has no safetensors or no fast tokenizer, cannot be loaded
+            as a classifier, or the default's weights are not the ones expected.
     """
     folder = _default_folder() if base is None else _folder(base)
-    _require(folder, base or DEFAULT_BASE)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILES[0]))
-    transformers.utils.logging.disable_progress_bar()
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()  # a fresh head is expected, not news
-    try:
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=len(ID2LABEL),
-            id2label=dict(ID2LABEL),
-            label2id={name: label for label, name in ID2LABEL.items()},
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            # Dropout's random numbers alone cost a quarter of a step on a CPU.
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-    finally:
-        transformers.utils.logging.set_verbosity(verbosity)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if tokenizer.get_vocab_size() > rows:
+    for file in ("config.json", TOKENIZER_NAME):
+        if not (folder / file).is_file():
+            raise ArtifactError(
+                f"{folder}: no {file} in it; expected an encoder with a fast tokenizer. "
+                "Choose another base."
+            )
+    if not list(folder.glob("*.safetensors")):
         raise ArtifactError(
-            f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} tokens and the weights "
-            f"{rows} rows; expected no more tokens than rows. The two do not belong together."
+            f"{folder}: no *.safetensors in it; expected safetensors weights (a pickled "
+            "checkpoint runs code when it is read). Convert the weights first."
         )
-    return BaseEncoder(base or DEFAULT_BASE, model, tokenizer, folder)
+    tokenizer = _tokenizer(folder / TOKENIZER_NAME)
+    model, fresh = _model(folder, seed)
+    _check_vocabulary(folder, tokenizer, model)
+    return BaseEncoder(
+        name=base or DEFAULT_BASE,
+        model=model,
+        tokenizer=tokenizer,
+        tokenizer_settings=_tokenizer_settings(folder / TOKENIZER_CONFIG_NAME),
+        head=_head(folder, model),
+        fresh=fresh,
+    )
+
+
+def input_names(model: transformers.PreTrainedModel) -> tuple[str, ...]:
+    """What the encoder takes: `token_type_ids` only where it has embeddings for them."""
+    types = ("token_type_ids",) if getattr(model.config, "type_vocab_size", 0) > 1 else ()
+    return ("input_ids", "attention_mask", *types)
 
 
 def _default_folder() -> Path:
@@ -92,27 +112,95 @@ def _default_folder() -> Path:
 def _folder(base: str) -> Path:
     if Path(base).is_dir():
         return Path(base)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1:
+        raise ArtifactError(
+            f"{base}: no such folder; expected a folder that holds an encoder, or a Hugging Face "
+            "id such as google-bert/bert-base-uncased. Check the path."
+        )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(
-            snapshot_download(base, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"])
-        )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        with quiet():
+            return Path(snapshot_download(base, allow_patterns=list(_DOWNLOADED)))
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise ArtifactError(
-            f"{base}: neither a folder here nor a model that the Hugging Face hub gives "
-            f"({type(error).__name__}). Check the name, or give a local folder."
+            f"{base}: neither a folder here nor a model that the Hugging Face hub gives now "
+            f"({type(error).__name__}). Check the name and the connection, or give a local folder."
         ) from error
 
 
-def _require(folder: Path, name: str) -> None:
-    for file in ("config.json", TOKENIZER_FILES[0]):
-        if not (folder / file).is_file():
-            raise ArtifactError(f"{folder}: no {file}; expected an encoder with a fast tokenizer.")
-    if not list(folder.glob("*.safetensors")):
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises Exception itself
         raise ArtifactError(
-            f"{name}: no *.safetensors in {folder}; expected safetensors weights (a pickled "
-            "checkpoint runs code when it is read). Convert it first."
+            f"{path}: not readable as a tokenizer ({error}); expected a tokenizer.json. "
+            "Use an encoder that has a fast tokenizer."
+        ) from error
+
+
+def _tokenizer_settings(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: not readable as JSON ({error}); expected a tokenizer's settings. "
+            "Choose another base."
+        ) from error
+    return settings
+
+
+def _model(folder: Path, seed: int) -> tuple[transformers.PreTrainedModel, frozenset[str]]:
+    info: dict[str, Any]
+    try:
+        with torch.random.fork_rng(), quiet():
+            torch.manual_seed(seed)
+            model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=len(ID2LABEL),
+                id2label=dict(ID2LABEL),
+                label2id={name: label for label, name in ID2LABEL.items()},
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{folder}: transformers cannot load it as a classifier of two classes "
+            f"({str(error).strip().splitlines()[0]}). Choose another base."
+        ) from error
+    fresh = frozenset(info["missing_keys"])
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    if sum(sizes.get(name, 0) for name in fresh) > sum(sizes.values()) / 2:
+        raise ArtifactError(
+            f"{folder}: the checkpoint lacks {len(fresh)} of {len(sizes)} parameters that its "
+            "config.json describes; expected at most the head to be new. The two do not belong "
+            "together."
         )
-    json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return model.eval(), fresh
+
+
+def _head(folder: Path, model: transformers.PreTrainedModel) -> torch.nn.Linear:
+    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    if not linear or linear[-1].out_features != len(ID2LABEL) or linear[-1].bias is None:
+        raise ArtifactError(
+            f"{folder}: {type(model).__name__} does not end in a linear layer with two outputs and "
+            "a bias; expected a sequence classification head. Choose another base."
+        )
+    return linear[-1]
+
+
+def _check_vocabulary(
+    folder: Path, tokenizer: Tokenizer, model: transformers.PreTrainedModel
+) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise ArtifactError(
+            f"{folder}: the tokenizer gives ids up to {largest} and the weights have {rows} rows; "
+            "expected a row for every id. The two do not belong together."
+        )

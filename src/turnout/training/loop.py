@@ -12,142 +12,120 @@ import transformers
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from turnout.progress import OnProgress
+from turnout.errors import SettingsError
+from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import TokenIds
 from turnout.training.batches import Batch, batches
+from turnout.training.encoder import BaseEncoder, input_names
+from turnout.training.recipe import Recipe
+from turnout.training.report import EpochResult
 from turnout.training.samples import Samples
 
 WEIGHT_DECAY = 0.01
 WARMUP_SHARE = 0.1
 MAX_GRADIENT_NORM = 1.0
-# The head starts from random numbers and has few steps to settle.
+# A new head starts from random numbers and has few steps to settle.
 HEAD_RATE_FACTOR = 10.0
+# Epochs without a lower validation loss before the rest is left out.
+PATIENCE_EPOCHS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to fine-tune.
+class TokenisedSplit:
+    """A split as the encoder reads it; `tokens[i]` belongs to row i of `samples`."""
 
-    Attributes:
-        epochs: Passes over the training rows, at most; the best one is kept.
-        learning_rate: Peak rate of the encoder; warmed up over a tenth of the steps, then linear
-            to zero.
-        batch_size: Rows a step.
-        seed: Decides the head's start and the order of rows.
-    """
+    samples: Samples
+    tokens: Sequence[TokenIds]
 
-    epochs: int = 3
-    learning_rate: float = 5e-5
-    batch_size: int = 32
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochResult:
-    """What one epoch gave on validation.
-
-    Attributes:
-        epoch: 1-based.
-        train_loss: Mean weighted cross-entropy in nats.
-        validation_loss: The same on validation.
-        validation_auroc: Area under ROC for the reasoning class, labelled rows only.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_auroc: float
+    def tokens_of(self, rows: NDArray[np.int64]) -> list[TokenIds]:
+        """The tokens of some rows, in their order."""
+        return [self.tokens[int(row)] for row in rows]
 
 
 def fine_tune(
-    model: transformers.PreTrainedModel,
-    train: tuple[Samples, Sequence[TokenIds]],
-    validation: tuple[Samples, Sequence[TokenIds]],
+    encoder: BaseEncoder,
+    train: TokenisedSplit,
+    validation: TokenisedSplit,
     recipe: Recipe,
-    *,
-    pad_id: int,
-    on_progress: OnProgress,
-) -> list[EpochResult]:
-    """Fine-tune `model` in place; it ends with the weights of the epoch of least validation loss.
+    on_progress: OnProgress = silent,
+) -> tuple[EpochResult, ...]:
+    """Fine-tune the encoder's model in place, on a GPU where there is one.
 
-    The loss is cross-entropy against the soft target, weighted by row. The same seed on the same
-    machine gives the same weights.
+    It ends on the CPU, with the weights of the epoch of least validation loss. The loss is
+    cross-entropy against the soft target, weighted by row. The same seed on the same machine
+    gives the same weights.
+
+    The model stays in evaluation mode: dropout's random numbers cost a quarter of a step on a
+    CPU, and over few epochs the early stop does its work.
+
+    Raises:
+        SettingsError: If the loss diverges.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    samples, tokens = train
-    steps = recipe.epochs * math.ceil(len(tokens) / recipe.batch_size)
-    optimizer = _optimizer(model, recipe.learning_rate)
+    model = encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    steps_an_epoch = math.ceil(len(train.tokens) / recipe.batch_size)
+    steps = recipe.epochs * steps_an_epoch
+    optimizer = _optimizer(encoder, recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     order = np.random.default_rng(recipe.seed)
-    names = input_names(model)
     results: list[EpochResult] = []
     best: dict[str, torch.Tensor] = {}
-    done = 0
     for epoch in range(1, recipe.epochs + 1):
-        model.train()
         total = 0.0
-        for batch in batches(
-            tokens, recipe.batch_size, pad_id=pad_id, input_names=names, order=order
+        for step, batch in enumerate(
+            batches(train.tokens, recipe.batch_size, pad_id=_pad_id(model), order=order)
         ):
-            loss = _loss(_logits(model, batch, device), samples, batch.rows)
+            loss = _loss(_logits(model, batch), train.samples, batch.rows)
+            total += _finite(float(loss.detach()), recipe) * len(batch.rows)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            total += float(loss.detach()) * len(batch.rows)
-            done += 1
-            on_progress("fine-tune", done, steps)
-        logits = predict(model, validation[1], pad_id)
-        result = _epoch_result(epoch, total / len(tokens), logits, validation[0])
-        if not results or result.validation_loss < min(r.validation_loss for r in results):
+            on_progress("fine-tune", (epoch - 1) * steps_an_epoch + step + 1, steps)
+        logits = predict(model, validation.tokens)
+        results.append(_epoch_result(epoch, total / len(train.tokens), logits, validation.samples))
+        _finite(results[-1].validation_loss, recipe)
+        kept = min(results, key=lambda result: result.validation_loss)
+        if kept.epoch == epoch:
             best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        results.append(result)
+        elif epoch - kept.epoch >= PATIENCE_EPOCHS:
+            on_progress("fine-tune", steps, steps)
+            break
     model.load_state_dict(best)
-    model.eval()
     model.to("cpu")
-    return results
+    return tuple(results)
 
 
 def predict(
-    model: transformers.PreTrainedModel,
-    tokens: Sequence[TokenIds],
-    pad_id: int,
-    batch_size: int = 64,
+    model: transformers.PreTrainedModel, tokens: Sequence[TokenIds], batch_size: int = 64
 ) -> NDArray[np.float32]:
     """Logits of shape `(n, 2)`, in row order."""
-    model.eval()
     logits = np.zeros((len(tokens), 2), np.float32)  # (n, 2)
     with torch.inference_mode():
-        for batch in batches(tokens, batch_size, pad_id=pad_id, input_names=input_names(model)):
-            logits[batch.rows.numpy()] = _logits(model, batch, model.device).float().cpu().numpy()
+        for batch in batches(tokens, batch_size, pad_id=_pad_id(model)):
+            logits[batch.rows] = _logits(model, batch).float().cpu().numpy()
     return logits
 
 
-def input_names(model: transformers.PreTrainedModel) -> frozenset[str]:
-    """What the encoder takes: `token_type_ids` only where it has embeddings for them."""
-    names = {"input_ids", "attention_mask"}
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        names.add("token_type_ids")
-    return frozenset(names)
+def _pad_id(model: transformers.PreTrainedModel) -> int:
+    return model.config.pad_token_id or 0
 
 
-def _logits(
-    model: transformers.PreTrainedModel, batch: Batch, device: torch.device
-) -> torch.Tensor:
-    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-    # On CPUs bfloat16 pays only with hardware support; elsewhere it is many times slower.
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+def _logits(model: transformers.PreTrainedModel, batch: Batch) -> torch.Tensor:
+    device: torch.device = model.device
+    inputs = {name: getattr(batch, name).to(device) for name in input_names(model)}
+    # A CPU without bfloat16 instructions emulates it, many times slower; so do older GPUs.
+    bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         logits: torch.Tensor = model(**inputs).logits
     return logits
 
 
-def _loss(logits: torch.Tensor, samples: Samples, rows: torch.Tensor) -> torch.Tensor:
-    reasoning = torch.as_tensor(samples.targets[rows.numpy()], device=logits.device)  # (b,)
-    weight = torch.as_tensor(samples.weights[rows.numpy()], device=logits.device)  # (b,)
-    target = torch.zeros_like(logits, dtype=torch.float32)
+def _loss(logits: torch.Tensor, samples: Samples, rows: NDArray[np.int64]) -> torch.Tensor:
+    reasoning = torch.as_tensor(samples.targets[rows], device=logits.device)  # (b,)
+    weight = torch.as_tensor(samples.weights[rows], device=logits.device)  # (b,)
+    target = torch.zeros_like(logits, dtype=torch.float32)  # (b, 2)
     target[:, LABEL_REASONING] = reasoning
     target[:, LABEL_FAST] = 1 - reasoning
     per_row = torch.nn.functional.cross_entropy(logits.float(), target, reduction="none")
@@ -155,30 +133,35 @@ def _loss(logits: torch.Tensor, samples: Samples, rows: torch.Tensor) -> torch.T
     return (per_row * weight).mean() / float(samples.weights.mean())
 
 
+def _finite(loss: float, recipe: Recipe) -> float:
+    if not math.isfinite(loss):
+        raise SettingsError(
+            f"--learning-rate: with {recipe.learning_rate:g} the loss became {loss}; expected it "
+            "to stay finite. Choose a lower rate."
+        )
+    return loss
+
+
 def _epoch_result(
     epoch: int, train_loss: float, logits: NDArray[np.float32], validation: Samples
 ) -> EpochResult:
-    rows = torch.arange(len(validation))
-    loss = float(_loss(torch.as_tensor(logits), validation, rows))
+    loss = float(_loss(torch.as_tensor(logits), validation, np.arange(len(validation))))
     labelled = validation.labelled
-    margin = logits[:, LABEL_REASONING] - logits[:, LABEL_FAST]
-    auroc = roc_auc_score(validation.labels[labelled] == LABEL_REASONING, margin[labelled])
-    return EpochResult(epoch, train_loss, loss, float(auroc))
+    margin = logits[labelled, LABEL_REASONING] - logits[labelled, LABEL_FAST]
+    needs_reasoning = validation.labels[labelled] == LABEL_REASONING
+    auroc = float(roc_auc_score(needs_reasoning, np.nan_to_num(margin)))
+    return EpochResult(epoch, train_loss, loss, auroc)
 
 
-def _optimizer(model: transformers.PreTrainedModel, learning_rate: float) -> torch.optim.AdamW:
+def _optimizer(encoder: BaseEncoder, learning_rate: float) -> torch.optim.AdamW:
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        rate = learning_rate * (HEAD_RATE_FACTOR if _is_head(name) else 1.0)
-        decay = 0.0 if parameter.ndim < 2 else WEIGHT_DECAY
+    for name, parameter in encoder.model.named_parameters():
+        rate = learning_rate * (HEAD_RATE_FACTOR if name in encoder.fresh else 1.0)
+        decay = WEIGHT_DECAY if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()], fused=True
     )
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith(("classifier.", "score.", "head."))
 
 
 def _rate(step: int, steps: int) -> float:

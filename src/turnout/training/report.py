@@ -54,9 +54,9 @@ class ExportCheck:
 
     Attributes:
         float_rows: Rows the float graph was compared on.
-        float_difference: Largest |Δ log p| of either class over them, in nats.
+        float_difference: Largest |Δ p_reasoning| over them.
         int8_rows: Labelled rows the int8 graph was compared on.
-        int8_difference: Largest |Δ p_reasoning| of the int8 graph over them.
+        int8_difference: Largest |Δ p_reasoning| over them.
         auroc_float: The model's, on the same rows.
         auroc_int8: The int8 graph's.
         binding: Whether the rows were enough to hold the int8 graph to its allowed loss.

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from importlib import metadata
 from pathlib import Path
 
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
+from turnout.training.recipe import Recipe
 from turnout.training.report import TrainReport
 from turnout.training.samples import read_dataset
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to fine-tune.
-
-    Attributes:
-        epochs: Passes over the training rows, at most; the best one is kept.
-        learning_rate: Peak rate of the encoder; warmed up over a tenth of the steps, then linear
-            to zero.
-        batch_size: Rows a step.
-        seed: Decides the head's start and the order of rows.
-    """
-
-    epochs: int = 3
-    learning_rate: float = 5e-5
-    batch_size: int = 32
-    seed: int = 0
+_LIBRARIES = ("torch", "transformers", "onnxruntime")
 
 
 def train(
@@ -70,7 +56,7 @@ def train(
 
     with staged_output(out, manifest) as partial:
         partial.mkdir()
-        report, versions = fit_router(
+        report = fit_router(
             samples,
             partial,
             base=None if base is None else str(base),
@@ -79,5 +65,5 @@ def train(
             on_progress=on_progress,
         )
         manifest.counts.update(report.to_json())
-        manifest.notes.update(versions)
-    return report
+        manifest.notes.update({name: metadata.version(name) for name in _LIBRARIES})
+    return replace(report, router=out)

@@ -1,0 +1,221 @@
+"""Any log becomes one row a turn, and every row is accounted for."""
+
+import csv
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnout.errors import RecordError, SettingsError
+from turnout.logs import ingest
+from turnout.schema import TURNS
+
+
+def row(**values):
+    return {
+        "conversation_id": "a",
+        "turn_index": 1,
+        "user_message": "hello",
+        "model": "o3",
+        "timestamp": "2026-05-04T12:00:00Z",
+    } | values
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def ingested(tmp_path, rows, **options):
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    report = ingest([source], tmp_path / "turns.parquet", **options)
+    return report, pq.read_table(tmp_path / "turns.parquet").to_pylist()
+
+
+def test_both_spellings_of_the_columns_are_read(tmp_path):
+    camel = {
+        "conversationId": "b", "turnIndex": 2, "userMessage": "hi", "model": "o3",
+        "timestamp": 1_770_000_000, "assistantMessage": "yes", "promptTokens": 7,
+    }  # fmt: skip
+    snake = row(conversation_id="a")
+    for name, rows in (("camel", [camel]), ("snake", [snake])):
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    ingest([tmp_path / "camel.jsonl", tmp_path / "snake.jsonl"], tmp_path / "turns.parquet")
+    table = pq.read_table(tmp_path / "turns.parquet")
+    assert table.schema.equals(TURNS)
+    first, second = table.to_pylist()
+    assert (first["conversation_id"], first["source"]) == ("a", "snake.jsonl")
+    assert (second["assistant_message"], second["prompt_tokens"]) == ("yes", 7)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"])
+def test_every_format_gives_the_same_turns(tmp_path, kind):
+    rows = [row(), row(turn_index=2, user_message='two\nlines, "quoted"')]
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        opener = gzip.open if kind.endswith("gz") else open
+        with opener(path, "wt", newline="") as stream:
+            if kind.startswith("csv"):
+                writer = csv.DictWriter(stream, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            else:
+                stream.writelines(json.dumps(r) + "\n" for r in rows)
+    ingest([path], tmp_path / "turns.parquet")
+    found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [r["user_message"] for r in found] == ["hello", 'two\nlines, "quoted"']
+    assert [r["turn_index"] for r in found] == [1, 2]
+    assert found[0]["timestamp"].isoformat() == "2026-05-04T12:00:00+00:00"
+
+
+def test_a_turn_sent_several_times_is_kept_at_its_longest(tmp_path):
+    report, rows = ingested(
+        tmp_path,
+        [row(user_message="fix"), row(user_message="fix it all"), row(user_message="fix it")],
+    )
+    assert [r["user_message"] for r in rows] == ["fix it all"]
+    assert report.dropped == {"sent again (the longest is kept)": 2}
+
+
+def test_rows_come_out_in_order_of_conversation_and_turn(tmp_path):
+    rows = [row(conversation_id="b", turn_index=2), row(conversation_id="b"), row(turn_index=3)]
+    _, found = ingested(tmp_path, rows)
+    assert [(r["conversation_id"], r["turn_index"]) for r in found] == [
+        ("a", 3),
+        ("b", 1),
+        ("b", 2),
+    ]
+
+
+def test_a_complete_conversation_starts_at_one_and_has_no_gap(tmp_path):
+    rows = [
+        row(conversation_id=name, turn_index=index)
+        for name, indices in {"whole": (1, 2), "late": (2, 3), "gap": (1, 3)}.items()
+        for index in indices
+    ]
+    report, _ = ingested(tmp_path, rows)
+    assert (report.conversations, report.complete_conversations) == (3, 1)
+
+
+@pytest.mark.parametrize("index", [0, -1, 1.5, "one", None, True, 2**40])
+def test_a_turn_index_that_is_no_position_is_refused_with_its_place(tmp_path, index):
+    rows = [row(), row(turn_index=index)]
+    with pytest.raises(RecordError, match=r"log\.jsonl:2: turn_index is .*expected a whole number"):
+        ingested(tmp_path, rows)
+    assert not (tmp_path / "turns.parquet").exists()
+
+
+def test_half_a_line_is_refused_with_its_place_or_counted(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(row()) + '\n{"conversation_id": "b", "turn_')
+    with pytest.raises(RecordError, match=r"log\.jsonl:2: not JSON"):
+        ingest([path], tmp_path / "turns.parquet")
+    report = ingest([path], tmp_path / "turns.parquet", skip_unreadable=True)
+    assert (report.rows_read, report.rows_kept, report.dropped) == (2, 1, {"unreadable": 1})
+
+
+def test_a_missing_column_is_named_with_what_was_found_and_what_to_do(tmp_path):
+    rows = [{"conversation_id": "a", "turn_index": 1, "text": "x", "timestamp": 1, "model": "o3"}]
+    with pytest.raises(RecordError, match=r"no column for user_message; found .*text.*--map"):
+        ingested(tmp_path, rows)
+
+
+def test_a_column_can_be_named(tmp_path):
+    rows = [row(text="the real one")]
+    _, found = ingested(tmp_path, rows, columns={"user_message": "text"})
+    assert found[0]["user_message"] == "the real one"
+
+
+def test_naming_a_column_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="--map model=engine"):
+        ingested(tmp_path, [row()], columns={"model": "engine"})
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [row(user_message="  ")]], ids=["no-row", "only-empty-messages"]
+)
+def test_an_empty_log_is_refused(tmp_path, rows):
+    with pytest.raises(RecordError, match="no turn left"):
+        ingested(tmp_path, rows)
+
+
+def test_a_truncated_parquet_file_is_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.Table.from_pylist([row()]), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RecordError, match="not readable as Parquet"):
+        ingest([path], tmp_path / "turns.parquet")
+
+
+@pytest.mark.parametrize("name", ["absent.jsonl", "*.jsonl", "log.xlsx"])
+def test_a_source_that_is_no_log_is_refused(tmp_path, name):
+    (tmp_path / "log.xlsx").write_text("x")
+    with pytest.raises(RecordError):
+        ingest([tmp_path / name], tmp_path / "turns.parquet")
+
+
+def test_user_ids_are_hashed_with_the_salt(tmp_path):
+    _, plain = ingested(tmp_path, [row(user_id="ada")])
+    _, salted = ingested(tmp_path, [row(user_id="ada")], salt="other")
+    assert "ada" not in plain[0]["user_id"]
+    assert plain[0]["user_id"] != salted[0]["user_id"]
+
+
+def test_times_that_cannot_be_read_are_null_and_counted(tmp_path):
+    rows = [row(timestamp="yesterday"), row(turn_index=2, timestamp=None)]
+    report, found = ingested(tmp_path, rows)
+    assert [r["timestamp"] for r in found] == [None, None]
+    assert report.without_timestamp == 2
+
+
+@pytest.mark.parametrize("stamp", [1_777_896_000, 1_777_896_000_000, "2026-05-04T14:00:00+02:00"])
+def test_a_time_is_read_in_any_unit_and_zone(tmp_path, stamp):
+    _, found = ingested(tmp_path, [row(timestamp=stamp)])
+    assert found[0]["timestamp"].isoformat() == "2026-05-04T12:00:00+00:00"
+
+
+def test_keys_that_only_later_rows_have_are_read(tmp_path):
+    _, found = ingested(tmp_path, [row(), row(turn_index=2, feedback="up")])
+    assert [r["feedback"] for r in found] == [None, "up"]
+
+
+def test_columns_that_nothing_reads_are_named(tmp_path):
+    report, _ = ingested(tmp_path, [row(colour="red")])
+    assert report.ignored_columns == ["colour"]
+
+
+def test_a_second_run_on_the_same_log_does_nothing(tmp_path):
+    first, _ = ingested(tmp_path, [row()])
+    before = (tmp_path / "turns.parquet").stat().st_mtime_ns
+    second, _ = ingested(tmp_path, [row()])
+    assert (first.fresh, second.fresh) == (True, False)
+    assert (tmp_path / "turns.parquet").stat().st_mtime_ns == before
+
+
+MESSAGES = st.text(alphabet=st.characters(exclude_categories=[]), max_size=20)
+ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(-1, 3), MESSAGES), max_size=12)
+
+
+@given(ROWS)
+def test_rows_in_are_rows_kept_plus_rows_dropped(tmp_path_factory, drawn):
+    tmp_path = tmp_path_factory.mktemp("log")
+    rows = [row()] + [row(conversation_id=c, turn_index=t, user_message=m) for c, t, m in drawn]
+    report, found = ingested(tmp_path, rows, skip_unreadable=True)
+    assert report.rows_read == len(rows) == report.rows_kept + sum(report.dropped.values())
+    assert len({(r["conversation_id"], r["turn_index"]) for r in found}) == report.rows_kept
+    for r in found:
+        r["user_message"].encode("utf-8")
+        assert "\0" not in r["user_message"]
+
+
+def test_real_logs_are_read_whole(shared_data, tmp_path):
+    source = shared_data / "dev_chat_logs" / "turns.parquet"
+    report = ingest([source], tmp_path / "turns.parquet")
+    assert report.rows_read == report.rows_kept == 4856
+    assert report.conversations == 516
