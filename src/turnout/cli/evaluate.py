@@ -1,0 +1,108 @@
+"""`turnout evaluate`: routers and data sets in, a report folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from turnout.cli.console import (
+    INPUT_PATH,
+    OUTPUT_OPTION_HELP,
+    print_json,
+    progress_bars,
+    say,
+    stdout,
+)
+
+
+@click.command(
+    epilog="Example: turnout evaluate session-router/ session-data/ -o report/",
+)
+@click.argument("pairs", nargs=-1, required=True, type=INPUT_PATH, metavar="ROUTER DATA …")
+@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@click.option(
+    "--truth", type=INPUT_PATH, help="Truth of a simulated log; rows are then judged by it too."
+)
+@click.option(
+    "--examples",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Most confident mistakes to quote from the data, of each kind.",
+)
+@click.option("--seed", default=0, show_default=True, help="Decides the resampling.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    pairs: tuple[Path, ...],
+    output: Path,
+    truth: Path | None,
+    examples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure each ROUTER on the test rows of its DATA set, beside trivial baselines.
+
+    Several routers may be given, each followed by its data set. Writes report.json and one
+    self-contained report.html.
+    """
+    if len(pairs) % 2:
+        raise click.UsageError(
+            f"found {len(pairs)} paths; expected routers each followed by a data set"
+        )
+
+    from turnout.evaluation import evaluate
+
+    with progress_bars() as on_progress:
+        report = evaluate(
+            list(zip(pairs[::2], pairs[1::2], strict=True)),
+            output,
+            truth=truth,
+            examples=examples,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    if not report.fresh:
+        say(f"{output}: up to date")
+    if as_json:
+        print_json(report.content)
+        return
+    for router in report.content["routers"]:
+        _show(router)
+    stdout().print(f"Report: {output / 'report.html'}")
+
+
+def _show(router: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    out = stdout()
+    for judgement in router["judgements"]:
+        metric = router["main_metric_names"][judgement["main_metric"]]
+        table = Table(
+            title=f"{router['name']}, judged by {judgement['judge']} ({judgement['rows']:,} rows)",
+            title_justify="left",
+        )
+        table.add_column("method")
+        for name in (f"{metric} (95 % interval)", "router ahead by", "calibration error"):
+            table.add_column(name, justify="right")
+        for method in judgement["methods"]:
+            table.add_row(
+                method["name"],
+                _estimate(method["metrics"][judgement["main_metric"]], ".3f"),
+                _estimate(method["lead"], "+.3f"),
+                _estimate(method["metrics"]["ece"], ".3f"),
+                style="bold" if method["kind"] == "router" else None,
+            )
+        out.print(table)
+    for finding in router["findings"]:
+        if finding["outcome"] == "issue":
+            out.print(f"[bold]{finding['code']}[/bold] {finding['sentence']}")
+
+
+def _estimate(found: dict[str, float | None] | None, form: str) -> str:
+    if found is None or found["value"] is None:
+        return "–"
+    if found["low"] is None:
+        return f"{found['value']:{form}}"
+    return f"{found['value']:{form}} ({found['low']:{form}} … {found['high']:{form}})"

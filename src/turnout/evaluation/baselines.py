@@ -1,0 +1,189 @@
+"""Trivial scorers that a router must beat, trained on the rows it was trained on; knows no router.
+
+Every one gives p in [0, 1] that a row needs reasoning. Where the data set measured outcomes, the
+fitted ones aim at the gap, as the router does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from turnout.progress import OnProgress
+from turnout.records import LABEL_REASONING, ModelInput
+from turnout.samples import Samples
+
+Floats = NDArray[np.float64]
+Texts = Sequence[str]
+NEIGHBOURS = 25
+# The strength of the linear model's penalty is chosen on validation, as a careful user would.
+_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
+_MAX_FEATURES = 200_000
+_CHUNK_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """What a baseline may see: labelled or measured rows of training and validation."""
+
+    train: Samples
+    validation: Samples
+    aims_at_gap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A scorer beside the router.
+
+    Attributes:
+        name: For tables.
+        reads_context: Whether it sees previous turns.
+        scores: Shape `(n,)`, of the test rows.
+    """
+
+    name: str
+    reads_context: bool
+    scores: Floats
+
+
+def baselines(
+    splits: Splits, test: Samples, *, with_context: bool, on_progress: OnProgress
+) -> list[Baseline]:
+    """Score the rows of `test` with every baseline.
+
+    Args:
+        splits: What they are trained on.
+        test: Its labels and targets are not looked at.
+        with_context: Whether the data set's rows have context; adds the one that reads it.
+        on_progress: Told every baseline.
+    """
+    inputs = test.inputs
+    last = " (last message)" if with_context else ""
+    plan: list[tuple[str, bool, Callable[[], Floats]]] = [
+        ("random", False, lambda: np.random.default_rng(0).random(len(inputs))),
+        (f"length{last}", False, lambda: _length(splits, inputs)),
+        (f"nearest neighbours{last}", False, lambda: _neighbours(splits, inputs)),
+        (f"TF-IDF + linear{last}", False, lambda: _linear(splits, inputs, (_message,))),
+    ]
+    if with_context:
+        fields = (_message, _context)
+        plan.append(
+            ("TF-IDF + linear, with context", True, lambda: _linear(splits, inputs, fields))
+        )
+    if any(group is not None for group in test.groups):
+        plan.append(("group mean (is told the group)", False, lambda: _group_mean(splits, test)))
+    found = []
+    for at, (name, reads_context, score) in enumerate(plan):
+        on_progress("baselines", at, len(plan))
+        found.append(Baseline(name, reads_context, score()))
+    on_progress("baselines", len(plan), len(plan))
+    return found
+
+
+def _message(row: ModelInput) -> str:
+    return row.message
+
+
+def _context(row: ModelInput) -> str:
+    return row.context
+
+
+def _length(splits: Splits, inputs: Sequence[ModelInput]) -> Floats:
+    """Logarithm of the message's characters, squeezed to probabilities by its training rows."""
+    return _fitted(splits, _log_length(splits.train.inputs), _log_length(inputs), 1.0)
+
+
+def _log_length(inputs: Sequence[ModelInput]) -> Floats:
+    return np.log1p([[len(row.message)] for row in inputs])
+
+
+def _neighbours(splits: Splits, inputs: Sequence[ModelInput]) -> Floats:
+    """Mean target of the nearest training rows by the cosine of TF-IDF."""
+    rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
+    vectorizer = _vectorizer().fit([splits.train.inputs[row].message for row in rows])
+    known = vectorizer.transform([splits.train.inputs[row].message for row in rows])
+    index = NearestNeighbors(
+        n_neighbors=min(NEIGHBOURS, len(rows)), metric="cosine", algorithm="brute"
+    ).fit(known)
+    targets = _targets(splits.train, rows, aims_at_gap=splits.aims_at_gap)
+    scores = np.zeros(len(inputs))
+    for start in range(0, len(inputs), _CHUNK_ROWS):
+        chunk = [row.message for row in inputs[start : start + _CHUNK_ROWS]]
+        near = index.kneighbors(vectorizer.transform(chunk), return_distance=False)
+        scores[start : start + _CHUNK_ROWS] = targets[near].mean(axis=1)
+    return scores
+
+
+def _group_mean(splits: Splits, test: Samples) -> Floats:
+    """The mean target of the row's group in training: how far the group's name alone goes."""
+    rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
+    targets = _targets(splits.train, rows, aims_at_gap=splits.aims_at_gap)
+    of_group: dict[str | None, list[float]] = {}
+    for row, target in zip(rows, targets, strict=True):
+        of_group.setdefault(splits.train.groups[row], []).append(target)
+    means = {group: float(np.mean(values)) for group, values in of_group.items()}
+    return np.asarray([means.get(group, float(targets.mean())) for group in test.groups])
+
+
+def _linear(
+    splits: Splits,
+    inputs: Sequence[ModelInput],
+    fields: Sequence[Callable[[ModelInput], str]],
+) -> Floats:
+    """Words and word pairs of every field, and a linear model on them."""
+    train_rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
+    seen, held, asked = [], [], []
+    for field in fields:
+        vectorizer = _vectorizer()
+        vectorizer.fit([field(splits.train.inputs[row]) or "-" for row in train_rows])
+        seen.append(vectorizer.transform([field(row) for row in splits.train.inputs]))
+        held.append(vectorizer.transform([field(row) for row in splits.validation.inputs]))
+        asked.append(vectorizer.transform([field(row) for row in inputs]))
+    x, x_held, x_asked = (sparse.hstack(parts).tocsr() for parts in (seen, held, asked))
+    judged = np.flatnonzero(splits.validation.labelled)
+    needs = splits.validation.labels[judged] == LABEL_REASONING
+    strength = max(
+        _STRENGTHS,
+        key=lambda value: roc_auc_score(needs, _fitted(splits, x, x_held[judged], value)),
+    )
+    return _fitted(splits, x, x_asked, strength)
+
+
+def _fitted(
+    splits: Splits,
+    x: Floats | sparse.csr_matrix,
+    asked: Floats | sparse.csr_matrix,
+    strength: float,
+) -> Floats:
+    """Ridge on the gap, or logistic regression on labels; `x` has every training row."""
+    rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
+    weights = splits.train.weights[rows]
+    targets = _targets(splits.train, rows, aims_at_gap=splits.aims_at_gap)
+    if splits.aims_at_gap:
+        ridge = Ridge(alpha=10 / strength, solver="sparse_cg" if sparse.issparse(x) else "auto")
+        ridge.fit(x[rows], targets, sample_weight=weights)
+        return np.clip(np.asarray(ridge.predict(asked), np.float64), 0.0, 1.0)
+    logistic = LogisticRegression(C=strength, max_iter=1000)
+    logistic.fit(x[rows], targets > 0.5, sample_weight=weights)
+    return np.asarray(logistic.predict_proba(asked)[:, 1], np.float64)
+
+
+def _rows(samples: Samples, *, aims_at_gap: bool) -> NDArray[np.intp]:
+    return np.arange(len(samples)) if aims_at_gap else np.flatnonzero(samples.labelled)
+
+
+def _targets(samples: Samples, rows: NDArray[np.intp], *, aims_at_gap: bool) -> Floats:
+    values = samples.targets if aims_at_gap else samples.labels == LABEL_REASONING
+    return np.asarray(values[rows], np.float64)
+
+
+def _vectorizer() -> TfidfVectorizer:
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_FEATURES)

@@ -1,0 +1,122 @@
+"""A table with a text column → its scores, row by row; knows no label and no metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from turnout.engine import write_parquet
+from turnout.errors import RecordError
+from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.progress import OnProgress, silent
+from turnout.records import Turn
+from turnout.routing import RouterFolder
+from turnout.schema import SCORES_COLUMN
+
+
+def _read_csv(path: Path) -> pa.Table:
+    # Texts have line breaks inside quotes.
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(path, parse_options=parse)
+
+
+def _read_json_lines(path: Path) -> pa.Table:
+    # A row longer than a block cannot be read; messages may be megabytes.
+    return pyarrow.json.read_json(path, pyarrow.json.ReadOptions(block_size=64 << 20))
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".parquet": pq.read_table,
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """What was scored.
+
+    Attributes:
+        rows: Rows of the file, and of the scores.
+        without_text: Rows whose text is null; their score is null.
+        fresh: False where an earlier run on the same inputs was found.
+    """
+
+    rows: int
+    without_text: int
+    fresh: bool
+
+
+def score_file(
+    router: Path,
+    file: Path,
+    out: Path,
+    *,
+    text_column: str,
+    precision: str = "int8",
+    on_progress: OnProgress = silent,
+) -> ScoreReport:
+    """Score every row as the first message of a conversation.
+
+    Writes Parquet with the column `p_reasoning` (float32 in [0, 1]), one row per input row, in
+    input order.
+
+    Args:
+        router: A router folder of either architecture: at turn 1 both read the message alone.
+        file: Parquet, CSV or JSON Lines.
+        out: Where the scores go; the file appears only when whole.
+        text_column: Which column holds the text.
+        precision: `int8`, which serves, or `float32`.
+        on_progress: Told every few rows.
+
+    Raises:
+        ArtifactError: If the router cannot be used.
+        RecordError: If the file or the column cannot be read.
+        StorageError: If `out` cannot be written.
+    """
+    options = {"text_column": text_column, "precision": precision}
+    manifest = Manifest.of("score", [router, file], options)
+    if up_to_date(out, manifest):
+        table = pq.read_table(out)
+        return ScoreReport(len(table), table[SCORES_COLUMN].null_count, fresh=False)
+    texts = _texts(file, text_column)
+    folder = RouterFolder.read(router)
+    inputs = [folder.spec.formatter.format([Turn(text or "")]) for text in texts]
+    scores = folder.scorer(precision).score(inputs, on_progress)
+    known = [None if t is None else float(s) for t, s in zip(texts, scores, strict=True)]
+    table = pa.table({SCORES_COLUMN: pa.array(known, pa.float32())})
+    with staged_output(out, manifest) as partial:
+        write_parquet(table, partial)
+    return ScoreReport(len(texts), texts.count(None), fresh=True)
+
+
+def _texts(file: Path, column: str) -> list[str | None]:
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise RecordError(
+            f"{file}: a file of kind {file.suffix or 'none'}; expected one of "
+            f"{', '.join(_READERS)}. Convert it first."
+        )
+    if not file.is_file():
+        raise RecordError(f"{file}: not found; expected a table with a text column.")
+    try:
+        table = reader(file)
+    except (OSError, pa.ArrowException) as error:
+        raise RecordError(
+            f"{file}: not readable as {file.suffix} ({str(error).splitlines()[0]}); expected a "
+            "whole file. If it was copied, copy it again."
+        ) from error
+    if column not in table.column_names:
+        raise RecordError(
+            f"{file}: no column {column}; found {', '.join(table.column_names)}. Name the text's "
+            "column with --text-column."
+        )
+    found: list[str | None] = table[column].cast(pa.string()).to_pylist()
+    return found

@@ -1,0 +1,78 @@
+"""Intervals by resampling conversations, paired over all that is compared; knows no metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Metric = Callable[[Floats], Floats]
+
+RESAMPLINGS = 1000
+LEVEL = 0.95
+_CELLS_A_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its 95 % interval; `low` and `high` are NaN where no interval can be had."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Resampling:
+    """Draws of whole conversations with replacement; the same draws for everything compared.
+
+    Turns of one conversation are alike, so resampling turns would give intervals too narrow.
+
+    Args:
+        clusters: The conversation of every row.
+        seed: Decides the draws.
+        resamplings: How many.
+
+    Source:
+        Field and Welsh (2007), "Bootstrapping clustered data", the cluster bootstrap.
+    """
+
+    def __init__(
+        self, clusters: Sequence[str], seed: int = 0, resamplings: int = RESAMPLINGS
+    ) -> None:
+        names, self._cluster_of = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
+        self._n_clusters = len(names)
+        self._seed = seed
+        self._resamplings = resamplings
+
+    def estimate(self, metric: Metric) -> Estimate:
+        """A metric on all rows, and the percentile interval of its resamplings."""
+        return self.estimates(lambda weights: metric(weights)[:, None])[0]
+
+    def estimates(self, metrics: Metric) -> list[Estimate]:
+        """Several at once: `metrics` gives shape `(b, k)`."""
+        points = metrics(np.ones((1, len(self._cluster_of))))[0]
+        draws = np.concatenate([metrics(weights) for weights in self._weights()])
+        return [_estimate(point, column) for point, column in zip(points, draws.T, strict=True)]
+
+    def _weights(self) -> Iterator[Floats]:
+        """How often every row stands in each resampling, a chunk of resamplings at a time."""
+        draw = np.random.default_rng(self._seed)
+        even = np.full(self._n_clusters, 1 / self._n_clusters)
+        chunk = max(1, _CELLS_A_CHUNK // max(1, len(self._cluster_of)))
+        for start in range(0, self._resamplings, chunk):
+            rows = min(chunk, self._resamplings - start)
+            counts = draw.multinomial(self._n_clusters, even, size=rows)
+            yield counts[:, self._cluster_of].astype(float)
+
+
+def _estimate(point: float, draws: Floats) -> Estimate:
+    known = draws[np.isfinite(draws)]
+    # Where most resamplings lack a class, the rest would tell of lucky draws alone.
+    if len(known) < len(draws) / 2 or not np.isfinite(point):
+        return Estimate(float(point), float("nan"), float("nan"))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return Estimate(float(point), float(low), float(high))

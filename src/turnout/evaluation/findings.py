@@ -1,0 +1,133 @@
+"""Measurements → plain findings with codes, explained in docs/evaluation.md; knows no page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from turnout.evaluation.measure import MAIN_METRICS, Judgement, Method
+from turnout.samples import Samples
+
+Outcome = Literal["pass", "issue", "not applicable"]
+
+MAX_ECE = 0.02
+MAX_INTERVAL = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check.
+
+    Attributes:
+        code: Stable, explained in docs/evaluation.md.
+        outcome: `pass`, `issue`, or `not applicable`.
+        sentence: What was found, with numbers.
+    """
+
+    code: str
+    outcome: Outcome
+    sentence: str
+
+
+def findings(
+    judgements: Sequence[Judgement],
+    train: Samples,
+    test: Samples,
+    *,
+    trained_on_it: bool | None,
+) -> list[Finding]:
+    """Every check, in order of its code.
+
+    Args:
+        judgements: The one that matters most first; the data set's own labels last: calibration
+            is a promise about those alone.
+        train: Training rows of the data set.
+        test: Test rows.
+        trained_on_it: Whether the router was trained on this data set; None where not known.
+    """
+    judgement = judgements[0]
+    return [
+        _ahead_of("E001", judgement, "length"),
+        _ahead_of("E002", judgement, "TF-IDF + linear"),
+        _calibrated(judgements[-1]),
+        _narrow(judgement),
+        _no_leak(train, test),
+        _uses_context(judgement),
+        _knows_training(trained_on_it),
+    ]
+
+
+def _ahead_of(code: str, judgement: Judgement, baseline: str) -> Finding:
+    rivals = [m for m in judgement.methods if m.kind == "baseline" and m.name.startswith(baseline)]
+    best = max(rivals, key=lambda m: m.metrics[judgement.main_metric].value)
+    lead, metric = best.lead, MAIN_METRICS[judgement.main_metric]
+    if lead is None or lead.low != lead.low:
+        return Finding(code, "not applicable", f"Too few rows to compare with {best.name}.")
+    numbers = f"by {lead.value:+.3f} {metric} (95 % interval {lead.low:+.3f} to {lead.high:+.3f})"
+    if lead.low > 0:
+        return Finding(code, "pass", f"The router is ahead of {best.name} {numbers}.")
+    if lead.high < 0:
+        return Finding(code, "issue", f"The router is behind {best.name} {numbers}.")
+    return Finding(
+        code, "issue", f"The router is not shown to be ahead of {best.name}: it leads {numbers}."
+    )
+
+
+def _calibrated(judgement: Judgement) -> Finding:
+    ece = judgement.methods[0].metrics["ece"].value
+    numbers = (
+        f"{ece:.3f} by {judgement.judge}, where chance alone gives a perfect score up to "
+        f"{judgement.chance_ece:.3f}"
+    )
+    if ece <= max(MAX_ECE, judgement.chance_ece):
+        return Finding("E003", "pass", f"Scores mean what they say: calibration error {numbers}.")
+    return Finding("E003", "issue", f"Scores are not probabilities: calibration error {numbers}.")
+
+
+def _narrow(judgement: Judgement) -> Finding:
+    found = judgement.methods[0].metrics[judgement.main_metric]
+    width = found.high - found.low
+    numbers = f"{judgement.rows:,} rows of {judgement.conversations:,} conversations"
+    if width <= MAX_INTERVAL:
+        return Finding("E004", "pass", f"{numbers} give an interval {width:.3f} wide.")
+    return Finding(
+        "E004", "issue", f"{numbers} give an interval {width:.3f} wide: too few to be sure."
+    )
+
+
+def _no_leak(train: Samples, test: Samples) -> Finding:
+    shared = set(train.conversation_ids) & set(test.conversation_ids)
+    texts = {(i.message, i.context) for i in train.inputs} & {
+        (i.message, i.context) for i in test.inputs
+    }
+    sentence = f"{len(shared)} conversations and {len(texts)} texts are in training and test."
+    return Finding("E005", "issue" if shared or texts else "pass", sentence)
+
+
+def _uses_context(judgement: Judgement) -> Finding:
+    blind = _first(m for m in judgement.methods if m.kind == "ablation")
+    if blind is None or blind.lead is None:
+        return Finding("E006", "not applicable", "A session router reads no context.")
+    lead, metric = blind.lead, MAIN_METRICS[judgement.main_metric]
+    numbers = f"{lead.value:+.3f} {metric} (95 % interval {lead.low:+.3f} to {lead.high:+.3f})"
+    if lead.low > 0:
+        return Finding("E006", "pass", f"Previous turns are worth {numbers}.")
+    return Finding("E006", "issue", f"Previous turns are not shown to help: {numbers}.")
+
+
+def _knows_training(trained_on_it: bool | None) -> Finding:
+    if trained_on_it is None:
+        return Finding("E007", "not applicable", "The router does not say what it was trained on.")
+    if trained_on_it:
+        return Finding("E007", "pass", "The router was trained on this data set's training rows.")
+    return Finding(
+        "E007",
+        "issue",
+        "The router was trained on another data set: it may have seen these test rows, and the "
+        "baselines learnt from other rows than it did.",
+    )
+
+
+def _first(methods: Iterable[Method]) -> Method | None:
+    return next(iter(methods), None)

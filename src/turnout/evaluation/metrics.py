@@ -1,0 +1,155 @@
+"""What is measured of scores, for many resamplings at once; knows no router and no file.
+
+Every metric takes weights of shape `(b, n)`, a resampling a row, and gives shape `(b,)`. A
+resampling in which a metric is undefined gives NaN. `positive` marks the rows that need reasoning.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+MAX_ECE_BINS = 15
+MIN_ECE_BINS = 5
+ROWS_A_BIN = 50
+# Shares of traffic sent to the reasoning class at which the cost–quality curve is drawn.
+SHARES: Floats = np.linspace(0.0, 1.0, 41)
+
+
+def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
+    """Area under the ROC curve; a tie counts half."""
+    steps = _by_score(scores)
+    hits = _summed(weights * positive, steps)  # (b, g)
+    misses = _summed(weights * ~positive, steps)
+    below = np.cumsum(misses, axis=1) - misses
+    return _ratio((hits * (below + misses / 2)).sum(1), hits.sum(1) * misses.sum(1))
+
+
+def average_precision(scores: Floats, positive: Bools, weights: Floats) -> Floats:
+    """Mean precision over recall, from the highest score down; ties enter together."""
+    steps = _by_score(-scores)
+    hits = _summed(weights * positive, steps)
+    all_ = _summed(weights, steps)
+    taken = np.cumsum(all_, axis=1)
+    precision = np.divide(np.cumsum(hits, axis=1), taken, out=np.zeros_like(taken), where=taken > 0)
+    return _ratio((precision * hits).sum(1), hits.sum(1))
+
+
+def brier(scores: Floats, positive: Bools, weights: Floats) -> Floats:
+    """Mean squared distance of the score from what was so (Brier 1950); lower is better."""
+    return _ratio(weights @ (scores - positive) ** 2, weights.sum(1))
+
+
+def expected_calibration_error(scores: Floats, positive: Bools, weights: Floats) -> Floats:
+    """Mean |score − observed share| over bins of equal mass; the bins are those of the rows given.
+
+    It is biased upwards where rows are few: even a perfect score has some. See
+    `perfect_calibration_error`.
+    """
+    total = np.zeros(len(weights))
+    for rows in bins_of(scores, _ece_bins(len(scores))):
+        surplus = weights[:, rows] @ (scores[rows] - positive[rows])
+        total += np.abs(surplus)
+    return _ratio(total, weights.sum(1))
+
+
+def perfect_calibration_error(scores: Floats, seed: int, quantile: float = 0.95) -> float:
+    """The calibration error that chance alone gives a perfectly calibrated score on as many rows.
+
+    Outcomes are drawn from the scores themselves.
+
+    Source:
+        Bröcker and Smith (2007), "Increasing the reliability of reliability diagrams".
+    """
+    outcomes = np.random.default_rng(seed).random((500, len(scores))) < scores
+    total = np.zeros(len(outcomes))
+    for rows in bins_of(scores, _ece_bins(len(scores))):
+        total += np.abs((scores[rows] - outcomes[:, rows]).sum(1))
+    return float(np.quantile(total / len(scores), quantile))
+
+
+def _ece_bins(rows: int) -> int:
+    return int(np.clip(rows // ROWS_A_BIN, MIN_ECE_BINS, MAX_ECE_BINS))
+
+
+def bins_of(scores: Floats, n_bins: int) -> list[NDArray[np.intp]]:
+    """Row numbers of bins of equal mass, by rising score; rows of one score stay together."""
+    order = np.argsort(scores, kind="stable")
+    edges = np.linspace(0, len(scores), min(n_bins, len(scores)) + 1).astype(int)[1:-1]
+    starts = np.searchsorted(scores[order], scores[order][edges], side="left")
+    return [rows for rows in np.split(order, np.unique(starts)) if len(rows)]
+
+
+def share(scores: Floats, threshold: float, weights: Floats) -> Floats:
+    """Share of rows sent to the reasoning class at a threshold."""
+    return _ratio(weights @ (scores >= threshold).astype(float), weights.sum(1))
+
+
+def recall(scores: Floats, positive: Bools, threshold: float, weights: Floats) -> Floats:
+    """Share of the rows that need reasoning which are sent there at a threshold."""
+    wanted = weights * positive
+    return _ratio(wanted @ (scores >= threshold).astype(float), wanted.sum(1))
+
+
+def recovered(scores: Floats, gain: Floats, weights: Floats) -> Floats:
+    """The cost–quality curve, shape `(b, len(SHARES))`.
+
+    At every share of traffic sent to the reasoning class, highest scores first: how much of the
+    whole gain is had. Rows of one score enter together, in proportion.
+
+    Args:
+        scores: Shape `(n,)`.
+        gain: Shape `(n,)`: what reasoning adds to a row: its gap, or 1 where it is needed.
+        weights: Shape `(b, n)`.
+    """
+    steps = _by_score(-scores)
+    traffic = np.cumsum(_summed(weights, steps), axis=1)
+    gained = np.cumsum(_summed(weights * gain, steps), axis=1)
+    curves = np.full((len(weights), len(SHARES)), np.nan)
+    for row, (x, y) in enumerate(zip(traffic, gained, strict=True)):
+        if x[-1] > 0 and y[-1] != 0:
+            curves[row] = np.interp(SHARES, np.r_[0, x / x[-1]], np.r_[0, y / y[-1]])
+    return curves
+
+
+def apgr(scores: Floats, gap: Floats, weights: Floats) -> Floats:
+    """Average performance gap recovered: the area under `recovered`; random order has 0.5.
+
+    Source:
+        Ong et al. (2024), "RouteLLM: learning to route LLMs with preference data", section 3.
+    """
+    return np.asarray(np.trapezoid(recovered(scores, gap, weights), SHARES, axis=1))
+
+
+def share_for(curves: Floats, wanted: float) -> Floats:
+    """The least share of traffic at which a curve of `recovered` reaches `wanted`."""
+    reached = curves >= wanted
+    first = np.argmax(reached, axis=1)
+    before = np.maximum(first - 1, 0)
+    rows = np.arange(len(curves))
+    low, high = curves[rows, before], curves[rows, first]
+    part = np.divide(wanted - low, high - low, out=np.ones_like(low), where=high > low)
+    found = SHARES[before] + part * (SHARES[first] - SHARES[before])
+    return np.where(reached.any(axis=1), found, np.nan)
+
+
+def _by_score(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Order by rising score, and where each distinct score starts in it."""
+    order = np.argsort(scores, kind="stable")
+    ranked = scores[order]
+    return order, np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+
+
+def _summed(values: Floats, steps: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Floats:
+    """Sums over rows of one score, shape `(b, g)`."""
+    order, starts = steps
+    return np.asarray(np.add.reduceat(values[:, order], starts, axis=1))
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    result = np.full(len(above), np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result

@@ -1,0 +1,92 @@
+"""report.json → one self-contained HTML page; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from turnout.evaluation import charts
+
+Stored = Mapping[str, Any]
+
+_METRIC_COLUMNS = {
+    "auroc": ("AUROC", "higher is better; 0.5 is a random order"),
+    "apgr": ("APGR", "average performance gap recovered; higher is better, 0.5 is a random order"),
+    "average_precision": ("AP", "average precision; higher is better"),
+    "brier": ("Brier", "mean squared error of the probability; lower is better"),
+    "ece": ("ECE", "expected calibration error; lower is better"),
+    "share_for_80": ("traffic for 80 %", "messages to reasoning to have 80 % of the gain"),
+}
+_GAINS = {
+    "auroc": "of the messages that need it, served by it",
+    "apgr": "of the quality gap recovered",
+}
+
+
+def render(content: Stored) -> str:
+    """The page as HTML; it needs no network and no other file.
+
+    Args:
+        content: What `report.json` says.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.tests["match_start"] = str.startswith
+    environment.filters |= {"estimate": estimate, "lead": _lead, "percent": _percent}
+    source = resources.files("turnout.evaluation").joinpath("report.html").read_text("utf-8")
+    return environment.from_string(source).render(
+        routers=[_shown(router, at) for at, router in enumerate(content["routers"])],
+        columns=_METRIC_COLUMNS,
+    )
+
+
+def estimate(found: Stored | None, form: str = ".3f", scale: float = 1.0, unit: str = "") -> Markup:
+    """A number with its interval small below it; a dash where nothing could be measured."""
+    if found is None or found["value"] is None:
+        return Markup("–")
+    value = Markup("{}{}").format(f"{found['value'] * scale:{form}}", unit)
+    if found["low"] is None or found["high"] is None:
+        return value
+    interval = f"{found['low'] * scale:{form}} … {found['high'] * scale:{form}}"
+    return value + Markup("<small>{}</small>").format(interval)
+
+
+def _lead(found: Stored | None) -> Markup:
+    return estimate(found, "+.3f")
+
+
+def _percent(found: Stored) -> Markup:
+    return estimate(found, ".0f", 100.0, " %")
+
+
+def _shown(router: Stored, at: int) -> dict[str, Any]:
+    return dict(router) | {
+        "anchor": f"router-{at}",
+        "judgements": [
+            _judgement(judgement, router["main_metric_names"], f"c{at}-{number}")
+            for number, judgement in enumerate(router["judgements"])
+        ],
+        "issues": sum(finding["outcome"] == "issue" for finding in router["findings"]),
+    }
+
+
+def _judgement(judgement: Stored, names: Mapping[str, str], key: str) -> dict[str, Any]:
+    metric = judgement["main_metric"]
+    columns = [c for c in _METRIC_COLUMNS if c != "apgr" or metric == "apgr"]
+    columns.sort(key=lambda c: c != metric)
+    judged = [p for p in judgement["parts"] if p["router"] and p["router"]["value"] is not None]
+    return dict(judgement) | {
+        "metric_name": names[metric],
+        "columns": columns,
+        "comparison": Markup(charts.comparison(judgement, names[metric], f"{key}-all")),  # noqa: S704
+        "curve": Markup(charts.curves(judgement, _GAINS[metric], f"{key}-curve")),  # noqa: S704
+        "calibration": Markup(charts.reliability(judgement, f"{key}-rel")),  # noqa: S704
+        "parts_chart": Markup(charts.parts(judged, f"{key}-parts")) if judged else None,  # noqa: S704
+        "judged_parts": judged,
+        "unjudged_parts": [p for p in judgement["parts"] if p not in judged],
+    }

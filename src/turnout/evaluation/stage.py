@@ -1,0 +1,278 @@
+"""The evaluation stage: routers and data sets in, a report folder out; knows how to order steps."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.evaluation.baselines import Splits, baselines
+from turnout.evaluation.findings import findings
+from turnout.evaluation.measure import MAIN_METRICS, Judge, Scored, judge_methods
+from turnout.manifest import Manifest, read_manifest, staged_output, tree_sha256, up_to_date
+from turnout.progress import OnProgress, silent
+from turnout.records import LABEL_REASONING, ModelInput
+from turnout.routing import RouterFolder
+from turnout.routing.scorer import OnnxScorer
+from turnout.samples import DatasetFolder, Samples
+from turnout.schema import TRUTH
+
+REPORT_FORMAT_VERSION = 1
+REPORT_NAME = "report.json"
+PAGE_NAME = "report.html"
+LABEL_JUDGES = {"turns": "the log's labels", "outcomes": "measured outcomes"}
+TRUTH_JUDGE = "simulated truth"
+_TIMED_ROWS = 200
+_SHOWN_CHARS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateReport:
+    """What an evaluation found.
+
+    Attributes:
+        content: What `report.json` says.
+        fresh: False where an earlier run on the same inputs was found.
+    """
+
+    content: dict[str, Any]
+    fresh: bool
+
+
+def evaluate(
+    pairs: Sequence[tuple[Path, Path]],
+    out: Path,
+    *,
+    truth: Path | None = None,
+    examples: int = 5,
+    seed: int = 0,
+    on_progress: OnProgress = silent,
+) -> EvaluateReport:
+    """Measure routers on the test rows of data sets, beside trivial baselines.
+
+    Args:
+        pairs: Router folder and data set folder, one or more.
+        out: The folder for `report.json` and `report.html`; it appears only when whole.
+        truth: What `turnout simulate` knows apart; rows are then judged by it too.
+        examples: Most confident mistakes of each kind that the report quotes; 0 quotes nothing.
+        seed: Decides the resampling.
+        on_progress: Told every step.
+
+    Raises:
+        ArtifactError: If a router or a data set cannot be used, or they do not belong together.
+        RecordError: If the truth does not fit, or the test rows hold one label only.
+        SettingsError: If no pair is given, or `examples` is negative.
+        StorageError: If `out` cannot be written.
+    """
+    if not pairs or examples < 0:
+        raise SettingsError(
+            f"found {len(pairs)} routers and {examples} examples; expected at least one router "
+            "with its data set, and 0 or more examples."
+        )
+    inputs = [path for pair in pairs for path in pair] + ([truth] if truth else [])
+    manifest = Manifest.of("evaluate", inputs, {"examples": examples, "seed": seed})
+    if up_to_date(out, manifest):
+        return EvaluateReport(_content(out), fresh=False)
+    truths = _truths(truth) if truth else None
+    measured = [
+        _of_router(router, dataset, truths, examples, seed, on_progress)
+        for router, dataset in pairs
+    ]
+    content = json.loads(
+        json.dumps({"format_version": REPORT_FORMAT_VERSION, "routers": measured}, default=str),
+        # JSON has no NaN: what could not be measured is null.
+        parse_constant=lambda _: None,
+    )
+
+    # Drawing takes seconds to load: bad input and reruns are answered before.
+    from turnout.evaluation.page import render
+
+    on_progress("report", 0, 1)
+    with staged_output(out, manifest) as partial:
+        partial.mkdir()
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        (partial / REPORT_NAME).write_text(text, encoding="utf-8")
+        (partial / PAGE_NAME).write_text(render(content), encoding="utf-8")
+    on_progress("report", 1, 1)
+    return EvaluateReport(content, fresh=True)
+
+
+def _of_router(
+    router: Path,
+    dataset: Path,
+    truths: dict[tuple[str, int], int] | None,
+    examples: int,
+    seed: int,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    folder, data = RouterFolder.read(router), DatasetFolder.read(dataset)
+    _require_same_formatter(folder, data)
+    train, validation, test = (data.split(name) for name in ("train", "validation", "test"))
+    _require_labels(dataset, test)
+    scorer = folder.scorer()
+    name = folder.path.resolve().name
+
+    def tell(step: str, done: int, total: int | None) -> None:
+        on_progress(f"{name}: {step}", done, total)
+
+    scored = [Scored("this router", "router", _scores(scorer, test.inputs, tell))]
+    with_context = any(row.context for row in test.inputs)
+    if with_context:
+        blind = [ModelInput(row.message) for row in test.inputs]
+        scored.append(
+            Scored("this router, last message only", "ablation", _scores(scorer, blind, tell))
+        )
+    splits = Splits(train, validation, data.measures_outcomes)
+    scored += map(
+        Scored.of_baseline, baselines(splits, test, with_context=with_context, on_progress=tell)
+    )
+    judges = _judges(data, test, truths, dataset)
+    judgements = []
+    for at, judge in enumerate(judges):
+        tell("intervals", at, len(judges))
+        methods = list(scored)
+        if judge.gap is not None:
+            methods.append(Scored("oracle (knows the gap)", "oracle", judge.gap))
+        judgements.append(judge_methods(judge, methods, test, folder.spec.threshold, seed))
+    tell("intervals", len(judges), len(judges))
+    checks = findings(judgements, train, test, trained_on_it=_trained_on(router, dataset))
+    return {
+        "name": name,
+        "architecture": folder.spec.formatter.architecture,
+        "digest": folder.digest,
+        "base": folder.spec.trained_on.get("base"),
+        "threshold": {"value": folder.spec.threshold, "origin": folder.spec.threshold_origin},
+        "rows": {"train": len(train), "validation": len(validation), "test": len(test)},
+        "findings": [asdict(finding) for finding in checks],
+        "judgements": [asdict(judgement) for judgement in judgements],
+        "main_metric_names": MAIN_METRICS,
+        "latency_ms": _latency(scorer, test.inputs),
+        "examples": _examples(judges[0], scored[0].scores, test, examples),
+    }
+
+
+def _scores(
+    scorer: OnnxScorer, inputs: Sequence[ModelInput], on_progress: OnProgress
+) -> NDArray[np.float64]:
+    return scorer.score(inputs, on_progress).astype(np.float64)
+
+
+def _judges(
+    data: DatasetFolder,
+    test: Samples,
+    truths: dict[tuple[str, int], int] | None,
+    where: Path,
+) -> list[Judge]:
+    """The truth first, where there is one."""
+    gap = 2.0 * test.targets.astype(np.float64) - 1.0 if data.measures_outcomes else None
+    by_label = Judge(
+        LABEL_JUDGES.get(str(data.description.get("source")), "labels"),
+        test.labels == LABEL_REASONING,
+        test.labelled,
+        gap,
+    )
+    if truths is None:
+        return [by_label]
+    keys = zip(test.conversation_ids, test.turn_indices.tolist(), strict=True)
+    found = np.asarray([truths.get(key, -1) for key in keys])
+    known, positive = found >= 0, found == LABEL_REASONING
+    if not positive[known].any() or positive[known].all():
+        raise RecordError(
+            f"{where}: the truth knows {known.sum():,} of {len(test):,} test rows and not both "
+            "labels among them; expected the truth of the log that this data set was built from. "
+            "Check --truth."
+        )
+    return [Judge(TRUTH_JUDGE, positive, known), by_label]
+
+
+def _truths(path: Path) -> dict[tuple[str, int], int]:
+    columns = ["conversation_id", "turn_index", "label"]
+    try:
+        table = pq.read_table(path, columns=columns)
+        parts = [table[name].cast(TRUTH.field(name).type).to_pylist() for name in columns]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise RecordError(
+            f"{path}: not readable as a truth table ({str(error).splitlines()[0]}); expected what "
+            "`turnout simulate` wrote beside the log. Check --truth."
+        ) from error
+    return {(cid, index): label for cid, index, label in zip(*parts, strict=True)}
+
+
+def _require_same_formatter(router: RouterFolder, data: DatasetFolder) -> None:
+    wanted = router.spec.formatter
+    if wanted != data.formatter:
+        raise ArtifactError(
+            f"{data.path}: shows its rows as {data.formatter}; the router {router.path} reads "
+            f"{wanted}. Build a data set with --architecture {wanted.architecture}."
+        )
+
+
+def _require_labels(dataset: Path, test: Samples) -> None:
+    labels = {int(label) for label in np.unique(test.labels[test.labelled])}
+    if len(labels) < 2:
+        raise RecordError(
+            f"{dataset / 'test.parquet'}: {len(test):,} rows with labels {sorted(labels)}; "
+            "expected both labels. Build a data set with more rows."
+        )
+
+
+def _trained_on(router: Path, dataset: Path) -> bool | None:
+    manifest = read_manifest(router)
+    if manifest is None or "inputs" not in manifest:
+        return None
+    return tree_sha256(dataset) in manifest["inputs"].values()
+
+
+def _latency(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, float]:
+    """Milliseconds a message, tokenising included, one at a time on one core of this machine."""
+    took = []
+    for model_input in inputs[:_TIMED_ROWS]:
+        started = time.perf_counter()
+        scorer.score_one(model_input)
+        took.append(1000 * (time.perf_counter() - started))
+    return {
+        "median": float(np.median(took)),
+        "p95": float(np.quantile(took, 0.95)),
+        "rows": len(took),
+    }
+
+
+def _examples(
+    judge: Judge, scores: NDArray[np.float64], test: Samples, wanted: int
+) -> dict[str, list[dict[str, Any]]]:
+    """The most confident mistakes, worst first."""
+    order = np.argsort(scores)
+    missed = [row for row in order if judge.known[row] and judge.positive[row]][:wanted]
+    wasted = [row for row in order[::-1] if judge.known[row] and not judge.positive[row]][:wanted]
+    return {
+        "missed": [_example(test, scores, row) for row in missed],
+        "wasted": [_example(test, scores, row) for row in wasted],
+    }
+
+
+def _example(test: Samples, scores: NDArray[np.float64], row: int) -> dict[str, Any]:
+    def short(text: str) -> str:
+        text = " ".join(text.split())
+        return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+
+    shown = test.inputs[row]
+    return {
+        "p_reasoning": float(scores[row]),
+        "turn_index": int(test.turn_indices[row]),
+        "message": short(shown.message),
+        "context": short(shown.context),
+    }
+
+
+def _content(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
+    return content

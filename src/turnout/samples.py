@@ -1,0 +1,139 @@
+"""A data set folder as arrays, the same for every stage that reads one; knows no encoder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from turnout.errors import ArtifactError
+from turnout.records import ModelInput
+from turnout.routing import Formatter
+from turnout.schema import SAMPLES
+
+DESCRIPTION_NAME = "dataset.json"
+FORMAT_VERSION = 1
+NO_LABEL = -1
+_COLUMNS = (
+    "conversation_id",
+    "turn_index",
+    "message",
+    "context",
+    "label",
+    "target",
+    "weight",
+    "group",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One split, n rows.
+
+    Attributes:
+        inputs: What the encoder reads.
+        conversation_ids: Whose turns they are; the unit that intervals resample.
+        turn_indices: int32, shape `(n,)`, 1-based.
+        groups: The benchmark or source of a measured prompt; None elsewhere.
+        labels: int8, shape `(n,)`: 0 = reasoning, 1 = fast, −1 where neither was shown.
+        targets: float32, shape `(n,)`, in [0, 1]; 1 = needs reasoning.
+        weights: float32, shape `(n,)`, ≥ 0.
+    """
+
+    inputs: list[ModelInput]
+    conversation_ids: list[str]
+    turn_indices: NDArray[np.int32]
+    groups: list[str | None]
+    labels: NDArray[np.int8]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Rows that carry a label, shape `(n,)`."""
+        known: NDArray[np.bool_] = self.labels != NO_LABEL
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolder:
+    """A data set folder that was found and is of this version.
+
+    Attributes:
+        path: The folder.
+        description: What `dataset.json` says.
+        formatter: How its rows were shown.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    formatter: Formatter
+
+    @classmethod
+    def read(cls, path: Path) -> DatasetFolder:
+        """Open what `turnout build` wrote; reads no row yet.
+
+        Raises:
+            ArtifactError: If it is absent, not a data set, or of another version.
+        """
+        where = path / DESCRIPTION_NAME
+        if not where.is_file():
+            raise ArtifactError(
+                f"{path}: no {DESCRIPTION_NAME} in it; expected a data set folder. Make one with "
+                "`turnout build`."
+            )
+        try:
+            description: dict[str, Any] = json.loads(where.read_text(encoding="utf-8"))
+            version = description["format_version"]
+            formatter = Formatter.from_json(description["formatter"], str(where))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(
+                f"{where}: not in the form of a data set description ({error!r}); expected what "
+                "`turnout build` wrote. Build it again."
+            ) from error
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{where}: data set format {version!r}; expected {FORMAT_VERSION}. "
+                "Upgrade Turnout, or build it again."
+            )
+        return cls(path, description, formatter)
+
+    @property
+    def measures_outcomes(self) -> bool:
+        """Whether targets are measured gaps rather than labels."""
+        return self.description.get("source") == "outcomes"
+
+    def split(self, name: str) -> Samples:
+        """The rows of `train`, `validation` or `test`, in the file's order.
+
+        Raises:
+            ArtifactError: If the file is absent, unreadable or lacks a column.
+        """
+        path = self.path / f"{name}.parquet"
+        try:
+            table = pq.read_table(path, columns=list(_COLUMNS), partitioning=None)
+            columns = {name: table[name].cast(SAMPLES.field(name).type) for name in _COLUMNS}
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise ArtifactError(
+                f"{path}: not readable as a split of a data set ({error}); expected the columns "
+                f"{', '.join(_COLUMNS)}. Build it again."
+            ) from error
+        texts = zip(columns["message"].to_pylist(), columns["context"].to_pylist(), strict=True)
+        return Samples(
+            inputs=[ModelInput(message or "", context or "") for message, context in texts],
+            conversation_ids=columns["conversation_id"].to_pylist(),
+            turn_indices=columns["turn_index"].to_numpy(),
+            groups=columns["group"].to_pylist(),
+            labels=columns["label"].fill_null(NO_LABEL).to_numpy(),
+            targets=columns["target"].fill_null(np.nan).to_numpy(),
+            weights=columns["weight"].fill_null(np.nan).to_numpy(),
+        )
