@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -52,11 +54,16 @@ class Catalog:
     Args:
         entries: As in `catalog.toml`.
         unnamed: Names that name no model.
+
+    Attributes:
+        digest: Hex sha256 of all it was made from: what a stage's output depends on.
     """
 
     def __init__(self, entries: Sequence[Mapping[str, Any]], unnamed: Sequence[str]) -> None:
         self._entries = [_entry(number, entry) for number, entry in enumerate(entries, start=1)]
         self._unnamed = frozenset(unnamed)
+        stored = json.dumps([list(map(dict, entries)), sorted(unnamed)], sort_keys=True)
+        self.digest = hashlib.sha256(stored.encode()).hexdigest()
 
     def names_a_model(self, logged: str | None) -> bool:
         """Whether a logged name means a model at all; `auto`, `default` and null do not."""

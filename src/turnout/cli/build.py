@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnout.cli.console import (
+    CONFIG_OPTION,
     INPUT_PATH,
     OUTPUT_OPTION_HELP,
     parsed_pairs,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     help="With --outcomes: what the file calls a field.",
 )
 @click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")
 def command(
     source: Path,
@@ -62,6 +64,7 @@ def command(
     margin: float,
     columns: tuple[str, ...],
     seed: int,
+    config: Path | None,
     as_json: bool,
 ) -> None:
     """Make a balanced data set from SOURCE, split by conversation.
@@ -69,9 +72,9 @@ def command(
     SOURCE is a turns table, or with --outcomes a table of prompts on which reasoning and fast
     models were both measured; then the training target is the gap between them.
     """
-    from turnout.catalog import load_catalog
     from turnout.dataset import build_from_outcomes, build_from_turns
     from turnout.dataset.stage import DEFAULT_SIZE
+    from turnout.settings import catalog_of
 
     if outcomes:
         report = build_from_outcomes(
@@ -84,7 +87,7 @@ def command(
             source,
             output,
             architecture=architecture,
-            catalog=load_catalog(),
+            catalog=catalog_of(config),
             size=size or DEFAULT_SIZE,
             ratio=_ratio(ratio),
             seed=seed,

@@ -23,6 +23,9 @@ from rich.progress import (
 from turnout.progress import OnProgress
 
 INPUT_PATH = click.Path(path_type=Path)
+CONFIG_OPTION = click.option(
+    "-c", "--config", type=INPUT_PATH, help="Settings file; its [catalog] adds your own models."
+)
 OUTPUT_OPTION_HELP = "Where the result goes; it appears only when whole."
 
 

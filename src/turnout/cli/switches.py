@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from turnout.cli.console import INPUT_PATH, print_json, stdout
+from turnout.cli.console import CONFIG_OPTION, INPUT_PATH, print_json, say, stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,19 +22,22 @@ _PAIRS_SHOWN = 10
 @click.option(
     "-o", "--output", type=INPUT_PATH, help="Also write report.json and switches.parquet here."
 )
+@CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(turns: Path, output: Path | None, as_json: bool) -> None:
+def command(turns: Path, output: Path | None, config: Path | None, as_json: bool) -> None:
     """Report which models the conversations of TURNS use, and how they switch.
 
     An upgrade goes from a fast to a reasoning model, a downgrade back, a lateral move stays in
     its class; each may also switch the provider.
     """
-    from turnout.catalog import load_catalog
     from turnout.mining import report_switches
+    from turnout.settings import catalog_of
 
-    report = report_switches(turns, load_catalog(), out=output)
+    report = report_switches(turns, catalog_of(config), out=output)
+    if not report.fresh:
+        say(f"{output}: up to date")
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
     else:
         _show(report, stdout())
 

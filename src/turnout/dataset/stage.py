@@ -77,7 +77,13 @@ def build_from_turns(
         StorageError: If `out` cannot be written.
     """
     reduced = _reduced(ratio, size)
-    options = {"architecture": architecture, "size": size, "ratio": list(ratio), "seed": seed}
+    options = {
+        "architecture": architecture,
+        "catalog": catalog.digest,
+        "size": size,
+        "ratio": list(ratio),
+        "seed": seed,
+    }
     manifest = Manifest.of("build", [turns], options)
     if up_to_date(out, manifest):
         return BuildReport(_description(out), fresh=False)

@@ -83,10 +83,10 @@ def _judgement(judgement: Stored, names: Mapping[str, str], key: str) -> dict[st
     return dict(judgement) | {
         "metric_name": names[metric],
         "columns": columns,
-        "comparison": Markup(charts.comparison(judgement, names[metric], f"{key}-all")),  # noqa: S704
-        "curve": Markup(charts.curves(judgement, _GAINS[metric], f"{key}-curve")),  # noqa: S704
-        "calibration": Markup(charts.reliability(judgement, f"{key}-rel")),  # noqa: S704
-        "parts_chart": Markup(charts.parts(judged, f"{key}-parts")) if judged else None,  # noqa: S704
+        "comparison": charts.comparison(judgement, names[metric], f"{key}-all"),
+        "curve": charts.curves(judgement, _GAINS[metric], f"{key}-curve"),
+        "calibration": charts.reliability(judgement, f"{key}-rel"),
+        "parts_chart": charts.parts(judged, f"{key}-parts") if judged else None,
         "judged_parts": judged,
         "unjudged_parts": [p for p in judgement["parts"] if p not in judged],
     }

@@ -8,7 +8,7 @@ model are no switch.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 from turnout.catalog import Catalog
 from turnout.engine import connect, parquet_schema, read_table, with_model_facts, write_parquet
 from turnout.errors import RecordError
-from turnout.manifest import Manifest, staged_output
+from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.schema import TURNS
 
 KINDS = ("upgrade", "downgrade", "lateral", "unknown")
@@ -90,6 +90,7 @@ class SwitchReport:
         switches: In order of `KINDS`.
         by_turn: Bucket of the first turn after the switch → kind → count.
         pairs: Most frequent first.
+        fresh: False where `out` held this report already and was left as it was.
     """
 
     turns: int
@@ -101,6 +102,13 @@ class SwitchReport:
     switches: list[SwitchKind]
     by_turn: dict[str, dict[str, int]]
     pairs: list[ModelPair]
+    fresh: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but whether it is fresh."""
+        stored = asdict(self)
+        del stored["fresh"]
+        return stored
 
     @property
     def switch_count(self) -> int:
@@ -137,10 +145,12 @@ def report_switches(turns: Path, catalog: Catalog, *, out: Path | None = None) -
             "Say which column it is with `turnout ingest --map model=COLUMN`."
         )
     if out is not None:
-        manifest = Manifest.of("switches", [turns], {})
+        manifest = Manifest.of("switches", [turns], {"catalog": catalog.digest})
+        if up_to_date(out, manifest):
+            return replace(report, fresh=False)
         with staged_output(out, manifest) as partial:
             partial.mkdir()
-            text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
+            text = json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n"
             (partial / "report.json").write_text(text, encoding="utf-8")
             write_parquet(switches, partial / "switches.parquet")
     return report

@@ -28,6 +28,8 @@ class Router:
         policy: By default the folder's architecture.
         sessions: Where decisions are remembered; by default this process's memory.
         scorer: By default the folder's int8 graph.
+        threshold: The least p_reasoning that sends a message to the reasoning class; by default
+            the folder's.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Router:
         policy: Policy | None = None,
         sessions: SessionStore | None = None,
         scorer: OnnxScorer | None = None,
+        threshold: float | None = None,
     ) -> None:
         self.folder = folder
+        self.threshold = folder.spec.threshold if threshold is None else threshold
         self.policy = policy or Policy(folder.spec.formatter.architecture)
         self._sessions = sessions if sessions is not None else MemorySessions()
         self._scorer = scorer or folder.scorer()
@@ -50,11 +54,6 @@ class Router:
             ArtifactError: If the folder is absent, altered, or newer than this version.
         """
         return cls(RouterFolder.read(folder))
-
-    @property
-    def threshold(self) -> float:
-        """The least p_reasoning that sends a message to the reasoning class."""
-        return self.folder.spec.threshold
 
     def input_of(self, turns: Sequence[Turn]) -> ModelInput:
         """What the encoder would read for the last of `turns` (the first, for a session router)."""
@@ -95,6 +94,10 @@ class Router:
                 conversation_id, SessionState(decision.model_class, chosen_at, now_s)
             )
         return decision
+
+    def forget(self, conversation_id: str) -> None:
+        """Decide the next turn of a conversation as if it were its first."""
+        self._sessions.forget(conversation_id)
 
     @property
     def _scores_first_turn(self) -> bool:

@@ -34,6 +34,9 @@ class SessionStore(Protocol):
     def put(self, conversation_id: str, state: SessionState) -> None:
         """Replace the state of a conversation."""
 
+    def forget(self, conversation_id: str) -> None:
+        """Drop the state of a conversation, if there is one."""
+
 
 class MemorySessions:
     """Session states in this process; the least recently used go first when it is full.
@@ -62,3 +65,8 @@ class MemorySessions:
             self._states.move_to_end(conversation_id)
             if len(self._states) > self._max:
                 self._states.popitem(last=False)
+
+    def forget(self, conversation_id: str) -> None:
+        """Drop the state of a conversation, if there is one."""
+        with self._lock:
+            self._states.pop(conversation_id, None)

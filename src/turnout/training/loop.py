@@ -18,6 +18,7 @@ from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import TokenIds
 from turnout.samples import Samples
 from turnout.training.batches import Batch, batches
+from turnout.training.calibration import refined_loss
 from turnout.training.encoder import BaseEncoder, input_names
 from turnout.training.recipe import Recipe
 from turnout.training.report import EpochResult
@@ -52,9 +53,9 @@ def fine_tune(
 ) -> tuple[EpochResult, ...]:
     """Fine-tune the encoder's model in place, on a GPU where there is one.
 
-    It ends on the CPU, with the weights of the epoch of least validation loss. The loss is
-    cross-entropy against the soft target, weighted by row. The same seed on the same machine
-    gives the same weights.
+    It ends on the CPU, with the weights of the epoch of least validation loss after calibration.
+    The loss is cross-entropy against the soft target, weighted by row. The same seed on the same
+    machine gives the same weights.
 
     The model stays in evaluation mode: dropout's random numbers cost a quarter of a step on a
     CPU, and over few epochs the early stop does its work.
@@ -145,12 +146,17 @@ def _finite(loss: float, recipe: Recipe) -> float:
 def _epoch_result(
     epoch: int, train_loss: float, logits: NDArray[np.float32], validation: Samples
 ) -> EpochResult:
-    loss = float(_loss(torch.as_tensor(logits), validation, np.arange(len(validation))))
+    margins = np.float64(logits[:, LABEL_REASONING]) - logits[:, LABEL_FAST]  # (n,)
+    if not np.isfinite(margins).all():
+        return EpochResult(epoch, train_loss, math.nan, math.nan)
+    loss = refined_loss(
+        margins, validation.targets.astype(np.float64), validation.weights.astype(np.float64)
+    )
     labelled = validation.labelled
-    margin = logits[labelled, LABEL_REASONING] - logits[labelled, LABEL_FAST]
     needs_reasoning = validation.labels[labelled] == LABEL_REASONING
-    auroc = float(roc_auc_score(needs_reasoning, np.nan_to_num(margin)))
-    return EpochResult(epoch, train_loss, loss, auroc)
+    return EpochResult(
+        epoch, train_loss, loss, float(roc_auc_score(needs_reasoning, margins[labelled]))
+    )
 
 
 def _optimizer(encoder: BaseEncoder, learning_rate: float) -> torch.optim.AdamW:

@@ -17,7 +17,7 @@ class EpochResult:
     Attributes:
         epoch: 1-based.
         train_loss: Mean weighted cross-entropy in nats.
-        validation_loss: The same on validation.
+        validation_loss: The same on validation, after the best calibration for that epoch.
         validation_auroc: Area under ROC for the reasoning class, labelled rows only.
     """
 

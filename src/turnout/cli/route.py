@@ -1,0 +1,87 @@
+"""`turnout route`: one decision, explained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnout.cli.console import INPUT_PATH, print_json, stdout
+from turnout.errors import RecordError
+
+if TYPE_CHECKING:
+    from turnout.records import Decision, Turn
+
+
+@click.command(
+    epilog='Example: turnout route session-router/ "Prove that the square root of 2 is irrational."'
+)
+@click.argument("router", type=INPUT_PATH)
+@click.argument("text", required=False)
+@click.option(
+    "--messages",
+    type=INPUT_PATH,
+    help="A JSON file with chat messages (role, content), instead of TEXT.",
+)
+@click.option("--all-turns", is_flag=True, help="With --messages: decide every turn, in order.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Least p_reasoning that goes to reasoning.  [default: the router's own]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
+def command(
+    router: Path,
+    text: str | None,
+    messages: Path | None,
+    all_turns: bool,
+    threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Decide where TEXT, or the last user message of a conversation, goes, and say why."""
+    if (text is None) == (messages is None):
+        raise click.UsageError("give either TEXT or --messages FILE")
+    if all_turns and messages is None:
+        raise click.UsageError("--all-turns needs --messages FILE")
+
+    from turnout.routing import Router, RouterFolder, turns_of
+
+    turns = turns_of([{"role": "user", "content": text}] if messages is None else _read(messages))
+    loaded = Router(RouterFolder.read(router), threshold=threshold)
+    asked = range(1, len(turns) + 1) if all_turns else (len(turns),)
+    decisions = [loaded.decide(turns[:n], conversation_id="this") for n in asked]
+    if as_json:
+        shown = [asdict(decision) for decision in decisions]
+        print_json(shown if all_turns else shown[0])
+        return
+    for n, decision in zip(asked, decisions, strict=True):
+        _show(turns[n - 1], decision)
+
+
+def _read(path: Path) -> list[Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"{path}: not readable as JSON ({error}); expected a list of chat messages."
+        ) from error
+    messages = found.get("messages") if isinstance(found, dict) else found
+    if not isinstance(messages, list):
+        raise RecordError(f"{path}: found no list; expected chat messages (role, content).")
+    return messages
+
+
+def _show(turn: Turn, decision: Decision) -> None:
+    from rich.markup import escape
+
+    text = " ".join(turn.user_message.split())
+    text = text if len(text) <= 90 else text[:89] + "…"
+    score = "  –  " if decision.p_reasoning is None else f"{decision.p_reasoning:.3f}"
+    out = stdout()
+    out.print(f"[bold]{decision.model_class:9}[/bold] {score}  {escape(text)}")
+    moved = f"; switches from {decision.previous_class}" if decision.switched else ""
+    cut = f"; {decision.truncated_tokens} tokens not read" if decision.truncated_tokens else ""
+    out.print(f"                 {escape(decision.reason)}{moved}{cut}", style="dim")

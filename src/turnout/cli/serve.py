@@ -1,0 +1,54 @@
+"""`turnout serve`: the gateway in front of your models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from turnout.cli.console import INPUT_PATH, say
+from turnout.errors import SettingsError
+
+
+@click.command(epilog="Example: turnout serve session-router/ -c turnout.toml")
+@click.argument("router", type=INPUT_PATH)
+@click.option(
+    "-c", "--config", type=INPUT_PATH, required=True, help="Settings: upstreams and targets."
+)
+@click.option("--host", help="Address to listen on.  [default: gateway.host, or 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Port.  [default: gateway.port, or 8080]"
+)
+def command(router: Path, config: Path, host: str | None, port: int | None) -> None:
+    """Serve ROUTER as an OpenAI-compatible gateway.
+
+    Clients ask for the model "turnout"; each message goes to the reasoning or the fast target,
+    untouched but for the model. The decision is in the response's x-turnout- headers.
+    """
+    from turnout.routing import Router, RouterFolder
+    from turnout.settings import load_settings
+
+    settings = load_settings(config)
+    options = settings.gateway
+    if options is None:
+        raise SettingsError(
+            f"{config}: no [targets.reasoning] and [targets.fast]; expected where each class "
+            "goes. See examples/turnout.toml."
+        )
+    if host is not None:
+        options = replace(options, host=host)
+    if port is not None:
+        options = replace(options, port=port)
+    loaded = Router(RouterFolder.read(router), settings.policy, threshold=settings.threshold)
+
+    from turnout.gateway.server import serve
+
+    def ready(url: str) -> None:
+        say(f"{loaded.policy.name} router {router} serves at {url}")
+        for model_class, target in options.targets.items():
+            say(f"  {model_class:9} → {target.model} at {options.upstreams[target.upstream].url}")
+        say(f"  journal   → {options.journal or 'none'}")
+        say(f'Ask for the model "{options.model_name}". Ctrl-C stops.')
+
+    serve(loaded, options, ready)
