@@ -1,0 +1,301 @@
+"""A data set from turns or measured outcomes: balanced, split by conversation, no leak."""
+
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tables import turn, write_turns
+from turnout.catalog import load_catalog
+from turnout.dataset import build_from_outcomes, build_from_turns
+from turnout.dataset.candidates import Candidate
+from turnout.dataset.selection import balanced, deduplicated, split_of
+from turnout.errors import RecordError, SettingsError
+from turnout.manifest import MANIFEST_NAME
+from turnout.samples import DatasetFolder
+
+CATALOG = load_catalog()
+MODELS = ("o3", "gpt-4o")
+
+
+def conversations(n, turns=3):
+    return [
+        turn(f"c{at}", index, f"message {index} of {at}", MODELS[at % 2], assistant_message="ok")
+        for at in range(n)
+        for index in range(1, 1 + at % turns + 1)
+    ]
+
+
+def build(tmp_path, rows, architecture="session", out="data", **more):
+    source = write_turns(tmp_path / f"{out}.parquet", rows)
+    more = {"architecture": architecture, "catalog": CATALOG} | more
+    return build_from_turns(source, tmp_path / out, **more)
+
+
+def rows_of(folder):
+    return {
+        name: pq.read_table(folder / f"{name}.parquet").to_pylist()
+        for name in ("train", "validation", "test")
+    }
+
+
+def test_a_session_data_set_has_one_row_a_conversation_the_first_message_alone(tmp_path):
+    build(tmp_path, conversations(200))
+    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    ids = [row["conversation_id"] for row in rows]
+    assert len(ids) == len(set(ids))
+    assert {(row["turn_index"], row["context"]) for row in rows} == {(1, "")}
+
+
+def test_a_conversation_data_set_has_every_turn_with_its_index_and_previous_turns(tmp_path):
+    build(tmp_path, conversations(200), "conversation")
+    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    third = next(row for row in rows if row["turn_index"] == 3)
+    number = third["conversation_id"][1:]
+    assert third["context"] == f"turn 3 | message 2 of {number} | message 1 of {number}"
+
+
+def test_labels_follow_the_class_of_the_model(tmp_path):
+    build(tmp_path, conversations(200))
+    for row in rows_of(tmp_path / "data")["train"]:
+        assert row["label"] == (0 if row["model"] == "o3" else 1)
+        assert row["target"] == 1 - row["label"]
+
+
+@pytest.mark.parametrize("architecture", ["session", "conversation"])
+def test_every_split_is_balanced(tmp_path, architecture):
+    rows = conversations(300) + [turn(f"x{n}", 1, f"extra {n}", "o3") for n in range(100)]
+    build(tmp_path, rows, architecture)
+    for name, split in rows_of(tmp_path / "data").items():
+        counts = Counter(row["label"] for row in split)
+        assert counts[0] == counts[1] > 0, name
+
+
+def test_training_rows_of_every_turn_count_are_balanced(tmp_path):
+    rows = [
+        turn(f"c{at}", index, f"m {index} {at}", MODELS[at % (2 if at % 3 else 4) == 0])
+        for at in range(300)
+        for index in range(1, 1 + (at % 3) * 4 + 1)
+    ]
+    build(tmp_path, rows, "conversation")
+    by_stratum = Counter(
+        (row["stratum"], row["label"]) for row in rows_of(tmp_path / "data")["train"]
+    )
+    for stratum in {s for s, _ in by_stratum}:
+        assert by_stratum[stratum, 0] == by_stratum[stratum, 1]
+
+
+def test_a_ratio_other_than_even_is_kept(tmp_path):
+    build(tmp_path, conversations(400), ratio=(20, 80), size=200)
+    counts = Counter(row["label"] for row in rows_of(tmp_path / "data")["train"])
+    assert counts == {0: 32, 1: 128}
+
+
+def test_no_conversation_and_no_text_stands_in_two_splits(tmp_path):
+    rows = conversations(300)
+    rows += [turn(f"same{n}", 1, "the same  words", MODELS[n % 2]) for n in range(40)]
+    report = build(tmp_path, rows, "conversation")
+    assert report.description["leaks"] == {"conversations": 0, "texts": 0}
+    assert report.description["dropped"]["exact duplicate of another row"] == 39
+    splits = rows_of(tmp_path / "data")
+    for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not {r["conversation_id"] for r in splits[a]} & {
+            r["conversation_id"] for r in splits[b]
+        }
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_its_order(tmp_path):
+    rows = conversations(150)
+    for name, order in (("a", rows), ("b", rows[::-1])):
+        build(tmp_path, order, "conversation", out=name)
+    for split in ("train", "validation", "test"):
+        first, second = ((tmp_path / n / f"{split}.parquet").read_bytes() for n in "ab")
+        assert first == second
+
+
+def test_another_seed_gives_another_choice(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        build(tmp_path, conversations(150), out=name, seed=seed)
+    first, second = (rows_of(tmp_path / n)["test"] for n in "ab")
+    assert first != second
+
+
+def test_unknown_and_unnamed_models_are_counted_and_left_out(tmp_path):
+    rows = conversations(100)
+    rows += [turn("u", 1, "who knows", "mystery-9"), turn("v", 1, "who cares", "auto")]
+    dropped = build(tmp_path, rows).description["dropped"]
+    assert dropped["model not in the catalogue"] == 1
+    assert dropped["names no model"] == 1
+
+
+def test_cancelled_turns_stay_and_empty_messages_go(tmp_path):
+    rows = conversations(100)
+    rows += [turn("e", 1, "   ", "o3"), turn("k", 1, "kept though cancelled", "o3")]
+    rows[-1]["response_type"] = "cancelled"
+    report = build(tmp_path, rows, size=1000)
+    assert report.description["dropped"]["empty message"] == 1
+
+
+def test_the_card_and_description_tell_the_composition(tmp_path):
+    report = build(tmp_path, conversations(200))
+    described = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert described == report.description
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "Label **0 = reasoning**, **1 = fast**" in card
+    assert "100,000 rows were asked for" in card
+
+
+def test_a_second_run_is_up_to_date_until_the_catalogue_changes(tmp_path):
+    rows = conversations(100)
+    assert build(tmp_path, rows).fresh
+    assert not build(tmp_path, rows).fresh
+    own = {"pattern": "o3", "provider": "me", "family": "o", "class": "fast"}
+    mine = load_catalog({"model": [own], "unnamed": []})
+    with pytest.raises(RecordError, match="0 reasoning, 100 fast"):
+        build(tmp_path, rows, catalog=mine)
+    assert (tmp_path / "data" / MANIFEST_NAME).is_file(), "the earlier output is lost"
+
+
+def test_one_class_alone_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="expected both labels"):
+        build(tmp_path, [turn(f"c{n}", 1, f"m{n}", "o3") for n in range(50)])
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_log_too_short_for_three_splits_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="leave nothing for"):
+        build(tmp_path, conversations(4))
+
+
+def test_a_table_that_is_not_turns_is_refused(tmp_path):
+    pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "p.parquet")
+    with pytest.raises(RecordError, match=r"no column conversation_id.*turnout ingest"):
+        build_from_turns(
+            tmp_path / "p.parquet", tmp_path / "d", architecture="session", catalog=CATALOG
+        )
+
+
+@pytest.mark.parametrize(("ratio", "size"), [((0, 1), 10), ((1, 1), 1)])
+def test_a_size_or_ratio_that_makes_no_sense_is_refused(tmp_path, ratio, size):
+    with pytest.raises(SettingsError, match="expected a size of at least 2"):
+        build(tmp_path, conversations(10), ratio=ratio, size=size)
+
+
+@given(st.text(max_size=20), st.integers(0, 99))
+def test_a_conversation_always_falls_into_the_same_split(conversation_id, seed):
+    shares = (0.8, 0.1, 0.1)
+    first = split_of(conversation_id, seed, shares)
+    assert first == split_of(conversation_id, seed, shares)
+
+
+def candidates(cells):
+    made = []
+    for (stratum, label), n in cells.items():
+        for at in range(n):
+            key = f"{stratum}{label}{at:03}"
+            values = {"stratum": stratum, "label": label, "message": key}
+            made.append(Candidate(values, key, key))
+    return made
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("abc"), st.sampled_from([0, 1])), st.integers(0, 30), min_size=1
+    ),
+    st.integers(2, 60),
+    st.sampled_from([(1, 1), (1, 4), (3, 2)]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_balancing_keeps_the_ratio_uses_no_row_twice_and_loses_count_of_none(
+    cells, size, ratio, stratify, inside
+):
+    rows, dropped = candidates(cells), Counter()
+    taken = balanced(
+        rows, size, ratio, stratify=stratify, inside_strata=inside and stratify, dropped=dropped
+    )
+    counts = Counter(c.values["label"] for c in taken)
+    assert counts[0] * ratio[1] == counts[1] * ratio[0]
+    assert len(taken) <= size
+    assert len({c.order_key for c in taken}) == len(taken)
+    assert len(taken) + dropped.total() == len(rows)
+
+
+def test_of_two_equal_texts_the_first_in_order_stays():
+    same = [Candidate({"message": "m"}, key, "text") for key in ("b", "a")]
+    assert [c.order_key for c in deduplicated(same, Counter())] == ["a"]
+
+
+def outcomes(tmp_path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    return tmp_path / "p.parquet"
+
+
+def measured(n=200):
+    return [
+        {
+            "prompt": f"question {at}",
+            "reasoning_score": 0.9,
+            "fast_score": 0.9 if at % 4 else 0.1,
+            "group": f"g{at % 2}",
+        }
+        for at in range(n)
+    ]
+
+
+def test_the_target_of_measured_outcomes_is_the_gap(tmp_path):
+    build_from_outcomes(outcomes(tmp_path, measured()), tmp_path / "data")
+    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    assert len(rows) == 200, "nothing is thrown away to balance"
+    for row in rows:
+        hard = int(row["message"].split()[1]) % 4 == 0
+        assert row["label"] == (0 if hard else 1)
+        assert row["target"] == pytest.approx(0.9 if hard else 0.5)
+    assert DatasetFolder.read(tmp_path / "data").measures_outcomes
+
+
+def test_both_labels_weigh_the_same_inside_a_group(tmp_path):
+    build_from_outcomes(outcomes(tmp_path, measured()), tmp_path / "data")
+    weight = Counter()
+    for row in rows_of(tmp_path / "data")["train"]:
+        weight[row["group"], row["label"]] += row["weight"]
+    assert weight["g0", 0] == pytest.approx(weight["g0", 1])
+
+
+def test_a_prompt_that_nobody_solves_carries_no_label(tmp_path):
+    rows = [*measured(), {"prompt": "p", "reasoning_score": 0.1, "fast_score": 0.1, "group": "g0"}]
+    build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+    found = [r for split in rows_of(tmp_path / "data").values() for r in split]
+    assert next(r for r in found if r["message"] == "p")["label"] is None
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.1, float("nan"), None])
+def test_a_score_outside_its_range_is_refused_with_its_row(tmp_path, bad):
+    rows = measured(20)
+    rows[6]["fast_score"] = bad
+    with pytest.raises(
+        RecordError, match=r"row 7: fast_score is .*; expected a number in \[0, 1\]"
+    ):
+        build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+
+
+def test_columns_may_have_other_names(tmp_path):
+    rows = [{"q": r["prompt"], "r": r["reasoning_score"], "f": r["fast_score"]} for r in measured()]
+    columns = {"prompt": "q", "reasoning_score": "r", "fast_score": "f"}
+    report = build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data", columns=columns)
+    assert report.description["rows"] == 200
+
+
+def test_a_missing_outcome_column_is_named(tmp_path):
+    with pytest.raises(RecordError, match="no column reasoning_score, fast_score; found prompt"):
+        build_from_outcomes(outcomes(tmp_path, [{"prompt": "x"}]), tmp_path / "data")
+
+
+def test_a_margin_out_of_range_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="--margin: found 0"):
+        build_from_outcomes(outcomes(tmp_path, measured()), tmp_path / "data", margin=0)

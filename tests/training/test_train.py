@@ -1,0 +1,212 @@
+"""Training from a data set folder to a router folder that others can use."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import turnout
+from tests.training.conftest import LEARNS, rows, write_base, write_dataset, write_split
+from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.evaluation.batch import score_file
+from turnout.routing import RouterFolder
+from turnout.training import Recipe, train
+from turnout.training.calibration import expected_calibration_error, fit_calibration
+
+QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
+
+
+def test_it_learns_what_the_rows_teach(trained):
+    assert trained.report.kept.validation_auroc > 0.9
+    router = turnout.load(trained.report.router)
+    assert router.decide("prove the invariant").p_reasoning > 0.7
+    assert router.decide("hello thanks").p_reasoning < 0.3
+
+
+def test_plain_transformers_gives_the_scores_of_turnout(trained, tmp_path):
+    from transformers import pipeline
+
+    texts = [row["message"] for row in rows(40, 7)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "t.parquet")
+    out = tmp_path / "s.parquet"
+    router = trained.report.router
+    score_file(router, tmp_path / "t.parquet", out, text_column="text", precision="float32")
+    ours = pq.read_table(out)["p_reasoning"].to_numpy()
+    classify = pipeline("text-classification", model=str(router), top_k=None, device="cpu")
+    theirs = [{d["label"]: d["score"] for d in one}["reasoning"] for one in classify(texts)]
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_the_int8_graph_stays_close_to_the_model(trained):
+    check = trained.report.export
+    assert check.float_difference < 1e-3
+    assert abs(check.auroc_float - check.auroc_int8) < 0.02
+
+
+def test_the_folder_verifies_and_its_files_can_be_read_by_others(trained):
+    folder = trained.report.router
+    assert RouterFolder.read(folder).spec.max_tokens == 48
+    for file in folder.iterdir():
+        assert file.stat().st_mode & 0o044 == 0o044, file.name
+
+
+def test_the_card_tells_epochs_calibration_and_use(trained):
+    card = (trained.report.router / "README.md").read_text()
+    for part in ("validation AUROC", "calibration", "turnout.load", "pipeline("):
+        assert part in card
+
+
+def test_the_same_seed_gives_the_same_router(dataset, base, tmp_path):
+    digests = set()
+    for name in ("a", "b"):
+        train(dataset, tmp_path / name, base=base, recipe=QUICK, max_tokens=48)
+        digests.add(RouterFolder.read(tmp_path / name).digest)
+    assert len(digests) == 1
+
+
+def test_another_seed_gives_another_router(dataset, base, tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        recipe = Recipe(1, 3e-3, 32, seed)
+        train(dataset, tmp_path / name, base=base, recipe=recipe, max_tokens=48)
+    digests = {RouterFolder.read(tmp_path / name).digest for name in "ab"}
+    assert len(digests) == 2
+
+
+def test_a_second_run_is_up_to_date_and_tells_the_same(trained):
+    again = train(
+        trained.dataset, trained.report.router, base=trained.base, recipe=LEARNS, max_tokens=48
+    )
+    assert not again.fresh
+    assert again.to_json() == trained.report.to_json()
+
+
+def test_rows_without_a_label_teach_through_their_target(base, tmp_path):
+    folder = write_dataset(tmp_path / "data")
+    unlabelled = [row | {"label": None} for row in rows(160, 0)[10:]]
+    write_split(folder, "train", rows(160, 0)[:10] + unlabelled)
+    report = train(folder, tmp_path / "router", base=base, recipe=LEARNS, max_tokens=48)
+    assert report.kept.validation_auroc > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": 1}, "no row with label 0"),
+        ({"message": ""}, "every training message is empty"),
+        ({"target": float("nan")}, "row 1 has target nan"),
+        ({"weight": 0.0}, "the weights sum to zero"),
+        ({"label": 7}, "label 7 in 160 rows"),
+    ],
+)
+def test_rows_that_cannot_train_are_refused_before_anything_is_loaded(
+    dataset, base, tmp_path, change, said
+):
+    write_split(dataset, "train", [row | change for row in rows(160, 0)])
+    with pytest.raises(RecordError, match=said):
+        train(dataset, tmp_path / "router", base=base)
+    assert not (tmp_path / "router").exists()
+
+
+def test_ten_rows_are_enough_and_nine_are_not(dataset, base, tmp_path):
+    write_split(dataset, "train", rows(10, 0))
+    train(dataset, tmp_path / "router", base=base, recipe=QUICK, max_tokens=48)
+    write_split(dataset, "train", rows(9, 0))
+    with pytest.raises(RecordError, match="9 training rows; expected at least 10"):
+        train(dataset, tmp_path / "router2", base=base)
+
+
+def test_a_megabyte_of_text_is_cut_and_counted(dataset, base, tmp_path):
+    long = rows(160, 0)
+    long[0] |= {"message": "prove " * 170_000}
+    write_split(dataset, "train", long)
+    report = train(dataset, tmp_path / "router", base=base, recipe=QUICK, max_tokens=48)
+    assert report.cut_rows == 1
+
+
+def test_an_unreadable_split_is_refused(dataset, base, tmp_path):
+    (dataset / "train.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(ArtifactError, match=r"train\.parquet: not readable as a split"):
+        train(dataset, tmp_path / "router", base=base)
+
+
+def test_a_newer_data_set_is_refused(dataset, base, tmp_path):
+    path = dataset / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
+    with pytest.raises(ArtifactError, match="data set format 2; expected 1"):
+        train(dataset, tmp_path / "router", base=base)
+
+
+def test_a_base_that_is_no_folder_and_no_id_is_refused(dataset, tmp_path):
+    with pytest.raises(ArtifactError, match="no such folder"):
+        train(dataset, tmp_path / "router", base="./nowhere")
+
+
+def test_a_base_without_safetensors_is_refused(dataset, base, tmp_path):
+    shutil.copytree(base, tmp_path / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(ArtifactError, match=r"no \*\.safetensors"):
+        train(dataset, tmp_path / "router", base=tmp_path / "pickled")
+
+
+def test_a_tokenizer_of_another_model_is_refused(dataset, tmp_path):
+    small = write_base(tmp_path / "small", vocab_size=20)
+    with pytest.raises(ArtifactError, match="The two do not belong together"):
+        train(dataset, tmp_path / "router", base=small)
+
+
+def test_a_token_budget_beyond_the_encoder_is_refused(dataset, base, tmp_path):
+    with pytest.raises(SettingsError, match="--max-tokens: found 999; expected 16 to 64"):
+        train(dataset, tmp_path / "router", base=base, max_tokens=999)
+
+
+def test_a_loss_that_diverges_is_refused(dataset, base, tmp_path):
+    with pytest.raises(SettingsError, match="Choose a lower rate"):
+        train(dataset, tmp_path / "r", base=base, recipe=Recipe(2, 1e6, 8), max_tokens=48)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_half_written(dataset, base, tmp_path):
+    code = (
+        "from pathlib import Path; from turnout.training import Recipe, train; import sys\n"
+        "train(Path(sys.argv[1]), Path(sys.argv[2]), base=sys.argv[3],\n"
+        "      recipe=Recipe(10_000, 1e-4, 4), max_tokens=48,\n"
+        "      on_progress=lambda step, done, total: step == 'fine-tune' and print(flush=True))\n"
+    )
+    out = tmp_path / "out" / "router"
+    arguments = [sys.executable, "-c", code, str(dataset), str(out), str(base)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.close()
+        process.wait(timeout=60)
+    assert process.returncode != 0
+    time.sleep(0.1)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_calibration_mends_a_score_that_is_too_sure():
+    draw = np.random.default_rng(0)
+    honest = draw.normal(0, 1.5, 4000)
+    outcomes = draw.random(4000) < 1 / (1 + np.exp(-honest))
+    found = fit_calibration(honest * 4 + 2, outcomes)
+    assert found.method == "platt"
+    assert found.scale == pytest.approx(0.25, rel=0.1)
+    assert found.ece_after < 0.03 < 0.1 < found.ece_before
+
+
+def test_perfectly_separated_rows_give_a_finite_scale():
+    margins = np.r_[np.full(20, -5.0), np.full(20, 5.0)]
+    found = fit_calibration(margins, margins > 0)
+    assert 0 < found.scale < 10
+
+
+def test_calibration_error_of_a_constant_is_its_distance_from_the_share():
+    outcomes = np.arange(100) < 30
+    assert expected_calibration_error(np.full(100, 0.5), outcomes, 1) == pytest.approx(0.2)
