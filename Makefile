@@ -47,7 +47,8 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench/real
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/simulated_truth.sh build/bench/simulated
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -25,12 +25,12 @@ step "3. Which models people use, and how they switch"
 turnout switches "$out/turns.parquet" -o "$out/switches"
 
 step "4. Two data sets: first turns (session), every turn with its context (conversation)"
-turnout build "$out/turns.parquet" -o "$out/session-data" --architecture session --size 1600
-turnout build "$out/turns.parquet" -o "$out/conversation-data" --architecture conversation --size 2400
+turnout build "$out/turns.parquet" -o "$out/session-data" --architecture session --split 70:10:20 --size 1600
+turnout build "$out/turns.parquet" -o "$out/conversation-data" --architecture conversation --split 70:10:20 --size 2700
 
 step "5. Fine-tune a BERT classifier for each, calibrate, export"
 turnout train "$out/session-data" -o "$out/session-router"
-turnout train "$out/conversation-data" -o "$out/conversation-router" --epochs 2
+turnout train "$out/conversation-data" -o "$out/conversation-router" --epochs 2 --max-tokens 128
 
 step "6. Evaluate both beside random, length, TF-IDF and nearest neighbours"
 # shellcheck disable=SC2086 (truth is empty or two words)

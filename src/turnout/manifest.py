@@ -7,6 +7,7 @@ output untouched.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -14,7 +15,6 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -146,7 +146,7 @@ def up_to_date(output: Path, manifest: Manifest) -> bool:
     return found.get("outputs") == _output_digests(output)
 
 
-@contextmanager
+@contextlib.contextmanager
 def staged_output(output: Path, manifest: Manifest) -> Iterator[Path]:
     """Give a hidden path to fill; rename it to `output` when the block ends without an error.
 
@@ -185,6 +185,7 @@ def storage_error(output: Path, error: OSError) -> TurnoutError:
         errno.ENOSPC: ("no space is left on the device", "Free some space and run it again"),
         errno.EACCES: ("permission was denied", "Choose a folder you may write to"),
         errno.EROFS: ("the file system is read-only", "Choose another folder"),
+        errno.EEXIST: ("a parent of the path is a file", "Choose another path"),
         errno.ENOTDIR: ("a parent of the path is a file", "Choose another path"),
     }.get(error.errno or 0, (str(error), "Check the path and run it again"))
     return StorageError(
@@ -225,4 +226,6 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        # Where the folder above cannot be entered, nothing was left there either.
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -185,6 +185,19 @@ def test_a_size_or_ratio_that_makes_no_sense_is_refused(tmp_path, ratio, size):
         build(tmp_path, conversations(10), ratio=ratio, size=size)
 
 
+def test_a_split_is_as_asked_for(tmp_path):
+    build(tmp_path, conversations(900), split=(60, 10, 30), size=600)
+    sizes = {name: len(rows) for name, rows in rows_of(tmp_path / "data").items()}
+    assert sizes["train"] == 360
+    assert sizes["validation"] <= 60 < 120 < sizes["test"] <= 180
+
+
+@pytest.mark.parametrize("split", [(80, 20, 0), (1, 1)])
+def test_a_split_without_all_three_parts_is_refused(tmp_path, split):
+    with pytest.raises(SettingsError, match="expected three parts above zero"):
+        build(tmp_path, conversations(10), split=split)
+
+
 @given(st.text(max_size=20), st.integers(0, 99))
 def test_a_conversation_always_falls_into_the_same_split(conversation_id, seed):
     shares = (0.8, 0.1, 0.1)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option("--size", type=int, help="Rows wanted.  [default: 100000; with --outcomes all]")
 @click.option("--ratio", default="50:50", show_default=True, help="Reasoning to fast.")
 @click.option(
+    "--split", default="80:10:10", show_default=True, help="Training to validation to test."
+)
+@click.option(
     "--margin",
     default=0.1,
     show_default=True,
@@ -61,6 +64,7 @@ def command(
     outcomes: bool,
     size: int | None,
     ratio: str,
+    split: str,
     margin: float,
     columns: tuple[str, ...],
     seed: int,
@@ -76,20 +80,29 @@ def command(
     from turnout.dataset.stage import DEFAULT_SIZE
     from turnout.settings import catalog_of
 
+    parts = _parts("--split", split, 3)
     if outcomes:
         report = build_from_outcomes(
-            source, output, columns=parsed_pairs(columns), margin=margin, size=size, seed=seed
+            source,
+            output,
+            columns=parsed_pairs(columns),
+            margin=margin,
+            size=size,
+            split=(parts[0], parts[1], parts[2]),
+            seed=seed,
         )
     elif architecture is None:
         raise click.UsageError("name an --architecture: session or conversation")
     else:
+        reasoning, fast = _parts("--ratio", ratio, 2)
         report = build_from_turns(
             source,
             output,
             architecture=architecture,
             catalog=catalog_of(config),
             size=size or DEFAULT_SIZE,
-            ratio=_ratio(ratio),
+            ratio=(reasoning, fast),
+            split=(parts[0], parts[1], parts[2]),
             seed=seed,
         )
     if not report.fresh:
@@ -100,11 +113,14 @@ def command(
         _show(report.description, output)
 
 
-def _ratio(text: str) -> tuple[int, int]:
-    reasoning, colon, fast = text.partition(":")
-    if not colon or not reasoning.isdecimal() or not fast.isdecimal():
-        raise click.BadParameter(f"found {text!r}; expected two numbers, such as 50:50")
-    return int(reasoning), int(fast)
+def _parts(option: str, text: str, wanted: int) -> list[int]:
+    """The whole numbers of a text such as 50:50."""
+    parts = text.split(":")
+    if len(parts) != wanted or not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(
+            f"found {text!r}; expected {wanted} whole numbers with colons", param_hint=option
+        )
+    return [int(part) for part in parts]
 
 
 def _show(description: dict[str, Any], output: Path) -> None:

@@ -31,8 +31,14 @@ OUTPUT_OPTION_HELP = "Where the result goes; it appears only when whole."
 
 def stdout() -> Console:
     """The console for results; wide when piped, so that tables are not cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    console = _Results(highlight=False)
+    return console if console.is_terminal else _Results(highlight=False, width=120)
+
+
+class _Results(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command: a reader that had enough is no failure."""
+        raise BrokenPipeError
 
 
 def print_json(value: object) -> None:

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--learning-rate",
-    default=5e-5,
+    default=1e-4,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
     help="Peak learning rate of the encoder.",
 )
 @click.option(
-    "--batch-size", default=32, show_default=True, type=click.IntRange(1, 4096), help="Rows a step."
+    "--batch-size", default=16, show_default=True, type=click.IntRange(1, 4096), help="Rows a step."
 )
 @click.option(
     "--max-tokens",

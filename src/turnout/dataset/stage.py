@@ -34,7 +34,7 @@ from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
 from turnout.schema import SAMPLES
 
 DEFAULT_SIZE = 100_000
-DEFAULT_SHARES = (0.8, 0.1, 0.1)
+DEFAULT_SPLIT = (80, 10, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def build_from_turns(
     catalog: Catalog,
     size: int = DEFAULT_SIZE,
     ratio: tuple[int, int] = (50, 50),
+    split: tuple[float, float, float] = DEFAULT_SPLIT,
     seed: int = 0,
 ) -> BuildReport:
     """Make a balanced data set whose label is the class of the model that served each turn.
@@ -69,6 +70,7 @@ def build_from_turns(
         catalog: Model names to classes.
         size: Rows wanted over all splits; fewer where the log allows no more.
         ratio: Parts of reasoning and fast.
+        split: Parts of training, validation and test.
         seed: The same input, options and seed give the same bytes, whatever the rows' order.
 
     Raises:
@@ -76,12 +78,13 @@ def build_from_turns(
         SettingsError: If size or ratio make no sense.
         StorageError: If `out` cannot be written.
     """
-    reduced = _reduced(ratio, size)
+    reduced, shares = _reduced(ratio, size), _shares(split)
     options = {
         "architecture": architecture,
         "catalog": catalog.digest,
         "size": size,
         "ratio": list(ratio),
+        "split": shares,
         "seed": seed,
     }
     manifest = Manifest.of("build", [turns], options)
@@ -100,7 +103,7 @@ def build_from_turns(
             inside_strata=architecture == "conversation" and name == "train",
             dropped=dropped,
         )
-        for (name, rows), share in zip(_split(kept, seed).items(), DEFAULT_SHARES, strict=True)
+        for (name, rows), share in zip(_split(kept, shares, seed).items(), shares, strict=True)
     }
     _require_labels(turns, kept, splits)
     return _write(out, manifest, formatter, splits, dropped, source="turns", size=size, seed=seed)
@@ -113,6 +116,7 @@ def build_from_outcomes(
     columns: Mapping[str, str] | None = None,
     margin: float = 0.1,
     size: int | None = None,
+    split: tuple[float, float, float] = DEFAULT_SPLIT,
     seed: int = 0,
 ) -> BuildReport:
     """Make a data set whose target is the measured gap between reasoning and fast models.
@@ -126,6 +130,7 @@ def build_from_outcomes(
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
         size: Rows wanted over all splits; all by default.
+        split: Parts of training, validation and test.
         seed: The same input, options and seed give the same bytes.
 
     Raises:
@@ -135,7 +140,13 @@ def build_from_outcomes(
     """
     if not 0 < margin <= 1:
         raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
-    options = {"outcomes": True, "columns": dict(columns or {}), "margin": margin}
+    shares = _shares(split)
+    options = {
+        "outcomes": True,
+        "columns": dict(columns or {}),
+        "margin": margin,
+        "split": shares,
+    }
     manifest = Manifest.of("build", [prompts], {**options, "size": size, "seed": seed})
     if up_to_date(out, manifest):
         return BuildReport(_description(out), fresh=False)
@@ -146,7 +157,7 @@ def build_from_outcomes(
     if size is not None and len(kept) > size:
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
-    splits = _split(kept, seed)
+    splits = _split(kept, shares, seed)
     for rows in splits.values():
         weighted_within_groups(rows)
     _require_labels(prompts, kept, splits)
@@ -166,12 +177,22 @@ def _reduced(ratio: tuple[int, int], size: int) -> tuple[int, int]:
     return ratio[0] // divisor, ratio[1] // divisor
 
 
-def _split(kept: Sequence[Candidate], seed: int) -> dict[str, list[Candidate]]:
+def _shares(split: Sequence[float]) -> list[float]:
+    """The parts of a split as shares that sum to 1."""
+    if len(split) != len(SPLITS) or not min(split) > 0:
+        raise SettingsError(
+            f"found a split of {':'.join(f'{part:g}' for part in split)}; expected three parts "
+            "above zero for training, validation and test, such as 80:10:10."
+        )
+    return [part / sum(split) for part in split]
+
+
+def _split(
+    kept: Sequence[Candidate], shares: Sequence[float], seed: int
+) -> dict[str, list[Candidate]]:
     splits: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
     for candidate in kept:
-        splits[split_of(candidate.values["conversation_id"], seed, DEFAULT_SHARES)].append(
-            candidate
-        )
+        splits[split_of(candidate.values["conversation_id"], seed, shares)].append(candidate)
     return splits
 
 

@@ -18,6 +18,6 @@ class Recipe:
     """
 
     epochs: int = 3
-    learning_rate: float = 5e-5
-    batch_size: int = 32
+    learning_rate: float = 1e-4
+    batch_size: int = 16
     seed: int = 0

@@ -1,0 +1,200 @@
+"""The command as a user types it: what it prints, its exit codes, and never a traceback."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from tests.servers import free_port
+from tests.tables import turn, write_turns
+from tests.tiny_router import write_router
+from tests.training.conftest import write_base
+
+TURNOUT = [sys.executable, "-c", "from turnout.cli import main; main()"]
+
+
+def run(*arguments, cwd=None, ok=True):
+    """Run the command; its result, after checking what every run promises."""
+    done = subprocess.run(
+        [*TURNOUT, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+    assert "Traceback" not in done.stderr + done.stdout
+    if ok:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """The whole line on a small simulated log, with a small random encoder."""
+    folder = tmp_path_factory.mktemp("line")
+    write_base(folder / "base")
+    run("simulate", "-o", "log", "--conversations", 300, "--seed", 3, cwd=folder)
+    run("ingest", "log/turns.parquet", "-o", "turns.parquet", cwd=folder)
+    data = {"session": 240, "conversation": 240}
+    for name, size in data.items():
+        built = ["build", "turns.parquet", "-o", f"{name}-data", "--architecture", name]
+        run(*built, "--size", size, cwd=folder)
+        trained = ["train", f"{name}-data", "-o", f"{name}-router", "--base", "base"]
+        run(*trained, "--max-tokens", 64, "--epochs", 1, cwd=folder)
+    return folder
+
+
+def test_the_line_from_log_to_report(line):
+    pairs = [f"{n}-{w}" for n in ("session", "conversation") for w in ("router", "data")]
+    shown = run("evaluate", *pairs, "--truth", "log/truth.parquet", "-o", "report", cwd=line)
+    assert "judged by simulated truth" in shown.stdout
+    assert "TF-IDF + linear, with context" in shown.stdout
+    assert (line / "report" / "report.html").stat().st_size > 50_000
+    again = run("evaluate", *pairs, "--truth", "log/truth.parquet", "-o", "report", cwd=line)
+    assert "report: up to date" in again.stderr
+
+
+RERUNS = """
+simulate -o log --conversations 300 --seed 3
+ingest log/turns.parquet -o turns.parquet
+build turns.parquet -o session-data --architecture session --size 240
+train session-data -o session-router --base base --max-tokens 64 --epochs 1
+"""
+
+
+@pytest.mark.parametrize("typed", RERUNS.strip().splitlines(), ids=lambda typed: typed.split()[0])
+def test_a_rerun_on_unchanged_inputs_says_up_to_date(line, typed):
+    assert "up to date" in run(*typed.split(), cwd=line).stderr
+
+
+def test_switches_are_printed_in_the_fleets_shape_and_written(line):
+    shown = run("switches", "turns.parquet", "-o", "switches", cwd=line)
+    assert "models used" in shown.stdout
+    assert json.loads((line / "switches" / "report.json").read_text())["conversations"] > 250
+    assert "up to date" in run("switches", "turns.parquet", "-o", "switches", cwd=line).stderr
+
+
+def test_scores_of_a_table(line):
+    arguments = ["session-router", "turns.parquet", "--text-column", "user_message"]
+    shown = run("score", *arguments, "-o", "scores.parquet", cwd=line)
+    rows = len(pq.read_table(line / "turns.parquet"))
+    assert f"{rows:,} rows scored" in shown.stdout
+    assert len(pq.read_table(line / "scores.parquet")) == rows
+
+
+def test_one_message_is_routed_with_its_reason(line):
+    shown = run("route", "session-router", "what does HTTP 404 mean?", cwd=line)
+    assert "p_reasoning of the conversation's first message is" in shown.stdout
+    decided = json.loads(run("route", "session-router", "hi", "--json", cwd=line).stdout)
+    assert decided["model_class"] in ("reasoning", "fast")
+
+
+def test_a_conversation_is_routed_turn_by_turn(line):
+    example = Path(__file__).resolve().parents[2] / "examples" / "conversation.json"
+    arguments = ["conversation-router", "--messages", example, "--all-turns", "--json"]
+    decided = json.loads(run("route", *arguments, cwd=line).stdout)
+    assert [d["turn_index"] for d in decided] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_ends_the_gateway_in_one_line(tmp_path):
+    write_router(tmp_path / "router")
+    config = tmp_path / "turnout.toml"
+    config.write_text(
+        '[upstreams.u]\nurl = "http://127.0.0.1:9/v1"\n'
+        '[targets.reasoning]\nupstream = "u"\nmodel = "deep"\n'
+        '[targets.fast]\nupstream = "u"\nmodel = "quick"\n'
+    )
+    port = free_port()
+    arguments = ["serve", str(tmp_path / "router"), "-c", str(config), "--port", str(port)]
+    with subprocess.Popen([*TURNOUT, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        first = process.stderr.readline()
+        assert f"serves at http://127.0.0.1:{port}/v1" in first
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").json()["status"] == "ok"
+        taken = run(*arguments, ok=False)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        process.wait(timeout=30)
+    assert "Traceback" not in rest
+    assert taken.returncode == 6
+    assert f"127.0.0.1:{port}: cannot listen" in taken.stderr
+
+
+def bad_inputs(folder):
+    """Arguments, exit code, and what the message must say."""
+    log = folder / "log.jsonl"
+    log.write_text(json.dumps({"conversation_id": "a", "user_message": "x"}) + "\n")
+    zero = folder / "zero.jsonl"
+    row = {"conversation_id": "a", "turn_index": 0, "user_message": "x", "model": "o3"}
+    zero.write_text(json.dumps(row | {"timestamp": "2026-01-01T00:00:00Z"}) + "\n")
+    (folder / "empty.jsonl").write_text("")
+    (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
+    one = write_turns(folder / "one.parquet", [turn(f"c{n}", 1, f"m{n}", "o3") for n in range(40)])
+    router = write_router(folder / "router")
+    changed = write_router(folder / "changed")
+    with (changed / "tokenizer.json").open("a") as stream:
+        stream.write(" ")
+    newer = write_router(folder / "newer")
+    described = json.loads((newer / "router.json").read_text()) | {"format_version": 9}
+    (newer / "router.json").write_text(json.dumps(described))
+    out = folder / "out"
+    return {
+        "a missing column": (["ingest", log, "-o", out], 3, "no column for"),
+        "a turn index of 0": (["ingest", zero, "-o", out], 3, "turn_index"),
+        "an empty log": (["ingest", folder / "empty.jsonl", "-o", out], 3, "empty.jsonl"),
+        "an unreadable file": (["ingest", folder / "broken.parquet", "-o", out], 3, "Parquet"),
+        "no such file": (["ingest", folder / "none.jsonl", "-o", out], 3, "none.jsonl"),
+        "one label": (
+            ["build", one, "-o", out, "--architecture", "session"], 3, "expected both labels",
+        ),
+        "no data set": (["train", folder, "-o", out], 4, "expected a data set folder"),
+        "a changed byte": (["route", changed, "hi"], 4, "changed or damaged"),
+        "a newer format": (["route", newer, "hi"], 4, "Upgrade Turnout"),
+        "no router": (["route", folder / "nowhere", "hi"], 4, "expected a router folder"),
+        "no message": (["route", router], 2, "give either TEXT or --messages"),
+        "a router and no data": (["evaluate", router, "-o", out], 2, "each followed by"),
+        "no settings": (["serve", router, "-c", folder / "no.toml"], 2, "not found"),
+        "an unknown verb": (["rout"], 2, "rout"),
+        "an option that is not": (["simulate", "-o", out, "--nosie", "1"], 2, "--noise"),
+        "a place that cannot be written": (
+            ["simulate", "-o", log / "sub", "--conversations", "5"], 7, "parent of the path",
+        ),
+        "a folder that is not ours": (
+            ["simulate", "-o", folder, "--conversations", "5"], 7, "Choose another path",
+        ),
+    }  # fmt: skip
+
+
+def test_bad_input_ends_in_one_message_its_own_exit_code_and_no_output(tmp_path):
+    before = None
+    for name, (arguments, code, said) in bad_inputs(tmp_path).items():
+        before = before or sorted(tmp_path.iterdir())
+        done = run(*arguments, ok=False)
+        assert (name, done.returncode) == (name, code), done.stderr
+        assert said in " ".join(done.stderr.split()), name
+        assert done.stdout == "", name
+        assert sorted(tmp_path.iterdir()) == before, f"{name} left something behind"
+
+
+def test_a_broken_pipe_is_no_failure(line):
+    command = [*TURNOUT, "switches", "turns.parquet"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=line
+    ) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+        process.wait(timeout=60)
+    assert (process.returncode, error) == (0, b"")
+
+
+def test_an_interrupted_stage_says_so_and_leaves_nothing(tmp_path):
+    command = [*TURNOUT, "simulate", "-o", "log", "--conversations", "200000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        time.sleep(2.0)
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read()
+        process.wait(timeout=60)
+    assert process.returncode == 130
+    assert "nothing was left half-written" in error
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,47 @@
+"""The serving install: without torch, it serves a router folder that was trained elsewhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_router import write_router
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_the_serving_install_has_no_torch_and_no_table_engine_and_decides(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "-c", ROOT / "constraints.txt", f"{ROOT}[serve]"], check=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
+    )
+    names = {package["name"].lower() for package in json.loads(listed.stdout)}
+    assert {"starlette", "onnxruntime"} <= names
+    assert not names & {"torch", "transformers", "pyarrow", "duckdb", "scikit-learn"}
+    router = write_router(tmp_path / "router")
+    code = (
+        "import sys, turnout\n"
+        "from turnout.gateway.app import create_app\n"
+        "from turnout.gateway.options import GatewayOptions, Target, Upstream\n"
+        "router = turnout.load(sys.argv[1])\n"
+        "targets = {c: Target('u', c) for c in ('reasoning', 'fast')}\n"
+        "upstreams = {'u': Upstream('u', 'http://127.0.0.1:9/v1')}\n"
+        "create_app(router, GatewayOptions(upstreams, targets))\n"
+        "sys.stdout.write(router.decide('prove it').model_class)\n"
+    )
+    decided = subprocess.run(
+        [python, "-c", code, router], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert decided.stdout == "reasoning"
+    shown = subprocess.run(
+        [tmp_path / "venv" / "bin" / "turnout", "train", "x", "-o", "y"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert shown.returncode == 2
+    assert "pip install 'turnout[" in shown.stderr
