@@ -13,6 +13,7 @@ from turnout.errors import SettingsError, TurnoutError
 
 VERBS = {
     "simulate": "write a realistic conversation log with known truth",
+    "kql": "print a query for Kusto, ready to run",
     "ingest": "read any log into the canonical turns table",
     "switches": "report which models people use and how they switch",
     "build": "make a balanced, split data set from turns or measured outcomes",
