@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from turnout.engine import connect, write_parquet
 from turnout.errors import RecordError
 from turnout.logs.columns import UnreadableRowError, canonical, column_map
+from turnout.logs.layouts import turn_rows
 from turnout.logs.readers import RawRow, files_of, read_rows
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
@@ -39,7 +40,7 @@ class IngestReport:
     """What became of every row.
 
     Attributes:
-        rows_read: Rows of all files.
+        rows_read: Rows of all files; a row that holds a conversation counts as its turns.
         rows_kept: Rows of the turns table: one a turn.
         dropped: Reason → rows. With `rows_kept` they add up to `rows_read`.
         conversations: Distinct conversations kept.
@@ -76,7 +77,8 @@ def ingest(
     conversation and turn.
 
     Args:
-        sources: Files, folders or patterns: JSONL, CSV (both also gzip) or Parquet.
+        sources: Files, folders or patterns: JSONL, JSON, CSV (all also gzip) or Parquet; a row is
+            a turn, or a whole conversation in one of the layouts of `logs.layouts`.
         out: The Parquet file to write.
         columns: Canonical → the log's own column name, where it is not found by itself.
         salt: Mixed into the hash of `user_id`.
@@ -121,7 +123,7 @@ def _chunks(
     ignored: set[str],
     on_progress: OnProgress,
 ) -> Iterator[pa.Table]:
-    raw_rows = read_rows(file)
+    raw_rows = chain.from_iterable(map(turn_rows, read_rows(file)))
     first = list(islice(raw_rows, _COLUMNS_FROM_ROWS))
     found = {column for raw in first for column in raw.values}
     if not found:

@@ -72,10 +72,31 @@ def read_parquet(path: Path) -> Iterator[RawRow]:
         ) from error
 
 
+def read_json(path: Path) -> Iterator[RawRow]:
+    """One JSON document, plain or gzip: a list of objects, or an object that is one row."""
+    with _opened(path) as stream:
+        try:
+            document = json.load(stream)
+        except (ValueError, RecursionError) as error:
+            raise RecordError(
+                f"{path}: not JSON ({error}); expected a list of objects. If every line is an "
+                "object of its own, name the file .jsonl."
+            ) from error
+    rows = document if isinstance(document, list) else [document]
+    for number, values in enumerate(rows, start=1):
+        where = f"{path}: item {number}"
+        if isinstance(values, dict):
+            yield RawRow(where, values)
+        else:
+            yield RawRow(where, {}, f"a JSON {type(values).__name__}, not an object")
+
+
 READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".jsonl.gz": read_jsonl,
+    ".json": read_json,
+    ".json.gz": read_json,
     ".csv": read_csv,
     ".csv.gz": read_csv,
     ".parquet": read_parquet,
