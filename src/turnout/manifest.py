@@ -170,13 +170,34 @@ def staged_output(output: Path, manifest: Manifest) -> Iterator[Path]:
         else:
             _replace(partial, output)
             side = output.with_name(output.name + ".manifest.json")
-            side_partial = side.with_name(f".{side.name}.partial")
-            side_partial.write_text(text, encoding="utf-8")
-            side_partial.replace(side)
+            _write_by_rename(side, text)
     except OSError as error:
         raise storage_error(output, error) from error
     finally:
         _remove(partial)
+
+
+def replace_file(output: Path, name: str, text: str) -> None:
+    """Replace one file of an output folder by rename, and its digest in the manifest.
+
+    Raises:
+        StorageError: If the folder cannot be written.
+    """
+    manifest = read_manifest(output)
+    try:
+        _write_by_rename(output / name, text)
+        if manifest is not None:
+            manifest["outputs"][name] = file_sha256(output / name)
+            text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+            _write_by_rename(output / MANIFEST_NAME, text)
+    except OSError as error:
+        raise storage_error(output / name, error) from error
+
+
+def _write_by_rename(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def storage_error(output: Path, error: OSError) -> TurnoutError:

@@ -19,6 +19,7 @@ VERBS = {
     "build": "make a balanced, split data set from turns or measured outcomes",
     "train": "fine-tune, calibrate and export a router folder",
     "evaluate": "measure a router against trivial baselines; one HTML page",
+    "threshold": "choose what score goes to reasoning, with a promise",
     "score": "score every row of a table",
     "route": "decide one message or conversation, explained",
     "serve": "run the gateway in front of your models",

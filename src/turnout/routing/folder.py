@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.errors import ArtifactError
-from turnout.manifest import file_sha256
+from turnout.manifest import file_sha256, replace_file
 from turnout.records import ID2LABEL
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.formatter import Formatter
@@ -104,6 +104,22 @@ def write_description(folder: Path, spec: RouterSpec) -> None:
     }
     text = json.dumps(stored, indent=2, sort_keys=True) + "\n"
     (folder / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
+
+
+def set_threshold(folder: Path, value: float, origin: str) -> None:
+    """Replace the threshold of a router folder; the folder stays whole at every instant.
+
+    Args:
+        folder: A router folder.
+        value: In [0, 1].
+        origin: How it was chosen, for a person.
+
+    Raises:
+        StorageError: If the folder cannot be written.
+    """
+    stored = json.loads((folder / DESCRIPTION_NAME).read_text(encoding="utf-8"))
+    stored["threshold"] = {"value": value, "origin": origin}
+    replace_file(folder, DESCRIPTION_NAME, json.dumps(stored, indent=2, sort_keys=True) + "\n")
 
 
 def _spec(stored: Mapping[str, Any], where: Path) -> RouterSpec:
