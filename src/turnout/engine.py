@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.errors import RecordError
+from turnout.schema import TURNS
 
 
 def connect() -> ibis.BaseBackend:
@@ -35,6 +36,22 @@ def read_table(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
         RecordError: If the file is absent or is not whole Parquet.
     """
     parquet_schema(path)
+    return backend.read_parquet(path)
+
+
+def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
+    """A turns table as an Ibis table, without reading its rows yet.
+
+    Raises:
+        RecordError: If the file is absent, is not whole Parquet or is not a turns table.
+    """
+    found = parquet_schema(path).names
+    if missing := [name for name in TURNS.names if name not in found]:
+        raise RecordError(
+            f"{path}: no column {', '.join(missing)}; expected the turns table that "
+            "`turnout ingest` writes. Ingest the log first, or build from measured scores with "
+            "`turnout build --outcomes`."
+        )
     return backend.read_parquet(path)
 
 

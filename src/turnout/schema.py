@@ -1,7 +1,8 @@
 """The canonical tables as Arrow schemas, with units; knows no reader, no engine and no model.
 
-`TURNS` is what every reader produces, `TRUTH` what the simulator knows apart, `SAMPLES` what a
-data set holds. A column is absent from no file: optional ones are null.
+`TURNS` is what every reader produces, `TRUTH` what the simulator knows apart, `LABELS` what
+evidence adds up to, `SAMPLES` what a data set holds. A column is absent from no file: optional ones
+are null.
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ TRUTH = pa.schema(
         pa.field("label", pa.int8(), nullable=False),  # 0 = reasoning, 1 = fast
         pa.field("difficulty", pa.float32(), nullable=False),  # in [0, 1]; ≥ 0.5 needs reasoning
         pa.field("kind", pa.string(), nullable=False),  # request, follow_up, small_talk, …
+    ]
+)
+
+LABELS = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", pa.int32(), nullable=False),
+        pa.field("p_reasoning", pa.float32(), nullable=False),  # in [0, 1]; 1 = needs reasoning
+        pa.field("confidence", pa.float32(), nullable=False),  # |2p − 1|, in [0, 1]
+        pa.field("evidence", pa.list_(pa.string()), nullable=False),  # codes, "-" before fast ones
     ]
 )
 

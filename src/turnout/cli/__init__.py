@@ -16,6 +16,7 @@ VERBS = {
     "kql": "print a query for Kusto, ready to run",
     "ingest": "read any log into the canonical turns table",
     "switches": "report which models people use and how they switch",
+    "label": "weigh what speaks for reasoning and for fast, turn by turn",
     "build": "make a balanced, split data set from turns or measured outcomes",
     "train": "fine-tune, calibrate and export a router folder",
     "evaluate": "measure a router against trivial baselines; one HTML page",

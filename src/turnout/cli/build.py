@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     help="session: first turns. conversation: every turn, with its context.",
 )
 @click.option(
+    "--labels",
+    type=INPUT_PATH,
+    help="What `turnout label` wrote.  [default: the class of each turn's model is its label]",
+)
+@click.option(
     "--outcomes",
     is_flag=True,
     help="SOURCE holds measured outcomes: prompt, reasoning_score, fast_score, optionally group.",
@@ -61,6 +66,7 @@ def command(
     source: Path,
     output: Path,
     architecture: Architecture | None,
+    labels: Path | None,
     outcomes: bool,
     size: int | None,
     ratio: str,
@@ -100,6 +106,7 @@ def command(
             output,
             architecture=architecture,
             catalog=catalog_of(config),
+            labels=labels,
             size=size or DEFAULT_SIZE,
             ratio=(reasoning, fast),
             split=(parts[0], parts[1], parts[2]),

@@ -8,21 +8,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, parquet_schema, read_table, with_model_facts
+from turnout.engine import (
+    connect,
+    parquet_schema,
+    read_table,
+    read_turns,
+    with_model_facts,
+)
 from turnout.errors import RecordError
 from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
-from turnout.schema import TURNS
+from turnout.schema import LABELS
 
 MODEL_CHOICE = "model_choice"
 OUTCOMES = "measured_outcomes"
 # Turn-count buckets: least count of each.
 _STRATA = ((21, "21+"), (11, "11–20"), (6, "6–10"), (3, "3–5"), (1, "1–2"))
+# Evidence that says nothing still says that the turn happened.
+_MIN_WEIGHT = 0.05
+_Weighed: TypeAlias = dict[tuple[str, int], dict[str, Any]]
 _COLUMNS = ("conversation_id", "turn_index", "user_message", "assistant_message", "model")
 
 
@@ -42,9 +52,14 @@ class Candidate:
 
 
 def from_turns(
-    turns: Path, formatter: Formatter, catalog: Catalog, seed: int, dropped: Counter[str]
+    turns: Path,
+    formatter: Formatter,
+    catalog: Catalog,
+    seed: int,
+    dropped: Counter[str],
+    labels: Path | None = None,
 ) -> list[Candidate]:
-    """A candidate for every turn that the architecture learns from and whose class is known.
+    """A candidate for every turn that the architecture learns from and whose need is told.
 
     Cancelled and failed turns stay in: the user's need was real. Context comes from the previous
     captured turns, as a server would have seen them.
@@ -55,25 +70,22 @@ def from_turns(
         catalog: Model names to classes.
         seed: Decides the order.
         dropped: Reason → rows, added to.
+        labels: What `turnout label` wrote; without it the class of the model that served a turn is
+            its label.
 
     Raises:
-        RecordError: If the file is not a turns table.
+        RecordError: If a file is not what it should be.
     """
-    missing = [name for name in TURNS.names if name not in parquet_schema(turns).names]
-    if missing:
-        raise RecordError(
-            f"{turns}: no column {', '.join(missing)}; expected the turns table that "
-            "`turnout ingest` writes. Ingest the log first, or pass --outcomes for measured scores."
-        )
     backend = connect()
-    facts = with_model_facts(read_table(backend, turns), backend, catalog)
+    facts = with_model_facts(read_turns(backend, turns), backend, catalog)
     ordered = facts.select(*_COLUMNS, "named", "model_class").order_by(
         "conversation_id", "turn_index"
     )
     rows = _rows(backend.to_pyarrow(ordered))
+    weighed = _weighed(labels) if labels else None
     found: list[Candidate] = []
     for _, group in groupby(rows, key=lambda row: row["conversation_id"]):
-        found += _of_conversation(list(group), formatter, seed, dropped)
+        found += _of_conversation(list(group), formatter, seed, dropped, weighed)
     return found
 
 
@@ -124,33 +136,67 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _of_conversation(
-    rows: list[dict[str, Any]], formatter: Formatter, seed: int, dropped: Counter[str]
+    rows: list[dict[str, Any]],
+    formatter: Formatter,
+    seed: int,
+    dropped: Counter[str],
+    weighed: _Weighed | None,
 ) -> Iterator[Candidate]:
     turns = [Turn(row["user_message"], row["assistant_message"]) for row in rows]
     for position, row in enumerate(rows):
         index = row["turn_index"]
         if formatter.architecture == "session" and index != 1:
             continue
-        if row["model_class"] is None:
-            dropped["names no model" if not row["named"] else "model not in the catalogue"] += 1
+        told = _by_model(row) if weighed is None else weighed.get((row["conversation_id"], index))
+        if told is None:
+            dropped[_why_untold(row, weighed)] += 1
             continue
-        reasoning = row["model_class"] == "reasoning"
-        yield _candidate(
-            formatter,
-            turns[: position + 1],
-            index,
-            seed,
-            {
-                "conversation_id": row["conversation_id"],
-                "turn_count": len(rows),
-                "stratum": next(name for least, name in _STRATA if len(rows) >= least),
-                "label": LABEL_REASONING if reasoning else LABEL_FAST,
-                "target": 1.0 if reasoning else 0.0,
-                "evidence": [MODEL_CHOICE],
-                "model": row["model"],
-                "group": None,
-            },
+        values = {
+            "conversation_id": row["conversation_id"],
+            "turn_count": len(rows),
+            "stratum": next(name for least, name in _STRATA if len(rows) >= least),
+            "model": row["model"],
+            "group": None,
+        }
+        yield _candidate(formatter, turns[: position + 1], index, seed, values | told)
+
+
+def _by_model(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The label that the class of the turn's model gives; None where the class is not known."""
+    if row["model_class"] is None:
+        return None
+    reasoning = row["model_class"] == "reasoning"
+    return {
+        "label": LABEL_REASONING if reasoning else LABEL_FAST,
+        "target": 1.0 if reasoning else 0.0,
+        "evidence": [MODEL_CHOICE],
+    }
+
+
+def _why_untold(row: Mapping[str, Any], weighed: _Weighed | None) -> str:
+    if weighed is not None:
+        return "no evidence in the labels"
+    return "model not in the catalogue" if row["named"] else "names no model"
+
+
+def _weighed(path: Path) -> _Weighed:
+    """What `turnout label` says of every turn."""
+    found = parquet_schema(path).names
+    if missing := [name for name in LABELS.names if name not in found]:
+        raise RecordError(
+            f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
+            "Check --labels."
         )
+    table = pq.read_table(path, columns=LABELS.names).cast(LABELS)
+    return {
+        (row["conversation_id"], row["turn_index"]): {
+            "label": LABEL_REASONING if row["p_reasoning"] >= 0.5 else LABEL_FAST,
+            "target": row["p_reasoning"],
+            "weight": max(_MIN_WEIGHT, row["confidence"]),
+            "evidence": row["evidence"],
+        }
+        for row in _rows(table)
+    }
 
 
 def _of_prompt(
@@ -187,12 +233,12 @@ def _candidate(
 ) -> Candidate:
     shown = formatter.format(turns, index)
     place = f"{values['conversation_id']}|{index}"
+    values = {"weight": 1.0} | values
     values |= {
         "sample_id": _hexdigest(place)[:16],
         "turn_index": index,
         "message": shown.message,
         "context": shown.context,
-        "weight": 1.0,
     }
     text_key = _hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
     return Candidate(values, _hexdigest(f"{seed}|{place}"), text_key)

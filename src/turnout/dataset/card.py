@@ -43,6 +43,8 @@ load_dataset("parquet", data_files={{"train": "train.parquet", "test": "test.par
 _LABELS = {
     "turns": "The only evidence is the class of the model that served the turn (`model_choice`): "
     "what people chose, not what they needed.",
+    "labels": "The target is what all evidence of the turn adds up to (`turnout label`), the "
+    "weight how sure that is, the label its hard form. A code with `-` before it speaks for fast.",
     "outcomes": "The target is the measured gap between reasoning and fast models "
     "(`measured_outcomes`); both labels weigh the same inside every group. Prompts on which "
     "neither was shown carry no label.",

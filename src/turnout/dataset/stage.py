@@ -56,18 +56,21 @@ def build_from_turns(
     *,
     architecture: Architecture,
     catalog: Catalog,
+    labels: Path | None = None,
     size: int = DEFAULT_SIZE,
     ratio: tuple[int, int] = (50, 50),
     split: tuple[float, float, float] = DEFAULT_SPLIT,
     seed: int = 0,
 ) -> BuildReport:
-    """Make a balanced data set whose label is the class of the model that served each turn.
+    """Make a balanced data set from turns and what their evidence says.
 
     Args:
         turns: A turns table.
         out: The folder; it appears only when whole.
         architecture: `session` takes first turns, `conversation` all turns with their context.
         catalog: Model names to classes.
+        labels: What `turnout label` wrote; without it the class of the model that served a turn is
+            the only evidence.
         size: Rows wanted over all splits; fewer where the log allows no more.
         ratio: Parts of reasoning and fast.
         split: Parts of training, validation and test.
@@ -87,12 +90,12 @@ def build_from_turns(
         "split": shares,
         "seed": seed,
     }
-    manifest = Manifest.of("build", [turns], options)
+    manifest = Manifest.of("build", [turns, *([labels] if labels else [])], options)
     if up_to_date(out, manifest):
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
     dropped: Counter[str] = Counter()
-    found = rows_from.from_turns(turns, formatter, catalog, seed, dropped)
+    found = rows_from.from_turns(turns, formatter, catalog, seed, dropped, labels)
     kept = deduplicated(found, dropped)
     splits = {
         name: balanced(
@@ -106,7 +109,8 @@ def build_from_turns(
         for (name, rows), share in zip(_split(kept, shares, seed).items(), shares, strict=True)
     }
     _require_labels(turns, kept, splits)
-    return _write(out, manifest, formatter, splits, dropped, source="turns", size=size, seed=seed)
+    source = "labels" if labels else "turns"
+    return _write(out, manifest, formatter, splits, dropped, source=source, size=size, seed=seed)
 
 
 def build_from_outcomes(

@@ -29,7 +29,11 @@ from turnout.schema import TRUTH
 REPORT_FORMAT_VERSION = 1
 REPORT_NAME = "report.json"
 PAGE_NAME = "report.html"
-LABEL_JUDGES = {"turns": "the log's labels", "outcomes": "measured outcomes"}
+LABEL_JUDGES = {
+    "turns": "the log's labels",
+    "labels": "weighed evidence",
+    "outcomes": "measured outcomes",
+}
 TRUTH_JUDGE = "simulated truth"
 _TIMED_ROWS = 200
 _SHOWN_CHARS = 240

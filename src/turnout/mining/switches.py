@@ -16,10 +16,9 @@ import ibis
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, parquet_schema, read_table, with_model_facts, write_parquet
+from turnout.engine import connect, read_turns, with_model_facts, write_parquet
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, staged_output, up_to_date
-from turnout.schema import TURNS
 
 KINDS = ("upgrade", "downgrade", "lateral", "unknown")
 MODEL_BUCKETS = ("1", "2", "3+")
@@ -128,14 +127,8 @@ def report_switches(turns: Path, catalog: Catalog, *, out: Path | None = None) -
         RecordError: If the file is not a turns table or names no model at all.
         StorageError: If `out` cannot be written.
     """
-    found = parquet_schema(turns)
-    if missing := [name for name in TURNS.names if name not in found.names]:
-        raise RecordError(
-            f"{turns}: no column {', '.join(missing)}; expected the turns table that "
-            "`turnout ingest` writes. Ingest the log first."
-        )
     backend = connect()
-    facts = with_model_facts(read_table(backend, turns), backend, catalog)
+    facts = with_model_facts(read_turns(backend, turns), backend, catalog)
     named = facts.filter(facts.named).mutate(name=ibis.coalesce(facts.model_name, facts.model))
     switches = backend.to_pyarrow(_switches(named))
     report = _report(backend, facts, named, switches)
