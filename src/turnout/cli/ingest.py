@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 @click.option(
     "--skip-unreadable", is_flag=True, help="Count unreadable rows rather than stop at the first."
 )
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Replace e-mail and IP addresses, keys and tokens, and user names in paths.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def command(
     sources: tuple[Path, ...],
@@ -45,6 +50,7 @@ def command(
     columns: tuple[str, ...],
     salt: str,
     skip_unreadable: bool,
+    redact: bool,
     as_json: bool,
 ) -> None:
     """Read SOURCES (JSONL, JSON, CSV or Parquet; files, folders or patterns) into one turns table.
@@ -62,6 +68,7 @@ def command(
             columns=parsed_pairs(columns),
             salt=salt,
             skip_unreadable=skip_unreadable,
+            redact=redact,
             on_progress=on_progress,
         )
     if not report.fresh:
@@ -89,6 +96,9 @@ def _show(report: IngestReport, output: Path) -> None:
         f"whole. {report.without_timestamp:,} turns carry no time, "
         f"{report.without_model:,} name no model."
     )
+    if report.redacted:
+        finds = ", ".join(f"{n:,} {kind}" for kind, n in report.redacted.items())
+        out.print(f"Redacted: {finds}")
     if report.ignored_columns:
         out.print(f"Not read: {', '.join(report.ignored_columns)}")
     out.print(f"Turns: {output}")

@@ -21,6 +21,7 @@ from turnout.errors import RecordError
 from turnout.logs.columns import UnreadableRowError, canonical, column_map
 from turnout.logs.layouts import turn_rows
 from turnout.logs.readers import RawRow, files_of, read_rows
+from turnout.logs.redact import redacted
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
 from turnout.schema import TURNS
@@ -48,6 +49,7 @@ class IngestReport:
         without_timestamp: Kept rows whose time is missing or unreadable.
         without_model: Kept rows that name no model at all.
         ignored_columns: Columns of the log that nothing reads.
+        redacted: Kind of find → how often it was replaced; empty where that was not asked for.
         fresh: False where an earlier run on the same log was found.
     """
 
@@ -59,6 +61,7 @@ class IngestReport:
     without_timestamp: int
     without_model: int
     ignored_columns: list[str]
+    redacted: dict[str, int]
     fresh: bool
 
 
@@ -69,6 +72,7 @@ def ingest(
     columns: Mapping[str, str] | None = None,
     salt: str = DEFAULT_SALT,
     skip_unreadable: bool = False,
+    redact: bool = False,
     on_progress: OnProgress = silent,
 ) -> IngestReport:
     """Read logs into one turns table.
@@ -83,6 +87,7 @@ def ingest(
         columns: Canonical → the log's own column name, where it is not found by itself.
         salt: Mixed into the hash of `user_id`.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
+        redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
         on_progress: Told every few thousand rows.
 
     Raises:
@@ -91,15 +96,21 @@ def ingest(
         StorageError: If `out` cannot be written.
     """
     files = files_of(sources)
-    options = {"columns": dict(columns or {}), "salt": salt, "skip_unreadable": skip_unreadable}
+    options = {
+        "columns": dict(columns or {}),
+        "salt": salt,
+        "skip_unreadable": skip_unreadable,
+        "redact": redact,
+    }
     manifest = Manifest.of("ingest", files, options)
     if up_to_date(out, manifest):
         return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
     dropped: Counter[str] = Counter()
     ignored: set[str] = set()
+    finds: Counter[str] = Counter()
     chunks: list[pa.Table] = []
     for file in files:
-        chunks += _chunks(file, options, dropped, ignored, on_progress)
+        chunks += _chunks(file, options, dropped, ignored, finds, on_progress)
     rows = pa.concat_tables([TURNS.empty_table(), *chunks])
     turns = _one_row_a_turn(rows)
     if turns.num_rows == 0:
@@ -109,7 +120,7 @@ def ingest(
         )
     if rows.num_rows > turns.num_rows:
         dropped[RESENT] = rows.num_rows - turns.num_rows
-    report = _report(turns, dropped, ignored)
+    report = _report(turns, dropped, ignored, finds)
     manifest.counts.update({k: v for k, v in asdict(report).items() if k != "fresh"})
     with staged_output(out, manifest) as partial:
         write_parquet(turns, partial)
@@ -121,6 +132,7 @@ def _chunks(
     options: Mapping[str, Any],
     dropped: Counter[str],
     ignored: set[str],
+    finds: Counter[str],
     on_progress: OnProgress,
 ) -> Iterator[pa.Table]:
     raw_rows = chain.from_iterable(map(turn_rows, read_rows(file)))
@@ -142,6 +154,8 @@ def _chunks(
         if not row["user_message"].strip():
             dropped[EMPTY] += 1
             continue
+        if options["redact"]:
+            _redact(row, finds)
         row["source"] = row["source"] or file.name
         rows.append(row)
         if len(rows) == _CHUNK_ROWS:
@@ -169,6 +183,12 @@ def _turn(
     )
 
 
+def _redact(row: dict[str, Any], finds: Counter[str]) -> None:
+    for name in ("user_message", "assistant_message"):
+        if row[name] is not None:
+            row[name] = redacted(row[name], finds)
+
+
 def _unreadable(rows: Sequence[RawRow], options: Mapping[str, Any]) -> int:
     """How many rows a file without a single readable one has."""
     return sum(_turn(raw, {}, options) is None for raw in rows)
@@ -188,7 +208,9 @@ def _one_row_a_turn(rows: pa.Table) -> pa.Table:
     return connect().to_pyarrow(best).cast(TURNS)
 
 
-def _report(turns: pa.Table, dropped: Counter[str], ignored: set[str]) -> IngestReport:
+def _report(
+    turns: pa.Table, dropped: Counter[str], ignored: set[str], finds: Counter[str]
+) -> IngestReport:
     spans = turns.group_by("conversation_id").aggregate(
         [("turn_index", "min"), ("turn_index", "max"), ("turn_index", "count")]
     )
@@ -205,6 +227,7 @@ def _report(turns: pa.Table, dropped: Counter[str], ignored: set[str]) -> Ingest
         without_timestamp=turns["timestamp"].null_count,
         without_model=turns["model"].null_count,
         ignored_columns=sorted(ignored),
+        redacted=dict(sorted(finds.items())),
         fresh=True,
     )
 
