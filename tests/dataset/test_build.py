@@ -13,7 +13,14 @@ from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_outcomes, build_from_turns
 from turnout.dataset.candidates import Candidate
-from turnout.dataset.selection import balanced, deduplicated, split_of
+from turnout.dataset.duplicates import (
+    EXACT,
+    NEAR,
+    deduplicated,
+    grouped_by_near,
+    without_near,
+)
+from turnout.dataset.selection import balanced, split_of
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import MANIFEST_NAME
 from turnout.samples import DatasetFolder
@@ -211,7 +218,7 @@ def candidates(cells):
         for at in range(n):
             key = f"{stratum}{label}{at:03}"
             values = {"stratum": stratum, "label": label, "message": key}
-            made.append(Candidate(values, key, key))
+            made.append(Candidate(values, key, key, key))
     return made
 
 
@@ -239,9 +246,69 @@ def test_balancing_keeps_the_ratio_uses_no_row_twice_and_loses_count_of_none(
     assert len(taken) + dropped.total() == len(rows)
 
 
+def said(*texts):
+    """One candidate a text, in this order; (conversation, text) or text alone."""
+    pairs = [(f"c{at}", t) if isinstance(t, str) else t for at, t in enumerate(texts)]
+    return [
+        Candidate({"message": text}, f"{at:03}", text, conversation)
+        for at, (conversation, text) in enumerate(pairs)
+    ]
+
+
+LONG = "please move the orders table to the new cluster before the weekend starts and tell me"
+
+
 def test_of_two_equal_texts_the_first_in_order_stays():
-    same = [Candidate({"message": "m"}, key, "text") for key in ("b", "a")]
-    assert [c.order_key for c in deduplicated(same, Counter())] == ["a"]
+    dropped = Counter()
+    two = said(LONG, LONG)
+    assert deduplicated(two[::-1], dropped) == two[:1]
+    assert dropped == {EXACT: 1}
+
+
+def test_of_two_nearly_equal_texts_the_first_in_order_stays():
+    dropped = Counter()
+    found = without_near(said(LONG, LONG + " once", LONG.upper() + "!", "another thing"), dropped)
+    assert [c.values["message"] for c in found] == [LONG, "another thing"]
+    assert dropped == {NEAR: 2}
+
+
+def test_short_messages_and_turns_of_one_conversation_may_be_alike():
+    rows = said("yes do it now", "yes, do it now", ("same", LONG), ("same", LONG + " once"))
+    assert len(without_near(rows, Counter())) == 4
+
+
+def test_different_requests_with_some_words_in_common_stay():
+    other = LONG.replace("orders table", "billing service").replace("cluster", "region")
+    assert len(without_near(said(LONG, other), Counter())) == 2
+
+
+def test_rows_too_dear_to_leave_out_fall_into_one_group():
+    rows = said("x", LONG, "y", LONG + " once", LONG + " once more")
+    groups = [c.group for c in grouped_by_near(rows)]
+    assert groups == ["c0", "c1", "c2", "c1", "c1"]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f"]), min_size=8, max_size=14),
+        max_size=12,
+    )
+)
+def test_no_near_pair_is_left_and_none_is_dropped_without_one(word_lists):
+    rows = said(*(" ".join(words) for words in word_lists))
+    kept = without_near(rows, Counter())
+
+    def alike(one, other):
+        one, other = (
+            {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
+            for words in (one.values["message"].split(), other.values["message"].split())
+        )
+        return len(one & other) / len(one | other) >= 0.8
+
+    assert not [(a, b) for a in kept for b in kept if a is not b and alike(a, b)]
+    for row in rows:
+        assert row in kept or any(alike(row, other) for other in kept)
 
 
 def outcomes(tmp_path, rows):

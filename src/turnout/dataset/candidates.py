@@ -44,11 +44,13 @@ class Candidate:
         values: The sample's columns.
         order_key: Hex sha256 of seed and row: a repeatable random order.
         text_key: Hex sha256 of what the encoder reads: equal for exact duplicates.
+        group: Rows of one group fall into one split: its conversation, or prompts nearly alike.
     """
 
     values: dict[str, Any]
     order_key: str
     text_key: str
+    group: str
 
 
 def from_turns(
@@ -241,7 +243,8 @@ def _candidate(
         "context": shown.context,
     }
     text_key = _hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
-    return Candidate(values, _hexdigest(f"{seed}|{place}"), text_key)
+    order_key = _hexdigest(f"{seed}|{place}")
+    return Candidate(values, order_key, text_key, values["conversation_id"])
 
 
 def _require_score(path: Path, number: int, column: str, value: object) -> None:

@@ -25,7 +25,7 @@ Cancelled and failed turns are kept: the user's need was real.
 ## Leakage check
 
 {conversations} conversations and {texts} texts stand in more than one split (expected: 0 and 0).
-Splits are by conversation; exact duplicates were removed before splitting.
+Splits are by conversation; {near} before splitting.
 
 ## Columns
 
@@ -48,6 +48,12 @@ _LABELS = {
     "outcomes": "The target is the measured gap between reasoning and fast models "
     "(`measured_outcomes`); both labels weigh the same inside every group. Prompts on which "
     "neither was shown carry no label.",
+}
+
+
+_NEAR = {
+    "turns": "exact and near duplicates were removed",
+    "outcomes": "exact duplicates were removed and near ones put together",
 }
 
 
@@ -76,6 +82,7 @@ def card(description: Mapping[str, Any]) -> str:
         composition="\n".join(lines),
         account=account,
         dropped=dropped or "Nothing.",
+        near=_NEAR["outcomes" if description["source"] == "outcomes" else "turns"],
         formatter=description["formatter"]["version"],
         **description["leaks"],
     )

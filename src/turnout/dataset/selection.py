@@ -1,4 +1,4 @@
-"""Candidates → the rows of each split: deduplicated, split, balanced; knows no file.
+"""Candidates → the rows of each split: split, balanced; knows no file.
 
 Every choice follows the candidates' order keys, so the order of the input changes nothing.
 """
@@ -17,27 +17,12 @@ SPLITS = ("train", "validation", "test")
 # A group with one row of a class would otherwise give that row the weight of the whole group.
 _MAX_WEIGHT = 4.0
 
-EMPTY = "empty message"
-DUPLICATE = "exact duplicate of another row"
 SURPLUS = "left over after balancing"
 
 
-def deduplicated(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
-    """One candidate for each distinct text, that with the least order key; empty ones left out."""
-    kept: dict[str, Candidate] = {}
-    for candidate in sorted(candidates, key=lambda c: c.order_key):
-        if not candidate.values["message"].strip():
-            dropped[EMPTY] += 1
-        elif candidate.text_key in kept:
-            dropped[DUPLICATE] += 1
-        else:
-            kept[candidate.text_key] = candidate
-    return list(kept.values())
-
-
-def split_of(conversation_id: str, seed: int, shares: Sequence[float]) -> str:
-    """The split of a conversation: all its turns fall into one."""
-    digest = hashlib.sha256(f"{seed}|split|{conversation_id}".encode()).hexdigest()
+def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
+    """The split of a group: all its rows fall into one."""
+    digest = hashlib.sha256(f"{seed}|split|{group}".encode()).hexdigest()
     place = int(digest[:8], 16) / 16**8
     for name, share in zip(SPLITS, shares, strict=True):
         place -= share
@@ -108,8 +93,8 @@ def weighted_within_groups(candidates: Sequence[Candidate]) -> None:
 
 
 def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
-    """How many conversations and texts stand in more than one split; both should be 0."""
-    conversations = ({c.values["conversation_id"] for c in rows} for rows in splits.values())
+    """How many groups and texts stand in more than one split; both should be 0."""
+    conversations = ({c.group for c in rows} for rows in splits.values())
     texts = ({c.text_key for c in rows} for rows in splits.values())
     return {"conversations": _in_several(conversations), "texts": _in_several(texts)}
 

@@ -17,10 +17,10 @@ from turnout.catalog import Catalog
 from turnout.dataset import candidates as rows_from
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.card import card
+from turnout.dataset.duplicates import deduplicated, grouped_by_near, without_near
 from turnout.dataset.selection import (
     SPLITS,
     balanced,
-    deduplicated,
     leaks,
     split_of,
     weighted_within_groups,
@@ -96,7 +96,7 @@ def build_from_turns(
     formatter = Formatter(architecture)
     dropped: Counter[str] = Counter()
     found = rows_from.from_turns(turns, formatter, catalog, seed, dropped, labels)
-    kept = deduplicated(found, dropped)
+    kept = without_near(deduplicated(found, dropped), dropped)
     splits = {
         name: balanced(
             rows,
@@ -126,6 +126,7 @@ def build_from_outcomes(
     """Make a data set whose target is the measured gap between reasoning and fast models.
 
     Nothing is thrown away to balance it: both labels weigh the same inside every group instead.
+    Prompts that are nearly alike fall into one split.
 
     Args:
         prompts: Parquet with `prompt`, `reasoning_score` and `fast_score` in [0, 1], and
@@ -157,7 +158,7 @@ def build_from_outcomes(
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
     found = rows_from.from_outcomes(prompts, formatter, columns or {}, margin, seed)
-    kept = deduplicated(found, dropped)
+    kept = grouped_by_near(deduplicated(found, dropped))
     if size is not None and len(kept) > size:
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
@@ -196,7 +197,7 @@ def _split(
 ) -> dict[str, list[Candidate]]:
     splits: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
     for candidate in kept:
-        splits[split_of(candidate.values["conversation_id"], seed, shares)].append(candidate)
+        splits[split_of(candidate.group, seed, shares)].append(candidate)
     return splits
 
 
