@@ -24,20 +24,23 @@ turnout ingest "$logs" -o "$out/turns.parquet"
 step "3. Which models people use, and how they switch"
 turnout switches "$out/turns.parquet" -o "$out/switches"
 
-step "4. Two data sets: first turns (session), every turn with its context (conversation)"
-turnout build "$out/turns.parquet" -o "$out/session-data" --architecture session --split 70:10:20 --size 1600
-turnout build "$out/turns.parquet" -o "$out/conversation-data" --architecture conversation --split 70:10:20 --size 2700
+step "4. What each turn needed, by all evidence: model chosen, switches, effort, what was said next"
+turnout label "$out/turns.parquet" -o "$out/labels.parquet"
 
-step "5. Fine-tune a BERT classifier for each, calibrate, export"
+step "5. Two data sets: first turns (session), every turn with its context (conversation)"
+turnout build "$out/turns.parquet" --labels "$out/labels.parquet" -o "$out/session-data" --architecture session --split 70:10:20 --size 1600
+turnout build "$out/turns.parquet" --labels "$out/labels.parquet" -o "$out/conversation-data" --architecture conversation --split 70:10:20 --size 2700
+
+step "6. Fine-tune a BERT classifier for each, calibrate, export"
 turnout train "$out/session-data" -o "$out/session-router"
 turnout train "$out/conversation-data" -o "$out/conversation-router" --epochs 2 --max-tokens 128
 
-step "6. Evaluate both beside random, length, TF-IDF and nearest neighbours"
+step "7. Evaluate both beside random, length, TF-IDF and nearest neighbours"
 # shellcheck disable=SC2086 (truth is empty or two words)
 turnout evaluate "$out/session-router" "$out/session-data" \
   "$out/conversation-router" "$out/conversation-data" $truth -o "$out/report"
 
-step "7. Route four messages, and a conversation turn by turn"
+step "8. Route four messages, and a conversation turn by turn"
 for message in \
   "what does HTTP 404 mean?" \
   "Rename the variable tmp to total in this function." \

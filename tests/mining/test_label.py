@@ -50,6 +50,16 @@ def test_a_downgrade_speaks_for_fast(tmp_path):
     assert found["a", 2] == {"downgrade": -1}
 
 
+def test_a_fallback_after_a_failure_is_nobodys_choice(tmp_path):
+    rows = [
+        turn("a", 1, "x", QUICK, response_type="failed"),
+        turn("a", 2, "y", DEEP),
+        turn("a", 3, "z", QUICK),
+    ]
+    found = evidence(tmp_path, rows)
+    assert found == {("a", 1): {"model_first": -1}, ("a", 2): {}, ("a", 3): {}}
+
+
 def test_nothing_is_claimed_across_a_gap_or_of_unknown_models(tmp_path):
     rows = [turn("a", 1, "x", QUICK), turn("a", 3, "y", DEEP), turn("b", 1, "z", "mystery-9")]
     found = evidence(tmp_path, rows)

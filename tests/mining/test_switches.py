@@ -126,3 +126,31 @@ def test_real_logs_give_a_report(shared_data, tmp_path):
     assert found.turns == 4856
     assert sum(found.turns_by_class.values()) + found.turns_without_model == found.turns
     assert found.by_models["1"] / found.conversations > 0.9
+
+
+def switched(tmp_path, *turns):
+    rows = [
+        turn("a", at, f"m{at}", model, response_type=ended)
+        for at, (model, ended) in enumerate(turns, start=1)
+    ]
+    found = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
+    return {kind.kind: (kind.count, kind.fallbacks) for kind in found.switches if kind.count}
+
+
+def test_a_model_that_stands_in_for_a_failed_one_and_the_way_back_are_fallbacks(tmp_path):
+    found = switched(
+        tmp_path, ("o3", "success"), ("o3", "failed"), ("gpt-4o", "success"), ("o3", "success")
+    )
+    assert found == {"downgrade": (1, 1), "upgrade": (1, 1)}
+
+
+def test_a_switch_after_a_success_or_a_cancelled_turn_is_a_persons(tmp_path):
+    found = switched(tmp_path, ("gpt-4o", "cancelled"), ("o3", "success"), ("gpt-4o", None))
+    assert found == {"upgrade": (1, 0), "downgrade": (1, 0)}
+
+
+def test_who_does_not_return_after_a_fallback_chose_to_stay(tmp_path):
+    found = switched(
+        tmp_path, ("o3", "failed"), ("gpt-4o", None), ("gpt-4o", None), ("o3", "success")
+    )
+    assert found == {"downgrade": (1, 1), "upgrade": (1, 0)}

@@ -28,7 +28,8 @@ def command(turns: Path, output: Path | None, config: Path | None, as_json: bool
     """Report which models the conversations of TURNS use, and how they switch.
 
     An upgrade goes from a fast to a reasoning model, a downgrade back, a lateral move stays in
-    its class; each may also switch the provider.
+    its class; each may also switch the provider. A fallback is one that a product made after a
+    failure.
     """
     from turnout.mining import report_switches
     from turnout.settings import catalog_of
@@ -75,6 +76,7 @@ def _show_kinds(report: SwitchReport, out: Console) -> None:
     table.add_column("kind")
     table.add_column("count", justify="right")
     table.add_column("other provider", justify="right")
+    table.add_column("fallback", justify="right")
     for name in report.by_turn:
         table.add_column(f"turn {name}", justify="right")
     table.add_column("for example")
@@ -84,7 +86,8 @@ def _show_kinds(report: SwitchReport, out: Console) -> None:
             first = kind.examples[0]
             example = f"{first.from_model} → {first.to_model}: {first.user_message[:40]}"
         at_turns = [f"{counts[kind.kind]:,}" for counts in report.by_turn.values()]
-        row = [kind.kind, f"{kind.count:,}", f"{kind.provider_switches:,}", *at_turns]
+        counts = (kind.count, kind.provider_switches, kind.fallbacks)
+        row = [kind.kind, *(f"{count:,}" for count in counts), *at_turns]
         table.add_row(*row, Text(example))
     out.print(table)
 

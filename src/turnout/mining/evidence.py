@@ -14,6 +14,7 @@ import ibis
 
 from turnout.catalog import Catalog
 from turnout.engine import with_model_facts
+from turnout.mining.fallbacks import with_fallbacks
 
 # Shares of effort inside a model class that count as little and as much.
 _LITTLE, _MUCH = 0.3, 0.7
@@ -69,12 +70,13 @@ def votes(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibi
         backend: Where it is computed.
         catalog: Model names to classes.
     """
-    facts = with_model_facts(turns, backend, catalog)
+    facts = with_fallbacks(with_model_facts(turns, backend, catalog), "model")
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = facts.mutate(
         previous_class=facts.model_class.lag().over(in_order),
         previous_index=facts.turn_index.lag().over(in_order),
         next_class=facts.model_class.lead().over(in_order),
+        next_fallback=facts.fallback.lead().over(in_order),
         next_index=facts.turn_index.lead().over(in_order),
         next_message=facts.user_message.lead().over(in_order),
         effort=_effort(facts),
@@ -82,17 +84,20 @@ def votes(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibi
     near = near.mutate(effort=_rank(near.effort, near.model_class))
     follows = near.previous_index == near.turn_index - 1
     led_on = near.next_index == near.turn_index + 1
+    # A model that stood in for a failed one was nobody's choice.
+    chose = ~near.fallback
     fast, reasoning = near.model_class == "fast", near.model_class == "reasoning"
-    upgraded = follows & reasoning & (near.previous_class == "fast")
-    downgraded = follows & fast & (near.previous_class == "reasoning")
-    stayed = (near.turn_index > 1) & ~_true(upgraded | downgraded)
+    upgraded = chose & follows & reasoning & (near.previous_class == "fast")
+    downgraded = chose & follows & fast & (near.previous_class == "reasoning")
+    stayed = chose & (near.turn_index > 1) & ~_true(upgraded | downgraded)
+    left_for_better = led_on & fast & (near.next_class == "reasoning") & ~near.next_fallback
     own_choice = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
     chosen = {
         "model_first": ibis.ifelse(near.turn_index == 1, own_choice, 0),
         # A switch at this turn says the same and more: it votes in its place.
         "model_later": ibis.ifelse(stayed, own_choice, 0),
         "upgrade": _vote(upgraded, 1),
-        "before_upgrade": _vote(led_on & fast & (near.next_class == "reasoning"), 1),
+        "before_upgrade": _vote(left_for_better, 1),
         "downgrade": _vote(downgraded, -1),
         "effort": ibis.cases((near.effort >= _MUCH, 1), (near.effort <= _LITTLE, -1), else_=0),
         "said_again": _vote(led_on & fast & _same_request(near), 1),

@@ -19,6 +19,7 @@ from turnout.catalog import Catalog
 from turnout.engine import connect, read_turns, with_model_facts, write_parquet
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.mining.fallbacks import with_fallbacks
 
 KINDS = ("upgrade", "downgrade", "lateral", "unknown")
 MODEL_BUCKETS = ("1", "2", "3+")
@@ -47,12 +48,14 @@ class SwitchKind:
         kind: upgrade (fast → reasoning), downgrade, lateral (same class) or unknown (a class is).
         count: How many.
         provider_switches: Of them, how many also change the provider.
+        fallbacks: Of them, how many a product made after a failure, rather than a person.
         examples: The first few, in order of conversation and turn.
     """
 
     kind: str
     count: int
     provider_switches: int
+    fallbacks: int
     examples: list[Example]
 
 
@@ -151,6 +154,7 @@ def report_switches(turns: Path, catalog: Catalog, *, out: Path | None = None) -
 
 def _switches(named: ibis.Table) -> ibis.Table:
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
+    named = with_fallbacks(named, "name")
     pairs = named.mutate(
         from_model=named.name.lag().over(in_order),
         from_class=named.model_class.lag().over(in_order),
@@ -171,7 +175,7 @@ def _switches(named: ibis.Table) -> ibis.Table:
         )
         .select(
             "conversation_id", "turn_index", "from_model", "to_model", "kind", "provider_switch",
-            "timestamp", "user_message",
+            "fallback", "timestamp", "user_message",
         )
         .order_by("conversation_id", "turn_index")
     )  # fmt: skip
@@ -220,6 +224,7 @@ def _kind(kind: str, rows: list[dict[str, Any]]) -> SwitchKind:
         kind=kind,
         count=len(of_kind),
         provider_switches=sum(row["provider_switch"] for row in of_kind),
+        fallbacks=sum(row["fallback"] for row in of_kind),
         examples=[
             Example(
                 row["conversation_id"],
