@@ -11,8 +11,8 @@ import pytest
 
 from tests.tiny_router import EASY, HARD, write_router
 from turnout.errors import ArtifactError, RecordError, SettingsError
-from turnout.evaluation import evaluate
 from turnout.evaluation.batch import score_file
+from turnout.evaluation.stage import evaluate
 from turnout.records import Turn
 from turnout.routing import Formatter
 from turnout.samples import FORMAT_VERSION

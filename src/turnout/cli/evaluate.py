@@ -52,7 +52,7 @@ def command(
             f"found {len(pairs)} paths; expected routers each followed by a data set"
         )
 
-    from turnout.evaluation import evaluate
+    from turnout.evaluation.stage import evaluate
 
     with progress_bars() as on_progress:
         report = evaluate(

@@ -1,10 +1,4 @@
 """Router + samples → measurements with intervals beside trivial baselines, and batch scores.
 
-Knows no trainer and no gateway.
+Knows no trainer and no gateway. Scoring a table needs far less than measuring: neither loads here.
 """
-
-from __future__ import annotations
-
-from turnout.evaluation.stage import EvaluateReport, evaluate
-
-__all__ = ["EvaluateReport", "evaluate"]
