@@ -160,7 +160,9 @@ def _of_conversation(
             "model": row["model"],
             "group": None,
         }
-        yield _candidate(formatter, turns[: position + 1], index, seed, values | told)
+        # No more than the formatter shows: a conversation may have 100,000 turns.
+        shown = turns[max(0, position - formatter.previous_turns) : position + 1]
+        yield _candidate(formatter, shown, index, seed, values | told)
 
 
 def _by_model(row: Mapping[str, Any]) -> dict[str, Any] | None:
