@@ -56,7 +56,8 @@ def command(
     """Read SOURCES (JSONL, JSON, CSV or Parquet; files, folders or patterns) into one turns table.
 
     A row is a turn, a whole conversation or a request: WildChat, LMSYS-Chat and ShareGPT layouts,
-    OpenTelemetry GenAI spans, LiteLLM spend logs, ChatGPT and Claude account exports are known.
+    OpenTelemetry GenAI spans, LiteLLM spend logs, ChatGPT and Claude account exports and SpecStory
+    sessions are known.
     Prints what was kept, what was dropped and why; the two add up to what was read.
     """
     from turnout.logs import ingest

@@ -233,4 +233,5 @@ def _report(
 
 
 def _account(dropped: Counter[str]) -> str:
-    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items())) or "the log is empty"
+    reasons = [f"{n} {reason}" for reason, n in sorted(dropped.items()) if n]
+    return ", ".join(reasons) or "the log is empty"

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.errors import RecordError
+from turnout.logs.specstory import conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,14 @@ def read_json(path: Path) -> Iterator[RawRow]:
             yield RawRow(where, {}, f"a JSON {type(values).__name__}, not an object")
 
 
+def read_specstory(path: Path) -> Iterator[RawRow]:
+    """A SpecStory session in Markdown; nothing where the file is other Markdown."""
+    with _opened(path) as stream:
+        found = conversation(stream.read(), path.stem)
+    if found is not None:
+        yield RawRow(str(path), found)
+
+
 READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
@@ -99,6 +108,7 @@ READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".json.gz": read_json,
     ".csv": read_csv,
     ".csv.gz": read_csv,
+    ".md": read_specstory,
     ".parquet": read_parquet,
 }
 
