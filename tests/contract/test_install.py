@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.tiny_router import write_router
 
+PROVE = {"role": "user", "content": "prove it"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,6 +41,27 @@ def test_the_serving_install_has_no_torch_and_no_table_engine_and_decides(tmp_pa
         [python, "-c", code, router], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert decided.stdout == "reasoning"
+    settings = tmp_path / "turnout.toml"
+    settings.write_text(
+        '[upstreams.u]\nurl = "http://127.0.0.1:9/v1"\n'
+        '[targets.reasoning]\nupstream = "u"\nmodel = "deep"\n'
+        '[targets.fast]\nupstream = "u"\nmodel = "quick"\n'
+    )
+    command = [
+        tmp_path / "venv" / "bin" / "turnout",
+        "serve",
+        router,
+        "-c",
+        settings,
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as gateway:
+        address = gateway.stderr.readline().rpartition(" ")[2].strip()
+        routed = httpx.post(f"{address}/route", json={"messages": [PROVE]}, timeout=20).json()
+        gateway.terminate()
+        gateway.stderr.read()
+    assert routed["target"]["model"] == "deep"
     shown = subprocess.run(
         [tmp_path / "venv" / "bin" / "turnout", "train", "x", "-o", "y"],
         capture_output=True, text=True, check=False, cwd=tmp_path,
