@@ -14,7 +14,7 @@ import ibis
 
 from turnout.catalog import Catalog
 from turnout.engine import with_model_facts
-from turnout.mining.fallbacks import with_fallbacks
+from turnout.mining.fallbacks import FAILED, with_fallbacks
 
 # Shares of effort inside a model class that count as little and as much.
 _LITTLE, _MUCH = 0.3, 0.7
@@ -114,7 +114,7 @@ def votes(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibi
 
 def _effort(facts: ibis.Table) -> ibis.Value:
     """Mean rank in [0, 1] of what was spent on a finished turn; null where nothing was counted."""
-    unfinished = facts.response_type.fill_null("success").isin(("cancelled", "failed"))
+    unfinished = facts.response_type.lower().isin(("cancelled", *FAILED)).fill_null(False)
     ranks = []
     for name in ("completion_tokens", "reasoning_tokens", "llm_calls", "duration_ms"):
         spent = ibis.ifelse(unfinished, ibis.null(facts[name].type()), facts[name])
