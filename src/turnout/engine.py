@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.errors import RecordError
-from turnout.schema import TURNS
+from turnout.schema import TRUTH, TURNS
 
 
 def connect() -> ibis.BaseBackend:
@@ -53,6 +53,25 @@ def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
             "`turnout build --outcomes`."
         )
     return backend.read_parquet(path)
+
+
+def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
+    """Conversation and turn index → label, of turns whose need is known.
+
+    Raises:
+        RecordError: If the file cannot be read or lacks a column.
+    """
+    names = ("conversation_id", "turn_index", "label")
+    try:
+        table = pq.read_table(path, columns=list(names))
+        columns = [table[name].cast(TRUTH.field(name).type).to_pylist() for name in names]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise RecordError(
+            f"{path}: not readable as a table of {', '.join(names)} "
+            f"({str(error).splitlines()[0]}); expected turns whose need is known, such as the "
+            "truth that `turnout simulate` writes. Check the path."
+        ) from error
+    return {(cid, index): label for cid, index, label in zip(*columns, strict=True)}
 
 
 def parquet_schema(path: Path) -> pa.Schema:

@@ -45,12 +45,10 @@ class Baseline:
 
     Attributes:
         name: For tables.
-        reads_context: Whether it sees previous turns.
         scores: Shape `(n,)`, of the test rows.
     """
 
     name: str
-    reads_context: bool
     scores: Floats
 
 
@@ -67,23 +65,21 @@ def baselines(
     """
     inputs = test.inputs
     last = " (last message)" if with_context else ""
-    plan: list[tuple[str, bool, Callable[[], Floats]]] = [
-        ("random", False, lambda: np.random.default_rng(0).random(len(inputs))),
-        (f"length{last}", False, lambda: _length(splits, inputs)),
-        (f"nearest neighbours{last}", False, lambda: _neighbours(splits, inputs)),
-        (f"TF-IDF + linear{last}", False, lambda: _linear(splits, inputs, (_message,))),
+    plan: list[tuple[str, Callable[[], Floats]]] = [
+        ("random", lambda: np.random.default_rng(0).random(len(inputs))),
+        (f"length{last}", lambda: _length(splits, inputs)),
+        (f"nearest neighbours{last}", lambda: _neighbours(splits, inputs)),
+        (f"TF-IDF + linear{last}", lambda: _linear(splits, inputs, (_message,))),
     ]
     if with_context:
         fields = (_message, _context)
-        plan.append(
-            ("TF-IDF + linear, with context", True, lambda: _linear(splits, inputs, fields))
-        )
+        plan.append(("TF-IDF + linear, with context", lambda: _linear(splits, inputs, fields)))
     if any(group is not None for group in test.groups):
-        plan.append(("group mean (is told the group)", False, lambda: _group_mean(splits, test)))
+        plan.append(("group mean (is told the group)", lambda: _group_mean(splits, test)))
     found = []
-    for at, (name, reads_context, score) in enumerate(plan):
+    for at, (name, score) in enumerate(plan):
         on_progress("baselines", at, len(plan))
-        found.append(Baseline(name, reads_context, score()))
+        found.append(Baseline(name, score()))
     on_progress("baselines", len(plan), len(plan))
     return found
 

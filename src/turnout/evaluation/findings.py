@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from turnout.evaluation.measure import MAIN_METRICS, Judgement, Method
+from turnout.evaluation.measure import MAIN_METRICS, Judgement
 from turnout.samples import Samples
 
 Outcome = Literal["pass", "issue", "not applicable"]
@@ -106,7 +106,7 @@ def _no_leak(train: Samples, test: Samples) -> Finding:
 
 
 def _uses_context(judgement: Judgement) -> Finding:
-    blind = _first(m for m in judgement.methods if m.kind == "ablation")
+    blind = next((m for m in judgement.methods if m.kind == "ablation"), None)
     if blind is None or blind.lead is None:
         return Finding("E006", "not applicable", "A session router reads no context.")
     lead, metric = blind.lead, MAIN_METRICS[judgement.main_metric]
@@ -127,7 +127,3 @@ def _knows_training(trained_on_it: bool | None) -> Finding:
         "The router was trained on another data set: it may have seen these test rows, and the "
         "baselines learnt from other rows than it did.",
     )
-
-
-def _first(methods: Iterable[Method]) -> Method | None:
-    return next(iter(methods), None)

@@ -21,7 +21,7 @@ Kind = Literal["router", "ablation", "baseline", "oracle"]
 MIN_ROWS_A_CLASS = 10
 # Turn-index buckets: least index of each.
 _TURN_BUCKETS = ((11, "11+"), (6, "6–10"), (3, "3–5"), (2, "2"), (1, "1"))
-# What a main metric is called, and its value for a random order.
+# What a main metric is called.
 MAIN_METRICS = {"auroc": "AUROC", "apgr": "APGR"}
 
 
@@ -215,7 +215,7 @@ def _method(one: Scored, router: Scored, judge: Judge, resampling: Resampling) -
             metrics.share_for(curves, 0.8),
         ]
         if judge.gap is not None:
-            columns.append(np.asarray(np.trapezoid(curves, metrics.SHARES, axis=1)))
+            columns.append(metrics.area(curves))
         return np.column_stack([*columns, curves])
 
     estimates = resampling.estimates(measured)

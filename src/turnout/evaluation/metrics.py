@@ -121,7 +121,12 @@ def apgr(scores: Floats, gap: Floats, weights: Floats) -> Floats:
     Source:
         Ong et al. (2024), "RouteLLM: learning to route LLMs with preference data", section 3.
     """
-    return np.asarray(np.trapezoid(recovered(scores, gap, weights), SHARES, axis=1))
+    return area(recovered(scores, gap, weights))
+
+
+def area(curves: Floats) -> Floats:
+    """The area under curves of `recovered`."""
+    return np.asarray(np.trapezoid(curves, SHARES, axis=1))
 
 
 def share_for(curves: Floats, wanted: float) -> Floats:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from turnout.engine import read_known_labels
 from turnout.errors import ArtifactError, RecordError, SettingsError
 from turnout.evaluation.baselines import Splits, baselines
 from turnout.evaluation.findings import findings
@@ -24,7 +23,6 @@ from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import OnnxScorer
 from turnout.samples import DatasetFolder, Samples
-from turnout.schema import TRUTH
 
 REPORT_FORMAT_VERSION = 1
 REPORT_NAME = "report.json"
@@ -86,7 +84,7 @@ def evaluate(
     manifest = Manifest.of("evaluate", inputs, {"examples": examples, "seed": seed})
     if up_to_date(out, manifest):
         return EvaluateReport(_content(out), fresh=False)
-    truths = _truths(truth) if truth else None
+    truths = read_known_labels(truth) if truth else None
     measured = [
         _of_router(router, dataset, truths, examples, seed, on_progress)
         for router, dataset in pairs
@@ -196,19 +194,6 @@ def _judges(
             "Check --truth."
         )
     return [Judge(TRUTH_JUDGE, positive, known), by_label]
-
-
-def _truths(path: Path) -> dict[tuple[str, int], int]:
-    columns = ["conversation_id", "turn_index", "label"]
-    try:
-        table = pq.read_table(path, columns=columns)
-        parts = [table[name].cast(TRUTH.field(name).type).to_pylist() for name in columns]
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise RecordError(
-            f"{path}: not readable as a truth table ({str(error).splitlines()[0]}); expected what "
-            "`turnout simulate` wrote beside the log. Check --truth."
-        ) from error
-    return {(cid, index): label for cid, index, label in zip(*parts, strict=True)}
 
 
 def _require_same_formatter(router: RouterFolder, data: DatasetFolder) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, read_turns, write_parquet
+from turnout.engine import connect, read_known_labels, read_turns, write_parquet
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.mining.evidence import CODES, SOURCES, votes
@@ -172,15 +171,7 @@ def probability(cast: NDArray[np.int8], trust: Trust) -> Floats:
 
 
 def _gold(path: Path, table: pa.Table) -> NDArray[np.int8]:
-    columns = ["conversation_id", "turn_index", "label"]
-    try:
-        known = pq.read_table(path, columns=columns).to_pylist()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise RecordError(
-            f"{path}: not readable as a table of {', '.join(columns)} "
-            f"({str(error).splitlines()[0]}). Check --gold."
-        ) from error
-    labels = {(row["conversation_id"], row["turn_index"]): row["label"] for row in known}
+    labels = read_known_labels(path)
     keys = zip(table["conversation_id"].to_pylist(), table["turn_index"].to_pylist(), strict=True)
     found = [labels.get(key) for key in keys]
     truth = np.asarray([-1 if x is None else int(x == LABEL_REASONING) for x in found], np.int8)

@@ -52,14 +52,7 @@ class InputEncoder:
         Raises:
             ArtifactError: If the file cannot be read as a tokenizer.
         """
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # tokenizers raises Exception itself
-            raise ArtifactError(
-                f"{path}: not readable as a tokenizer ({error}); expected a tokenizer.json. "
-                "Use an encoder that has a fast tokenizer."
-            ) from error
-        return cls(tokenizer, max_tokens)
+        return cls(read_tokenizer(path), max_tokens)
 
     def encode(self, model_input: ModelInput) -> TokenIds:
         """Tokenise one input; an empty message gives the special tokens alone."""
@@ -79,6 +72,21 @@ class InputEncoder:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a `tokenizer.json`.
+
+    Raises:
+        ArtifactError: If the file cannot be read as a tokenizer.
+    """
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ArtifactError(
+            f"{path}: not readable as a tokenizer ({error}); expected a tokenizer.json. "
+            "Use an encoder that has a fast tokenizer."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from turnout.errors import ArtifactError
 from turnout.manifest import file_sha256
 from turnout.records import ID2LABEL
+from turnout.routing.encoding import read_tokenizer
 from turnout.routing.folder import TOKENIZER_NAME
 from turnout.training.quiet import quiet
 
@@ -77,7 +78,7 @@ def load_base(base: str | None, seed: int) -> BaseEncoder:
             f"{folder}: no *.safetensors in it; expected safetensors weights (a pickled "
             "checkpoint runs code when it is read). Convert the weights first."
         )
-    tokenizer = _tokenizer(folder / TOKENIZER_NAME)
+    tokenizer = read_tokenizer(folder / TOKENIZER_NAME)
     model, fresh = _model(folder, seed)
     _check_vocabulary(folder, tokenizer, model)
     return BaseEncoder(
@@ -127,16 +128,6 @@ def _folder(base: str) -> Path:
         raise ArtifactError(
             f"{base}: neither a folder here nor a model that the Hugging Face hub gives now "
             f"({type(error).__name__}). Check the name and the connection, or give a local folder."
-        ) from error
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # tokenizers raises Exception itself
-        raise ArtifactError(
-            f"{path}: not readable as a tokenizer ({error}); expected a tokenizer.json. "
-            "Use an encoder that has a fast tokenizer."
         ) from error
 
 
