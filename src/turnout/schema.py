@@ -46,6 +46,13 @@ TRUTH = pa.schema(
     ]
 )
 
+PREVIOUS_TURN = pa.struct(
+    [
+        pa.field("user_message", pa.string(), nullable=False),
+        pa.field("assistant_message", pa.string()),
+    ]
+)
+
 LABELS = pa.schema(
     [
         pa.field("conversation_id", pa.string(), nullable=False),
@@ -65,6 +72,8 @@ SAMPLES = pa.schema(
         pa.field("stratum", pa.string(), nullable=False),  # turn-count bucket, or outcome group
         pa.field("message", pa.string(), nullable=False),  # encoder segment A
         pa.field("context", pa.string(), nullable=False),  # encoder segment B, "" where none
+        # Previous turns, newest first, as `formatter.kept` leaves them; null where not known.
+        pa.field("previous", pa.list_(PREVIOUS_TURN)),
         pa.field("label", pa.int8()),  # 0 = reasoning, 1 = fast; null where neither was shown
         pa.field("target", pa.float32(), nullable=False),  # in [0, 1]; 1 = needs reasoning
         pa.field("weight", pa.float32(), nullable=False),  # > 0

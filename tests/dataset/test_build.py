@@ -23,6 +23,8 @@ from turnout.dataset.duplicates import (
 from turnout.dataset.selection import balanced, split_of
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import MANIFEST_NAME
+from turnout.records import Turn
+from turnout.routing.formatter import MAX_KEPT_TURNS
 from turnout.samples import DatasetFolder
 
 CATALOG = load_catalog()
@@ -64,6 +66,31 @@ def test_a_conversation_data_set_has_every_turn_with_its_index_and_previous_turn
     third = next(row for row in rows if row["turn_index"] == 3)
     number = third["conversation_id"][1:]
     assert third["context"] == f"turn 3 | message 2 of {number} | message 1 of {number}"
+
+
+def test_the_turns_before_a_sample_are_kept_newest_first_with_their_answers(tmp_path):
+    rows = [
+        turn(f"c{at}", index, f"message {index} of {at}", MODELS[at % 2], assistant_message="ok")
+        for at in range(120)
+        for index in range(1, MAX_KEPT_TURNS + 3)
+    ]
+    build(tmp_path, rows, "conversation")
+    split = DatasetFolder.read(tmp_path / "data").split("train")
+    kept = DatasetFolder.read(tmp_path / "data").previous("train")
+    for cid, index, previous in zip(split.conversation_ids, split.turn_indices, kept, strict=True):
+        first = max(1, index - MAX_KEPT_TURNS)
+        assert previous == tuple(
+            Turn(f"message {n} of {cid[1:]}", "ok") for n in range(index - 1, first - 1, -1)
+        )
+
+
+def test_a_data_set_that_kept_no_previous_turns_says_so(tmp_path):
+    build(tmp_path, conversations(200), "conversation")
+    file = tmp_path / "data" / "test.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["previous"]), file)
+    data = DatasetFolder.read(tmp_path / "data")
+    assert data.previous("test") is None
+    assert len(data.split("test"))
 
 
 def test_labels_follow_the_class_of_the_model(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +24,7 @@ from turnout.engine import (
 from turnout.errors import RecordError
 from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
+from turnout.routing.formatter import MAX_KEPT_TURNS, kept
 from turnout.schema import LABELS
 
 MODEL_CHOICE = "model_choice"
@@ -144,7 +145,8 @@ def _of_conversation(
     dropped: Counter[str],
     weighed: _Weighed | None,
 ) -> Iterator[Candidate]:
-    turns = [Turn(row["user_message"], row["assistant_message"]) for row in rows]
+    turns = [kept(Turn(row["user_message"], row["assistant_message"])) for row in rows]
+    stored = [asdict(turn) for turn in turns]
     for position, row in enumerate(rows):
         index = row["turn_index"]
         if formatter.architecture == "session" and index != 1:
@@ -160,9 +162,11 @@ def _of_conversation(
             "model": row["model"],
             "group": None,
         }
-        # No more than the formatter shows: a conversation may have 100,000 turns.
-        shown = turns[max(0, position - formatter.previous_turns) : position + 1]
-        yield _candidate(formatter, shown, index, seed, values | told)
+        # No more than is kept: a conversation may have 100,000 turns.
+        before = slice(max(0, position - MAX_KEPT_TURNS), position)
+        previous = stored[before][::-1] if formatter.architecture == "conversation" else []
+        shown = [*turns[before], Turn(row["user_message"])]
+        yield _candidate(formatter, shown, index, seed, values | told | {"previous": previous})
 
 
 def _by_model(row: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -237,7 +241,8 @@ def _candidate(
 ) -> Candidate:
     shown = formatter.format(turns, index)
     place = f"{values['conversation_id']}|{index}"
-    values = {"weight": 1.0} | values
+    unless_told: dict[str, Any] = {"weight": 1.0, "previous": []}
+    values = unless_told | values
     values |= {
         "sample_id": _hexdigest(place)[:16],
         "turn_index": index,

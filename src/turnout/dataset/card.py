@@ -31,7 +31,8 @@ Splits are by conversation; {near} before splitting.
 
 `message` and `context` are what the encoder reads, written by formatter version {formatter}.
 `target` in [0, 1] is what training aims at (1 = needs reasoning), `label` its hard form, `weight`
-how much a row counts, `evidence` why it has its label.
+how much a row counts, `evidence` why it has its label. `previous` keeps the turns before it, newest
+first, with their answers, so that other views of the conversation can be tried.
 
 ```python
 from datasets import load_dataset
