@@ -1,9 +1,11 @@
-"""Model names as logs write them → provider, family and class; knows no log and no price."""
+"""Model names as logs write them → provider, family, class and list price; knows no log."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,13 @@ _FAST_ENDING = re.compile(r"-(?:no-?thinking|non-reasoning|minimal)(?:-|$)")
 _PREFIX = re.compile(r"^(?:(?:us|eu|apac|global)\.)?(?:anthropic|amazon|meta|mistral|cohere)\.")
 _DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-\d\d|\d{4})(?=-|$)")
 _KEYS = {"pattern", "name", "provider", "family", "class", "hybrid"}
+# How hard a model was told to think: it changes the tokens spent, not what one costs.
+_EFFORT_ENDING = re.compile(
+    r"(?:-(?:thinking|reasoning|non-?reasoning|no-?thinking|none|minimal|low|medium|high|xhigh"
+    r"|max-effort|latest))+$"
+)
+_USD_KEYS = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
+_TOKENS_PER_MTOK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,46 @@ class CatalogModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs, in USD for a million tokens.
+
+    Attributes:
+        input_usd_per_mtok: Prompt tokens.
+        output_usd_per_mtok: Completion tokens, reasoning among them.
+        cached_input_usd_per_mtok: Prompt tokens read from the prompt cache; None where they cost as
+            much as others.
+        source: Where it was read.
+        as_of: When; None where the settings file does not say.
+    """
+
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    cached_input_usd_per_mtok: float | None = None
+    source: str = ""
+    as_of: dt.date | None = None
+
+    def cost_usd(
+        self, *, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
+    ) -> float:
+        """What so many tokens cost.
+
+        Args:
+            prompt_tokens: All of the prompt, cached ones among them.
+            completion_tokens: All of the answer, reasoning among it.
+            cached_tokens: Prompt tokens read from the cache.
+        """
+        cached_usd = self.cached_input_usd_per_mtok
+        if cached_usd is None:
+            cached_usd = self.input_usd_per_mtok
+        fresh = prompt_tokens - cached_tokens
+        return (
+            fresh * self.input_usd_per_mtok
+            + cached_tokens * cached_usd
+            + completion_tokens * self.output_usd_per_mtok
+        ) / _TOKENS_PER_MTOK
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     pattern: re.Pattern[str]
     name: str | None
@@ -54,12 +103,20 @@ class Catalog:
     Args:
         entries: As in `catalog.toml`.
         unnamed: Names that name no model.
+        prices: As in `catalog.toml`.
 
     Attributes:
-        digest: Hex sha256 of all it was made from: what a stage's output depends on.
+        digest: Hex sha256 of entries and unnamed names: what a stage's table depends on. No table
+            depends on a price.
     """
 
-    def __init__(self, entries: Sequence[Mapping[str, Any]], unnamed: Sequence[str]) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Mapping[str, Any]],
+        unnamed: Sequence[str],
+        prices: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._prices = [_price(number, entry) for number, entry in enumerate(prices, start=1)]
         self._entries = [_entry(number, entry) for number, entry in enumerate(entries, start=1)]
         self._unnamed = frozenset(unnamed)
         stored = json.dumps([list(map(dict, entries)), sorted(unnamed)], sort_keys=True)
@@ -96,12 +153,29 @@ class Catalog:
                 )
         return None
 
+    def price(self, logged: str | None) -> Price | None:
+        """What a model costs.
+
+        Args:
+            logged: As the log or an upstream writes it. A model that no entry names may have a
+                price all the same.
+
+        Returns:
+            None where no price is known: unknown is never guessed, not from the family either.
+        """
+        if not self.names_a_model(logged):
+            return None
+        found = self.lookup(logged)
+        name = _EFFORT_ENDING.sub("", found.name if found else normalised(logged or ""))
+        return next((price for pattern, price in self._prices if pattern.fullmatch(name)), None)
+
 
 def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
     """The shipped catalogue, with the user's entries before it.
 
     Args:
-        overrides: The `[catalog]` table of turnout.toml: `model` entries and `unnamed` names.
+        overrides: The `[catalog]` table of turnout.toml: `model` and `price` entries and `unnamed`
+            names.
 
     Raises:
         SettingsError: If an entry is not in the form that `catalog.toml` documents.
@@ -109,9 +183,7 @@ def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
     text = resources.files("turnout").joinpath("catalog.toml").read_text(encoding="utf-8")
     shipped = tomllib.loads(text)
     own = overrides or {}
-    return Catalog(
-        [*own.get("model", []), *shipped["model"]], [*own.get("unnamed", []), *shipped["unnamed"]]
-    )
+    return Catalog(*([*own.get(key, []), *shipped[key]] for key in ("model", "unnamed", "price")))
 
 
 def normalised(logged: str) -> str:
@@ -145,18 +217,47 @@ def _entry(number: int, entry: Mapping[str, Any]) -> _Entry:
             f"catalog entry {number}: found {dict(entry)}; expected pattern, provider, family and "
             "class (reasoning or fast), and optionally name and hybrid."
         )
-    try:
-        pattern = re.compile(entry["pattern"])
-    except re.error as error:
-        raise SettingsError(
-            f"catalog entry {number}: pattern {entry['pattern']!r} is no regular expression "
-            f"({error})."
-        ) from error
     return _Entry(
-        pattern,
+        _pattern(f"catalog entry {number}", entry["pattern"]),
         entry.get("name"),
         entry["provider"],
         entry["family"],
         entry["class"],
         bool(entry.get("hybrid", False)),
     )
+
+
+def _price(number: int, entry: Mapping[str, Any]) -> tuple[re.Pattern[str], Price]:
+    where = f"catalog price {number}"
+    missing = {"pattern", "input_usd_per_mtok", "output_usd_per_mtok"} - set(entry)
+    unknown = set(entry) - {"pattern", "source", "as_of", *_USD_KEYS}
+    as_of = entry.get("as_of")
+    if missing or unknown or not isinstance(as_of, dt.date | None):
+        raise SettingsError(
+            f"{where}: found {dict(entry)}; expected pattern, input_usd_per_mtok and "
+            "output_usd_per_mtok, and optionally cached_input_usd_per_mtok, source and as_of "
+            "(a date)."
+        )
+    usd = {key: entry[key] for key in _USD_KEYS if key in entry}
+    for key, value in usd.items():
+        if not _is_amount(value):
+            raise SettingsError(
+                f"{where}: {key} is {value!r}; expected USD for a million tokens, 0 or more."
+            )
+    pattern = _pattern(where, entry["pattern"])
+    return pattern, Price(**usd, source=str(entry.get("source", "")), as_of=as_of)
+
+
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
+
+
+def _pattern(where: str, text: object) -> re.Pattern[str]:
+    try:
+        return re.compile(str(text))
+    except re.error as error:
+        raise SettingsError(
+            f"{where}: pattern {text!r} is no regular expression ({error})."
+        ) from error

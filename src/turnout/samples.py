@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.errors import ArtifactError
-from turnout.records import ModelInput
+from turnout.records import ModelInput, Turn
 from turnout.routing import Formatter
 from turnout.schema import SAMPLES
 
 DESCRIPTION_NAME = "dataset.json"
 FORMAT_VERSION = 1
 NO_LABEL = -1
+PREVIOUS_COLUMN = "previous"
 _COLUMNS = (
     "conversation_id",
     "turn_index",
@@ -137,3 +138,24 @@ class DatasetFolder:
             targets=columns["target"].fill_null(np.nan).to_numpy(),
             weights=columns["weight"].fill_null(np.nan).to_numpy(),
         )
+
+    def previous(self, name: str) -> list[tuple[Turn, ...]] | None:
+        """The turns before each row of a split, newest first; None where the data set keeps none.
+
+        Raises:
+            ArtifactError: If the column is there and unreadable.
+        """
+        path = self.path / f"{name}.parquet"
+        try:
+            if PREVIOUS_COLUMN not in pq.read_schema(path).names:
+                return None
+            table = pq.read_table(path, columns=[PREVIOUS_COLUMN], partitioning=None)
+            column = table[PREVIOUS_COLUMN].cast(SAMPLES.field(PREVIOUS_COLUMN).type)
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(
+                f"{path}: {PREVIOUS_COLUMN} is not readable as previous turns ({error}); expected "
+                "what `turnout build` wrote. Build it again."
+            ) from error
+        if column.null_count:
+            return None
+        return [tuple(Turn(**turn) for turn in turns) for turns in column.to_pylist()]

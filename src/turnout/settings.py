@@ -132,7 +132,7 @@ def _settings(stored: Mapping[str, Any], reader: _Reader, folder: Path) -> Setti
     }
     targets = _targets(tables["targets"], upstreams, reader)
     gateway = _gateway(tables["gateway"], upstreams, targets, reader, folder) if targets else None
-    reader.known("catalog.", tables["catalog"], ("model", "unnamed"))
+    reader.known("catalog.", tables["catalog"], ("model", "price", "unnamed"))
     return Settings(policy, threshold, gateway, tables["catalog"])
 
 

@@ -1,8 +1,12 @@
 """Names as logs write them."""
 
+import datetime as dt
+import tomllib
+from importlib import resources
+
 import pytest
 
-from turnout.catalog import load_catalog, normalised
+from turnout.catalog import Price, load_catalog, normalised
 from turnout.errors import SettingsError
 
 CATALOG = load_catalog()
@@ -100,3 +104,79 @@ def test_an_entry_that_cannot_be_read_is_refused(entry):
 def test_normalising_twice_changes_nothing_more():
     for logged in ("us.anthropic.claude-opus-4-5-20251101-v1:0", "Claude Opus 4.5 (thinking)"):
         assert normalised(normalised(logged)) == normalised(logged)
+
+
+@pytest.mark.parametrize(
+    ("logged", "usd"),
+    [
+        ("us.anthropic.claude-opus-4-5-20251101-v1:0", (5, 0.5, 25)),
+        ("Claude Opus 4.5 (thinking)", (5, 0.5, 25)),
+        ("claude-sonnet-4-20250514", (3, 0.3, 15)),
+        ("claude-3-haiku-20240307", (0.25, 0.03, 1.25)),
+        ("openai/gpt-5-mini", (0.25, 0.025, 2)),
+        ("gpt-5.1-codex-high", (1.25, 0.125, 10)),
+        ("gpt-4o-2024-08-06", (2.5, 1.25, 10)),
+        ("gpt-4-1106-preview", (10, None, 30)),
+        ("o3-mini", (1.1, 0.55, 4.4)),
+        ("gemini-2.5-flash-lite", (0.1, 0.01, 0.4)),
+        ("grok-4-fast-non-reasoning", (0.2, 0.05, 0.5)),
+    ],
+)
+def test_a_version_has_its_price_in_every_spelling(logged, usd):
+    found = CATALOG.price(logged)
+    assert found is not None
+    assert (
+        found.input_usd_per_mtok,
+        found.cached_input_usd_per_mtok,
+        found.output_usd_per_mtok,
+    ) == usd
+
+
+@pytest.mark.parametrize("logged", [None, "auto", "claude-opus-9", "gpt-5-image", "mystery-9"])
+def test_a_price_that_is_not_known_is_not_guessed_from_the_family(logged):
+    assert CATALOG.price(logged) is None
+
+
+def test_cached_tokens_cost_their_own_price_and_the_full_one_where_there_is_none():
+    tokens = {"prompt_tokens": 1_000_000, "cached_tokens": 400_000, "completion_tokens": 100_000}
+    assert Price(2.0, 10.0, 0.5).cost_usd(**tokens) == pytest.approx(1.2 + 0.2 + 1.0)
+    assert Price(2.0, 10.0).cost_usd(**tokens) == pytest.approx(2.0 + 1.0)
+
+
+def test_the_users_own_prices_come_first_and_name_models_that_no_entry_knows():
+    own = [
+        {"pattern": "gpt-4o", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2},
+        {"pattern": "house-model", "input_usd_per_mtok": 0, "output_usd_per_mtok": 0},
+    ]
+    catalog = load_catalog({"price": own})
+    assert catalog.price("gpt-4o") == Price(1, 2)
+    assert catalog.price("House_Model:latest") == Price(0, 0)
+    assert catalog.digest == CATALOG.digest  # no table is made again for a price
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"output_usd_per_mtok": -1}, "output_usd_per_mtok is -1"),
+        ({"input_usd_per_mtok": "3"}, "input_usd_per_mtok is '3'"),
+        ({"input_usd_per_mtok": float("nan")}, "input_usd_per_mtok is nan"),
+        ({"pattern": "("}, "no regular expression"),
+        ({"as_of": "today"}, "as_of \\(a date\\)"),
+        ({"input_usd_per_token": 3}, "expected pattern, input_usd_per_mtok"),
+    ],
+)
+def test_a_price_that_cannot_be_read_is_refused(change, told):
+    entry = {"pattern": "x", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2} | change
+    with pytest.raises(SettingsError, match=f"catalog price 1: .*{told}"):
+        load_catalog({"price": [entry]})
+
+
+def test_every_shipped_price_says_where_and_when_it_was_read_and_a_cache_is_never_dearer():
+    text = resources.files("turnout").joinpath("catalog.toml").read_text(encoding="utf-8")
+    prices = tomllib.loads(text)["price"]
+    assert len(prices) > 30
+    for price in prices:
+        assert price["source"]
+        assert isinstance(price["as_of"], dt.date)
+        cached = price.get("cached_input_usd_per_mtok", price["input_usd_per_mtok"])
+        assert cached <= price["input_usd_per_mtok"] < price["output_usd_per_mtok"]

@@ -193,6 +193,17 @@ def test_shared_conversations_are_found(tmp_path):
     assert leak["sentence"].startswith("10 conversations and 10 texts")
 
 
+@pytest.mark.parametrize(("stage", "outcome"), [("train", "issue"), ("pull", "not applicable")])
+def test_a_router_that_came_from_elsewhere_is_not_said_to_be_trained_on_other_rows(
+    tmp_path, stage, outcome
+):
+    router, data = write_router(tmp_path / "router"), write_data(tmp_path / "data")
+    (router / "manifest.json").write_text(json.dumps({"stage": stage, "inputs": {"there": "00"}}))
+    content = evaluate([(router, data)], tmp_path / "report").content
+    findings = {finding["code"]: finding for finding in content["routers"][0]["findings"]}
+    assert findings["E007"]["outcome"] == outcome
+
+
 def test_a_router_of_the_other_architecture_is_refused(tmp_path):
     pair = (write_router(tmp_path / "r", "conversation"), write_data(tmp_path / "d", "session"))
     with pytest.raises(ArtifactError, match="Build a data set with --architecture conversation"):

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput, Turn
 from turnout.routing.formatter import (
+    MAX_KEPT_CHARS,
     MAX_MESSAGE_CHARS,
     MAX_PREVIOUS_CHARS,
     Formatter,
+    kept,
     shortened,
 )
 
@@ -75,3 +77,14 @@ def test_another_formatter_version_is_refused_with_its_place():
     stored = Formatter("session").to_json() | {"version": 99}
     with pytest.raises(ArtifactError, match=r"router\.json: formatter version 99; expected 1"):
         Formatter.from_json(stored, "router.json")
+
+
+_LONG = st.text(alphabet=st.sampled_from("ab \0\ud800"), min_size=700, max_size=900)
+
+
+@given(st.lists(st.builds(Turn, _LONG, st.none() | _LONG), min_size=1, max_size=3))
+def test_what_a_data_set_keeps_is_shown_as_the_conversation_itself(turns):
+    formatter = Formatter("conversation", assistant_chars=MAX_PREVIOUS_CHARS)
+    before, now = turns, Turn("yes")
+    assert max(len(kept(turn).user_message) for turn in turns) <= MAX_KEPT_CHARS + len(" … ")
+    assert formatter.format([*map(kept, before), now]) == formatter.format([*before, now])

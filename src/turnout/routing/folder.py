@@ -51,11 +51,13 @@ class RouterFolder:
         path: The folder.
         spec: Its description.
         digest: Hex sha256 of `router.json`, which lists every other digest: the router's identity.
+        files: Names of the files that `router.json` lists.
     """
 
     path: Path
     spec: RouterSpec
     digest: str
+    files: tuple[str, ...]
 
     @classmethod
     def read(cls, folder: str | Path) -> RouterFolder:
@@ -80,7 +82,7 @@ class RouterFolder:
                 f"{description}: not in the form of a router description ({error!r}); expected "
                 "what `turnout train` wrote. Copy the folder again, or train again."
             ) from error
-        return cls(path, spec, file_sha256(description))
+        return cls(path, spec, file_sha256(description), tuple(stored["files"]))
 
     def scorer(self, precision: str = "int8", threads: int | None = None) -> OnnxScorer:
         """The scorer of this folder; `precision` is `int8` (default) or `float32`."""

@@ -18,6 +18,9 @@ FORMATTER_VERSION = 1
 # Far beyond what an encoder reads; bounds the work on a pasted log of many megabytes.
 MAX_MESSAGE_CHARS = 16_000
 MAX_PREVIOUS_CHARS = 600
+# What a data set keeps of the conversation before a sample, whatever its formatter shows of it.
+MAX_KEPT_TURNS = 16
+MAX_KEPT_CHARS = 800
 _CUT = " … "
 
 
@@ -92,6 +95,19 @@ class Formatter:
                 "Build and train again."
             )
         return cls(architecture, int(stored["previous_turns"]), int(stored["assistant_chars"]))
+
+
+def kept(turn: Turn) -> Turn:
+    """A previous turn as data sets keep it: enough that every formatter shows the same of it.
+
+    A formatter cuts head and tail from within what was kept, as long as it shows no more than
+    `MAX_KEPT_CHARS`.
+    """
+    answer = turn.assistant_message
+    return Turn(
+        shortened(turn.user_message, MAX_KEPT_CHARS),
+        None if answer is None else shortened(answer, MAX_KEPT_CHARS),
+    )
 
 
 def shortened(text: str, max_chars: int) -> str:

@@ -1,0 +1,31 @@
+"""`turnout pull`: a repository on a Hugging Face hub in, a router folder out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from turnout.cli.console import INPUT_PATH, OUTPUT_OPTION_HELP, print_json, say, stdout
+
+
+@click.command(epilog="Example: turnout pull my-org/session-router -o session-router/")
+@click.argument("repo_id", metavar="ORG/NAME")
+@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@click.option("--revision", help="Branch, tag or commit.  [default: the newest commit]")
+@click.option("--json", "as_json", is_flag=True, help="Print what was brought as JSON.")
+def command(repo_id: str, output: Path, revision: str | None, *, as_json: bool) -> None:
+    """Bring the router of the repository ORG/NAME; every file must be the one that was sent.
+
+    A private repository needs a token: `hf auth login`, or HF_TOKEN.
+    """
+    from turnout.hub import pull
+
+    report = pull(repo_id, output, revision=revision)
+    if not report.fresh:
+        say(f"{output}: up to date")
+    if as_json:
+        print_json(asdict(report))
+    else:
+        stdout().print(f"Router folder: {output}, commit {report.commit}")

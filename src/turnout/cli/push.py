@@ -1,0 +1,44 @@
+"""`turnout push`: a router folder in, a repository on a Hugging Face hub out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnout.cli.console import INPUT_PATH, print_json, say, stdout
+
+if TYPE_CHECKING:
+    from turnout.hub import PushPlan
+
+
+@click.command(epilog="Example: turnout push session-router/ my-org/session-router")
+@click.argument("router", type=INPUT_PATH)
+@click.argument("repo_id", metavar="ORG/NAME")
+@click.option("--public", is_flag=True, help="Everybody may read it.  [default: private]")
+@click.option("--yes", is_flag=True, help="Send without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was sent as JSON.")
+def command(router: Path, repo_id: str, *, public: bool, yes: bool, as_json: bool) -> None:
+    """Send ROUTER, with its card, to the repository ORG/NAME in one commit.
+
+    The token is the one of `hf auth login` or HF_TOKEN. manifest.json stays here: it names paths of
+    this machine.
+    """
+    from turnout.hub import plan_push, push
+
+    plan = plan_push(router, repo_id, private=not public)
+    _show(plan)
+    if not yes:
+        click.confirm("Send this?", abort=True, err=True)
+    address = push(plan)
+    if as_json:
+        print_json({"repository": plan.address, "commit": address, "files": plan.files})
+    else:
+        stdout().print(f"Sent: {address}")
+
+
+def _show(plan: PushPlan) -> None:
+    for name, n_bytes in plan.files.items():
+        say(f"  {name}  {n_bytes:,} bytes")
+    say(f"To {plan.address}, {'private' if plan.private else 'public'}.")

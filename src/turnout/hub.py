@@ -1,0 +1,233 @@
+"""Router folders to and from a Hugging Face hub, by its own client; knows no trainer, no policy.
+
+The client alone reads the token, from its environment or its login: nothing here sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from turnout.errors import ArtifactError, SettingsError, UpstreamError
+from turnout.manifest import Manifest, package_version, staged_output, up_to_date
+from turnout.routing import RouterFolder
+from turnout.routing.folder import DESCRIPTION_NAME
+
+_STATUS_NOT_ALLOWED = (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class PushPlan:
+    """What a push would send.
+
+    Attributes:
+        router: The verified folder.
+        repo_id: `ORG/NAME` on the hub.
+        private: Whether a repository that is made for it is private.
+        files: Name → bytes, in the order sent.
+    """
+
+    router: Path
+    repo_id: str
+    private: bool
+    files: dict[str, int]
+
+    @property
+    def address(self) -> str:
+        """Where it goes."""
+        return f"{constants.ENDPOINT}/{self.repo_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PullReport:
+    """What a pull brought.
+
+    Attributes:
+        router: The folder.
+        commit: The hub's commit that it is.
+        digest: The router's identity; see `RouterFolder`.
+        fresh: False where this commit lay there already.
+    """
+
+    router: Path
+    commit: str
+    digest: str
+    fresh: bool
+
+
+def plan_push(router: Path, repo_id: str, *, private: bool = True) -> PushPlan:
+    """Verify a router folder and list what would be sent; asks the hub nothing.
+
+    `router.json` and the files it lists are sent. `manifest.json` is not: it names the paths of
+    the machine that trained.
+
+    Raises:
+        ArtifactError: If the folder is not a whole router.
+    """
+    folder = RouterFolder.read(router)
+    names = [*folder.files, DESCRIPTION_NAME]
+    return PushPlan(
+        router, repo_id, private, {name: (router / name).stat().st_size for name in names}
+    )
+
+
+def push(plan: PushPlan) -> str:
+    """Send a router in one commit, so that the hub never shows half of it.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        ArtifactError: If the hub does not take what is sent.
+        SettingsError: If no token is there, it may not write, the name is malformed, or the
+            repository is public where a private one is wanted.
+        UpstreamError: If the hub does not answer.
+    """
+    if not get_token():
+        raise SettingsError(
+            f"{constants.ENDPOINT}: no token was found; expected HF_TOKEN in the environment or a "
+            "login. Run `hf auth login`."
+        )
+    api = _client()
+    with _told(plan.repo_id):
+        api.create_repo(plan.repo_id, private=plan.private, exist_ok=True)
+        if plan.private and not api.model_info(plan.repo_id).private:
+            raise SettingsError(
+                f"{plan.address}: is public; expected a private repository. Choose another name, "
+                "or say --public."
+            )
+        sent = api.create_commit(
+            plan.repo_id,
+            [CommitOperationAdd(name, plan.router / name) for name in plan.files],
+            commit_message=f"Router from Turnout {package_version()}",
+        )
+    return str(sent.commit_url)
+
+
+def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
+    """Bring a router from the hub; it appears only when its digests are those it lists.
+
+    Args:
+        repo_id: `ORG/NAME` on the hub.
+        out: The router folder.
+        revision: A branch, tag or commit; by default the newest commit.
+
+    Raises:
+        ArtifactError: If there is no such repository or revision, it holds no router, or a file
+            is not the one that was pushed.
+        SettingsError: If the token may not read it, or the name is malformed.
+        StorageError: If the folder cannot be written.
+        UpstreamError: If the hub does not answer.
+    """
+    with _told(repo_id):
+        commit = str(_client().model_info(repo_id, revision=revision).sha)
+    manifest = Manifest("pull", {repo_id: commit}, {})
+    if up_to_date(out, manifest):
+        return PullReport(out, commit, RouterFolder.read(out).digest, fresh=False)
+    with staged_output(out, manifest) as partial:
+        with _told(repo_id):
+            _download(repo_id, commit, partial)
+        digest = RouterFolder.read(partial).digest
+    return PullReport(out, commit, digest, fresh=True)
+
+
+def _download(repo_id: str, commit: str, folder: Path) -> None:
+    """The description first: it says which other files make the router."""
+    api = _client()
+
+    def bring(name: str) -> Path:
+        return Path(api.hf_hub_download(repo_id, name, revision=commit, local_dir=folder))
+
+    for name in _listed(bring(DESCRIPTION_NAME), repo_id):
+        bring(name)
+    # The client's own notes: the folder holds the router alone.
+    shutil.rmtree(folder / ".cache")
+
+
+def _listed(description: Path, repo_id: str) -> list[str]:
+    try:
+        stored: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
+        names = sorted(stored["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{repo_id}: its {DESCRIPTION_NAME} is not in the form of a router description "
+            f"({error!r}); expected what `turnout push` sent."
+        ) from error
+    for name in names:
+        # What a stranger wrote must not decide where we write.
+        if PurePosixPath(name).name != name or "\\" in name:
+            raise ArtifactError(
+                f"{repo_id}: its {DESCRIPTION_NAME} lists {name!r}; expected plain file names. "
+                "Do not use this repository."
+            )
+    return names
+
+
+def _client() -> HfApi:
+    return HfApi(library_name="turnout", library_version=package_version())
+
+
+@contextmanager
+def _told(repo_id: str) -> Iterator[None]:
+    """The client's errors as ours."""
+    where = f"{constants.ENDPOINT}/{repo_id}"
+    try:
+        yield
+    except HFValidationError as error:
+        raise SettingsError(
+            f"{repo_id}: not a name of the hub ({error}); expected ORG/NAME."
+        ) from error
+    except (LocalEntryNotFoundError, RuntimeError) as error:
+        # What the client says when a transfer breaks off.
+        raise UpstreamError(
+            f"{where}: {_first_line(error)} Expected the transfer to end. Run it again."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise ArtifactError(
+            f"{where}: {_first_line(error)} Expected a router that `turnout push` sent. Check the "
+            "name; a private one needs a token (`hf auth login`)."
+        ) from error
+    except HfHubHTTPError as error:
+        raise _refused(where, error) from error
+    except OfflineModeIsEnabled as error:
+        raise UpstreamError(
+            f"{where}: HF_HUB_OFFLINE is set; expected to reach the hub. Unset it."
+        ) from error
+    except httpx2.HTTPError as error:
+        raise UpstreamError(
+            f"{where}: the hub does not answer ({type(error).__name__}); expected it to. Check the "
+            "network and HF_ENDPOINT, and run it again."
+        ) from error
+
+
+def _refused(where: str, error: HfHubHTTPError) -> ArtifactError | SettingsError | UpstreamError:
+    status = error.response.status_code
+    if status in _STATUS_NOT_ALLOWED:
+        return SettingsError(
+            f"{where}: the hub does not allow it (HTTP {status}); expected a token with the right "
+            "to. Make one for this organisation and run `hf auth login`."
+        )
+    return UpstreamError(
+        f"{where}: HTTP {status}: {_first_line(error)} Expected the hub to take it. Run it again."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,7 @@
+"""One self-contained HTML page, and drawings that follow its colours; knows no measurement."""
+
+from __future__ import annotations
+
+from turnout.pages.layout import render_page
+
+__all__ = ["render_page"]

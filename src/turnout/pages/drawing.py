@@ -1,0 +1,113 @@
+"""matplotlib → SVG that follows the reader's light or dark scheme; knows no measurement.
+
+Colours are drawn as marks that a style sheet replaces: the page's for a drawing inside one, the
+drawing's own for a file. The same figure gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from html import escape
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Colour drawn → variable of the style sheet, and what it is where there is no page: light, dark.
+_MARKS = {
+    "#010101": ("--ink", "#1c1d20", "#ecebe6"),
+    "#020202": ("--muted", "#676a73", "#a2a5ad"),
+    "#030303": ("--line", "#dcdad3", "#383b42"),
+    "#040404": ("--accent", "#b3401d", "#f08a5d"),
+    "#050505": ("--second", "#33658a", "#7fb2d6"),
+    "#060606": ("--third", "#8a8d3a", "#c3c66f"),
+    "#070707": ("--card", "#ffffff", "#1e2024"),
+}
+INK, MUTED, LINE, ACCENT, SECOND, THIRD, CARD = _MARKS
+_RC = {
+    "svg.fonttype": "none",
+    # The one that matplotlib brings: sizes are measured with it, the same on every machine.
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def drawn(width_in: float, height_in: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure with one pair of axes in the house's style, to be drawn and written inside."""
+    with mpl.rc_context(_RC):
+        # Figure itself, not pyplot: pyplot keeps every figure alive and looks for a display.
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def inline_svg(
+    figure: Figure, chart_id: str, title: str, hints: Mapping[str, str] | None = None
+) -> str:
+    """The drawing as one element of a page.
+
+    Args:
+        figure: What was drawn.
+        chart_id: Unlike that of any other drawing on the page; its ids begin with it.
+        title: What a screen reader says.
+        hints: `gid` of a drawn part → what it shows when pointed at.
+    """
+    text = _parts_named(_svg(figure, chart_id, title), hints or {})
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart_id}-", text)
+    text = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', r'<svg role="img" viewBox="\1">', text)
+    for mark, (variable, _, _) in _MARKS.items():
+        text = text.replace(mark, f"var({variable})")
+    return text
+
+
+def svg_file(figure: Figure, chart_id: str, title: str) -> str:
+    """The drawing as a file of its own, on a ground that makes it readable wherever it is shown.
+
+    Args:
+        figure: What was drawn.
+        chart_id: What its ids are made from.
+        title: What a screen reader says.
+    """
+    text = _svg(figure, chart_id, title)
+    light = "".join(f"{name}:{colour};" for name, colour, _ in _MARKS.values())
+    dark = "".join(f"{name}:{colour};" for name, _, colour in _MARKS.values())
+    style = (
+        f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>\n"
+        '<rect width="100%" height="100%" fill="#070707"/>\n'
+    )
+    text = text.replace("</title>", f"</title>\n{style}", 1)
+    for mark, (variable, _, _) in _MARKS.items():
+        text = text.replace(mark, f"var({variable})")
+    return text.replace("font: ", "font-family: system-ui, sans-serif; font: ")
+
+
+def _svg(figure: Figure, chart_id: str, title: str) -> str:
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": chart_id}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(
+        r"<metadata>.*?</metadata>", f"<title>{escape(title)}</title>", text, flags=re.DOTALL
+    )
+
+
+def _parts_named(text: str, hints: Mapping[str, str]) -> str:
+    for gid, hint in hints.items():
+        opening = f'<g id="{gid}">'
+        text = text.replace(opening, f"{opening}\n<title>{escape(hint)}</title>", 1)
+    return text
