@@ -63,6 +63,15 @@ LABELS = pa.schema(
     ]
 )
 
+# What `turnout label` writes: a weight and a reason for each code, so that a person sees why.
+EXPLAINED_LABELS = pa.schema(
+    [
+        *LABELS,
+        pa.field("weights", pa.list_(pa.float32()), nullable=False),  # log-odds, > 0 for reasoning
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
 SAMPLES = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),

@@ -1,9 +1,12 @@
 """Evidence and what it adds up to."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings, strategies
 
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
@@ -11,9 +14,10 @@ from turnout.dataset import build_from_turns
 from turnout.engine import connect, read_turns
 from turnout.errors import RecordError
 from turnout.logs import ingest, simulate
-from turnout.mining import label_turns
+from turnout.mining import Judgements, explain, label_turns
 from turnout.mining.evidence import CODES, SOURCES, votes
-from turnout.mining.label import BELIEF, fit, probability
+from turnout.mining.given import human_labels, judged, measured_outcomes
+from turnout.mining.weighing import BELIEF, calibrated, fit, interval, probability, record
 
 CATALOG = load_catalog()
 DEEP, QUICK = "o3", "gpt-4o"
@@ -99,6 +103,156 @@ def test_what_the_user_says_next_speaks_of_a_fast_models_answer(tmp_path, follow
     assert code not in evidence(tmp_path, deep)["a", 1]
 
 
+@pytest.mark.parametrize(
+    ("first", "following", "again"),
+    [
+        ("why does the build fail on windows?", "why is the build failing on Windows??", True),
+        ("Fix the login test in auth.py", "the login test in auth.py still fails, fix it", True),
+        ("write a function that merges lists", "write a haiku about merging functions", False),
+        ("please sort the list of names", "now reverse the list, please", False),
+    ],
+)
+def test_a_rephrased_request_is_said_again_and_a_new_one_is_not(tmp_path, first, following, again):
+    rows = [turn("a", 1, first, QUICK), turn("a", 2, following, QUICK)]
+    assert ("said_again" in evidence(tmp_path, rows)["a", 1]) == again
+
+
+def test_a_long_way_to_the_next_turn_is_not_said_again(tmp_path):
+    first = "please sort the list of names"
+    rows = [turn("a", 1, first, QUICK), turn("a", 3, first, QUICK)]
+    assert "said_again" not in evidence(tmp_path, rows)["a", 1]
+
+
+def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path):
+    rows = [
+        turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps({'a "9" b': n, "run": 1}))
+        for n in range(10)
+    ]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
+
+
+def written(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def said(conversation_id, turn_index, label, annotator=None):
+    return {
+        "conversation_id": conversation_id,
+        "turn_index": turn_index,
+        "label": label,
+        "annotator": annotator,
+    }
+
+
+def test_the_majority_of_people_votes_and_a_tie_says_nothing(tmp_path):
+    rows = [
+        *(said("a", 1, label, who) for label, who in (("reasoning", "x"), ("0", "y"), ("1", "z"))),
+        *(said("b", 1, label, who) for label, who in (("fast", "x"), ("reasoning", "y"))),
+        *(said("c", 1, label, "x") for label in ("reasoning", "fast")),
+        said("d", 1, "", "x"),
+    ]
+    found = human_labels(written(tmp_path / "human.parquet", rows))
+    votes_of = {row["conversation_id"]: row["human"] for row in found.votes.to_pylist()}
+    assert votes_of == {"a": 1, "b": 0, "c": -1}
+    assert (found.rows, found.unused, found.annotators) == (8, 1, 3)
+    assert found.annotator_agreement == pytest.approx(1 / 4)
+
+
+def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
+    path = tmp_path / "human.csv"
+    path.write_text("conversation_id,turn_index,label\n007,1,0\n")
+    assert human_labels(path).votes.to_pylist() == [
+        {"conversation_id": "007", "turn_index": 1, "human": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "told"),
+    [
+        (human_labels, "conversation_id,turn_index,label\na,1,maybe\n", "row 1: label is 'maybe'"),
+        (human_labels, "conversation_id,turn_index,label\na,x,0\n", "row 1: .*turn_index 'x'"),
+        (human_labels, "conversation_id,label\na,0\n", "no column turn_index"),
+        (measured_outcomes, "prompt,reasoning_score,fast_score\nx,1.5,0\n", "row 1: reasoning_sc"),
+        (measured_outcomes, "prompt,reasoning_score,fast_score\nx,,0\n", "reasoning_score is None"),
+        (measured_outcomes, "text,reasoning_score,fast_score\nx,1,0\n", "row 1: prompt is None"),
+        (judged, "conversation_id,turn_index\na,1\n", "no column need"),
+        (judged, "", "not readable"),
+    ],
+)
+def test_a_file_of_judgements_that_cannot_be_read_is_refused_with_its_row(
+    tmp_path, reader, text, told
+):
+    (tmp_path / "given.csv").write_text(text)
+    with pytest.raises(RecordError, match=told):
+        reader(tmp_path / "given.csv")
+
+
+def test_outcomes_vote_by_the_gap_and_are_silent_where_neither_class_did_well(tmp_path):
+    pairs = {"hard": (0.9, 0.2), "easy": (0.9, 0.9), "unsolved": (0.1, 0.1)}
+    rows = [
+        {"prompt": name, "reasoning_score": r + d, "fast_score": f}
+        for name, (r, f) in pairs.items()
+        for d in (-0.1, 0.1)  # averaged
+    ]
+    found = measured_outcomes(written(tmp_path / "o.parquet", rows))
+    assert {row["user_message"]: row["outcome"] for row in found.votes.to_pylist()} == {
+        "hard": 1,
+        "easy": -1,
+        "unsolved": 0,
+    }
+
+
+def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
+    turns = write_turns(
+        tmp_path / "t.parquet", [turn("a", 1, "x", QUICK), turn("b", 1, "y", QUICK)]
+    )
+    key = {"conversation_id": "a", "turn_index": 1}
+    judgements = Judgements(
+        written(tmp_path / "h.parquet", [said("a", 1, "reasoning"), said("gone", 1, "fast")]),
+        written(
+            tmp_path / "o.parquet",
+            [{"prompt": "y", "reasoning_score": 1.0, "fast_score": 0.0}],
+        ),
+        written(
+            tmp_path / "j.parquet",
+            [key | {"need": 4}, {"conversation_id": "b", "turn_index": 1, "need": None}],
+        ),
+    )
+    out = tmp_path / "labels.parquet"
+    report = label_turns(turns, out, CATALOG, judgements=judgements)
+    rows = {row["conversation_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert rows["a"]["evidence"] == ["-model_first", "judge_leaning", "human"]
+    assert rows["b"]["evidence"] == ["-model_first", "outcome"]
+    assert [(file.unused, file.unmatched) for file in report.given] == [(0, 1), (0, 0), (1, 0)]
+    assert report.fitted_on == "human"
+    assert report.gold_turns == 1
+
+
+def test_judgements_of_another_log_are_refused(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
+    human = written(tmp_path / "h.parquet", [said("gone", 1, "fast")])
+    with pytest.raises(RecordError, match="knows none of the log's turns"):
+        label_turns(turns, tmp_path / "l", CATALOG, judgements=Judgements(human=human))
+
+
+def test_every_label_carries_the_weights_and_reasons_that_add_up_to_it(tmp_path):
+    rows = [turn("a:1", 1, "x", QUICK), turn("a:1", 2, "y", DEEP), turn("b", 1, "z", "mystery-9")]
+    turns, out = write_turns(tmp_path / "t.parquet", rows), tmp_path / "labels.parquet"
+    label_turns(turns, out, CATALOG)
+    for row in pq.read_table(out).to_pylist():
+        assert len(row["evidence"]) == len(row["weights"]) == len(row["reasons"])
+        assert row["p_reasoning"] == pytest.approx(1 / (1 + np.exp(-sum(row["weights"]))))
+    first, second = explain(turns, out, "a:1")
+    assert [vote.code for vote in first.votes] == ["model_first", "before_upgrade"]
+    assert first.votes[0].weight < 0 < first.votes[1].weight
+    assert explain(turns, out, "a:1:2") == [second]
+    assert explain(turns, out, "b")[0].p_reasoning is None
+    with pytest.raises(RecordError, match="no turn c:4"):
+        explain(turns, out, "c:4")
+
+
 def test_short_answers_are_not_the_same_request(tmp_path):
     rows = [turn("a", 1, "yes", QUICK), turn("a", 2, "yes", QUICK)]
     assert "said_again" not in evidence(tmp_path, rows)["a", 1]
@@ -123,16 +277,65 @@ def test_known_truth_teaches_how_far_a_source_can_be_trusted():
     cast = np.zeros((4000, len(CODES)), np.int8)
     right = draw.random(4000) < 0.9
     cast[:, CODES.index("effort")] = np.where(right == (truth == 1), 1, -1)
-    trust = fit(cast, truth)
+    trust = fit(record(cast, truth, np.arange(4000)))
     assert trust.accuracy[CODES.index("effort")] == pytest.approx(0.9, abs=0.02)
     assert trust.accuracy[CODES.index("upgrade")] == pytest.approx(0.92)
     assert trust.prior == pytest.approx(0.3, abs=0.03)
 
 
+def test_people_weigh_the_other_sources_and_never_themselves():
+    cast = np.zeros((400, len(CODES)), np.int8)
+    cast[:, CODES.index("effort")] = 1
+    truth = np.ones(400, np.int8)
+    trust = fit(record(cast, truth, np.arange(400)))
+    changed = calibrated(trust, cast, truth, np.arange(len(CODES)) != CODES.index("human"))
+    effort, human = CODES.index("effort"), CODES.index("human")
+    assert changed.log_odds[effort] > trust.log_odds[effort]
+    assert changed.log_odds[human] == trust.log_odds[human]
+
+
+def test_known_turns_of_few_conversations_are_worth_less(tmp_path):
+    draw = np.random.default_rng(0)
+    each = draw.random(40) < 0.5  # a conversation is right or wrong as a whole
+    cast = np.zeros((400, len(CODES)), np.int8)
+    cast[:, 0] = np.where(np.repeat(each, 10), 1, -1)
+    found = record(cast, np.ones(400, np.int8), np.repeat(np.arange(40), 10))
+    assert found.votes[0] == 400
+    assert found.independent[0] == pytest.approx(40, abs=2)
+
+
+@settings(max_examples=50)
+@given(
+    share=strategies.floats(0, 1), votes=strategies.floats(0, 1e6), more=strategies.floats(1, 1e6)
+)
+def test_an_interval_holds_its_share_and_narrows_with_votes(share, votes, more):
+    low, high = interval(share, votes)
+    assert 0 <= low <= share + 1e-9
+    assert share - 1e-9 <= high <= 1
+    narrow = interval(share, votes + more)
+    assert narrow[1] - narrow[0] <= high - low + 1e-9
+
+
+@settings(max_examples=50)
+@given(
+    strategies.lists(
+        strategies.tuples(strategies.integers(-1, 1), strategies.booleans()), min_size=1
+    )
+)
+def test_calibration_never_turns_evidence_round_and_stays_finite(rows):
+    cast = np.zeros((len(rows), len(CODES)), np.int8)
+    cast[:, 0] = [vote for vote, _ in rows]
+    truth = np.asarray([need for _, need in rows], np.int8)
+    found = calibrated(BELIEF, cast, truth, np.ones(len(CODES), bool))
+    assert np.isfinite(found.log_odds).all()
+    assert np.isfinite(found.prior_log_odds)
+    assert (found.log_odds >= 0).all()
+
+
 def test_a_source_that_is_mostly_wrong_is_not_turned_round():
     cast = np.zeros((500, len(CODES)), np.int8)
     cast[:, CODES.index("complaint")] = 1
-    trust = fit(cast, np.zeros(500, np.int8))
+    trust = fit(record(cast, np.zeros(500, np.int8), np.arange(500)))
     assert trust.accuracy[CODES.index("complaint")] == 0.5
 
 
@@ -158,6 +361,23 @@ def test_evidence_agrees_with_the_truth_better_than_the_model_alone(simulated):
         [bool({"model_first", "model_later", "upgrade"} & {*row["evidence"]}) for row in labels]
     )
     assert (by_evidence == needs).mean() > (by_model == needs).mean() + 0.04
+
+
+def test_known_turns_make_probabilities_mean_what_they_say(simulated, tmp_path):
+    truth = pq.read_table(simulated / "log" / "truth.parquet").to_pylist()
+    needs = {(row["conversation_id"], row["turn_index"]): row["label"] == 0 for row in truth}
+    few = pa.Table.from_pylist(np.random.default_rng(0).permutation(truth)[:300].tolist())
+    pq.write_table(few, tmp_path / "gold.parquet")
+    errors = []
+    for gold in (None, tmp_path / "gold.parquet"):
+        label_turns(simulated / "turns.parquet", tmp_path / "l.parquet", CATALOG, gold=gold)
+        rows = pq.read_table(tmp_path / "l.parquet").to_pylist()
+        p = np.array([row["p_reasoning"] for row in rows])
+        need = np.array([needs[row["conversation_id"], row["turn_index"]] for row in rows])
+        bins = np.minimum((p * 10).astype(int), 9)
+        inside = [bins == b for b in range(10)]
+        errors.append(sum(abs((p - need)[rows].sum()) for rows in inside) / len(p))
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_a_second_run_is_up_to_date_and_tells_the_same(simulated):

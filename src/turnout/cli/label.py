@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,16 @@ from turnout.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from turnout.mining import LabelReport
+    from turnout.mining import ExplainedTurn, LabelReport
+
+_FITTED_ON = {
+    "beliefs": "stated beliefs",
+    "gold": "{0:,} turns of known truth",
+    "human": "{0:,} turns that people labelled",
+}
 
 
-@click.command(epilog="Example: turnout label turns.parquet -o labels.parquet")
+@click.command(epilog="Example: turnout label turns.parquet -o labels.parquet --explain chat-17:3")
 @click.argument("turns", type=INPUT_PATH)
 @click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
 @click.option(
@@ -28,24 +35,56 @@ if TYPE_CHECKING:
     type=INPUT_PATH,
     help="Turns of known truth (conversation_id, turn_index, label): sources are weighed by them.",
 )
+@click.option(
+    "--human",
+    type=INPUT_PATH,
+    help="People's labels (conversation_id, turn_index, label, annotator): a source, and what the "
+    "others are weighed by where there is no --gold.",
+)
+@click.option(
+    "--outcomes",
+    type=INPUT_PATH,
+    help="Measured scores (reasoning_score, fast_score) of turns, or of a `prompt`.",
+)
+@click.option("--judged", type=INPUT_PATH, help="What `turnout judge` wrote.")
+@click.option(
+    "--explain",
+    "where",
+    metavar="CONVERSATION[:TURN]",
+    help="Show why its turns have their labels, instead of the table of sources.",
+)
 @CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def command(
-    turns: Path, output: Path, gold: Path | None, config: Path | None, as_json: bool
+    turns: Path,
+    output: Path,
+    gold: Path | None,
+    human: Path | None,
+    outcomes: Path | None,
+    judged: Path | None,
+    where: str | None,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """Gather what in TURNS speaks for or against a need for reasoning, and weigh it.
 
     Sources: the model chosen, upgrades and downgrades, effort spent, requests said again,
-    complaints, feedback. `turnout build --labels` uses the result.
+    complaints, feedback; and people's labels, measured outcomes and a judge's answers where they
+    are given. `turnout build --labels` uses the result. Files are Parquet, CSV or JSON Lines.
     """
-    from turnout.mining import label_turns
+    from turnout.mining import Judgements, explain, label_turns
     from turnout.settings import catalog_of
 
-    report = label_turns(turns, output, catalog_of(config), gold=gold)
+    judgements = Judgements(human, outcomes, judged)
+    report = label_turns(turns, output, catalog_of(config), gold=gold, judgements=judgements)
     if not report.fresh:
         say(f"{output}: up to date")
+    explained = explain(turns, output, where) if where else None
     if as_json:
-        print_json({"output": output, **report.to_json()})
+        told = {} if explained is None else {"explained": [asdict(turn) for turn in explained]}
+        print_json({"output": output, **report.to_json(), **told})
+    elif explained is not None:
+        _show_turns(explained, report)
     else:
         _show(report, output)
 
@@ -54,26 +93,66 @@ def _show(report: LabelReport, output: Path) -> None:
     from rich.table import Table
 
     table = Table(title="Evidence", title_justify="left")
-    table.add_column("source")
-    for name in ("turns", "for reasoning", "others agree", "taken as right"):
+    table.add_column("source", no_wrap=True)
+    for name in ("turns", "of all", "for reasoning", "others agree", "right on known", "taken as"):
         table.add_column(name, justify="right")
     table.add_column("what it is")
     for source in report.sources:
-        agreement = source.agreement
-        known = agreement is not None and agreement == agreement
+        if not source.turns:
+            continue
+        known = f"{_share(source.right)} of {source.known:,}" if source.known else "–"
         table.add_row(
             source.code,
             f"{source.turns:,}",
-            f"{source.for_reasoning:.0%}" if source.turns else "–",
-            f"{agreement:.0%}" if known and source.turns else "–",
-            f"{source.accuracy:.0%}" if source.turns else "–",
+            _share(source.coverage),
+            _share(source.for_reasoning),
+            _share(source.agreement),
+            known,
+            f"{source.accuracy:.0%} ({source.low:.0%}–{source.high:.0%})",
             source.reason,
         )
     out = stdout()
     out.print(table)
-    by = f"{report.gold_turns:,} turns of known truth" if report.gold_turns else "stated beliefs"
+    silent = [source.code for source in report.sources if not source.turns]
+    if silent:
+        out.print(f"No vote from: {', '.join(silent)}.")
+    for file in report.given:
+        agreement = file.annotator_agreement
+        people = f"; pairs of people agree in {agreement:.0%}" if agreement is not None else ""
+        out.print(
+            f"{file.path}: {file.rows:,} rows, {file.unused:,} without an answer, "
+            f"{file.unmatched:,} about no turn of the log{people}."
+        )
+    by = _FITTED_ON[report.fitted_on].format(report.gold_turns)
     out.print(
         f"{report.labelled:,} of {report.turns:,} turns have evidence; "
         f"{report.reasoning:,} of them lean to reasoning. Sources are weighed by {by}."
     )
     out.print(f"Labels: {output}")
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None or share != share else f"{share:.0%}"
+
+
+def _show_turns(turns: list[ExplainedTurn], report: LabelReport) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = stdout()
+    for turn in turns:
+        out.print(f"Turn {turn.turn_index}: {escape(turn.user_message)}")
+        if turn.p_reasoning is None:
+            out.print("  nothing votes: no label\n")
+            continue
+        out.print(f"  p_reasoning {turn.p_reasoning:.3f}, confidence {turn.confidence:.3f}")
+        table = Table("speaks for", "source", "weight", "what it is", box=None, padding=(0, 2))
+        for vote in turn.votes:
+            side = "reasoning" if vote.weight > 0 else "fast"
+            table.add_row(side, vote.code, f"{vote.weight:+.2f}", vote.reason)
+        out.print(table)
+        out.print()
+    out.print(
+        f"Weights are log-odds; before any vote {report.prior:.0%} of turns are taken to need "
+        "reasoning."
+    )

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from turnout.mining.label import LabelReport, label_turns
+from turnout.mining.explain import ExplainedTurn, explain
+from turnout.mining.label import Judgements, LabelReport, label_turns
 from turnout.mining.switches import SwitchReport, report_switches
 
-__all__ = ["LabelReport", "SwitchReport", "label_turns", "report_switches"]
+__all__ = [
+    "ExplainedTurn",
+    "Judgements",
+    "LabelReport",
+    "SwitchReport",
+    "explain",
+    "label_turns",
+    "report_switches",
+]

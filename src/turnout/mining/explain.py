@@ -1,0 +1,103 @@
+"""One conversation's labels, taken apart for a person; weighs nothing itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnout.errors import RecordError
+from turnout.schema import EXPLAINED_LABELS
+
+_SHOWN_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one source says of a turn.
+
+    Attributes:
+        code: The source's name.
+        weight: Log-odds; above 0 speaks for reasoning.
+        reason: What the source is.
+    """
+
+    code: str
+    weight: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedTurn:
+    """A turn and why it has its label.
+
+    Attributes:
+        turn_index: 1-based.
+        user_message: Its beginning, in one line.
+        p_reasoning: None where nothing votes.
+        confidence: None where nothing votes.
+        votes: The heaviest first.
+    """
+
+    turn_index: int
+    user_message: str
+    p_reasoning: float | None
+    confidence: float | None
+    votes: list[Vote]
+
+
+def explain(turns: Path, labels: Path, where: str) -> list[ExplainedTurn]:
+    """Take a conversation's labels apart.
+
+    Args:
+        turns: The turns table that was labelled.
+        labels: What `turnout label` wrote.
+        where: A conversation's id, or `ID:TURN`. An id with a colon in it is found too.
+
+    Returns:
+        The turns of the log in their order, those without evidence among them.
+
+    Raises:
+        RecordError: If the log has no such turn.
+    """
+    columns = ["conversation_id", "turn_index", "user_message"]
+    rows, conversation, index = _rows(turns, columns, where, None), where, None
+    if not rows:
+        conversation, _, last = where.rpartition(":")
+        index = int(last) if last.isdecimal() else None
+        rows = _rows(turns, columns, conversation, index) if index is not None else []
+    if not rows:
+        raise RecordError(
+            f"{turns}: no turn {where}; expected the id of a conversation in the log, and "
+            "optionally :TURN after it."
+        )
+    found = {
+        row["turn_index"]: row for row in _rows(labels, EXPLAINED_LABELS.names, conversation, index)
+    }
+    return [_explained(row, found.get(row["turn_index"])) for row in rows]
+
+
+def _rows(
+    path: Path, columns: list[str], conversation: str, index: int | None
+) -> list[dict[str, Any]]:
+    wanted = [("conversation_id", "=", conversation)]
+    if index is not None:
+        wanted.append(("turn_index", "=", index))  # type: ignore[arg-type]
+    table: pa.Table = pq.read_table(path, columns=columns, filters=wanted)
+    found: list[dict[str, Any]] = table.sort_by("turn_index").to_pylist()
+    return found
+
+
+def _explained(row: dict[str, Any], label: dict[str, Any] | None) -> ExplainedTurn:
+    message = " ".join(row["user_message"].split())[:_SHOWN_CHARS]
+    if label is None:
+        return ExplainedTurn(row["turn_index"], message, None, None, [])
+    told = zip(label["evidence"], label["weights"], label["reasons"], strict=True)
+    votes = [Vote(code.removeprefix("-"), weight, reason) for code, weight, reason in told]
+    votes.sort(key=lambda vote: -abs(vote.weight))
+    return ExplainedTurn(
+        row["turn_index"], message, label["p_reasoning"], label["confidence"], votes
+    )
