@@ -7,26 +7,84 @@ bytes.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.errors import RecordError
-from turnout.schema import TRUTH, TURNS
+from turnout.errors import RecordError, StorageError
+from turnout.schema import LABELS, TRUTH, TURNS
+
+_ROWS_A_BATCH = 10_000
 
 
-def connect() -> ibis.BaseBackend:
+def connect(*, memory_mb: int | None = None) -> ibis.BaseBackend:
     """A private in-process DuckDB; it spills to the system's temporary folder when memory is short.
 
     Timestamps are read and shown in UTC whatever the machine's zone.
+
+    Args:
+        memory_mb: Where it begins to spill; by default at most of the machine's memory.
     """
     backend = ibis.duckdb.connect()
+    spill = Path(tempfile.gettempdir()) / f"turnout-{uuid.uuid4().hex[:12]}"
+    backend.raw_sql(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'")
     backend.raw_sql("SET TimeZone = 'UTC'")
     backend.raw_sql("SET preserve_insertion_order = false")
+    if memory_mb is not None:
+        backend.raw_sql(f"SET memory_limit = '{memory_mb}MB'")
     return backend
+
+
+def kept(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
+    """The rows of an expression, computed once and held by the engine for what comes after."""
+    name = f"kept_{uuid.uuid4().hex[:12]}"
+    return backend.create_table(name, table, temp=True)
+
+
+def batches(
+    backend: ibis.BaseBackend, table: ibis.Table, order_by: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of an expression in order, some thousands at a time.
+
+    Args:
+        backend: Where the table is computed.
+        table: Made of files and of tables that are `kept`.
+        order_by: Columns.
+    """
+    ordered = backend.compile(table.order_by(*order_by))
+    yield from backend.raw_sql(ordered).to_arrow_reader(_ROWS_A_BATCH)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what an engine says of rows that it cannot read into our error.
+
+    Raises:
+        RecordError: If the engine cannot read the file's rows.
+        StorageError: If there is no space to spill to.
+    """
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(
+            f"{path}: its rows do not fit into memory and the temporary folder "
+            f"({_first_line(error)}); expected space to spill to. Free some, or set TMPDIR to a "
+            "folder on a larger disk."
+        ) from error
+    except duckdb.Error as error:
+        raise RecordError(
+            f"{path}: its rows cannot be read ({_first_line(error)}); expected a whole Parquet "
+            "file of the turns table. If it was copied, copy it again; else ingest the log again."
+        ) from error
 
 
 def read_table(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
@@ -45,14 +103,59 @@ def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     Raises:
         RecordError: If the file is absent, is not whole Parquet or is not a turns table.
     """
-    found = parquet_schema(path).names
-    if missing := [name for name in TURNS.names if name not in found]:
+    found = parquet_schema(path)
+    if missing := [name for name in TURNS.names if name not in found.names]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected the turns table that "
             "`turnout ingest` writes. Ingest the log first, or build from measured scores with "
             "`turnout build --outcomes`."
         )
+    _require_kinds(path, found, TURNS)
     return backend.read_parquet(path)
+
+
+def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    """Refuse a column whose values are of another kind: text where a number belongs."""
+    wrong = [
+        f"{field.name} is {found.field(field.name).type}, expected {field.type}"
+        for field in expected
+        if _kind(found.field(field.name).type) not in (_kind(field.type), "null")
+    ]
+    if wrong:
+        raise RecordError(
+            f"{path}: {'; '.join(wrong)}. Ingest the log again with `turnout ingest`, which "
+            "gives every column its type."
+        )
+
+
+def _kind(found: pa.DataType) -> str:
+    if pa.types.is_dictionary(found):
+        return _kind(found.value_type)
+    kinds = {
+        "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        "whole number": (pa.types.is_integer,),
+        "number": (pa.types.is_floating, pa.types.is_decimal),
+        "time": (pa.types.is_timestamp,),
+        "list": (pa.types.is_list, pa.types.is_large_list),
+        "null": (pa.types.is_null,),
+    }
+    return next((k for k, tests in kinds.items() if any(t(found) for t in tests)), str(found))
+
+
+def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
+    """What `turnout label` wrote as an Ibis table, without reading its rows yet.
+
+    Raises:
+        RecordError: If the file is absent, is not whole Parquet or holds no labels.
+    """
+    found = parquet_schema(path)
+    if missing := [name for name in LABELS.names if name not in found.names]:
+        raise RecordError(
+            f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
+            "Check --labels."
+        )
+    _require_kinds(path, found, LABELS)
+    return backend.read_parquet(path).select(*LABELS.names)
 
 
 def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
@@ -68,7 +171,7 @@ def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RecordError(
             f"{path}: not readable as a table of {', '.join(names)} "
-            f"({str(error).splitlines()[0]}); expected turns whose need is known, such as the "
+            f"({_first_line(error)}); expected turns whose need is known, such as the "
             "truth that `turnout simulate` writes. Check the path."
         ) from error
     return {(cid, index): label for cid, index, label in zip(*columns, strict=True)}
@@ -86,7 +189,7 @@ def parquet_schema(path: Path) -> pa.Schema:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise RecordError(
-            f"{path}: not readable as Parquet ({str(error).splitlines()[0]}); expected a whole "
+            f"{path}: not readable as Parquet ({_first_line(error)}); expected a whole "
             "Parquet file. If it was copied, copy it again."
         ) from error
 
@@ -107,16 +210,33 @@ def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Cata
     Adds `named` (whether the log names a model at all), `model_name`, `provider` and
     `model_class`, null where the catalogue does not know the name. Names are looked up once each.
     """
-    turns = turns.mutate(reasoned=(turns.reasoning_tokens > 0).fill_null(False))
-    distinct = turns.select("model", "reasoned").distinct()
+    return joined_facts(turns, model_facts(turns, backend, catalog))
+
+
+def model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> pa.Table:
+    """What the catalogue says of every model that the turns name, and on how many `turns`."""
+    reasoned = (turns.reasoning_tokens > 0).fill_null(False)
+    counted = turns.group_by(model=turns.model, reasoned=reasoned).agg(turns=turns.count())
     rows = [
-        _model_facts(row["model"], row["reasoned"], catalog)
-        for row in backend.to_pyarrow(distinct).to_pylist()
+        _model_facts(row["model"], row["reasoned"], catalog) | {"turns": row["turns"]}
+        for row in backend.to_pyarrow(counted).to_pylist()
     ]
-    facts = ibis.memtable(pa.Table.from_pylist(rows, _FACTS))
+    # A log may hold both null and "": one row for both, or the join would give turns twice.
+    merged: dict[tuple[object, object], dict[str, Any]] = {}
+    for row in rows:
+        key = row["logged_model"], row["logged_reasoned"]
+        before = merged.get(key, {"turns": 0})["turns"]
+        merged[key] = row | {"turns": before + row["turns"]}
+    return pa.Table.from_pylist(list(merged.values()), _FACTS)
+
+
+def joined_facts(turns: ibis.Table, facts: pa.Table) -> ibis.Table:
+    """The turns with the columns of `model_facts`, but for its count."""
+    told = ibis.memtable(facts.drop(["turns"]))
+    turns = turns.mutate(reasoned=(turns.reasoning_tokens > 0).fill_null(False))
     joined = turns.left_join(
-        facts,
-        [turns.model.fill_null("") == facts.logged_model, turns.reasoned == facts.logged_reasoned],
+        told,
+        [turns.model.fill_null("") == told.logged_model, turns.reasoned == told.logged_reasoned],
     )
     return joined.drop("logged_model", "logged_reasoned")
 
@@ -129,11 +249,12 @@ _FACTS = pa.schema(
         pa.field("model_name", pa.string()),
         pa.field("provider", pa.string()),
         pa.field("model_class", pa.string()),
+        pa.field("turns", pa.int64(), nullable=False),
     ]
 )
 
 
-def _model_facts(logged: str | None, reasoned: bool, catalog: Catalog) -> dict[str, object]:
+def _model_facts(logged: str | None, reasoned: bool, catalog: Catalog) -> dict[str, Any]:
     found = catalog.lookup(logged, reasoned=reasoned)
     return {
         "logged_model": logged or "",
@@ -143,3 +264,7 @@ def _model_facts(logged: str | None, reasoned: bool, catalog: Catalog) -> dict[s
         "provider": found.provider if found else None,
         "model_class": found.model_class if found else None,
     }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

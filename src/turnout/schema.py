@@ -79,6 +79,7 @@ SAMPLES = pa.schema(
         pa.field("turn_index", pa.int32(), nullable=False),
         pa.field("turn_count", pa.int32(), nullable=False),  # captured turns of the conversation
         pa.field("stratum", pa.string(), nullable=False),  # turn-count bucket, or outcome group
+        pa.field("position", pa.string()),  # early, middle, late in its conversation
         pa.field("message", pa.string(), nullable=False),  # encoder segment A
         pa.field("context", pa.string(), nullable=False),  # encoder segment B, "" where none
         # Previous turns, newest first, as `formatter.kept` leaves them; null where not known.
@@ -88,6 +89,7 @@ SAMPLES = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),  # > 0
         pa.field("evidence", pa.list_(pa.string()), nullable=False),  # codes
         pa.field("model", pa.string()),
+        pa.field("user_id", pa.string()),  # as in the turns: hashed
         pa.field("group", pa.string()),  # benchmark or source, for outcome tables
     ]
 )

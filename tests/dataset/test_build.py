@@ -13,6 +13,7 @@ from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_outcomes, build_from_turns
 from turnout.dataset.candidates import Candidate
+from turnout.dataset.cells import Cell
 from turnout.dataset.duplicates import (
     EXACT,
     NEAR,
@@ -20,7 +21,8 @@ from turnout.dataset.duplicates import (
     grouped_by_near,
     without_near,
 )
-from turnout.dataset.selection import balanced, split_of
+from turnout.dataset.groups import split_of
+from turnout.dataset.selection import balanced
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import MANIFEST_NAME
 from turnout.records import Turn
@@ -133,7 +135,7 @@ def test_no_conversation_and_no_text_stands_in_two_splits(tmp_path):
     rows = conversations(300)
     rows += [turn(f"same{n}", 1, "the same  words", MODELS[n % 2]) for n in range(40)]
     report = build(tmp_path, rows, "conversation")
-    assert report.description["leaks"] == {"conversations": 0, "texts": 0}
+    assert report.description["leaks"] == {"conversations": 0, "texts": 0, "users": 0}
     assert report.description["dropped"]["exact duplicate of another row"] == 39
     splits = rows_of(tmp_path / "data")
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
@@ -245,7 +247,7 @@ def candidates(cells):
         for at in range(n):
             key = f"{stratum}{label}{at:03}"
             values = {"stratum": stratum, "label": label, "message": key}
-            made.append(Candidate(values, key, key, key))
+            made.append(Candidate(values, key, key, key, Cell(label, stratum, "")))
     return made
 
 
@@ -257,27 +259,29 @@ def candidates(cells):
     st.integers(2, 60),
     st.sampled_from([(1, 1), (1, 4), (3, 2)]),
     st.booleans(),
-    st.booleans(),
 )
-def test_balancing_keeps_the_ratio_uses_no_row_twice_and_loses_count_of_none(
-    cells, size, ratio, stratify, inside
-):
-    rows, dropped = candidates(cells), Counter()
-    taken = balanced(
-        rows, size, ratio, stratify=stratify, inside_strata=inside and stratify, dropped=dropped
-    )
-    counts = Counter(c.values["label"] for c in taken)
-    assert counts[0] * ratio[1] == counts[1] * ratio[0]
-    assert len(taken) <= size
-    assert len({c.order_key for c in taken}) == len(taken)
-    assert len(taken) + dropped.total() == len(rows)
+def test_balancing_keeps_the_ratio_and_uses_no_row_twice(cells, size, ratio, inside):
+    rows = candidates(cells)
+    taken = balanced(rows, size, ratio, inside=inside)
+    counts = Counter(c.cell.label for c in taken)
+    assert len({c.order_key for c in taken}) == len(taken) <= size
+    if len(taken) == size:
+        assert abs(counts[0] * sum(ratio) - size * ratio[0]) <= sum(ratio) / 2
+    else:
+        assert counts[0] * ratio[1] == counts[1] * ratio[0]
+
+
+@given(st.integers(2, 60), st.sampled_from([(1, 1), (1, 4), (3, 2)]), st.booleans())
+def test_balancing_gives_every_row_of_the_size_where_there_are_enough(size, ratio, inside):
+    rows = candidates({(stratum, label): 60 for stratum in "abc" for label in (0, 1)})
+    assert len(balanced(rows, size, ratio, inside=inside)) == size
 
 
 def said(*texts):
     """One candidate a text, in this order; (conversation, text) or text alone."""
     pairs = [(f"c{at}", t) if isinstance(t, str) else t for at, t in enumerate(texts)]
     return [
-        Candidate({"message": text}, f"{at:03}", text, conversation)
+        Candidate({"message": text}, f"{at:03}", text, conversation, Cell(0, "", ""))
         for at, (conversation, text) in enumerate(pairs)
     ]
 
@@ -288,25 +292,25 @@ LONG = "please move the orders table to the new cluster before the weekend start
 def test_of_two_equal_texts_the_first_in_order_stays():
     dropped = Counter()
     two = said(LONG, LONG)
-    assert deduplicated(two[::-1], dropped) == two[:1]
+    assert deduplicated(two[::-1], dropped).rows == two[:1]
     assert dropped == {EXACT: 1}
 
 
 def test_of_two_nearly_equal_texts_the_first_in_order_stays():
     dropped = Counter()
     found = without_near(said(LONG, LONG + " once", LONG.upper() + "!", "another thing"), dropped)
-    assert [c.values["message"] for c in found] == [LONG, "another thing"]
+    assert [c.values["message"] for c in found.rows] == [LONG, "another thing"]
     assert dropped == {NEAR: 2}
 
 
 def test_short_messages_and_turns_of_one_conversation_may_be_alike():
     rows = said("yes do it now", "yes, do it now", ("same", LONG), ("same", LONG + " once"))
-    assert len(without_near(rows, Counter())) == 4
+    assert len(without_near(rows, Counter()).rows) == 4
 
 
 def test_different_requests_with_some_words_in_common_stay():
     other = LONG.replace("orders table", "billing service").replace("cluster", "region")
-    assert len(without_near(said(LONG, other), Counter())) == 2
+    assert len(without_near(said(LONG, other), Counter()).rows) == 2
 
 
 def test_rows_too_dear_to_leave_out_fall_into_one_group():
@@ -323,7 +327,7 @@ def test_rows_too_dear_to_leave_out_fall_into_one_group():
 )
 def test_none_is_dropped_without_a_near_one_before_it(word_lists):
     rows = said(*(" ".join(words) for words in word_lists))
-    kept = without_near(rows, Counter())
+    kept = without_near(rows, Counter()).rows
 
     def similarity(one, other):
         one, other = (
@@ -343,7 +347,7 @@ def test_none_is_dropped_without_a_near_one_before_it(word_lists):
 def test_thousands_of_messages_from_one_template_are_not_all_compared():
     words = "please look at ticket {} in queue {} of the team for customer {} and close it {}"
     rows = said(*(words.format(n, n * 7, n * 13, n * 31) for n in range(20_000)))
-    assert len(without_near(rows, Counter())) == 20_000
+    assert len(without_near(rows, Counter()).rows) == 20_000
 
 
 def outcomes(tmp_path, rows):

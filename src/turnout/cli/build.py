@@ -16,8 +16,11 @@ from turnout.cli.console import (
     say,
     stdout,
 )
+from turnout.records import ID2LABEL
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from turnout.records import Architecture
 
 
@@ -47,6 +50,11 @@ if TYPE_CHECKING:
     "--split", default="80:10:10", show_default=True, help="Training to validation to test."
 )
 @click.option(
+    "--oversample",
+    is_flag=True,
+    help="Fill a short training split by using rows more than once (at most ten times).",
+)
+@click.option(
     "--margin",
     default=0.1,
     show_default=True,
@@ -71,13 +79,14 @@ def command(
     size: int | None,
     ratio: str,
     split: str,
+    oversample: bool,
     margin: float,
     columns: tuple[str, ...],
     seed: int,
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a balanced data set from SOURCE, split by conversation.
+    """Make a balanced data set from SOURCE, split by conversation, user and text.
 
     SOURCE is a turns table, or with --outcomes a table of prompts on which reasoning and fast
     models were both measured; then the training target is the gap between them.
@@ -110,6 +119,7 @@ def command(
             size=size or DEFAULT_SIZE,
             ratio=(reasoning, fast),
             split=(parts[0], parts[1], parts[2]),
+            oversample=oversample,
             seed=seed,
         )
     if not report.fresh:
@@ -150,9 +160,33 @@ def _show(description: dict[str, Any], output: Path) -> None:
         )
     out = stdout()
     out.print(table)
-    wanted = description["size"]
-    if wanted is not None and description["rows"] < wanted:
-        out.print(f"{wanted:,} rows were asked for; the log allows no more at this ratio.")
+    if any(quota["position"] for quota in description.get("quotas", [])):
+        out.print(_quota_table(description["quotas"]))
+    if description.get("account"):
+        out.print(description["account"])
+    if description.get("repeated"):
+        out.print(f"{description['repeated']:,} training rows are repetitions (--oversample).")
+    if description.get("users_apart") is False:
+        out.print("Too few users for three splits: a user may stand in several.")
     for reason, rows in description["dropped"].items():
         out.print(f"Left out: {rows:,} {reason}")
     out.print(f"Data set: {output}")
+
+
+def _quota_table(quotas: list[dict[str, Any]]) -> Table:
+    """Rows taken of each turn-count bucket and position, beside how many were found."""
+    from rich.table import Table
+
+    table = Table(title="Quotas: rows taken (of those found)", title_justify="left")
+    table.add_column("turns")
+    table.add_column("position")
+    for name in ID2LABEL.values():
+        table.add_column(name, justify="right")
+    places: dict[tuple[str, str], dict[int, str]] = {}
+    for quota in quotas:
+        taken = sum(quota[split] for split in ("train", "validation", "test"))
+        shown = f"{taken:,} ({quota['found']:,})"
+        places.setdefault((quota["stratum"], quota["position"]), {})[quota["label"]] = shown
+    for place, shown_of in places.items():
+        table.add_row(*place, *(shown_of.get(label, "0 (0)") for label in ID2LABEL))
+    return table

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from turnout.catalog import Catalog
-from turnout.engine import (
-    connect,
-    parquet_schema,
-    read_table,
-    read_turns,
-    with_model_facts,
-)
+from turnout.dataset.cells import STRATA, Cell, position_of
+from turnout.dataset.drawing import UNKNOWN, UNNAMED
+from turnout.engine import connect, parquet_schema, read_table
 from turnout.errors import RecordError
 from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS, kept
-from turnout.schema import LABELS
 
 MODEL_CHOICE = "model_choice"
 OUTCOMES = "measured_outcomes"
-# Turn-count buckets: least count of each.
-_STRATA = ((21, "21+"), (11, "11–20"), (6, "6–10"), (3, "3–5"), (1, "1–2"))
+OTHER_TEXT = "another text of the same turn"
 # Evidence that says nothing still says that the turn happened.
 _MIN_WEIGHT = 0.05
-_Weighed: TypeAlias = dict[tuple[str, int], dict[str, Any]]
-_COLUMNS = ("conversation_id", "turn_index", "user_message", "assistant_message", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,53 +34,95 @@ class Candidate:
 
     Attributes:
         values: The sample's columns.
-        order_key: Hex sha256 of seed and row: a repeatable random order.
+        order_key: Hex digest of seed and row: a repeatable random order.
         text_key: Hex sha256 of what the encoder reads: equal for exact duplicates.
-        group: Rows of one group fall into one split: its conversation, or prompts nearly alike.
+        group: Its conversation; or, of a measured prompt, the prompts nearly alike.
+        cell: What it is balanced over; no bucket and no position where the architecture takes all
+            first turns alike.
     """
 
     values: dict[str, Any]
     order_key: str
     text_key: str
     group: str
+    cell: Cell
 
 
 def from_turns(
-    turns: Path,
-    formatter: Formatter,
-    catalog: Catalog,
-    seed: int,
-    dropped: Counter[str],
-    labels: Path | None = None,
+    rows: Iterable[Mapping[str, Any]], formatter: Formatter, dropped: Counter[str]
 ) -> list[Candidate]:
-    """A candidate for every turn that the architecture learns from and whose need is told.
+    """A candidate for every drawn turn whose need is told, in order of their order keys.
 
     Cancelled and failed turns stay in: the user's need was real. Context comes from the previous
     captured turns, as a server would have seen them.
 
     Args:
-        turns: A turns table.
-        formatter: Its architecture says which turns count: the first, or all.
-        catalog: Model names to classes.
-        seed: Decides the order.
+        rows: What `drawing.Log.drawn` yields.
+        formatter: How a turn is shown.
         dropped: Reason → rows, added to.
-        labels: What `turnout label` wrote; without it the class of the model that served a turn is
-            its label.
-
-    Raises:
-        RecordError: If a file is not what it should be.
     """
-    backend = connect()
-    facts = with_model_facts(read_turns(backend, turns), backend, catalog)
-    ordered = facts.select(*_COLUMNS, "named", "model_class").order_by(
-        "conversation_id", "turn_index"
-    )
-    rows = _rows(backend.to_pyarrow(ordered))
-    weighed = _weighed(labels) if labels else None
     found: list[Candidate] = []
-    for _, group in groupby(rows, key=lambda row: row["conversation_id"]):
-        found += _of_conversation(list(group), formatter, seed, dropped, weighed)
-    return found
+    for _, conversation in groupby(rows, key=itemgetter("conversation_id")):
+        # Newest last, and no more than is kept: a conversation may have 100,000 turns.
+        before: deque[Turn] = deque(maxlen=MAX_KEPT_TURNS)
+        for _, copies in groupby(conversation, key=itemgetter("turn_index")):
+            row = _longest(copies, dropped)
+            if row["order_key"] is not None:
+                found += _of_turn(row, before, formatter, dropped)
+            before.append(kept(Turn(row["message"] or "", row["answer"])))
+    return sorted(found, key=lambda candidate: candidate.order_key)
+
+
+def _longest(copies: Iterable[Mapping[str, Any]], dropped: Counter[str]) -> Mapping[str, Any]:
+    """The longest text of a turn that the log holds more than once; ties go by content alone."""
+    first, *more = copies
+    if not more:
+        return first
+    if first["order_key"] is not None:
+        dropped[OTHER_TEXT] += len(more)
+    content = ("message", "answer", "model", "user_id", "model_class")
+    return max(
+        (first, *more),
+        key=lambda row: (len(row["message"] or ""), [row[name] or "" for name in content]),
+    )
+
+
+def _of_turn(
+    row: Mapping[str, Any],
+    before: Sequence[Turn],
+    formatter: Formatter,
+    dropped: Counter[str],
+) -> Iterator[Candidate]:
+    if row["label"] is None:
+        dropped[UNKNOWN if row["named"] else UNNAMED] += 1
+        return
+    count = row["turn_count"]
+    values = {name: row[name] for name in ("conversation_id", "turn_count", "model", "user_id")}
+    values |= {
+        "stratum": next(name for least, name in STRATA if count >= least),
+        "position": position_of(row["turn_index"], row["last_index"]),
+        "label": row["label"],
+        "group": None,
+    } | _told(row)
+    if formatter.architecture == "conversation":
+        values["previous"] = [asdict(turn) for turn in reversed(before)]
+    turns = [*before, Turn(row["message"] or "")]
+    yield _candidate(formatter, turns, row["turn_index"], row["order_key"], values)
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's label rests on: all evidence, or the class of the model that served it."""
+    if "p_reasoning" not in row:
+        return {
+            "target": 1.0 if row["label"] == LABEL_REASONING else 0.0,
+            "evidence": [MODEL_CHOICE],
+            "weight": 1.0,
+        }
+    return {
+        "target": row["p_reasoning"],
+        "evidence": row["evidence"],
+        "weight": max(_MIN_WEIGHT, row["confidence"]),
+    }
 
 
 def from_outcomes(
@@ -138,75 +171,6 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _of_conversation(
-    rows: list[dict[str, Any]],
-    formatter: Formatter,
-    seed: int,
-    dropped: Counter[str],
-    weighed: _Weighed | None,
-) -> Iterator[Candidate]:
-    turns = [kept(Turn(row["user_message"], row["assistant_message"])) for row in rows]
-    stored = [asdict(turn) for turn in turns]
-    for position, row in enumerate(rows):
-        index = row["turn_index"]
-        if formatter.architecture == "session" and index != 1:
-            continue
-        told = _by_model(row) if weighed is None else weighed.get((row["conversation_id"], index))
-        if told is None:
-            dropped[_why_untold(row, weighed)] += 1
-            continue
-        values = {
-            "conversation_id": row["conversation_id"],
-            "turn_count": len(rows),
-            "stratum": next(name for least, name in _STRATA if len(rows) >= least),
-            "model": row["model"],
-            "group": None,
-        }
-        # No more than is kept: a conversation may have 100,000 turns.
-        before = slice(max(0, position - MAX_KEPT_TURNS), position)
-        previous = stored[before][::-1] if formatter.architecture == "conversation" else []
-        shown = [*turns[before], Turn(row["user_message"])]
-        yield _candidate(formatter, shown, index, seed, values | told | {"previous": previous})
-
-
-def _by_model(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The label that the class of the turn's model gives; None where the class is not known."""
-    if row["model_class"] is None:
-        return None
-    reasoning = row["model_class"] == "reasoning"
-    return {
-        "label": LABEL_REASONING if reasoning else LABEL_FAST,
-        "target": 1.0 if reasoning else 0.0,
-        "evidence": [MODEL_CHOICE],
-    }
-
-
-def _why_untold(row: Mapping[str, Any], weighed: _Weighed | None) -> str:
-    if weighed is not None:
-        return "no evidence in the labels"
-    return "model not in the catalogue" if row["named"] else "names no model"
-
-
-def _weighed(path: Path) -> _Weighed:
-    """What `turnout label` says of every turn."""
-    found = parquet_schema(path).names
-    if missing := [name for name in LABELS.names if name not in found]:
-        raise RecordError(
-            f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
-            "Check --labels."
-        )
-    table = pq.read_table(path, columns=LABELS.names).cast(LABELS)
-    return {
-        (row["conversation_id"], row["turn_index"]): {
-            "label": LABEL_REASONING if row["p_reasoning"] >= 0.5 else LABEL_FAST,
-            "target": row["p_reasoning"],
-            "weight": max(_MIN_WEIGHT, row["confidence"]),
-            "evidence": row["evidence"],
-        }
-        for row in _rows(table)
-    }
-
-
 def _of_prompt(
     values: Mapping[str, Any], formatter: Formatter, margin: float, seed: int
 ) -> Candidate:
@@ -218,18 +182,22 @@ def _of_prompt(
     elif fast >= 0.5:
         label = LABEL_FAST
     group = values.get("group")
+    prompt_id = _hexdigest(prompt)[:16]
     return _candidate(
         formatter,
         [Turn(prompt)],
         1,
-        seed,
+        _hexdigest(f"{seed}|{prompt_id}|1"),
         {
-            "conversation_id": _hexdigest(prompt)[:16],
+            "conversation_id": prompt_id,
             "turn_count": 1,
             "stratum": str(group) if group is not None else "all",
             "label": label,
             "target": (gap + 1) / 2,
             "evidence": [OUTCOMES],
+            "weight": 1.0,
+            "position": None,
+            "user_id": None,
             "model": None,
             "group": str(group) if group is not None else None,
         },
@@ -237,21 +205,22 @@ def _of_prompt(
 
 
 def _candidate(
-    formatter: Formatter, turns: list[Turn], index: int, seed: int, values: dict[str, Any]
+    formatter: Formatter, turns: list[Turn], index: int, order_key: str, values: dict[str, Any]
 ) -> Candidate:
     shown = formatter.format(turns, index)
-    place = f"{values['conversation_id']}|{index}"
-    unless_told: dict[str, Any] = {"weight": 1.0, "previous": []}
+    unless_told: dict[str, Any] = {"previous": []}
     values = unless_told | values
     values |= {
-        "sample_id": _hexdigest(place)[:16],
+        "sample_id": _hexdigest(f"{values['conversation_id']}|{index}")[:16],
         "turn_index": index,
         "message": shown.message,
         "context": shown.context,
     }
     text_key = _hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
-    order_key = _hexdigest(f"{seed}|{place}")
-    return Candidate(values, order_key, text_key, values["conversation_id"])
+    cell = Cell(values["label"], "", "")
+    if formatter.architecture == "conversation":
+        cell = Cell(values["label"], values["stratum"], values["position"])
+    return Candidate(values, order_key, text_key, values["conversation_id"], cell)
 
 
 def _require_score(path: Path, number: int, column: str, value: object) -> None:

@@ -24,8 +24,8 @@ Cancelled and failed turns are kept: the user's need was real.
 
 ## Leakage check
 
-{conversations} conversations and {texts} texts stand in more than one split (expected: 0 and 0).
-Splits are by conversation; {near} before splitting.
+In more than one split stand {conversations} conversations, {texts} texts and {users} users
+(expected: 0 each). {apart}; {near} before splitting.
 
 ## Columns
 
@@ -57,6 +57,12 @@ _NEAR = {
     "outcomes": "exact duplicates were removed and near ones put together",
 }
 
+_APART = {
+    True: "Splits are by conversation, by user and by text",
+    False: "Splits are by conversation and by text; the log has too few users to split by them",
+    None: "Splits are by conversation and by text; the log names no users",
+}
+
 
 def card(description: Mapping[str, Any]) -> str:
     """The card's Markdown, from what `dataset.json` says."""
@@ -67,16 +73,12 @@ def card(description: Mapping[str, Any]) -> str:
         for c in counts
     ]
     dropped = "\n".join(f"- {n:,} {reason}" for reason, n in description["dropped"].items())
-    rows, wanted = description["rows"], description["size"]
-    account = ""
-    if wanted is not None and rows < wanted:
-        account = (
-            f"\n{wanted:,} rows were asked for; the log allows {rows:,} at this ratio without "
-            "using a row twice."
-        )
+    account = f"\n{description['account']}\n" if description.get("account") else ""
+    if description.get("repeated"):
+        account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
     return _CARD.format(
         architecture=description["architecture"],
-        rows=rows,
+        rows=description["rows"],
         source=description["source"],
         seed=description["seed"],
         labels=_LABELS[description["source"]],
@@ -84,6 +86,7 @@ def card(description: Mapping[str, Any]) -> str:
         account=account,
         dropped=dropped or "Nothing.",
         near=_NEAR["outcomes" if description["source"] == "outcomes" else "turns"],
+        apart=_APART[description.get("users_apart")],
         formatter=description["formatter"]["version"],
         **description["leaks"],
     )

@@ -9,10 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
 
 from rensa import RMinHash, RMinHashLSH
 
 from turnout.dataset.candidates import Candidate
+from turnout.dataset.union import Union
 
 EMPTY = "empty message"
 EXACT = "exact duplicate of another row"
@@ -30,30 +33,45 @@ _BANDS = 16
 # message would be compared with every other.
 _ENOUGH_ALIKE = 200
 _SEED = 1
+_ROWS_A_BATCH = 1_000
 
 
-def deduplicated(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
+class Distinct(NamedTuple):
+    """What is left when rows that say the same are one.
+
+    Attributes:
+        rows: In order of their order keys.
+        alike: Pairs of groups, one of which lost a row to the other.
+    """
+
+    rows: list[Candidate]
+    alike: list[tuple[str, str]]
+
+
+def deduplicated(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
     """One candidate for each distinct text, that with the least order key; empty ones left out.
+
+    Groups that share a short text are not alike: many conversations begin with "hello".
 
     Args:
         candidates: In any order.
         dropped: Reason → rows, added to.
-
-    Returns:
-        In order of their order keys.
     """
     kept: dict[str, Candidate] = {}
+    alike = []
     for candidate in sorted(candidates, key=lambda c: c.order_key):
         if not candidate.values["message"].strip():
             dropped[EMPTY] += 1
         elif candidate.text_key in kept:
             dropped[EXACT] += 1
+            if is_long(candidate.values["message"]):
+                alike.append((kept[candidate.text_key].group, candidate.group))
         else:
             kept[candidate.text_key] = candidate
-    return list(kept.values())
+    return Distinct(list(kept.values()), alike)
 
 
-def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> list[Candidate]:
+def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
     """Every candidate but those that come after a nearly equal message of another group.
 
     Judged by the message alone: turns of one conversation share their context.
@@ -63,13 +81,25 @@ def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> list
         dropped: Reason → rows, added to.
     """
     finder = _NearFinder(candidates)
-    kept = []
+    # Of a template's messages the finder knows the first ones alone; equal ones are found here.
+    first_of: dict[str, str] = {}
+    kept, alike = [], []
     for row, candidate in enumerate(candidates):
-        if any(candidates[other].group != candidate.group for other in finder.near(row)):
-            dropped[NEAR] += 1
-        else:
+        groups = [candidates[other].group for other in finder.near(row)]
+        if is_long(message := candidate.values["message"]):
+            groups.append(first_of.setdefault(" ".join(message.split()), candidate.group))
+        other = next((group for group in groups if group != candidate.group), None)
+        if other is None:
             kept.append(candidate)
-    return kept
+        else:
+            dropped[NEAR] += 1
+            alike.append((other, candidate.group))
+    return Distinct(kept, alike)
+
+
+def is_long(message: str) -> bool:
+    """Whether a message has enough words to be told from others by them."""
+    return any(number >= MIN_WORDS for number, _ in enumerate(_WORDS.finditer(message), start=1))
 
 
 def grouped_by_near(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -78,17 +108,11 @@ def grouped_by_near(candidates: Sequence[Candidate]) -> list[Candidate]:
     For rows too dear to leave out: they fall into one split instead.
     """
     finder = _NearFinder(candidates)
-    leader: dict[str, str] = {}
-
-    def led(group: str) -> str:
-        while leader.get(group, group) != group:
-            group = leader[group]
-        return group
-
+    union = Union()
     for row, candidate in enumerate(candidates):
         for other in finder.near(row):
-            leader[led(candidate.group)] = led(candidates[other].group)
-    return [replace(candidate, group=led(candidate.group)) for candidate in candidates]
+            union.join(candidates[other].group, candidate.group)
+    return [replace(candidate, group=union.least(candidate.group)) for candidate in candidates]
 
 
 class _NearFinder:
@@ -98,26 +122,37 @@ class _NearFinder:
     """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self._triples = [_triples(candidate.values["message"]) for candidate in candidates]
-        self._sketches = RMinHash.from_token_sets(
-            [sorted(triples) for triples in self._triples], _PERMUTATIONS, _SEED
-        )
+        self._messages = [candidate.values["message"] for candidate in candidates]
+        self._sketches = _sketches(self._messages)
         self._index = RMinHashLSH(SIMILARITY, _PERMUTATIONS, _BANDS)
 
     def near(self, row: int) -> list[int]:
         """The rows added so far that are nearly equal to this one; it is added then."""
-        if not self._triples[row]:
+        sketch = self._sketches[row]
+        if sketch is None:
             return []
-        alike = self._index.query(self._sketches[row])
+        alike = sorted(self._index.query(sketch))
         if len(alike) < _ENOUGH_ALIKE:
-            self._index.insert(row, self._sketches[row])
+            self._index.insert(row, sketch)
         return [
             other
             for other in alike
-            if _similarity(self._triples[row], self._triples[other]) >= SIMILARITY
+            if _similarity(_triples(self._messages[row]), _triples(self._messages[other]))
+            >= SIMILARITY
         ]
 
 
+def _sketches(messages: Sequence[str]) -> list[RMinHash | None]:
+    """A sketch of each message, None of those too short; a batch at a time, to bound memory."""
+    found: list[RMinHash | None] = []
+    for start in range(0, len(messages), _ROWS_A_BATCH):
+        sets = [list(_triples(message)) for message in messages[start : start + _ROWS_A_BATCH]]
+        made = RMinHash.from_token_sets(sets, _PERMUTATIONS, _SEED)
+        found += [sketch if words else None for sketch, words in zip(made, sets, strict=True)]
+    return found
+
+
+@lru_cache(maxsize=1_000)
 def _triples(message: str) -> frozenset[str]:
     words = _WORDS.findall(message.lower())
     if len(words) < MIN_WORDS:

@@ -14,18 +14,15 @@ from typing import Any
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.dataset import candidates as rows_from
-from turnout.dataset.candidates import Candidate
+from turnout.dataset.candidates import Candidate, from_outcomes
 from turnout.dataset.card import card
-from turnout.dataset.duplicates import deduplicated, grouped_by_near, without_near
-from turnout.dataset.selection import (
-    SPLITS,
-    balanced,
-    leaks,
-    split_of,
-    weighted_within_groups,
-)
-from turnout.engine import write_parquet
+from turnout.dataset.cells import POSITIONS, SPLITS, Cell, Ratio, split_sizes
+from turnout.dataset.choosing import Chosen, Wish, chosen_rows
+from turnout.dataset.drawing import Log
+from turnout.dataset.duplicates import deduplicated, grouped_by_near
+from turnout.dataset.groups import leaks, split_of
+from turnout.dataset.selection import weighted_within_groups
+from turnout.engine import connect, reading, write_parquet
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.records import ID2LABEL, Architecture
@@ -35,6 +32,8 @@ from turnout.schema import SAMPLES
 
 DEFAULT_SIZE = 100_000
 DEFAULT_SPLIT = (80, 10, 10)
+# What the engine may use before it spills to disk, however long the log.
+_MEMORY_MB = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,13 @@ def build_from_turns(
     size: int = DEFAULT_SIZE,
     ratio: tuple[int, int] = (50, 50),
     split: tuple[float, float, float] = DEFAULT_SPLIT,
+    oversample: bool = False,
     seed: int = 0,
 ) -> BuildReport:
     """Make a balanced data set from turns and what their evidence says.
+
+    The log stays on the engine; only the rows drawn from it, about as many as are wanted, are
+    formatted and compared with one another here.
 
     Args:
         turns: A turns table.
@@ -74,6 +77,8 @@ def build_from_turns(
         size: Rows wanted over all splits; fewer where the log allows no more.
         ratio: Parts of reasoning and fast.
         split: Parts of training, validation and test.
+        oversample: Reach the training split's size by using rows more than once where the log is
+            short; never in validation and test.
         seed: The same input, options and seed give the same bytes, whatever the rows' order.
 
     Raises:
@@ -88,29 +93,33 @@ def build_from_turns(
         "size": size,
         "ratio": list(ratio),
         "split": shares,
+        "oversample": oversample,
         "seed": seed,
     }
     manifest = Manifest.of("build", [turns, *([labels] if labels else [])], options)
     if up_to_date(out, manifest):
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
-    dropped: Counter[str] = Counter()
-    found = rows_from.from_turns(turns, formatter, catalog, seed, dropped, labels)
-    kept = without_near(deduplicated(found, dropped), dropped)
-    splits = {
-        name: balanced(
-            rows,
-            round(size * share),
-            reduced,
-            stratify=architecture == "conversation",
-            inside_strata=architecture == "conversation" and name == "train",
-            dropped=dropped,
-        )
-        for (name, rows), share in zip(_split(kept, shares, seed).items(), shares, strict=True)
+    wish = Wish(size, reduced, shares, oversample, seed)
+    with reading(turns):
+        log = Log(connect(memory_mb=_MEMORY_MB), turns, labels, formatter, catalog, seed)
+        chosen = chosen_rows(log, formatter, wish)
+    _require_labels(turns, chosen.usable, chosen.splits)
+    more = {
+        "turns": log.total,
+        "users_apart": chosen.users_apart,
+        "repeated": chosen.repeated,
+        "account": _account(chosen, wish),
+        "quotas": _quotas(chosen),
     }
-    _require_labels(turns, kept, splits)
-    source = "labels" if labels else "turns"
-    return _write(out, manifest, formatter, splits, dropped, source=source, size=size, seed=seed)
+    return _write(
+        out,
+        manifest,
+        formatter,
+        chosen.splits,
+        chosen.dropped,
+        {"source": "labels" if labels else "turns", "size": size, "seed": seed, **more},
+    )
 
 
 def build_from_outcomes(
@@ -157,8 +166,8 @@ def build_from_outcomes(
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
-    found = rows_from.from_outcomes(prompts, formatter, columns or {}, margin, seed)
-    kept = grouped_by_near(deduplicated(found, dropped))
+    found = from_outcomes(prompts, formatter, columns or {}, margin, seed)
+    kept = grouped_by_near(deduplicated(found, dropped).rows)
     if size is not None and len(kept) > size:
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
@@ -166,12 +175,11 @@ def build_from_outcomes(
     for rows in splits.values():
         weighted_within_groups(rows)
     _require_labels(prompts, kept, splits)
-    return _write(
-        out, manifest, formatter, splits, dropped, source="outcomes", size=size, seed=seed
-    )
+    told = {"source": "outcomes", "size": size, "seed": seed}
+    return _write(out, manifest, formatter, splits, dropped, told)
 
 
-def _reduced(ratio: tuple[int, int], size: int) -> tuple[int, int]:
+def _reduced(ratio: Ratio, size: int) -> Ratio:
     """The ratio in its smallest whole parts."""
     if min(ratio) <= 0 or size < sum(ratio) / max(ratio):
         raise SettingsError(
@@ -220,25 +228,61 @@ def _require_labels(
         )
 
 
+def _account(chosen: Chosen, wish: Wish) -> str | None:
+    """Why there are fewer rows than were wanted; None where there are not."""
+    rows = sum(map(len, chosen.splits.values()))
+    if rows == wish.size:
+        return None
+    counts = Counter(c.values["label"] for c in chosen.usable)
+    found = " and ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
+    sizes = split_sizes(wish.size, wish.shares)
+    short = ", ".join(
+        f"{name} {len(taken):,} of {sizes[name]:,}"
+        for name, taken in chosen.splits.items()
+        if len(taken) < sizes[name]
+    )
+    return (
+        f"{wish.size:,} rows were asked for; the log allows {rows:,} at this ratio "
+        f"{'with' if wish.oversample else 'without using a row twice'}: {short}. "
+        f"Of {len(chosen.usable):,} distinct rows {found} can be used."
+    )
+
+
+def _quotas(chosen: Chosen) -> list[dict[str, Any]]:
+    """Of each cell: rows found in the part of the log looked at, drawn, and taken by each split."""
+    taken = {name: Counter(c.cell for c in rows) for name, rows in chosen.splits.items()}
+    return [
+        {
+            "stratum": cell.stratum or None,
+            "position": cell.position or None,
+            "label": cell.label,
+            "found": chosen.found[cell],
+            "drawn": chosen.draws.get(cell, 0),
+            **{name: counts[cell] for name, counts in taken.items()},
+        }
+        for cell in sorted(chosen.found, key=_cell_order)
+    ]
+
+
+def _cell_order(cell: Cell) -> tuple[int, int, int]:
+    position = POSITIONS.index(cell.position) if cell.position else 0
+    return _natural(cell.stratum)[0], position, cell.label or 0
+
+
 def _write(
     out: Path,
     manifest: Manifest,
     formatter: Formatter,
     splits: Mapping[str, list[Candidate]],
     dropped: Counter[str],
-    *,
-    source: str,
-    size: int | None,
-    seed: int,
+    told: Mapping[str, Any],
 ) -> BuildReport:
     description = {
         "format_version": FORMAT_VERSION,
         "architecture": formatter.architecture,
         "formatter": formatter.to_json(),
         "labels": {str(label): name for label, name in ID2LABEL.items()},
-        "source": source,
-        "seed": seed,
-        "size": size,
+        **told,
         "rows": sum(map(len, splits.values())),
         "composition": _composition(splits),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},

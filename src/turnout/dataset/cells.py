@@ -1,0 +1,172 @@
+"""How many rows of each label, turn-count bucket and position a data set takes; knows no row."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from turnout.records import ID2LABEL
+
+SPLITS = ("train", "validation", "test")
+# Turn-count buckets: least count of each.
+STRATA = ((21, "21+"), (11, "11–20"), (6, "6–10"), (3, "3–5"), (1, "1–2"))
+POSITIONS = ("early", "middle", "late")
+
+
+class Cell(NamedTuple):
+    """What rows are balanced over.
+
+    Attributes:
+        label: 0 = reasoning, 1 = fast; None of a measured prompt where neither was shown.
+        stratum: The conversation's turn-count bucket; empty where all are taken alike.
+        position: Which third of its conversation the turn stands in; empty likewise.
+    """
+
+    label: int | None
+    stratum: str
+    position: str
+
+
+def position_of(turn_index: int, last_index: int) -> str:
+    """Where a turn stands in its conversation.
+
+    The first turn is early and the last late; a turn between stands where its index says, whether
+    or not all the turns before it were captured.
+    """
+    before, whole = (turn_index - 1) * 3, last_index - 1
+    if turn_index == 1 or before < whole:
+        return "early"
+    return "late" if before > whole * 2 else "middle"
+
+
+Ratio: TypeAlias = tuple[int, int]
+_Place: TypeAlias = tuple[str, str]
+
+
+def planned(
+    room: Mapping[Cell, int], size: int, ratio: Ratio, shares: Sequence[float], *, inside: bool
+) -> dict[str, dict[Cell, int]]:
+    """Split → rows to take of each cell, where every split has its share of every cell.
+
+    Args:
+        room: Rows there are.
+        size: Rows wanted over all splits.
+        ratio: Parts of reasoning and fast, in smallest whole numbers.
+        shares: Of the splits; they sum to 1.
+        inside: Keep the ratio inside every bucket and position of the training rows too.
+    """
+    sizes = split_sizes(size, shares)
+    rooms: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
+    for cell, rows in room.items():
+        held_out = [round(rows * share) for share in shares[1:]]
+        for name, part in zip(SPLITS, [rows - sum(held_out), *held_out], strict=True):
+            rooms[name][cell] = max(0, part)
+    return {
+        name: quotas(rooms[name], sizes[name], ratio, inside=inside and name == "train")
+        for name in SPLITS
+    }
+
+
+def split_sizes(size: int, shares: Sequence[float]) -> dict[str, int]:
+    """Split → rows, which sum to `size`."""
+    held_out = [round(size * share) for share in shares[1:]]
+    return dict(zip(SPLITS, [size - sum(held_out), *held_out], strict=True))
+
+
+def quotas(room: Mapping[Cell, int], size: int, ratio: Ratio, *, inside: bool) -> dict[Cell, int]:
+    """Rows to take of each cell: as many as `size` and the scarcer label allow, in the ratio.
+
+    Buckets are filled as equally as their room allows, then positions inside each bucket.
+
+    Args:
+        room: Rows there are.
+        size: Rows wanted.
+        ratio: Parts of reasoning and fast, in smallest whole numbers.
+        inside: Keep the ratio inside every bucket and position too, so that the length of a
+            conversation tells nothing of the label. Costs rows where a bucket lacks a label.
+    """
+    parts = dict(zip(ID2LABEL, ratio, strict=True))
+    if not inside:
+        have = {label: sum(_of_label(room, label).values()) for label in parts}
+        wanted = label_sizes(size, ratio)
+        if any(have[label] < wanted[label] for label in parts):
+            units = min(have[label] // part for label, part in parts.items())
+            wanted = {label: units * part for label, part in parts.items()}
+        return _filled(room, wanted)
+    places = {(cell.stratum, cell.position) for cell in room}
+    units_of = {
+        place: min(room.get(Cell(label, *place), 0) // part for label, part in parts.items())
+        for place in places
+    }
+    filled = _nested(units_of, size // sum(ratio))
+    given = {
+        Cell(label, *place): n * part
+        for place, n in filled.items()
+        for label, part in parts.items()
+    }
+    if sum(filled.values()) == size // sum(ratio):
+        given = _with_rest(given, room, label_sizes(size, ratio))
+    return given
+
+
+def label_sizes(size: int, ratio: Ratio) -> dict[int, int]:
+    """Label → rows, which sum to `size`."""
+    reasoning = (size * ratio[0] + sum(ratio) // 2) // sum(ratio)
+    return dict(zip(ID2LABEL, (reasoning, size - reasoning), strict=True))
+
+
+def _with_rest(
+    given: Mapping[Cell, int], room: Mapping[Cell, int], wanted: Mapping[int, int]
+) -> dict[Cell, int]:
+    """The few rows too that a size leaves which the ratio's parts do not divide."""
+    left = {cell: rows - given.get(cell, 0) for cell, rows in room.items()}
+    taken: Counter[int | None] = Counter()
+    for cell, rows in given.items():
+        taken[cell.label] += rows
+    rest = _filled(left, {label: max(0, n - taken[label]) for label, n in wanted.items()})
+    return {cell: given.get(cell, 0) + rest.get(cell, 0) for cell in {*given, *rest}}
+
+
+def _filled(room: Mapping[Cell, int], wanted: Mapping[int, int]) -> dict[Cell, int]:
+    return {
+        Cell(label, *place): rows
+        for label, n in wanted.items()
+        for place, rows in _nested(_of_label(room, label), n).items()
+    }
+
+
+def _of_label(room: Mapping[Cell, int], label: int) -> dict[_Place, int]:
+    return {
+        (cell.stratum, cell.position): rows for cell, rows in room.items() if cell.label == label
+    }
+
+
+def _nested(room: Mapping[_Place, int], wanted: int) -> dict[_Place, int]:
+    """Share `wanted` among buckets, then each bucket's part among its positions."""
+    inside: dict[str, dict[str, int]] = defaultdict(dict)
+    for (stratum, position), rows in room.items():
+        inside[stratum][position] = rows
+    buckets = _water_filled(
+        {stratum: sum(rows.values()) for stratum, rows in inside.items()}, wanted
+    )
+    return {
+        (stratum, position): rows
+        for stratum, n in buckets.items()
+        for position, rows in _water_filled(inside[stratum], n).items()
+    }
+
+
+def _water_filled(room: Mapping[str, int], wanted: int) -> dict[str, int]:
+    """Share `wanted` among names as equally as their room allows."""
+    given = dict.fromkeys(sorted(room), 0)
+    while wanted > 0:
+        open_ = [name for name in given if given[name] < room[name]]
+        if not open_:
+            break
+        each = max(1, wanted // len(open_))
+        for name in open_:
+            units = min(each, room[name] - given[name], wanted)
+            given[name] += units
+            wanted -= units
+    return given

@@ -1,0 +1,196 @@
+"""A log and a wish → the rows of every split, drawing more until the wish is met; knows no file.
+
+How many rows of each cell to draw is not known before duplicates are gone and the splits are made:
+a draw is tried with a margin, and repeated with what it taught where rows are short.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from turnout.dataset.candidates import Candidate, from_turns
+from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, split_sizes
+from turnout.dataset.drawing import UNTOLD, Log, Pool
+from turnout.dataset.duplicates import Distinct, deduplicated, without_near
+from turnout.dataset.groups import assigned, kept_together
+from turnout.dataset.selection import balanced
+from turnout.records import ID2LABEL
+from turnout.routing import Formatter
+
+SURPLUS = "left over after balancing"
+
+# Turns of the log looked at for each row wanted, before more are.
+_LOOKED_AT = 20
+_WIDENED = 8
+# Rows drawn for each row wanted: duplicates go, and a split may want a row that another has.
+_MARGIN = 1.25
+_SPARE = 20
+# Drawn at most for each row wanted: so many are compared with one another in memory.
+_MOST_DRAWN = 8
+_FEW = 10_000
+_ROUNDS = 4
+# A log that is short is not drawn from again for the last hundredth of what it allows.
+_NEARLY = 0.99
+_MOST_USES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a data set should hold.
+
+    Attributes:
+        size: Rows over all splits.
+        ratio: Parts of reasoning and fast, in smallest whole numbers.
+        shares: Of training, validation and test.
+        oversample: Whether training rows may be used more than once.
+        seed: Decides every choice.
+    """
+
+    size: int
+    ratio: Ratio
+    shares: Sequence[float]
+    oversample: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of a data set and how they were come by.
+
+    Attributes:
+        splits: In order of their order keys.
+        usable: All distinct rows drawn.
+        dropped: Reason → rows of the log; with the rows chosen they add up to the log.
+        users_apart: Whether no user stands in two splits; None where no user is known.
+        repeated: Rows that are in the training split a second time or more.
+        found: Rows of each cell in the part of the log looked at.
+        draws: Rows of each cell that were drawn.
+    """
+
+    splits: dict[str, list[Candidate]]
+    usable: list[Candidate]
+    dropped: Counter[str]
+    users_apart: bool | None
+    repeated: int
+    found: Mapping[Cell, int]
+    draws: Mapping[Cell, int]
+
+
+def chosen_rows(log: Log, formatter: Formatter, wish: Wish) -> Chosen:
+    """Draw from the log, leave duplicates out, split and balance."""
+    stratified = formatter.architecture == "conversation"
+    pool = log.pool(min(1.0, _LOOKED_AT * wish.size / max(1, log.total)))
+    yields: dict[Cell, float] = {}
+    margin = _MARGIN
+    for _ in range(_ROUNDS):
+        pool, draws = _draws(log, pool, yields, wish, margin, stratified=stratified)
+        dropped = log.left_out + Counter({UNTOLD: pool.untold})
+        drawn = from_turns(log.drawn(pool, draws), formatter, dropped)
+        distinct = _distinct(drawn, dropped)
+        splits, users_apart = _split(distinct, wish, stratified=stratified)
+        kept = Counter(candidate.cell for candidate in distinct.rows)
+        yields = {cell: kept[cell] / n for cell, n in draws.items() if n}
+        able = sum(_plan(pool, yields, wish, stratified=stratified).values())
+        enough = wish.size if able == wish.size else _NEARLY * able
+        if _rows(splits) >= enough or draws == pool.found:
+            break
+        margin *= 2
+    unique = {c.order_key for rows in splits.values() for c in rows}
+    dropped[SURPLUS] += log.total - len(unique) - dropped.total()
+    return Chosen(
+        splits,
+        distinct.rows,
+        dropped,
+        users_apart,
+        _rows(splits) - len(unique),
+        pool.found,
+        draws,
+    )
+
+
+def _draws(
+    log: Log,
+    pool: Pool,
+    yields: Mapping[Cell, float],
+    wish: Wish,
+    margin: float,
+    *,
+    stratified: bool,
+) -> tuple[Pool, dict[Cell, int]]:
+    """Rows of each cell to draw, from a pool that is wide enough for them."""
+    while True:
+        plan = _plan(pool, yields, wish, stratified=stratified)
+        wanted = {
+            cell: ceil(n / yields.get(cell, 1) * margin) + _SPARE for cell, n in plan.items() if n
+        }
+        if pool.share == 1 or all(n <= pool.found[cell] for cell, n in wanted.items()):
+            break
+        pool = log.pool(min(1.0, pool.share * _WIDENED))
+    most = max(_FEW, _MOST_DRAWN * wish.size)
+    if pool.found.total() <= max(_FEW, wish.size * _MARGIN):
+        return pool, dict(pool.found)
+    draws = {cell: min(n, pool.found[cell]) for cell, n in wanted.items()}
+    scale = min(1.0, most / max(1, sum(draws.values())))
+    return pool, {cell: int(n * scale) for cell, n in draws.items()}
+
+
+def _plan(
+    pool: Pool, yields: Mapping[Cell, float], wish: Wish, *, stratified: bool
+) -> Counter[Cell]:
+    """Rows of each cell that the splits together want and the pool can be taken to give."""
+    uses = _MOST_USES if wish.oversample else 1
+    room = {cell: int(n * yields.get(cell, 1)) * uses for cell, n in pool.found.items()}
+    plan = planned(room, wish.size, wish.ratio, wish.shares, inside=stratified)
+    total: Counter[Cell] = Counter()
+    for cells in plan.values():
+        total.update(cells)
+    return total
+
+
+def _distinct(drawn: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
+    exact = deduplicated(drawn, dropped)
+    near = without_near(exact.rows, dropped)
+    return Distinct(near.rows, exact.alike + near.alike)
+
+
+def _split(
+    distinct: Distinct, wish: Wish, *, stratified: bool
+) -> tuple[dict[str, list[Candidate]], bool | None]:
+    """The rows of every split, and whether users are kept apart.
+
+    They are not where a log has too few users for three splits, such as one person's own.
+    """
+    known = any(c.values["user_id"] is not None for c in distinct.rows)
+    splits = _split_by(distinct, wish, by_user=known, stratified=stratified)
+    if not known:
+        return splits, None
+    if all(len({c.values["label"] for c in rows}) == len(ID2LABEL) for rows in splits.values()):
+        return splits, True
+    return _split_by(distinct, wish, by_user=False, stratified=stratified), False
+
+
+def _split_by(
+    distinct: Distinct, wish: Wish, *, by_user: bool, stratified: bool
+) -> dict[str, list[Candidate]]:
+    room = Counter(candidate.cell for candidate in distinct.rows)
+    plan = planned(room, wish.size, wish.ratio, wish.shares, inside=stratified)
+    components = kept_together(distinct.rows, distinct.alike, by_user=by_user)
+    pools = assigned(components, plan, wish.shares, wish.seed)
+    sizes = split_sizes(wish.size, wish.shares)
+    return {
+        name: balanced(
+            pools[name],
+            sizes[name],
+            wish.ratio,
+            inside=stratified and name == "train",
+            uses=_MOST_USES if wish.oversample and name == "train" else 1,
+        )
+        for name in SPLITS
+    }
+
+
+def _rows(splits: Mapping[str, Sequence[Candidate]]) -> int:
+    return sum(map(len, splits.values()))

@@ -1,0 +1,119 @@
+"""What must not be torn apart by a split: conversations, users, rows that say the same.
+
+Knows no label and no file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
+
+from turnout.dataset.candidates import Candidate
+from turnout.dataset.cells import SPLITS, Cell
+from turnout.dataset.duplicates import is_long
+from turnout.dataset.union import Union
+
+
+def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
+    """The split that the hash of a group's name gives it, in proportion to the shares."""
+    digest = hashlib.sha256(f"{seed}|split|{group}".encode()).hexdigest()
+    place = int(digest[:8], 16) / 16**8
+    for name, share in zip(SPLITS, shares, strict=True):
+        place -= share
+        if place < 0:
+            return name
+    return SPLITS[-1]
+
+
+def kept_together(
+    candidates: Sequence[Candidate], alike: Iterable[tuple[str, str]], *, by_user: bool
+) -> dict[str, list[Candidate]]:
+    """The least conversation id of each connected component → its rows.
+
+    Conversations hang together that share a user or that had a text in common.
+
+    Args:
+        candidates: In order of their order keys.
+        alike: Pairs of groups that hang together.
+        by_user: Whether a user's conversations do; those of no known user stand alone.
+    """
+    union = Union()
+    for one, other in alike:
+        union.join(one, other)
+    first_of: dict[str, str] = {}
+    for candidate in candidates if by_user else ():
+        user = candidate.values["user_id"]
+        if user is not None:
+            union.join(first_of.setdefault(user, candidate.group), candidate.group)
+    components: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        components[union.least(candidate.group)].append(candidate)
+    return dict(components)
+
+
+def assigned(
+    components: Mapping[str, Sequence[Candidate]],
+    plan: Mapping[str, Mapping[Cell, int]],
+    shares: Sequence[float],
+    seed: int,
+) -> dict[str, list[Candidate]]:
+    """Split → all rows of the components that fall into it.
+
+    A component falls where most of its rows are wanted, and among equals where its hash says; large
+    ones first, since they fit in fewer places.
+
+    Args:
+        components: Name → rows.
+        plan: Split → rows wanted of each cell.
+        shares: Of the splits.
+        seed: Decides between equals.
+    """
+    need = {split: Counter(plan[split]) for split in SPLITS}
+    # What is small beside the smallest split may come in any order.
+    step = max(1, min(sum(wanted.values()) for wanted in plan.values()) // 20)
+    ordered = sorted(
+        components.items(), key=lambda c: (-(len(c[1]) // step), _place_in_order(c[0], seed))
+    )
+    splits: dict[str, list[Candidate]] = {split: [] for split in SPLITS}
+    for name, rows in ordered:
+        cells = Counter(row.cell for row in rows)
+        fits = {
+            split: sum(min(n, need[split][cell]) for cell, n in cells.items()) for split in SPLITS
+        }
+        preferred = split_of(name, seed, shares)
+        chosen = max(SPLITS, key=lambda split: (fits[split], split == preferred))
+        need[chosen].subtract({c: min(n, need[chosen][c]) for c, n in cells.items()})
+        splits[chosen] += rows
+    return {split: sorted(rows, key=lambda row: row.order_key) for split, rows in splits.items()}
+
+
+def _place_in_order(name: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}|order|{name}".encode()).hexdigest()
+
+
+def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
+    """How many conversations, texts and users stand in more than one split; each should be 0.
+
+    A text is what the encoder reads; of a message with enough words to be known by them, the
+    message alone.
+    """
+
+    def crossing(names: Iterable[set[Hashable]]) -> int:
+        return sum(n > 1 for n in Counter(chain.from_iterable(names)).values())
+
+    rows = splits.values()
+    return {
+        "conversations": crossing({c.group for c in split} for split in rows),
+        "texts": crossing({_text(c) for c in split} for split in rows),
+        "users": crossing(
+            {c.values["user_id"] for c in split if c.values["user_id"] is not None}
+            for split in rows
+        ),
+    }
+
+
+def _text(candidate: Candidate) -> str:
+    message = candidate.values["message"]
+    return " ".join(message.split()) if is_long(message) else candidate.text_key

@@ -1,0 +1,365 @@
+"""Drawing from a log too long to look at whole: exact sizes, quotas, nothing torn by a split."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tables import turn, write_turns
+from turnout.catalog import load_catalog
+from turnout.dataset import build_from_turns
+from turnout.dataset.cells import SPLITS, Cell, planned
+from turnout.dataset.choosing import Wish, chosen_rows
+from turnout.dataset.drawing import Log
+from turnout.engine import connect
+from turnout.errors import RecordError
+from turnout.manifest import tree_sha256
+from turnout.routing import Formatter
+from turnout.schema import LABELS, TURNS
+
+CATALOG = load_catalog()
+WORDS = [
+    "table",
+    "queue",
+    "index",
+    "cache",
+    "shard",
+    "token",
+    "batch",
+    "cursor",
+    "schema",
+    "thread",
+]
+LENGTHS = (1, 2, 4, 8, 14, 25)
+
+
+def log(n=240, users=60, seed=1):
+    """Conversations of every bucket, with distinct words; one in five of no known user."""
+    rng = random.Random(seed)
+    rows = []
+    for at in range(n):
+        user = None if at % 5 == 0 else f"u{rng.randrange(users)}"
+        for index in range(1, LENGTHS[at % len(LENGTHS)] + 1):
+            text = " ".join(rng.choices(WORDS, k=rng.randrange(2, 30))) + f" {at}-{index}"
+            model = rng.choice(("o3", "gpt-4o"))
+            rows.append(turn(f"c{at}", index, text, model, user_id=user))
+    return rows
+
+
+def build(tmp_path, rows, out="data", **more):
+    source = write_turns(tmp_path / f"{out}.parquet", rows)
+    more = {"architecture": "conversation", "catalog": CATALOG, "size": 100} | more
+    return build_from_turns(source, tmp_path / out, **more)
+
+
+def rows_of(folder):
+    return {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in SPLITS}
+
+
+@pytest.mark.parametrize("size", [20, 50, 101, 400])
+@pytest.mark.parametrize("architecture", ["session", "conversation"])
+def test_a_data_set_has_exactly_the_size_asked_for(tmp_path, architecture, size):
+    rows = log(1200 if architecture == "session" else 240)
+    report = build(tmp_path, rows, architecture=architecture, size=size)
+    splits = rows_of(tmp_path / "data")
+    assert report.description["rows"] == sum(map(len, splits.values())) == size
+    assert report.description["account"] is None
+    assert len({row["sample_id"] for split in splits.values() for row in split}) == size
+
+
+def test_another_ratio_has_exactly_the_size_too(tmp_path):
+    build(tmp_path, log(), size=150, ratio=(70, 30))
+    labels = Counter(row["label"] for rows in rows_of(tmp_path / "data").values() for row in rows)
+    assert labels.total() == 150
+    assert labels[0] == pytest.approx(105, abs=1)  # every split rounds its own part
+
+
+def test_where_the_log_is_short_the_account_says_what_it_allows(tmp_path):
+    rows = [turn(f"c{n}", 1, f"message {n}", "o3" if n < 30 else "gpt-4o") for n in range(400)]
+    report = build(tmp_path, rows, architecture="session", size=200)
+    assert report.description["rows"] == 60
+    assert "200 rows were asked for; the log allows 60" in report.description["account"]
+    assert "30 reasoning and" in report.description["account"]
+    assert report.description["repeated"] == 0
+
+
+def test_only_oversampling_uses_a_training_row_twice(tmp_path):
+    rows = [turn(f"c{n}", 1, f"message {n}", "o3" if n < 30 else "gpt-4o") for n in range(400)]
+    report = build(tmp_path, rows, architecture="session", size=200, oversample=True)
+    splits = rows_of(tmp_path / "data")
+    ids = {name: [row["sample_id"] for row in split] for name, split in splits.items()}
+    assert len(ids["train"]) == 160
+    assert report.description["repeated"] == 160 - len(set(ids["train"])) > 0
+    for name in ("validation", "test"):
+        assert len(set(ids[name])) == len(ids[name])
+    assert "repetitions" in (tmp_path / "data" / "README.md").read_text()
+
+
+def test_every_row_of_the_log_is_accounted_for(tmp_path):
+    rows = log(120)
+    rows += [turn("x", 1, "who knows", "mystery-9"), turn("y", 1, "  ", "o3")]
+    rows += [turn(f"z{n}", 1, "the very same words", "o3") for n in range(3)]
+    for architecture in ("session", "conversation"):
+        told = build(tmp_path, rows, architecture, architecture=architecture).description
+        assert told["rows"] + sum(told["dropped"].values()) == told["turns"] == len(rows)
+
+
+def test_buckets_and_positions_are_taken_alike_and_written_down(tmp_path):
+    quotas = build(tmp_path, log(), size=200).description["quotas"]
+    by_bucket = Counter()
+    for quota in quotas:
+        taken = sum(quota[split] for split in SPLITS)
+        assert taken <= quota["drawn"] <= quota["found"]
+        by_bucket[quota["stratum"]] += taken
+    assert by_bucket == dict.fromkeys(("1–2", "3–5", "6–10", "11–20", "21+"), 40)
+    long = [q for q in quotas if q["stratum"] == "21+"]
+    assert {q["position"] for q in long} == {"early", "middle", "late"}
+    assert max(map(taken_of, long)) <= 2 * min(map(taken_of, long))
+
+
+def taken_of(quota):
+    return sum(quota[split] for split in SPLITS)
+
+
+def test_the_first_turn_is_early_and_the_last_is_late(tmp_path):
+    build(tmp_path, log(), size=400)
+    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    for row in rows:
+        if row["turn_index"] == 1:
+            assert row["position"] == "early"
+        elif row["turn_index"] == row["turn_count"]:
+            assert row["position"] == "late"
+    assert {r["position"] for r in rows if r["turn_count"] == 8 and 3 < r["turn_index"] < 6} == {
+        "middle"
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_user_no_conversation_and_no_text_stands_in_two_splits(tmp_path, seed):
+    report = build(tmp_path, log(users=25), size=300, seed=seed)
+    assert report.description["leaks"] == {"conversations": 0, "texts": 0, "users": 0}
+    assert report.description["users_apart"] is True
+    splits_of = defaultdict(set)
+    for name, rows in rows_of(tmp_path / "data").items():
+        for row in rows:
+            splits_of["user", row["user_id"]].add(name)
+            splits_of["conversation", row["conversation_id"]].add(name)
+    del splits_of["user", None]
+    assert all(len(names) == 1 for names in splits_of.values())
+
+
+def test_conversations_that_had_a_long_text_in_common_fall_into_one_split(tmp_path):
+    rows = log()
+    pasted = (
+        "please explain why the following query is slow on the second replica but not the first"
+    )
+    for at in range(0, 60, 3):
+        rows += [turn(f"p{at}", 1, pasted, "o3"), turn(f"p{at}", 2, f"and what of {at}", "gpt-4o")]
+    build(tmp_path, rows, size=4000)
+    found = {
+        name: {r["conversation_id"] for r in split if r["conversation_id"].startswith("p")}
+        for name, split in rows_of(tmp_path / "data").items()
+    }
+    assert sorted(map(bool, found.values())) == [False, False, True]
+
+
+def test_one_persons_log_is_split_by_conversation_and_the_card_says_so(tmp_path):
+    report = build(tmp_path, [row | {"user_id": "me"} for row in log()], size=100)
+    assert report.description["rows"] == 100
+    assert report.description["users_apart"] is False
+    assert "too few users" in (tmp_path / "data" / "README.md").read_text()
+
+
+def test_a_heavy_user_leaves_the_other_splits_their_rows(tmp_path):
+    rows = [r | {"user_id": "heavy"} if r["conversation_id"] < "c2" else r for r in log(600)]
+    report = build(tmp_path, rows, size=100)
+    assert report.description["rows"] == 100
+    assert report.description["users_apart"] is True
+
+
+def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
+    rows = log()
+    wish = Wish(100, (1, 1), (0.8, 0.1, 0.1), False, 0)
+    formatter = Formatter("conversation")
+    shuffled = random.Random(5).sample(rows, len(rows))
+    found = []
+    for at, (order, threads, group) in enumerate([(rows, 1, 10_000), (shuffled, 4, 50)]):
+        path = tmp_path / f"{at}.parquet"
+        pq.write_table(pa.Table.from_pylist(order, TURNS), path, row_group_size=group)
+        backend = connect()
+        backend.raw_sql(f"SET threads = {threads}")
+        chosen = chosen_rows(Log(backend, path, None, formatter, CATALOG, 0), formatter, wish)
+        found.append({name: [c.values for c in split] for name, split in chosen.splits.items()})
+    assert found[0] == found[1]
+
+
+def test_more_of_the_log_is_looked_at_until_rare_rows_are_found(tmp_path):
+    rows = [turn(f"c{n}", 1, f"message {n}", "gpt-4o") for n in range(6000)]
+    for n in range(0, 6000, 150):
+        rows[n]["model"] = "o3"
+    report = build(tmp_path, rows, architecture="session", size=40)
+    assert report.description["rows"] == 40
+
+
+def test_more_is_drawn_where_most_rows_are_duplicates(tmp_path):
+    rows = [turn(f"c{n}", 1, f"text {n % 900 % (n // 9 + 1)}", "o3") for n in range(9000)]
+    rows = [r | {"model": "gpt-4o"} if int(r["user_message"][5:]) % 2 else r for r in rows]
+    report = build(tmp_path, rows, architecture="session", size=300)
+    assert report.description["rows"] == 300
+
+
+def test_labels_from_a_file_are_joined_with_their_weight_and_evidence(tmp_path):
+    rows = log()
+    labels = [
+        {
+            "conversation_id": row["conversation_id"],
+            "turn_index": row["turn_index"],
+            "p_reasoning": 0.9 if row["turn_index"] % 2 else 0.2,
+            "confidence": 0.8 if row["turn_index"] % 2 else 0.0,
+            "evidence": ["upgrade"] if row["turn_index"] % 2 else ["-effort"],
+        }
+        for row in rows
+        if row["turn_index"] != 3
+    ]
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.Table.from_pylist([*labels, labels[0]], LABELS), path)
+    report = build(tmp_path, rows, labels=path, size=1000)
+    for row in [row for split in rows_of(tmp_path / "data").values() for row in split]:
+        odd = row["turn_index"] % 2 == 1
+        assert (row["label"], row["evidence"]) == ((0, ["upgrade"]) if odd else (1, ["-effort"]))
+        assert row["target"] == pytest.approx(0.9 if odd else 0.2)
+        assert row["weight"] == pytest.approx(0.8 if odd else 0.05)
+        assert row["turn_index"] != 3
+    third = sum(row["turn_index"] == 3 for row in rows)
+    assert report.description["dropped"]["no evidence in the labels"] == third
+
+
+def test_of_two_texts_of_one_turn_the_longest_stays_and_the_other_is_counted(tmp_path):
+    rows = log()
+    rows += [turn("twice", 1, text, "o3") for text in ("short", "the longer of the two", "")]
+    report = build(tmp_path, rows, size=10_000)
+    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    said = [row["message"] for row in rows if row["conversation_id"] == "twice"]
+    assert said in (["the longer of the two"], [])
+    assert report.description["dropped"]["another text of the same turn"] == 2
+
+
+@pytest.mark.slow
+def test_a_conversation_of_100_000_turns_is_one_group(tmp_path):
+    rows = log() + [turn("long", at, f"step {at}", "o3") for at in range(1, 100_001)]
+    report = build(tmp_path, rows, size=100)
+    assert report.description["rows"] == 100
+    assert report.description["leaks"]["conversations"] == 0
+
+
+def test_rows_without_a_place_are_counted_and_left_out(tmp_path):
+    nullable = pa.schema([field.with_nullable(True) for field in TURNS])
+    nowhere = turn("c", 1, "where", "o3")
+    lost = [nowhere | {"turn_index": at} for at in (None, 0)]
+    rows = [*log(), *lost, nowhere | {"conversation_id": None}]
+    whole = pa.Table.from_pylist(rows, nullable)
+    pq.write_table(whole, tmp_path / "t.parquet")
+    told = build_from_turns(
+        tmp_path / "t.parquet", tmp_path / "d", architecture="conversation", catalog=CATALOG
+    ).description
+    assert told["dropped"]["no conversation id or turn index"] == 3
+
+
+@pytest.mark.parametrize("where", ["end", "middle"])
+def test_a_damaged_parquet_file_is_refused_and_nothing_is_left(tmp_path, where):
+    source = write_turns(tmp_path / "t.parquet", log())
+    whole = bytearray(source.read_bytes())
+    if where == "end":
+        whole = whole[: len(whole) // 2]
+    else:
+        whole[100 : len(whole) // 2] = bytes(len(whole) // 2 - 100)
+    source.write_bytes(whole)
+    with pytest.raises(RecordError, match=r"t\.parquet: .*copy it again"):
+        build_from_turns(source, tmp_path / "d", architecture="conversation", catalog=CATALOG)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("turn_index", pa.array(["one"]), "turn_index is string, expected int32"),
+        ("user_message", pa.array([7]), "user_message is int64, expected string"),
+        ("user_id", pa.array([[1]]), r"user_id is list<.*>, expected string"),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_named(tmp_path, column, values, message):
+    table = pa.Table.from_pylist(log()[:1], TURNS)
+    at = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(at, column, values), tmp_path / "t.parquet")
+    with pytest.raises(RecordError, match=message):
+        build_from_turns(
+            tmp_path / "t.parquet", tmp_path / "d", architecture="session", catalog=CATALOG
+        )
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_nothing_and_a_rerun_gives_the_same_bytes(tmp_path):
+    source = write_turns(tmp_path / "t.parquet", log())
+    typed = ["build", source, "-o", tmp_path / "d", "--architecture", "conversation"]
+    code = "from turnout.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, typed), "--size", "200"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+        while running.poll() is None and not list(tmp_path.glob(".d.*.partial")):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+    assert running.returncode in (-signal.SIGKILL, 0)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert json.loads((tmp_path / "d" / "dataset.json").read_text())["rows"] == 200
+    build_from_turns(
+        source, tmp_path / "whole", architecture="conversation", catalog=CATALOG, size=200
+    )
+    assert tree_sha256(tmp_path / "d") == tree_sha256(tmp_path / "whole")
+
+
+def test_the_files_open_with_the_datasets_library(tmp_path):
+    build(tmp_path, log(), size=100)
+    files = {name: str(tmp_path / "data" / f"{name}.parquet") for name in SPLITS}
+    opened = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+    assert {name: split.num_rows for name, split in opened.items()} == {
+        "train": 80,
+        "validation": 10,
+        "test": 10,
+    }
+    assert {"message", "context", "label", "target", "weight", "evidence"} <= set(
+        opened["train"].column_names
+    )
+
+
+cells = st.builds(
+    Cell,
+    st.sampled_from([0, 1]),
+    st.sampled_from(["1–2", "21+"]),
+    st.sampled_from(["early", "late"]),
+)
+
+
+@settings(max_examples=80)
+@given(
+    st.dictionaries(cells, st.integers(0, 500)),
+    st.integers(2, 400),
+    st.sampled_from([(1, 1), (7, 3), (1, 9)]),
+    st.booleans(),
+)
+def test_a_plan_never_wants_more_than_there_is_or_than_was_asked_for(room, size, ratio, inside):
+    plan = planned(room, size, ratio, (0.8, 0.1, 0.1), inside=inside)
+    total = Counter()
+    for wanted in plan.values():
+        assert all(n >= 0 for n in wanted.values())
+        total.update(wanted)
+    assert all(n <= room[cell] for cell, n in total.items() if n)
+    assert total.total() <= size
