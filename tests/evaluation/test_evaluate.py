@@ -36,6 +36,7 @@ def sample(split, at, architecture, draw, group=None):
         "stratum": "1",
         "message": shown.message,
         "context": shown.context,
+        "previous": [{"user_message": m.user_message} for m in reversed(turns[:-1])],
         "label": 0 if hard else 1,
         "target": 0.9 if hard else 0.5,
         "weight": 1.0,
@@ -108,7 +109,51 @@ def test_parts_are_by_turn_index_and_thin_ones_are_not_judged(report):
 
 def test_findings_are_complete_and_in_order(report):
     for router in report[0]["routers"]:
-        assert [f["code"] for f in router["findings"]] == [f"E00{n}" for n in range(1, 8)]
+        assert [f["code"] for f in router["findings"]] == [f"E{n:03}" for n in range(1, 12)]
+
+
+def test_a_conversation_router_is_measured_with_less_and_more_of_the_conversation(report):
+    session, conversation = report[0]["routers"]
+    assert session["context"] is None
+    views = {view["name"]: view for view in conversation["context"]["views"]}
+    assert list(views) == [
+        *("none", "1", "2", "3", "4 (as served)", "all (up to 16)"),
+        *(f"{n}, with answers" for n in ("1", "2", "3", "4", "all (up to 16)")),
+    ]
+    served = methods(report[0], 1)["this router"]["metrics"]["auroc"]
+    assert views["4 (as served)"]["auroc"] == served
+    assert views["none"]["gain"] is None
+    assert views["1"]["gain"]["low"] > 0
+    assert [bucket["name"] for bucket in views["1"]["buckets"]] == ["1", "2"]
+    first, second = (bucket["auroc"]["value"] for bucket in views["none"]["buckets"])
+    assert first > 0.95
+    assert second == 0.5, "without the turn before, a follow-up tells nothing"
+
+
+def test_a_data_set_without_previous_turns_has_no_ablation_and_no_probes(tmp_path):
+    data = write_data(tmp_path / "data", "conversation")
+    table = pq.read_table(data / "test.parquet").drop_columns(["previous"])
+    pq.write_table(table, data / "test.parquet")
+    router = write_router(tmp_path / "router", "conversation")
+    content = evaluate([(router, data)], tmp_path / "report").content["routers"][0]
+    assert content["context"] is None
+    outcomes = {f["code"]: f["outcome"] for f in content["findings"]}
+    assert {outcomes[code] for code in ("E009", "E010", "E011")} == {"not applicable"}
+
+
+def test_what_the_budget_cut_is_counted(tmp_path):
+    data = write_data(tmp_path / "data", "conversation")
+    router = write_router(tmp_path / "router", "conversation", max_tokens=8)
+    content = evaluate([(router, data)], tmp_path / "report").content["routers"][0]
+    rows = pq.read_table(data / "test.parquet").to_pylist()
+    words = [len(re.findall(r"\w+|[^\w\s]+", row["message"])) for row in rows]
+    context = [len(re.findall(r"\w+|[^\w\s]+", row["context"])) for row in rows]
+    room = [8 - (3 if c else 2) for c in context]
+    cut = [w + c > r for w, c, r in zip(words, context, room, strict=True)]
+    assert content["cuts"]["rows_share"] == pytest.approx(np.mean(cut))
+    assert content["cuts"]["messages_share"] == pytest.approx(np.mean([w > 6 for w in words]))
+    fits = {f["code"]: f for f in content["findings"]}["E008"]
+    assert fits["outcome"] == "issue"
 
 
 def test_the_page_is_whole_and_needs_no_network(report):

@@ -95,9 +95,40 @@ def _show(router: dict[str, Any]) -> None:
                 style="bold" if method["kind"] == "router" else None,
             )
         out.print(table)
+    cuts = router["cuts"]
+    out.print(
+        f"Rows of which the budget of {cuts['max_tokens']} tokens cut something: "
+        f"{cuts['rows_share']:.1%}, of the message itself: {cuts['messages_share']:.1%}"
+    )
+    if router["context"]:
+        _show_context(router["context"])
     for finding in router["findings"]:
         if finding["outcome"] == "issue":
             out.print(f"[bold]{finding['code']}[/bold] {finding['sentence']}")
+
+
+def _show_context(context: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"AUROC by what is shown of the conversation ({context['rows']:,} rows); the trained "
+        "router as it is",
+        title_justify="left",
+    )
+    table.add_column("previous turns")
+    buckets = [bucket["name"] for bucket in context["views"][0]["buckets"]]
+    for name in ("all rows", "over none", *(f"turn {bucket}" for bucket in buckets), "rows cut"):
+        table.add_column(name, justify="right")
+    for view in context["views"]:
+        table.add_row(
+            view["name"],
+            _estimate(view["auroc"], ".3f"),
+            _estimate(view["gain"], "+.3f"),
+            *(_estimate(bucket["auroc"], ".3f") for bucket in view["buckets"]),
+            f"{view['cut_share']:.0%}",
+            style="bold" if view["as_served"] else None,
+        )
+    stdout().print(table)
 
 
 def _estimate(found: dict[str, float | None] | None, form: str) -> str:

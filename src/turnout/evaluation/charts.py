@@ -94,6 +94,31 @@ def reliability(judgement: Stored, chart_id: str) -> str:
         return inline_svg(figure, chart_id, "Reliability of the scores")
 
 
+def context(found: Stored, chart_id: str) -> str:
+    """AUROC by how many previous turns are shown, without and with the assistant's text."""
+    views = found["views"]
+    turns = list(dict.fromkeys(view["previous_turns"] for view in views))
+    with drawn(7.2, 3.2) as (figure, axes):
+        for with_answers, colour, aside in ((False, ACCENT, -0.08), (True, SECOND, 0.08)):
+            shown = [view for view in views if view["with_answers"] == with_answers]
+            places = [turns.index(view["previous_turns"]) + aside for view in shown]
+            # A missing number is NaN here, which is not drawn.
+            values, lows, highs = (
+                np.asarray([view["auroc"][key] for view in shown], dtype=float)
+                for key in ("value", "low", "high")
+            )
+            name = "with answers" if with_answers else "user messages alone"
+            axes.plot(places, values, "o-", color=colour, label=name)
+            axes.vlines(places, lows, highs, color=colour, linewidth=1.6)
+        names = ["all" if n is None else str(n) for n in turns]
+        axes.set_xticks(range(len(turns)), names, color=INK)
+        axes.set_xlabel("previous turns shown, newest first")
+        axes.set_ylabel("AUROC")
+        axes.grid(axis="y")
+        axes.legend(loc="lower right", fontsize=8.5, labelcolor=MUTED)
+        return inline_svg(figure, chart_id, "AUROC by previous turns shown")
+
+
 def parts(found: Sequence[Stored], chart_id: str) -> str:
     """AUROC of router and linear baseline in every part that could be judged."""
     judged = [part for part in found if part["router"] and part["router"]["value"] is not None]

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from turnout.evaluation.cuts import Cuts
 from turnout.evaluation.measure import MAIN_METRICS, Judgement
+from turnout.evaluation.structure import Structure
 from turnout.samples import Samples
 
 Outcome = Literal["pass", "issue", "not applicable"]
 
 MAX_ECE = 0.02
 MAX_INTERVAL = 0.10
+MAX_MESSAGES_CUT = 0.05
+# Rank correlation at least, between a request and a bare follow-up to it.
+MIN_FOLLOWING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ def findings(
     test: Samples,
     *,
     trained_on_it: bool | None,
+    cuts: Cuts,
+    probed: Structure | None,
 ) -> list[Finding]:
     """Every check, in order of its code.
 
@@ -45,6 +52,9 @@ def findings(
         train: Training rows of the data set.
         test: Test rows.
         trained_on_it: Whether the router was trained on this data set; None where not known.
+        cuts: What the token budget left out of the test rows.
+        probed: What probes of its structure showed; None for a session router, or where the data
+            set has too few first messages or keeps no previous turns.
     """
     judgement = judgements[0]
     return [
@@ -55,6 +65,10 @@ def findings(
         _no_leak(train, test),
         _uses_context(judgement),
         _knows_training(trained_on_it),
+        _fits(cuts),
+        _first_turn_alike(probed),
+        _follow_ups_follow(probed),
+        _history_of_others(probed),
     ]
 
 
@@ -126,4 +140,56 @@ def _knows_training(trained_on_it: bool | None) -> Finding:
         "issue",
         "The router was trained on another data set: it may have seen these test rows, and the "
         "baselines learnt from other rows than it did.",
+    )
+
+
+def _fits(cuts: Cuts) -> Finding:
+    sentence = (
+        f"The token budget of {cuts.max_tokens} cuts the message itself in "
+        f"{cuts.messages_share:.1%} of the rows, and something of the row, previous turns "
+        f"included, in {cuts.rows_share:.1%}."
+    )
+    outcome: Outcome = "pass" if cuts.messages_share <= MAX_MESSAGES_CUT else "issue"
+    return Finding("E008", outcome, sentence)
+
+
+def _first_turn_alike(probed: Structure | None) -> Finding:
+    if probed is None:
+        return _not_probed("E009")
+    sentence = (
+        f"{probed.first_turns_alike:,} of {probed.probes:,} first messages are read as a session "
+        "router reads them."
+    )
+    alike = probed.first_turns_alike == probed.probes
+    return Finding("E009", "pass" if alike else "issue", sentence)
+
+
+def _follow_ups_follow(probed: Structure | None) -> Finding:
+    if probed is None:
+        return _not_probed("E010")
+    found = probed.following
+    sentence = (
+        "A bare follow-up is scored as the request before it with a rank correlation of "
+        f"{found.value:+.2f} (95 % interval {found.low:+.2f} to {found.high:+.2f})."
+    )
+    return Finding("E010", "pass" if found.value >= MIN_FOLLOWING else "issue", sentence)
+
+
+def _history_of_others(probed: Structure | None) -> Finding:
+    if probed is None:
+        return _not_probed("E011")
+    history, greeting, excess = probed.moved_by_history, probed.moved_by_greeting, probed.excess
+    sentence = (
+        f"An unrelated conversation before a request moves its score by {history.value:.3f} in the "
+        f"mean, a greeting by {greeting.value:.3f}: {excess.value:+.3f} more (95 % interval "
+        f"{excess.low:+.3f} to {excess.high:+.3f})."
+    )
+    return Finding("E011", "issue" if excess.low > 0 else "pass", sentence)
+
+
+def _not_probed(code: str) -> Finding:
+    return Finding(
+        code,
+        "not applicable",
+        "A session router reads no conversation, or the data set keeps too few to probe with.",
     )

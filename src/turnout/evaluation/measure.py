@@ -20,7 +20,7 @@ Kind = Literal["router", "ablation", "baseline", "oracle"]
 # A part with fewer rows of a class is counted and not judged.
 MIN_ROWS_A_CLASS = 10
 # Turn-index buckets: least index of each.
-_TURN_BUCKETS = ((11, "11+"), (6, "6–10"), (3, "3–5"), (2, "2"), (1, "1"))
+TURN_BUCKETS = ((11, "11+"), (6, "6–10"), (3, "3–5"), (2, "2"), (1, "1"))
 # What a main metric is called.
 MAIN_METRICS = {"auroc": "AUROC", "apgr": "APGR"}
 
@@ -240,9 +240,9 @@ def _parts(
     judge: Judge, scored: Sequence[Scored], test: Samples, rows: NDArray[np.intp], seed: int
 ) -> list[Part]:
     """By turn index and by group, wherever there are at least two."""
-    turns = [_turn_bucket(int(test.turn_indices[row])) for row in rows]
+    turns = [turn_bucket(int(test.turn_indices[row])) for row in rows]
     groups = [test.groups[row] or "" for row in rows]
-    order = [name for _, name in reversed(_TURN_BUCKETS) if name in set(turns)]
+    order = [name for _, name in reversed(TURN_BUCKETS) if name in set(turns)]
     found = []
     for by, names, distinct in (
         ("turn index", turns, order),
@@ -287,8 +287,9 @@ def _within(parts: Sequence[Part]) -> dict[str, float]:
     }
 
 
-def _turn_bucket(turn_index: int) -> str:
-    return next(name for least, name in _TURN_BUCKETS if turn_index >= least)
+def turn_bucket(turn_index: int) -> str:
+    """The bucket of a 1-based turn index."""
+    return next(name for least, name in TURN_BUCKETS if turn_index >= least)
 
 
 def _reliability(judge: Judge, scores: Floats, resampling: Resampling) -> list[ReliabilityBin]:

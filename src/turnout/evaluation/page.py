@@ -69,8 +69,13 @@ def _shown(router: Stored, at: int) -> dict[str, Any]:
             _judgement(judgement, router["main_metric_names"], f"c{at}-{number}")
             for number, judgement in enumerate(router["judgements"])
         ],
+        "context_chart": _context_chart(router, at),
         "issues": sum(finding["outcome"] == "issue" for finding in router["findings"]),
     }
+
+
+def _context_chart(router: Stored, at: int) -> str | None:
+    return charts.context(router["context"], f"c{at}-context") if router["context"] else None
 
 
 def _judgement(judgement: Stored, names: Mapping[str, str], key: str) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from turnout.engine import read_known_labels
 from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.evaluation.ablation import ContextAblation, context_ablation
 from turnout.evaluation.baselines import Splits, baselines
+from turnout.evaluation.cuts import cuts_of
 from turnout.evaluation.findings import findings
 from turnout.evaluation.measure import MAIN_METRICS, Judge, Scored, judge_methods
+from turnout.evaluation.structure import Probe, Structure, probes_of, structure
 from turnout.manifest import Manifest, read_manifest, staged_output, tree_sha256, up_to_date
 from turnout.progress import OnProgress, silent
-from turnout.records import LABEL_REASONING, ModelInput
+from turnout.records import LABEL_REASONING, ModelInput, Turn
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import OnnxScorer
 from turnout.samples import DatasetFolder, Samples
@@ -146,7 +149,16 @@ def _of_router(
             methods.append(Scored("oracle (knows the gap)", "oracle", judge.gap))
         judgements.append(judge_methods(judge, methods, test, folder.spec.threshold, seed))
     tell("intervals", len(judges), len(judges))
-    checks = findings(judgements, train, test, trained_on_it=_trained_on(router, dataset))
+    cuts = cuts_of(scorer, test.inputs, folder.spec.max_tokens)
+    views, probed = _of_conversations(folder, scorer, data, test, judges[0], seed, tell)
+    checks = findings(
+        judgements,
+        train,
+        test,
+        trained_on_it=_trained_on(router, dataset),
+        cuts=cuts,
+        probed=probed,
+    )
     return {
         "name": name,
         "architecture": folder.spec.formatter.architecture,
@@ -157,9 +169,47 @@ def _of_router(
         "findings": [asdict(finding) for finding in checks],
         "judgements": [asdict(judgement) for judgement in judgements],
         "main_metric_names": MAIN_METRICS,
+        "cuts": asdict(cuts),
+        "context": asdict(views) if views else None,
+        "structure": asdict(probed) if probed else None,
         "latency_ms": _latency(scorer, test.inputs),
         "examples": _examples(judges[0], scored[0].scores, test, examples),
     }
+
+
+def _of_conversations(
+    folder: RouterFolder,
+    scorer: OnnxScorer,
+    data: DatasetFolder,
+    test: Samples,
+    judge: Judge,
+    seed: int,
+    on_progress: OnProgress,
+) -> tuple[ContextAblation | None, Structure | None]:
+    """What is asked of conversation routers alone, where the data set keeps previous turns."""
+    formatter = folder.spec.formatter
+    previous = data.previous("test") if formatter.architecture == "conversation" else None
+    if previous is None:
+        return None, None
+    views = context_ablation(scorer, formatter, test, previous, judge, seed, on_progress)
+    probes = _probes(test, previous, formatter.previous_turns, seed)
+    return views, structure(scorer, formatter, probes, seed) if probes else None
+
+
+def _probes(
+    test: Samples, previous: Sequence[Sequence[Turn]], shown_turns: int, seed: int
+) -> list[Probe]:
+    first: dict[str, str] = {}
+    talks: dict[str, tuple[Turn, ...]] = {}
+    rows = zip(test.conversation_ids, test.turn_indices, test.inputs, previous, strict=True)
+    for conversation_id, index, shown, before in rows:
+        if index == 1:
+            first[conversation_id] = shown.message
+        elif len(before) == index - 1:
+            first.setdefault(conversation_id, before[-1].user_message)
+        if len(before) > len(talks.get(conversation_id, ())):
+            talks[conversation_id] = tuple(reversed(before[:shown_turns]))
+    return probes_of(list(first.items()), list(talks.items()), seed)
 
 
 def _scores(

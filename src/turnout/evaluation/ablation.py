@@ -1,0 +1,260 @@
+"""A conversation router, shown less or more of the conversation than it is served with.
+
+What is measured is the trained router as it is: a view that it was not trained on may do worse than
+a router that was. Knows no baseline and no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.evaluation import metrics
+from turnout.evaluation.bootstrap import Estimate, Resampling
+from turnout.evaluation.measure import MIN_ROWS_A_CLASS, TURN_BUCKETS, Judge, turn_bucket
+from turnout.progress import OnProgress, silent
+from turnout.records import ModelInput, Turn
+from turnout.routing import Formatter
+from turnout.routing.formatter import MAX_KEPT_TURNS
+from turnout.routing.scorer import OnnxScorer
+from turnout.samples import Samples
+
+# Every row is scored once a view: more rows than these would take many minutes.
+MAX_ROWS = 2000
+# Of an answer, where the router itself reads none.
+ANSWER_CHARS = 200
+_PREVIOUS_TURNS = (0, 1, 2, 3)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How much of a conversation is shown.
+
+    Attributes:
+        formatter: Shows it.
+        as_served: Whether it is what the router was trained with and is served with.
+    """
+
+    formatter: Formatter
+    as_served: bool
+
+    @property
+    def with_answers(self) -> bool:
+        """Whether the assistant's text is shown."""
+        return self.formatter.assistant_chars > 0
+
+    @property
+    def previous_turns(self) -> int | None:
+        """At most so many; None for all that are kept."""
+        shown = self.formatter.previous_turns
+        return None if shown == MAX_KEPT_TURNS else shown
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        turns = self.previous_turns
+        name = f"all (up to {MAX_KEPT_TURNS})" if turns is None else str(turns or "none")
+        name += ", with answers" if self.with_answers else ""
+        return f"{name} (as served)" if self.as_served else name
+
+
+@dataclass(frozen=True, slots=True)
+class BucketAuroc:
+    """AUROC among the rows of a turn-index bucket; None where a class has too few rows."""
+
+    name: str
+    rows: int
+    auroc: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewResult:
+    """How the router does in one view.
+
+    Attributes:
+        name: For tables.
+        previous_turns: At most so many previous turns are shown; None for all that are kept.
+        with_answers: Whether the assistant's text is shown.
+        as_served: Whether it is the router's own view.
+        cut_share: Share of rows in [0, 1] of which the token budget cut something.
+        auroc: Over all rows.
+        gain: Ahead of the view without previous turns, paired; None for that view itself.
+        buckets: By turn index.
+    """
+
+    name: str
+    previous_turns: int | None
+    with_answers: bool
+    as_served: bool
+    cut_share: float
+    auroc: Estimate
+    gain: Estimate | None
+    buckets: list[BucketAuroc]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextAblation:
+    """What previous turns are worth to a router.
+
+    Attributes:
+        judge: What scores were judged by.
+        rows: Rows measured, evenly spaced where there are more than `MAX_ROWS`.
+        kept_turns: Most previous turns that "all" means; the token budget may end before.
+        answer_chars: Most characters shown of an answer.
+        views: The one without previous turns first.
+    """
+
+    judge: str
+    rows: int
+    kept_turns: int
+    answer_chars: int
+    views: list[ViewResult]
+
+
+def views_of(formatter: Formatter) -> list[View]:
+    """None, 1, 2, 3, the router's own, and all previous turns; then the same with answers.
+
+    Without previous turns no answer is shown either: the view is there once.
+    """
+    numbers = sorted({*_PREVIOUS_TURNS, formatter.previous_turns, MAX_KEPT_TURNS})
+    chars = formatter.assistant_chars or ANSWER_CHARS
+    shown = [replace(formatter, previous_turns=n, assistant_chars=0) for n in numbers]
+    shown += [replace(one, assistant_chars=chars) for one in shown if one.previous_turns]
+    return [View(one, one == formatter) for one in shown]
+
+
+def seen(
+    formatter: Formatter, message: str, turn_index: int, previous: Sequence[Turn]
+) -> ModelInput:
+    """A row as a formatter shows it.
+
+    Args:
+        formatter: The view.
+        message: As the data set has it: already shortened.
+        turn_index: 1-based.
+        previous: Newest first.
+    """
+    shown = formatter.format([*reversed(previous), Turn("")], turn_index)
+    return ModelInput(message, shown.context)
+
+
+def context_ablation(
+    scorer: OnnxScorer,
+    formatter: Formatter,
+    test: Samples,
+    previous: Sequence[Sequence[Turn]],
+    judge: Judge,
+    seed: int,
+    on_progress: OnProgress = silent,
+) -> ContextAblation:
+    """Score the test rows in every view, and judge.
+
+    Args:
+        scorer: The router's.
+        formatter: The router's own.
+        test: The rows.
+        previous: The turns before each row, newest first.
+        judge: What is so.
+        seed: Decides the resampling.
+        on_progress: Told every view.
+    """
+    known = np.flatnonzero(judge.known)
+    rows = known[np.linspace(0, len(known) - 1, min(MAX_ROWS, len(known))).astype(int)]
+    views = views_of(formatter)
+    memory: dict[ModelInput, tuple[float, bool]] = {}
+    scored = []
+    for at, view in enumerate(views):
+        on_progress("context", at, len(views))
+        inputs = [
+            seen(
+                view.formatter, test.inputs[row].message, int(test.turn_indices[row]), previous[row]
+            )
+            for row in rows
+        ]
+        scored.append(_scores(scorer, inputs, memory))
+    on_progress("context", len(views), len(views))
+    results = _judged(views, scored, test, rows, judge.positive[rows], seed)
+    chars = max(view.formatter.assistant_chars for view in views)
+    return ContextAblation(judge.name, len(rows), MAX_KEPT_TURNS, chars, results)
+
+
+def _scores(
+    scorer: OnnxScorer, inputs: Sequence[ModelInput], memory: dict[ModelInput, tuple[float, bool]]
+) -> tuple[Floats, float]:
+    """Scores, and the share of inputs that were cut; `memory` has what other views showed alike."""
+    new = [one for one in dict.fromkeys(inputs) if one not in memory]
+    cut = [scorer.encode(one).truncated_tokens > 0 for one in new]
+    memory |= dict(zip(new, zip(map(float, scorer.score(new)), cut, strict=True), strict=True))
+    scores = np.asarray([memory[one][0] for one in inputs])
+    return scores, float(np.mean([memory[one][1] for one in inputs]))
+
+
+def _judged(
+    views: Sequence[View],
+    scored: Sequence[tuple[Floats, float]],
+    test: Samples,
+    rows: NDArray[np.intp],
+    positive: NDArray[np.bool_],
+    seed: int,
+) -> list[ViewResult]:
+    clusters = [test.conversation_ids[row] for row in rows]
+    resampling = Resampling(clusters, seed)
+    buckets = _buckets([int(test.turn_indices[row]) for row in rows])
+    blind = scored[0][0]
+    results = []
+    for view, (scores, cut_share) in zip(views, scored, strict=True):
+        gain = None
+        if scores is not blind:
+            gain = resampling.estimate(
+                lambda w, own=scores: (
+                    metrics.auroc(own, positive, w)  # type: ignore[misc]
+                    - metrics.auroc(blind, positive, w)
+                )
+            )
+        results.append(
+            ViewResult(
+                name=view.name,
+                previous_turns=view.previous_turns,
+                with_answers=view.with_answers,
+                as_served=view.as_served,
+                cut_share=cut_share,
+                auroc=_auroc(scores, positive, resampling),
+                gain=gain,
+                buckets=[
+                    _bucket(name, inside, scores, positive, clusters, seed)
+                    for name, inside in buckets.items()
+                ],
+            )
+        )
+    return results
+
+
+def _buckets(turn_indices: Sequence[int]) -> Mapping[str, NDArray[np.intp]]:
+    """Row numbers of every bucket that has rows, by rising turn index."""
+    names = np.asarray([turn_bucket(index) for index in turn_indices])
+    found = {name: np.flatnonzero(names == name) for _, name in reversed(TURN_BUCKETS)}
+    return {name: rows for name, rows in found.items() if len(rows)}
+
+
+def _bucket(
+    name: str,
+    inside: NDArray[np.intp],
+    scores: Floats,
+    positive: NDArray[np.bool_],
+    clusters: Sequence[str],
+    seed: int,
+) -> BucketAuroc:
+    here = positive[inside]
+    if min(here.sum(), (~here).sum()) < MIN_ROWS_A_CLASS:
+        return BucketAuroc(name, len(inside), None)
+    resampling = Resampling([clusters[at] for at in inside], seed)
+    return BucketAuroc(name, len(inside), _auroc(scores[inside], here, resampling))
+
+
+def _auroc(scores: Floats, positive: NDArray[np.bool_], resampling: Resampling) -> Estimate:
+    return resampling.estimate(lambda weights: metrics.auroc(scores, positive, weights))
