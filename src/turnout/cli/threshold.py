@@ -1,63 +1,139 @@
-"""`turnout threshold`: a router and a data set in, the router with a chosen threshold out."""
+"""`turnout threshold`: a router and what it would serve in, the router with a threshold out."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from turnout.cli.console import INPUT_PATH, print_json, progress_bars, stdout
+from turnout.cli.console import CONFIG_OPTION, INPUT_PATH, print_json, progress_bars, stdout
+from turnout.errors import SettingsError
+from turnout.records import ModelClass
+
+if TYPE_CHECKING:
+    from turnout.catalog import Price
+    from turnout.evaluation.threshold import ThresholdReport
+    from turnout.settings import Settings
 
 
-@click.command(epilog="Example: turnout threshold session-router/ session-data/ --max-miss 0.05")
+@click.command(
+    epilog="Example: turnout threshold session-router/ turns.parquet --budget 5 "
+    "--reasoning-model claude-opus-4-5 --fast-model claude-haiku-4-5"
+)
 @click.argument("router", type=INPUT_PATH)
 @click.argument("data", type=INPUT_PATH)
-@click.option("--share", type=float, help="Share of messages to send to reasoning, such as 0.3.")
+@click.option("--share", type=float, help="Share of decisions to send to reasoning, such as 0.3.")
+@click.option("--budget", type=float, help="Most USD to spend on 1,000 messages.")
 @click.option(
     "--max-miss",
     type=float,
     help="Most of the messages that need reasoning to be sent to fast, such as 0.05.",
 )
 @click.option("--confidence", default=0.95, show_default=True, help="How sure --max-miss must be.")
+@click.option(
+    "--reasoning-model",
+    help="Model that serves the reasoning class, for costs.  [default: the settings file's target]",
+)
+@click.option(
+    "--fast-model",
+    help="Model that serves the fast class, for costs.  [default: the settings file's target]",
+)
+@CONFIG_OPTION
 @click.option("--seed", default=0, show_default=True, help="Decides the sampling of turns.")
 @click.option("--json", "as_json", is_flag=True, help="Print the choice as JSON.")
 def command(
     router: Path,
     data: Path,
     share: float | None,
+    budget: float | None,
     max_miss: float | None,
     confidence: float,
+    reasoning_model: str | None,
+    fast_model: str | None,
+    config: Path | None,
     seed: int,
+    *,
     as_json: bool,
 ) -> None:
-    """Choose the threshold of ROUTER on the test rows of DATA and write it into the folder.
+    """Choose the threshold of ROUTER on DATA and write it into the folder.
 
-    --max-miss is a promise for new messages like these, whatever their distribution: with 95 %
-    confidence at most that share of the messages that need reasoning is missed.
+    DATA is your own turns table, or a data set folder, of which the test rows are taken. --max-miss
+    needs the latter. It is a promise for new messages like these, whatever their distribution: with
+    95 % confidence at most that share of the messages that need reasoning is missed.
     """
-    from turnout.evaluation.threshold import choose_threshold
+    from turnout.catalog import load_catalog
+    from turnout.evaluation.threshold import Goal, choose_threshold
+    from turnout.settings import Settings, load_settings
 
+    goal = Goal(share, budget, max_miss, confidence)
+    settings = load_settings(config) if config else Settings()
+    models: dict[ModelClass, str | None] = {"reasoning": reasoning_model, "fast": fast_model}
     with progress_bars() as on_progress:
         report = choose_threshold(
             router,
             data,
-            wanted_share=share,
-            max_miss=max_miss,
-            confidence=confidence,
+            goal,
+            catalog=load_catalog(settings.catalog),
+            prices=_prices(models, settings),
             seed=seed,
             on_progress=on_progress,
         )
     if as_json:
         print_json(asdict(report))
-        return
+    else:
+        _show(report)
+
+
+def _prices(
+    models: dict[ModelClass, str | None], settings: Settings
+) -> dict[ModelClass, Price] | None:
+    """What both targets cost; None where neither is named."""
+    from turnout.catalog import load_catalog
+
+    targets = settings.gateway.targets if settings.gateway else {}
+    named = {
+        name: models[name] or (targets[name].model if name in targets else None)
+        for name in get_args(ModelClass)
+    }
+    if not any(named.values()):
+        return None
+    catalog = load_catalog(settings.catalog)
+    prices = {}
+    for name, model in named.items():
+        price = catalog.price(model)
+        if price is None:
+            raise SettingsError(
+                f"--{name}-model: no price is known for {model or 'no model'}; expected a model of "
+                "the catalogue. Name it, or add a [[catalog.price]] to turnout.toml."
+            )
+        prices[name] = price
+    return prices
+
+
+def _show(report: ThresholdReport) -> None:
     out = stdout()
     out.print(f"Threshold {report.value:.4f} (was {report.before:.4f}): {report.origin}.")
-    for found, what in (
-        (report.share, "of them go to reasoning"),
-        (report.recall, "of those that need reasoning get it"),
-    ):
+    estimates = [(report.share, "go to reasoning")]
+    if report.recall is not None:
+        estimates.append((report.recall, "of those that need reasoning get it"))
+    for found, what in estimates:
         out.print(
-            f"On its {report.rows:,} rows {found.value:.1%} ({found.low:.1%} … {found.high:.1%}) "
+            f"Of {report.rows:,} decisions {found.value:.1%} ({found.low:.1%} … {found.high:.1%}) "
             f"{what}."
         )
+    if len(report.by_turn) > 1:
+        shares = ", ".join(f"{t.turns}: {t.share:.1%} of {t.decisions:,}" for t in report.by_turn)
+        out.print(f"By turn index: {shares}.")
+    if report.left_out:
+        out.print(f"Left out: {report.left_out:,} conversations whose first turn is not there.")
+    if report.cost is not None:
+        cost = report.cost
+        out.print(
+            f"Cost of 1,000 messages: {cost.usd:.2f} USD; all fast {cost.fast_usd:.2f}, all "
+            f"reasoning {cost.reasoning_usd:.2f}. The log counts the tokens of {cost.counted:.0%} "
+            "of them; the others are assumed."
+        )
+    if report.warning:
+        out.print(f"[bold]{report.warning}[/bold]")

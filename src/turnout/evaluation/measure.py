@@ -292,6 +292,13 @@ def turn_bucket(turn_index: int) -> str:
     return next(name for least, name in TURN_BUCKETS if turn_index >= least)
 
 
+def turn_buckets(turn_indices: NDArray[np.int32]) -> list[tuple[str, NDArray[np.intp]]]:
+    """The buckets that are not empty, early turns first, with their row numbers."""
+    names = [turn_bucket(int(index)) for index in turn_indices]
+    order = [name for _, name in reversed(TURN_BUCKETS) if name in set(names)]
+    return [(name, np.flatnonzero([one == name for one in names])) for name in order]
+
+
 def _reliability(judge: Judge, scores: Floats, resampling: Resampling) -> list[ReliabilityBin]:
     known = np.flatnonzero(judge.known)
     found = []
