@@ -403,6 +403,54 @@ def test_a_score_outside_its_range_is_refused_with_its_row(tmp_path, bad):
         build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
 
 
+def test_a_row_may_state_its_target_in_place_of_scores(tmp_path):
+    stated = [{"prompt": f"stated {at}", "target": 0.7, "group": "g2"} for at in range(50)]
+    scored = [r | {"target": None} for r in measured()]
+    build_from_outcomes(outcomes(tmp_path, [*scored, *stated]), tmp_path / "data")
+    found = {r["message"]: r for split in rows_of(tmp_path / "data").values() for r in split}
+    told = found["stated 7"]
+    assert told["target"] == pytest.approx(0.7)
+    assert told["label"] is None
+    assert told["evidence"] == ["stated_target"]
+    assert found["question 4"]["target"] == pytest.approx(0.9), "no target: the gap"
+
+
+def test_a_stated_target_goes_before_the_gap_and_leaves_the_label(tmp_path):
+    rows = [r | {"target": 0.25} for r in measured()]
+    build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+    found = [r for split in rows_of(tmp_path / "data").values() for r in split]
+    assert {r["target"] for r in found} == {0.25}
+    assert {r["label"] for r in found} == {0, 1}
+
+
+def test_weights_of_the_rows_are_kept_as_they_are(tmp_path):
+    rows = [r | {"weight": 0.5 + at % 3} for at, r in enumerate(measured())]
+    build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+    for split in rows_of(tmp_path / "data").values():
+        for row in split:
+            assert row["weight"] == 0.5 + int(row["message"].split()[1]) % 3
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        pytest.param({"target": 1.2}, r"target is 1.2; expected a number in \[0, 1\]", id="range"),
+        pytest.param(
+            {"reasoning_score": None, "fast_score": None, "target": None},
+            "reasoning_score is None",
+            id="neither",
+        ),
+        pytest.param({"weight": -1.0}, "weight is -1.0; expected a number of at least 0", id="w"),
+        pytest.param({"weight": float("inf")}, "weight is inf", id="infinite"),
+    ],
+)
+def test_a_stated_number_out_of_range_is_refused_with_its_row(tmp_path, change, said):
+    rows = [r | {"target": 0.5, "weight": 1.0} for r in measured(20)]
+    rows[6] |= change
+    with pytest.raises(RecordError, match=f"row 7: {said}"):
+        build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+
+
 def test_columns_may_have_other_names(tmp_path):
     rows = [{"q": r["prompt"], "r": r["reasoning_score"], "f": r["fast_score"]} for r in measured()]
     columns = {"prompt": "q", "reasoning_score": "r", "fast_score": "f"}

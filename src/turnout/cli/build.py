@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--outcomes",
     is_flag=True,
-    help="SOURCE holds measured outcomes: prompt, reasoning_score, fast_score, optionally group.",
+    help="SOURCE holds measured outcomes: prompt, reasoning_score, fast_score; optionally group, "
+    "target (in place of the gap), weight.",
 )
 @click.option("--size", type=int, help="Rows wanted.  [default: 100000; with --outcomes all]")
 @click.option("--ratio", default="50:50", show_default=True, help="Reasoning to fast.")

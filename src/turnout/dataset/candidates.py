@@ -8,21 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from turnout.dataset.cells import STRATA, Cell, position_of
 from turnout.dataset.drawing import UNKNOWN, UNNAMED
-from turnout.engine import connect, parquet_schema, read_table
-from turnout.errors import RecordError
-from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
+from turnout.records import LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS, kept
 
 MODEL_CHOICE = "model_choice"
-OUTCOMES = "measured_outcomes"
 OTHER_TEXT = "another text of the same turn"
 # Evidence that says nothing still says that the turn happened.
 _MIN_WEIGHT = 0.05
@@ -107,7 +101,7 @@ def _of_turn(
     if formatter.architecture == "conversation":
         values["previous"] = [asdict(turn) for turn in reversed(before)]
     turns = [*before, Turn(row["message"] or "")]
-    yield _candidate(formatter, turns, row["turn_index"], row["order_key"], values)
+    yield candidate(formatter, turns, row["turn_index"], row["order_key"], values)
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,111 +119,34 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def from_outcomes(
-    prompts: Path, formatter: Formatter, columns: Mapping[str, str], margin: float, seed: int
-) -> list[Candidate]:
-    """A candidate for every prompt on which both classes were scored.
-
-    The target is the gap (reasoning_score − fast_score), moved to [0, 1]. The label is 0 where
-    the gap reaches `margin`, 1 where a fast model does as well and is right at least half of the
-    time, and null where neither was shown.
-
-    Args:
-        prompts: Parquet with `prompt`, `reasoning_score`, `fast_score`, and optionally `group`.
-        formatter: The session one: a prompt has no context.
-        columns: Field → the file's own column name, where they differ.
-        margin: In (0, 1].
-        seed: Decides the order.
-
-    Raises:
-        RecordError: If a column is missing, or a score is not a number in [0, 1].
-    """
-    names = {f: columns.get(f, f) for f in ("prompt", "reasoning_score", "fast_score", "group")}
-    found = parquet_schema(prompts).names
-    missing = [
-        names[f] for f in ("prompt", "reasoning_score", "fast_score") if names[f] not in found
-    ]
-    if missing:
-        raise RecordError(
-            f"{prompts}: no column {', '.join(missing)}; found {', '.join(found)}. Name it with "
-            "--map prompt=COLUMN (or reasoning_score=, fast_score=, group=)."
-        )
-    present = {field: name for field, name in names.items() if name in found}
-    backend = connect()
-    table = backend.to_pyarrow(read_table(backend, prompts).select(*present.values()))
-    candidates = []
-    for number, row in enumerate(_rows(table), start=1):
-        values = {field: row[name] for field, name in present.items()}
-        for field in ("reasoning_score", "fast_score"):
-            _require_score(prompts, number, names[field], values[field])
-        candidates.append(_of_prompt(values, formatter, margin, seed))
-    return candidates
-
-
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=10_000):
-        yield from batch.to_pylist()
-
-
-def _of_prompt(
-    values: Mapping[str, Any], formatter: Formatter, margin: float, seed: int
-) -> Candidate:
-    prompt, fast = values["prompt"] or "", values["fast_score"]
-    gap = values["reasoning_score"] - fast
-    label = None
-    if gap >= margin:
-        label = LABEL_REASONING
-    elif fast >= 0.5:
-        label = LABEL_FAST
-    group = values.get("group")
-    prompt_id = _hexdigest(prompt)[:16]
-    return _candidate(
-        formatter,
-        [Turn(prompt)],
-        1,
-        _hexdigest(f"{seed}|{prompt_id}|1"),
-        {
-            "conversation_id": prompt_id,
-            "turn_count": 1,
-            "stratum": str(group) if group is not None else "all",
-            "label": label,
-            "target": (gap + 1) / 2,
-            "evidence": [OUTCOMES],
-            "weight": 1.0,
-            "position": None,
-            "user_id": None,
-            "model": None,
-            "group": str(group) if group is not None else None,
-        },
-    )
-
-
-def _candidate(
+def candidate(
     formatter: Formatter, turns: list[Turn], index: int, order_key: str, values: dict[str, Any]
 ) -> Candidate:
+    """Show the last of `turns` and make a row of it.
+
+    Args:
+        formatter: How a turn is shown.
+        turns: Oldest first, the current one last.
+        index: The current turn's, 1-based.
+        order_key: See `Candidate`.
+        values: The columns that do not follow from the text.
+    """
     shown = formatter.format(turns, index)
     unless_told: dict[str, Any] = {"previous": []}
     values = unless_told | values
     values |= {
-        "sample_id": _hexdigest(f"{values['conversation_id']}|{index}")[:16],
+        "sample_id": hexdigest(f"{values['conversation_id']}|{index}")[:16],
         "turn_index": index,
         "message": shown.message,
         "context": shown.context,
     }
-    text_key = _hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
+    text_key = hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
     cell = Cell(values["label"], "", "")
     if formatter.architecture == "conversation":
         cell = Cell(values["label"], values["stratum"], values["position"])
     return Candidate(values, order_key, text_key, values["conversation_id"], cell)
 
 
-def _require_score(path: Path, number: int, column: str, value: object) -> None:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN fails both comparisons
-        raise RecordError(
-            f"{path}: row {number}: {column} is {value!r}; expected a number in [0, 1]. Mend the "
-            "row, or leave it out."
-        )
-
-
-def _hexdigest(text: str) -> str:
+def hexdigest(text: str) -> str:
+    """Hex sha256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

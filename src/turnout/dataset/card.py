@@ -47,8 +47,9 @@ _LABELS = {
     "labels": "The target is what all evidence of the turn adds up to (`turnout label`), the "
     "weight how sure that is, the label its hard form. A code with `-` before it speaks for fast.",
     "outcomes": "The target is the measured gap between reasoning and fast models "
-    "(`measured_outcomes`); both labels weigh the same inside every group. Prompts on which "
-    "neither was shown carry no label.",
+    "(`measured_outcomes`), or what the row itself states (`stated_target`). Both labels weigh the "
+    "same inside every group, unless the rows brought weights. Prompts on which neither was shown "
+    "carry no label.",
 }
 
 

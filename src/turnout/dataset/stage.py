@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.dataset.candidates import Candidate, from_outcomes
+from turnout.dataset.candidates import Candidate
 from turnout.dataset.card import card
 from turnout.dataset.cells import POSITIONS, SPLITS, Cell, Ratio, split_sizes
 from turnout.dataset.choosing import Chosen, Wish, chosen_rows
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
+from turnout.dataset.outcomes import columns_of, from_outcomes
 from turnout.dataset.selection import weighted_within_groups
 from turnout.engine import connect, reading, write_parquet
 from turnout.errors import RecordError, SettingsError
@@ -134,12 +135,13 @@ def build_from_outcomes(
 ) -> BuildReport:
     """Make a data set whose target is the measured gap between reasoning and fast models.
 
-    Nothing is thrown away to balance it: both labels weigh the same inside every group instead.
-    Prompts that are nearly alike fall into one split.
+    Nothing is thrown away to balance it: both labels weigh the same inside every group instead,
+    unless the rows bring weights of their own. Prompts that are nearly alike fall into one split.
 
     Args:
         prompts: Parquet with `prompt`, `reasoning_score` and `fast_score` in [0, 1], and
-            optionally `group`.
+            optionally `group`, `target` in [0, 1] (in place of the gap, or of the scores) and
+            `weight` (at least 0).
         out: The folder; it appears only when whole.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
@@ -172,8 +174,9 @@ def build_from_outcomes(
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
     splits = _split(kept, shares, seed)
-    for rows in splits.values():
-        weighted_within_groups(rows)
+    if "weight" not in columns_of(prompts, columns or {}):
+        for rows in splits.values():
+            weighted_within_groups(rows)
     _require_labels(prompts, kept, splits)
     told = {"source": "outcomes", "size": size, "seed": seed}
     return _write(out, manifest, formatter, splits, dropped, told)
