@@ -8,7 +8,8 @@
     ├─ ArtifactError        4   a folder Turnout wrote: absent, changed, newer, of another kind
     ├─ UpstreamError        5   an upstream that does not answer (HTTP 502)
     ├─ ListenError          6   an address the gateway cannot listen on
-    └─ StorageError         7   a place that cannot be written: full, read-only, in the way
+    ├─ StorageError         7   a place that cannot be written: full, read-only, in the way
+    └─ StoppedError         8   a run that was told to stop and can go on later
 
 A message says where, what was found, what was expected and what to do. Programming errors stay
 `ValueError` and `TypeError`.
@@ -59,3 +60,9 @@ class StorageError(TurnoutError):
     """An output cannot be written where it was asked for."""
 
     exit_code = 7
+
+
+class StoppedError(TurnoutError):
+    """A signal ended the run; started again, it goes on."""
+
+    exit_code = 8

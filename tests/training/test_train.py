@@ -2,10 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -169,26 +165,6 @@ def test_a_loss_that_diverges_is_refused(dataset, base, tmp_path):
     with pytest.raises(SettingsError, match="Choose a lower rate"):
         train(dataset, tmp_path / "r", base=base, recipe=Recipe(2, 1e6, 8), max_tokens=48)
     assert not (tmp_path / "r").exists()
-
-
-@pytest.mark.slow
-def test_a_killed_run_leaves_nothing_half_written(dataset, base, tmp_path):
-    code = (
-        "from pathlib import Path; from turnout.training import Recipe, train; import sys\n"
-        "train(Path(sys.argv[1]), Path(sys.argv[2]), base=sys.argv[3],\n"
-        "      recipe=Recipe(10_000, 1e-4, 4), max_tokens=48,\n"
-        "      on_progress=lambda step, done, total: step == 'fine-tune' and print(flush=True))\n"
-    )
-    out = tmp_path / "out" / "router"
-    arguments = [sys.executable, "-c", code, str(dataset), str(out), str(base)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        process.stdout.close()
-        process.wait(timeout=60)
-    assert process.returncode != 0
-    time.sleep(0.1)
-    assert list(out.parent.iterdir()) == []
 
 
 def test_calibration_mends_a_score_that_is_too_sure():

@@ -17,7 +17,7 @@ from turnout.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from turnout.training import TrainReport
+    from turnout.training import Precision, TrainReport
 
 
 @click.command(epilog="Example: turnout train session-data/ -o session-router/")
@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     "--batch-size", default=16, show_default=True, type=click.IntRange(1, 4096), help="Rows a step."
 )
 @click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="What matrices are multiplied in; auto takes bfloat16 where the machine has it.",
+)
+@click.option(
     "--max-tokens",
     type=int,
     help="Token budget of the encoder.  [default: 128 session, 192 conversation]",
@@ -59,6 +66,7 @@ def command(
     epochs: int,
     learning_rate: float,
     batch_size: int,
+    precision: Precision,
     max_tokens: int | None,
     seed: int,
     as_json: bool,
@@ -67,18 +75,22 @@ def command(
 
     DATASET is what `turnout build` wrote. The folder holds safetensors and a tokenizer that plain
     transformers loads, and the int8 ONNX graph that serves without torch.
+
+    A run that was stopped or killed goes on where it was when the same command is run again.
     """
-    from turnout.training import Recipe, train
+    from turnout.training import Recipe, first_process, train
 
     with progress_bars() as on_progress:
         report = train(
             dataset,
             output,
             base=base,
-            recipe=Recipe(epochs, learning_rate, batch_size, seed),
+            recipe=Recipe(epochs, learning_rate, batch_size, seed, precision),
             max_tokens=max_tokens,
             on_progress=on_progress,
         )
+    if not first_process():
+        return
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
@@ -114,6 +126,9 @@ def _show(report: TrainReport) -> None:
         f"AUROC {export.auroc_int8:.4f} against {export.auroc_float:.4f} in float "
         f"({export.int8_rows:,} rows); {export.int8_bytes / 1e6:.1f} MB",
     )
-    table.add_row("took", f"{report.seconds:,.0f} s, {report.tokens_per_s:,} tokens/s")
+    table.add_row(
+        "took",
+        f"{report.seconds:,.0f} s; {report.rows_per_s:,} rows/s, {report.tokens_per_s:,} tokens/s",
+    )
     stdout().print(table)
     stdout().print(f"Router folder: {report.router}")

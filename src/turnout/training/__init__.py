@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from turnout.training.recipe import Recipe
+from turnout.training.processes import first_process
+from turnout.training.recipe import Precision, Recipe
 from turnout.training.report import TrainReport
 from turnout.training.stage import train
 
-__all__ = ["Recipe", "TrainReport", "train"]
+__all__ = ["Precision", "Recipe", "TrainReport", "first_process", "train"]

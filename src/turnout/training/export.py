@@ -18,9 +18,9 @@ from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME, WEIGHTS_NAME
 from turnout.routing.scorer import OnnxScorer, reasoning_probability
 from turnout.training.encoder import TOKENIZER_CONFIG_NAME, BaseEncoder, input_names
-from turnout.training.loop import TokenisedSplit, predict
 from turnout.training.quiet import quiet
 from turnout.training.report import ExportCheck
+from turnout.training.split import TokenisedSplit, predict
 
 MAX_FLOAT_DIFFERENCE = 1e-3
 MAX_AUROC_LOSS = 0.005
@@ -123,7 +123,7 @@ def _scores(
     on_progress: OnProgress,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The model's probabilities and a graph's, each of shape `(len(rows),)`."""
-    logits = predict(encoder.model, validation.tokens_of(rows))
+    logits = predict(encoder.model, validation, rows)
     scorer = OnnxScorer(folder / GRAPHS[precision], reader)
     scores = scorer.score([validation.samples.inputs[row] for row in rows], on_progress)
     return reasoning_probability(logits), scores.astype(np.float64)

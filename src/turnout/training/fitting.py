@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from turnout.errors import SettingsError
 from turnout.progress import OnProgress
@@ -16,75 +17,126 @@ from turnout.routing.folder import RouterSpec, write_description
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
+from turnout.training.disk import disk_errors
 from turnout.training.encoder import BaseEncoder, load_base
 from turnout.training.export import check_export, write_model
-from turnout.training.loop import TokenisedSplit, fine_tune, predict
+from turnout.training.loop import Fit, SplitView, Surroundings, fit
+from turnout.training.optimizer import adamw
 from turnout.training.recipe import Recipe
 from turnout.training.report import Calibration, TrainReport
 from turnout.training.samples import Dataset
+from turnout.training.split import TokenisedSplit, logits_of, predict
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
 _PROGRESS_EVERY_ROWS = 256
 
 
+@dataclass(frozen=True, slots=True)
+class FittedRouter:
+    """A fine-tuned encoder and what it was fitted on.
+
+    Attributes:
+        dataset: Its rows.
+        encoder: On the CPU, with the weights of the best epoch, not yet calibrated.
+        reader: How it reads an input.
+        train: Tokenised.
+        validation: Tokenised.
+        fit: How the fit went.
+        started_s: When it began, on the monotonic clock.
+    """
+
+    dataset: Dataset
+    encoder: BaseEncoder
+    reader: InputEncoder
+    train: TokenisedSplit
+    validation: TokenisedSplit
+    fit: Fit
+    started_s: float
+
+
 def fit_router(
     dataset: Dataset,
-    folder: Path,
     *,
     base: str | None,
     recipe: Recipe,
     max_tokens: int | None,
-    on_progress: OnProgress,
-) -> TrainReport:
-    """Fine-tune, calibrate, export and describe a router in `folder`.
+    around: Surroundings,
+) -> FittedRouter:
+    """Tokenise and fine-tune; every process of the run does this.
 
     Raises:
-        ArtifactError: If the base cannot be used, or an exported graph strays from the model.
+        ArtifactError: If the base, or the checkpoint of an earlier run, cannot be used.
         SettingsError: If the token budget does not suit the encoder, or the loss diverges.
+        StoppedError: If it was told to stop.
+        StorageError: If a checkpoint cannot be written.
     """
-    started = time.monotonic()
+    started_s = time.monotonic()
     encoder = load_base(base, recipe.seed)
-    architecture = dataset.formatter.architecture
-    budget = DEFAULT_MAX_TOKENS[architecture] if max_tokens is None else max_tokens
+    budget = (
+        DEFAULT_MAX_TOKENS[dataset.formatter.architecture] if max_tokens is None else max_tokens
+    )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget)
-    train = _tokenised(dataset.train, reader, "tokenise", on_progress)
-    validation = _tokenised(dataset.validation, reader, "tokenise validation", on_progress)
+    train = _tokenised(dataset.train, reader, "tokenise", around.on_progress)
+    validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
+    model = encoder.model.to(around.processes.device)
+    optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
+    found = fit(
+        model,
+        optimizer,
+        _view(model, train, recipe),
+        _view(model, validation, recipe),
+        recipe,
+        around,
+    )
+    model.to("cpu")
+    return FittedRouter(dataset, encoder, reader, train, validation, found, started_s)
 
-    fit_started = time.monotonic()
-    epochs = fine_tune(encoder, train, validation, recipe, on_progress)
-    fit_s = time.monotonic() - fit_started
-    calibration = _calibrate(encoder, validation)
 
-    write_model(encoder, folder, budget, on_progress)
-    check = check_export(folder, encoder, reader, validation, on_progress)
+def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> TrainReport:
+    """Calibrate, export, check and describe a router in `folder`; one process does this.
+
+    Raises:
+        ArtifactError: If an exported graph strays from the model.
+        StorageError: If a file cannot be written.
+    """
+    dataset, encoder, reader = fitted.dataset, fitted.encoder, fitted.reader
+    calibration = _calibrate(encoder, fitted.validation)
+    with disk_errors(folder):
+        write_model(encoder, folder, reader.max_tokens, on_progress)
+    check = check_export(folder, encoder, reader, fitted.validation, on_progress)
     report = TrainReport(
         router=folder,
         fresh=True,
         base=encoder.name,
-        architecture=architecture,
-        rows={"train": len(train.tokens), "validation": len(validation.tokens)},
+        architecture=dataset.formatter.architecture,
+        rows={"train": len(dataset.train), "validation": len(dataset.validation)},
         labelled_rows={
             "train": int(dataset.train.labelled.sum()),
             "validation": int(dataset.validation.labelled.sum()),
         },
-        cut_rows=sum(tokens.truncated_tokens > 0 for tokens in train.tokens),
-        epochs=epochs,
+        cut_rows=sum(tokens.truncated_tokens > 0 for tokens in fitted.train.tokens),
+        epochs=fitted.fit.epochs,
         calibration=calibration,
         export=check,
-        tokens_per_s=round(len(epochs) * sum(len(t.ids) for t in train.tokens) / fit_s),
-        seconds=round(time.monotonic() - started, 1),
+        tokens_per_s=round(fitted.fit.tokens / fitted.fit.seconds),
+        rows_per_s=round(fitted.fit.rows / fitted.fit.seconds, 1),
+        seconds=round(time.monotonic() - fitted.started_s, 1),
     )
     spec = RouterSpec(
         formatter=dataset.formatter,
-        max_tokens=budget,
+        max_tokens=reader.max_tokens,
         calibration=asdict(calibration),
         trained_on={"base": encoder.name, "rows": report.rows, "export": asdict(check)},
     )
     write_card(folder, spec, report)
     write_description(folder, spec)
     return report
+
+
+def _view(model: PreTrainedModel, split: TokenisedSplit, recipe: Recipe) -> SplitView:
+    return SplitView(split.samples, split.lengths, logits_of(model, split, recipe.precision))
 
 
 def _tokenised(
@@ -101,7 +153,7 @@ def _tokenised(
 
 def _calibrate(encoder: BaseEncoder, validation: TokenisedSplit) -> Calibration:
     rows = np.flatnonzero(validation.samples.labelled)
-    logits = predict(encoder.model, validation.tokens_of(rows))
+    logits = predict(encoder.model, validation, rows)
     calibration = fit_calibration(
         np.float64(logits[:, LABEL_REASONING]) - logits[:, LABEL_FAST],
         validation.samples.labels[rows] == LABEL_REASONING,

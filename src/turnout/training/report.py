@@ -89,6 +89,7 @@ class TrainReport:
         calibration: What was folded into the weights.
         export: The graphs beside the model.
         tokens_per_s: Training tokens a second, validation included.
+        rows_per_s: Training rows a second, validation included.
         seconds: The whole run.
     """
 
@@ -103,6 +104,7 @@ class TrainReport:
     calibration: Calibration
     export: ExportCheck
     tokens_per_s: int
+    rows_per_s: float
     seconds: float
 
     @property

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
+from turnout.training.processes import joined_processes
 from turnout.training.recipe import Recipe
 from turnout.training.report import TrainReport
 from turnout.training.samples import read_dataset
+from turnout.training.stopping import stop_requests
 
 _LIBRARIES = ("torch", "transformers", "onnxruntime")
 
@@ -40,6 +45,7 @@ def train(
             strays from the model.
         RecordError: If the rows cannot train a router (one label only, too few, …).
         SettingsError: If the token budget does not suit the encoder, or the loss diverges.
+        StoppedError: If a signal ended it; the same call goes on from there.
         StorageError: If the folder cannot be written.
     """
     recipe = recipe or Recipe()
@@ -47,23 +53,51 @@ def train(
     # A local base is known by its content; where it lies decides nothing.
     options = {"base": None if local_base else base, "max_tokens": max_tokens, **asdict(recipe)}
     manifest = Manifest.of("train", [dataset, *local_base], options)
-    if up_to_date(out, manifest):
-        return TrainReport.from_json(out, (read_manifest(out) or {})["counts"])
-    samples = read_dataset(dataset)
+    with joined_processes() as processes, stop_requests() as stop:
+        if earlier := processes.told(_earlier_report(out, manifest) if processes.first else ""):
+            return TrainReport.from_json(out, json.loads(earlier))
+        samples = read_dataset(dataset)
 
-    # torch takes seconds to load: bad rows and reruns are answered before.
-    from turnout.training.fitting import fit_router
+        # torch takes seconds to load: bad rows and reruns are answered before.
+        from turnout.training.checkpoint import Checkpoint
+        from turnout.training.fitting import fit_router, write_router
+        from turnout.training.loop import Surroundings
 
-    with staged_output(out, manifest) as partial:
-        partial.mkdir()
-        report = fit_router(
-            samples,
-            partial,
-            base=None if base is None else str(base),
-            recipe=recipe,
-            max_tokens=max_tokens,
-            on_progress=on_progress,
+        work = _work_folder(out, manifest)
+        around = Surroundings(
+            processes,
+            Checkpoint(work),
+            stop,
+            on_progress if processes.first else silent,
         )
-        manifest.counts.update(report.to_json())
-        manifest.notes.update({name: metadata.version(name) for name in _LIBRARIES})
-    return replace(report, router=out)
+        place = staged_output(out, manifest) if processes.first else nullcontext()
+        with place as partial:
+            fitted = fit_router(
+                samples,
+                base=None if base is None else str(base),
+                recipe=recipe,
+                max_tokens=max_tokens,
+                around=around,
+            )
+            if partial is not None:
+                partial.mkdir()
+                report = write_router(fitted, partial, around.on_progress)
+                manifest.counts.update(report.to_json())
+                manifest.notes.update({name: metadata.version(name) for name in _LIBRARIES})
+        if not processes.first:
+            return replace(TrainReport.from_json(out, json.loads(processes.told(""))), fresh=True)
+        shutil.rmtree(work, ignore_errors=True)
+        processes.told(json.dumps(report.to_json()))
+        return replace(report, router=out)
+
+
+def _earlier_report(out: Path, manifest: Manifest) -> str:
+    """The report of an earlier run on the same inputs as JSON; empty where there is none."""
+    if not up_to_date(out, manifest):
+        return ""
+    return json.dumps((read_manifest(out) or {})["counts"])
+
+
+def _work_folder(out: Path, manifest: Manifest) -> Path:
+    """Where a run of these inputs and options keeps its checkpoint, so that the next finds it."""
+    return out.with_name(f".{out.name}.{manifest.key[:12]}.work")

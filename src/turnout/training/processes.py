@@ -1,0 +1,109 @@
+"""The other processes of a run, on this machine or others; knows no model.
+
+`torchrun` and `accelerate launch` start one process for each share and tell it through the
+environment which one it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+_TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Which process this is, of how many.
+
+    Attributes:
+        rank: 0-based.
+        count: All of them.
+        local_rank: 0-based on this machine: the number of its GPU.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """The one that writes and reports."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """This process's GPU where there is one, else the CPU."""
+        import torch
+
+        return torch.device(f"cuda:{self.local_rank}" if torch.cuda.is_available() else "cpu")
+
+    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This process's part of some rows; shares differ by at most one row."""
+        return rows[self.rank :: self.count]
+
+    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by their sums over all processes, in place; the same bits in all."""
+        if self.count == 1:
+            return
+        import torch
+        import torch.distributed
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        at = 0
+        for tensor in tensors:
+            tensor.copy_(flat[at : at + tensor.numel()].view_as(tensor))
+            at += tensor.numel()
+
+    def told(self, text: str) -> str:
+        """What the first process says; the text of the others is not used."""
+        if self.count == 1:
+            return text
+        import torch
+        import torch.distributed
+
+        said = text.encode()
+        length = torch.tensor([len(said)], device=self.device)
+        torch.distributed.broadcast(length, src=0)
+        letters = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
+        if self.first:
+            letters.copy_(torch.frombuffer(bytearray(said), dtype=torch.uint8))
+        torch.distributed.broadcast(letters, src=0)
+        return bytes(letters.tolist()).decode()
+
+
+def first_process() -> bool:
+    """Whether this process is the one that reports, as far as the environment tells."""
+    return _count() == 1 or os.environ["RANK"] == "0"
+
+
+@contextmanager
+def joined_processes() -> Iterator[Processes]:
+    """Meet the other processes; alone where nobody started any."""
+    if _count() == 1:
+        yield Processes()
+        return
+    import torch
+    import torch.distributed
+
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend)
+    try:
+        yield Processes(int(os.environ["RANK"]), _count(), local_rank)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _count() -> int:
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _TOLD) else 1
