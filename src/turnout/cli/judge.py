@@ -1,0 +1,203 @@
+"""`turnout judge`: turns in, what a judge model says of their need out, within a sum of money."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnout.cli.console import (
+    CONFIG_OPTION,
+    INPUT_PATH,
+    OUTPUT_OPTION_HELP,
+    print_json,
+    progress_bars,
+    say,
+    stdout,
+)
+from turnout.errors import SettingsError
+
+if TYPE_CHECKING:
+    from turnout.catalog import Price
+    from turnout.mining import Estimate, JudgeReport
+    from turnout.progress import OnProgress
+
+
+@click.command(
+    epilog="Example: turnout judge turns.parquet -o judged.parquet "
+    "--base-url https://api.openai.com/v1 --model gpt-5-mini --sample 1000 --max-usd 5"
+)
+@click.argument("turns", type=INPUT_PATH)
+@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@click.option("--base-url", required=True, help="Endpoint, up to and with its version.")
+@click.option("--model", required=True, help="The judge, as the endpoint knows it.")
+@click.option(
+    "--api-key-env",
+    default="OPENAI_API_KEY",
+    show_default=True,
+    help="Environment variable that holds the key; unset for endpoints that want none.",
+)
+@click.option("--sample", type=int, help="Turns to judge, drawn evenly; all by default.")
+@click.option("--seed", default=0, show_default=True, help="Decides which turns, and the order.")
+@click.option(
+    "--max-usd",
+    type=float,
+    help="What it may cost in all, runs resumed included: no question is asked that could pass it.",
+)
+@click.option("--price-in", type=float, help="USD for a million prompt tokens.")
+@click.option("--price-out", type=float, help="USD for a million completion tokens.")
+@click.option("--concurrency", default=8, show_default=True, help="Questions in flight at once.")
+@click.option(
+    "--redact", is_flag=True, help="Send no e-mail or IP addresses, keys and user names in paths."
+)
+@click.option(
+    "--answers", type=INPUT_PATH, help="Where answers are kept; OUTPUT.answers.sqlite by default."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
+@CONFIG_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+def command(
+    turns: Path,
+    output: Path,
+    base_url: str,
+    model: str,
+    api_key_env: str,
+    sample: int | None,
+    seed: int,
+    max_usd: float | None,
+    price_in: float | None,
+    price_out: float | None,
+    concurrency: int,
+    redact: bool,
+    answers: Path | None,
+    yes: bool,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask a model which of TURNS need reasoning, by a fixed rubric; one row a turn.
+
+    Any endpoint of OpenAI chat completions. Messages leave this machine. Answers are kept as they
+    arrive: a run that was killed goes on where it was, and pays for none twice. `turnout label
+    --judged` takes the result as one source of evidence.
+    """
+    from turnout.mining import JudgeOptions, judge_turns
+
+    options = JudgeOptions(
+        base_url,
+        model,
+        api_key=os.environ.get(api_key_env) or None,
+        sample=sample,
+        seed=seed,
+        max_usd=max_usd,
+        concurrency=concurrency,
+        price=_price(model, price_in, price_out, config),
+        redact=_redact if redact else None,
+    )
+
+    def agree(estimate: Estimate) -> None:
+        say(_told(estimate, options.price, max_usd))
+        if not yes and estimate.answered < estimate.questions:
+            _ask()
+
+    with ExitStack() as stack:
+        bars: list[OnProgress] = []
+
+        def on_progress(step: str, done: int, total: int | None) -> None:
+            if not bars:  # a bar would draw over the question whether to go on
+                bars.append(stack.enter_context(progress_bars()))
+            bars[0](step, done, total)
+
+        report = judge_turns(
+            turns, output, options, answers=answers, agree=agree, on_progress=on_progress
+        )
+    if not report.fresh:
+        say(f"{output}: up to date")
+    if as_json:
+        print_json({"output": output, **report.to_json()})
+    else:
+        _show(report, output)
+
+
+def _price(
+    model: str, price_in: float | None, price_out: float | None, config: Path | None
+) -> Price | None:
+    from turnout.catalog import Price
+    from turnout.settings import catalog_of
+
+    if price_in is None and price_out is None:
+        return catalog_of(config).price(model)
+    if price_in is None or price_out is None or min(price_in, price_out) < 0:
+        raise SettingsError(
+            f"judge: found --price-in {price_in} and --price-out {price_out}; expected both, in "
+            "USD for a million tokens, 0 or more."
+        )
+    return Price(price_in, price_out, source="--price-in, --price-out")
+
+
+def _redact(text: str) -> str:
+    from turnout.logs.redact import redacted
+
+    return redacted(text, Counter())
+
+
+def _ask() -> None:
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            "judge: nobody is there to agree to the cost; expected a terminal. Give --yes to go on "
+            "without being asked."
+        )
+    click.confirm("Go on?", abort=True, err=True)
+
+
+def _told(estimate: Estimate, price: Price | None, max_usd: float | None) -> str:
+    asked = estimate.questions - estimate.answered
+    told = (
+        f"{estimate.turns:,} turns, {estimate.questions:,} different questions, "
+        f"{estimate.answered:,} answered before; {asked:,} to ask, about "
+        f"{estimate.prompt_tokens:,} prompt tokens."
+    )
+    if price is None or estimate.usual_usd is None or estimate.most_usd is None:
+        return f"{told} What it costs is not known: no price of this model is."
+    limit = f"; it stops before {max_usd:,.2f} USD in all" if max_usd is not None else ""
+    as_of = f" of {price.as_of}" if price.as_of else ""
+    return (
+        f"{told} About {estimate.usual_usd:,.4f} USD, at most {estimate.most_usd:,.4f}{limit} "
+        f"({price.source or 'turnout.toml'}{as_of}). Spent before: {estimate.spent_usd:,.4f} USD."
+    )
+
+
+def _show(report: JudgeReport, output: Path) -> None:
+    from rich.table import Table
+
+    table = Table(title="Judged", title_justify="left")
+    table.add_column("answer")
+    table.add_column("turns", justify="right")
+    meaning = {
+        "1": "1: a fast model clearly does as well",
+        "2": "2: it probably does",
+        "3": "3: cannot be told",
+        "4": "4: reasoning probably helps",
+        "5": "5: reasoning clearly helps",
+    }
+    for need, words in meaning.items():
+        table.add_row(words, f"{report.needs.get(need, 0):,}")
+    for status, turns in report.statuses.items():
+        if status != "judged":
+            table.add_row(f"no label: {status}", f"{turns:,}")
+    out = stdout()
+    out.print(table)
+    if report.statuses.get("not asked"):
+        out.print(
+            f"Stopped before {report.max_usd:,.2f} USD would be passed. A run with a higher "
+            "--max-usd goes on from here."
+        )
+    if report.statuses.get("failed"):
+        out.print("Failed questions cost nothing; run it again to ask them once more.")
+    spent = "not known" if report.spent_usd is None else f"{report.spent_usd:,.4f} USD in all"
+    out.print(f"{report.asked:,} questions asked now. Cost: {spent}. Rubric {report.rubric}.")
+    out.print(f"Judged: {output}")

@@ -1,0 +1,133 @@
+"""Paid answers, kept so that none is paid twice; knows no endpoint and no log.
+
+One SQLite file. An answer is on disk before the next question of its worker is asked. What was
+asked when a run was killed may have been paid: it counts at its bound from then on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from turnout.errors import StorageError
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS answers (
+  key TEXT PRIMARY KEY,
+  asked_usd REAL NOT NULL DEFAULT 0,  -- the bound of a question in flight
+  lost_usd REAL NOT NULL DEFAULT 0,   -- bounds of questions in flight when a run was killed
+  status TEXT, need INTEGER, reason TEXT,
+  prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it is kept.
+
+    Attributes:
+        status: As in `verdicts.Verdict`.
+        need: As there.
+        reason: As there.
+        prompt_tokens: What the endpoint counted; None where it did not say.
+        completion_tokens: The same.
+        cost_usd: By those counts; the bound where they are missing, None where no price is known.
+    """
+
+    status: str
+    need: int | None
+    reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+
+
+class Answers:
+    """The file, held by one process at a time.
+
+    Raises:
+        StorageError: If it cannot be opened, is no cache of ours, or another run holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(path, isolation_level=None, timeout=1)
+            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file.execute("BEGIN IMMEDIATE")
+            self._file.execute(_TABLE)
+            self._file.execute("UPDATE answers SET lost_usd = lost_usd + asked_usd, asked_usd = 0")
+            self._file.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"{path}: the answers kept here cannot be used ({error}); expected a new file or "
+                "that of an earlier `turnout judge` that has ended. Wait for it, or name another "
+                "with --answers."
+            ) from error
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def found(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The answers that are there."""
+        names = "status, need, reason, prompt_tokens, completion_tokens, cost_usd"
+        known = {}
+        for key in keys:
+            row = self._row(f"SELECT {names} FROM answers WHERE key = ?", key)  # noqa: S608 (ours)
+            if row is not None and row[0] is not None:
+                known[key] = Answer(*row)
+        return known
+
+    def spent_usd(self, keys: Iterable[str]) -> float:
+        """What questions have cost so far, lost ones at their bound."""
+        sql = "SELECT coalesce(cost_usd, 0) + lost_usd FROM answers WHERE key = ?"
+        return sum(float((self._row(sql, key) or (0.0,))[0]) for key in keys)
+
+    def asking(self, key: str, bound_usd: float) -> None:
+        """Note that a question is about to be sent."""
+        self._write(
+            "INSERT INTO answers (key, asked_usd) VALUES (?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET asked_usd = excluded.asked_usd",
+            (key, bound_usd),
+        )
+
+    def unanswered(self, key: str) -> None:
+        """Note that it was sent in vain and nothing was paid."""
+        self._write("UPDATE answers SET asked_usd = 0 WHERE key = ?", (key,))
+
+    def keep(self, key: str, answer: Answer) -> None:
+        """Keep an answer for good."""
+        self._write(
+            "UPDATE answers SET asked_usd = 0, status = ?, need = ?, reason = ?, "
+            "prompt_tokens = ?, completion_tokens = ?, cost_usd = ? WHERE key = ?",
+            (*astuple(answer), key),
+        )
+
+    def _row(self, sql: str, key: str) -> tuple[Any, ...] | None:
+        with closing(self._file.execute(sql, (key,))) as cursor:
+            found: tuple[Any, ...] | None = cursor.fetchone()
+        return found
+
+    def _write(self, sql: str, values: tuple[object, ...]) -> None:
+        try:
+            self._file.execute(sql, values)
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{self._path}: an answer could not be kept ({error}); expected a place with room. "
+                "Free some space and run it again: answers kept so far are not asked again."
+            ) from error
