@@ -107,6 +107,17 @@ def test_parts_are_by_turn_index_and_thin_ones_are_not_judged(report):
     assert all(part["router"] is not None for part in parts)
 
 
+def test_calibration_is_told_for_all_rows_and_for_every_part_that_is_judged(report):
+    content, _ = report
+    for router in content["routers"]:
+        for judgement in router["judgements"]:
+            judged = [part for part in judgement["parts"] if part["router"]]
+            for found in [judgement["calibration"], *(part["calibration"] for part in judged)]:
+                assert 0 <= found["debiased"]["low"] <= found["debiased"]["high"] <= 1
+                assert found["chance"] > 0
+            assert sum(part["calibration"]["rows"] for part in judged) <= judgement["rows"]
+
+
 def test_findings_are_complete_and_in_order(report):
     for router in report[0]["routers"]:
         assert [f["code"] for f in router["findings"]] == [f"E{n:03}" for n in range(1, 12)]

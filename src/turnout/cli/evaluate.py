@@ -95,6 +95,7 @@ def _show(router: dict[str, Any]) -> None:
                 style="bold" if method["kind"] == "router" else None,
             )
         out.print(table)
+        _show_calibration(judgement)
     cuts = router["cuts"]
     out.print(
         f"Rows of which the budget of {cuts['max_tokens']} tokens cut something: "
@@ -105,6 +106,26 @@ def _show(router: dict[str, Any]) -> None:
     for finding in router["findings"]:
         if finding["outcome"] == "issue":
             out.print(f"[bold]{finding['code']}[/bold] {finding['sentence']}")
+
+
+def _show_calibration(judgement: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Calibration error of the router", title_justify="left")
+    table.add_column("rows of")
+    for name in ("rows", "error", "chance alone, up to", "chance taken out"):
+        table.add_column(name, justify="right")
+    parts = [(f"{part['by']} {part['name']}", part["calibration"]) for part in judgement["parts"]]
+    for name, found in [("all", judgement["calibration"]), *parts]:
+        if found:
+            table.add_row(
+                name,
+                f"{found['rows']:,}",
+                _estimate(found["ece"], ".3f"),
+                f"{found['chance']:.3f}",
+                _estimate(found["debiased"], ".3f"),
+            )
+    stdout().print(table)
 
 
 def _show_context(context: dict[str, Any]) -> None:

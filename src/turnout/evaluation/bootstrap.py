@@ -13,6 +13,8 @@ Metric = Callable[[Floats], Floats]
 
 RESAMPLINGS = 1000
 LEVEL = 0.95
+# Quantiles of the draws at which an interval of that level begins and ends.
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _CELLS_A_CHUNK = 4_000_000
 
 
@@ -53,9 +55,13 @@ class Resampling:
 
     def estimates(self, metrics: Metric) -> list[Estimate]:
         """Several at once: `metrics` gives shape `(b, k)`."""
-        points = metrics(np.ones((1, len(self._cluster_of))))[0]
-        draws = np.concatenate([metrics(weights) for weights in self._weights()])
+        points, draws = self.draws(metrics)
         return [_estimate(point, column) for point, column in zip(points, draws.T, strict=True)]
+
+    def draws(self, metrics: Metric) -> tuple[Floats, Floats]:
+        """Metrics on all rows, shape `(k,)`, and of every resampling, shape `(b, k)`."""
+        points = metrics(np.ones((1, len(self._cluster_of))))[0]
+        return points, np.concatenate([metrics(weights) for weights in self._weights()])
 
     def _weights(self) -> Iterator[Floats]:
         """How often every row stands in each resampling, a chunk of resamplings at a time."""
@@ -73,6 +79,5 @@ def _estimate(point: float, draws: Floats) -> Estimate:
     # Where most resamplings lack a class, the rest would tell of lucky draws alone.
     if len(known) < len(draws) / 2 or not np.isfinite(point):
         return Estimate(float(point), float("nan"), float("nan"))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
+    low, high = np.quantile(known, TAILS)
     return Estimate(float(point), float(low), float(high))

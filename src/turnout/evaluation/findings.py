@@ -89,12 +89,13 @@ def _ahead_of(code: str, judgement: Judgement, baseline: str) -> Finding:
 
 
 def _calibrated(judgement: Judgement) -> Finding:
-    ece = judgement.methods[0].metrics["ece"].value
+    found = judgement.calibration
     numbers = (
-        f"{ece:.3f} by {judgement.judge}, where chance alone gives a perfect score up to "
-        f"{judgement.chance_ece:.3f}"
+        f"{found.ece.value:.3f} by {judgement.judge}, where chance alone gives a perfect score up "
+        f"to {found.chance:.3f}; with chance taken out {found.debiased.value:.3f} "
+        f"({found.debiased.low:.3f} to {found.debiased.high:.3f})"
     )
-    if ece <= max(MAX_ECE, judgement.chance_ece):
+    if found.ece.value <= found.chance or found.debiased.value <= MAX_ECE:
         return Finding("E003", "pass", f"Scores mean what they say: calibration error {numbers}.")
     return Finding("E003", "issue", f"Scores are not probabilities: calibration error {numbers}.")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from turnout.evaluation import metrics
 from turnout.evaluation.baselines import Baseline
 from turnout.evaluation.bootstrap import Estimate, Resampling
+from turnout.evaluation.calibration import Calibration, calibration
 from turnout.samples import Samples
 
 Floats = NDArray[np.float64]
@@ -94,6 +95,7 @@ class Part:
         reasoning: Of which need reasoning.
         router: AUROC of the router; None where a class has too few rows.
         linear: AUROC of the linear baseline that reads the last message alone.
+        calibration: The router's.
     """
 
     by: str
@@ -102,6 +104,7 @@ class Part:
     reasoning: int
     router: Estimate | None
     linear: Estimate | None
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,7 @@ class Judgement:
         within_groups: Mean AUROC of the parts that could be judged, by router and linear
             baseline; None where rows have no groups.
         reliability: The router's.
-        chance_ece: The calibration error that a perfect score stays under with 95 % probability
-            on as many rows.
+        calibration: The router's, over the rows whose need is known.
         share_at_threshold: Share of rows that the router sends to reasoning as it is served.
         recall_at_threshold: Share of the rows needing reasoning that are sent there.
     """
@@ -143,7 +145,7 @@ class Judgement:
     parts: list[Part]
     within_groups: dict[str, float] | None
     reliability: list[ReliabilityBin]
-    chance_ece: float
+    calibration: Calibration
     share_at_threshold: Estimate
     recall_at_threshold: Estimate
 
@@ -177,7 +179,7 @@ def judge_methods(
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
         reliability=_reliability(judge, router.scores, resampling),
-        chance_ece=metrics.perfect_calibration_error(router.scores[judge.known], seed),
+        calibration=_calibration_of(judge, router, [test.conversation_ids[r] for r in rows], seed),
         share_at_threshold=resampling.estimate(
             lambda w: metrics.share(router.scores, threshold, w)
         ),
@@ -252,7 +254,7 @@ def _parts(
             inside = np.asarray([at for at, one in enumerate(names) if one == name])
             inside = inside[judge.known[inside]]
             clusters = [test.conversation_ids[rows[at]] for at in inside]
-            found.append(_part(by, name, judge, scored, inside, Resampling(clusters, seed)))
+            found.append(_part(by, name, judge, scored, inside, clusters, seed))
     return found
 
 
@@ -262,17 +264,28 @@ def _part(
     judge: Judge,
     scored: Sequence[Scored],
     inside: NDArray[np.intp],
-    resampling: Resampling,
+    clusters: Sequence[str],
+    seed: int,
 ) -> Part:
     positive = judge.positive[inside]
     reasoning = int(positive.sum())
     if min(reasoning, len(inside) - reasoning) < MIN_ROWS_A_CLASS:
-        return Part(by, name, len(inside), reasoning, None, None)
+        return Part(by, name, len(inside), reasoning, None, None, None)
+    resampling = Resampling(clusters, seed)
     linear = next(one for one in scored if one.name.startswith("TF-IDF"))
     router_auroc, linear_auroc = (
         _auroc(one.scores[inside], positive, resampling) for one in (scored[0], linear)
     )
-    return Part(by, name, len(inside), reasoning, router_auroc, linear_auroc)
+    calibrated = calibration(scored[0].scores[inside], positive, resampling, seed)
+    return Part(by, name, len(inside), reasoning, router_auroc, linear_auroc, calibrated)
+
+
+def _calibration_of(
+    judge: Judge, router: Scored, clusters: Sequence[str], seed: int
+) -> Calibration:
+    known = np.flatnonzero(judge.known)
+    resampling = Resampling([clusters[int(row)] for row in known], seed)
+    return calibration(router.scores[known], judge.positive[known], resampling, seed)
 
 
 def _auroc(scores: Floats, positive: NDArray[np.bool_], draws: Resampling) -> Estimate:

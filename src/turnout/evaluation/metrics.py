@@ -50,7 +50,7 @@ def expected_calibration_error(scores: Floats, positive: Bools, weights: Floats)
     `perfect_calibration_error`.
     """
     total = np.zeros(len(weights))
-    for rows in bins_of(scores, _ece_bins(len(scores))):
+    for rows in calibration_bins(scores):
         surplus = weights[:, rows] @ (scores[rows] - positive[rows])
         total += np.abs(surplus)
     return _ratio(total, weights.sum(1))
@@ -66,13 +66,15 @@ def perfect_calibration_error(scores: Floats, seed: int, quantile: float = 0.95)
     """
     outcomes = np.random.default_rng(seed).random((500, len(scores))) < scores
     total = np.zeros(len(outcomes))
-    for rows in bins_of(scores, _ece_bins(len(scores))):
+    for rows in calibration_bins(scores):
         total += np.abs((scores[rows] - outcomes[:, rows]).sum(1))
     return float(np.quantile(total / len(scores), quantile))
 
 
-def _ece_bins(rows: int) -> int:
-    return int(np.clip(rows // ROWS_A_BIN, MIN_ECE_BINS, MAX_ECE_BINS))
+def calibration_bins(scores: Floats) -> list[NDArray[np.intp]]:
+    """The bins of equal mass that calibration is measured in; fewer where rows are few."""
+    wanted = int(np.clip(len(scores) // ROWS_A_BIN, MIN_ECE_BINS, MAX_ECE_BINS))
+    return bins_of(scores, wanted)
 
 
 def bins_of(scores: Floats, n_bins: int) -> list[NDArray[np.intp]]:

@@ -90,7 +90,7 @@ def _judgement(judgement: Stored, names: Mapping[str, str], key: str) -> dict[st
         "columns": columns,
         "comparison": charts.comparison(judgement, names[metric], f"{key}-all"),
         "curve": charts.curves(judgement, _GAINS[metric], f"{key}-curve"),
-        "calibration": charts.reliability(judgement, f"{key}-rel"),
+        "reliability_chart": charts.reliability(judgement, f"{key}-rel"),
         "parts_chart": charts.parts(judged, f"{key}-parts") if judged else None,
         "judged_parts": judged,
         "unjudged_parts": [p for p in judgement["parts"] if p not in judged],

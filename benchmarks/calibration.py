@@ -1,0 +1,151 @@
+"""Which calibration map to fit on validation rows; results in docs/experiments.md.
+
+Usage: python benchmarks/calibration.py FOLDER …
+
+Every FOLDER holds `data/` (a session data set) and, where one was trained on it, `router/`. Scores
+of a TF-IDF model, and of the router, are mapped to probabilities by every candidate, fitted on the
+validation rows. What counts is the log loss, in nats a row, by cross-validation on the validation
+rows (what could choose) and on the test rows (what is so); differences from the linear map that
+Turnout fits. Intervals are over the score sets (Student's t).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from scipy.stats import t as student
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from turnout.evaluation.metrics import expected_calibration_error
+from turnout.routing import RouterFolder
+from turnout.samples import DatasetFolder
+from turnout.training.calibration import fit_calibration
+
+Floats = NDArray[np.float64]
+Map = Callable[[Floats], Floats]
+
+FOLDS = 5
+# A map that says 0 or 1 would lose without bound.
+CLIP = 0.005
+KNOTS = 8
+
+
+def linear(margins: Floats, needs: NDArray[np.bool_]) -> Map:
+    """Temperature, or Platt where the bias pays: what `turnout train` fits."""
+    found = fit_calibration(margins, needs)
+    return lambda asked: expit(found.scale * asked + found.bias)
+
+
+def beta_map(margins: Floats, needs: NDArray[np.bool_]) -> Map:
+    """Kull, Silva Filho and Flach (2017), "Beta calibration"."""
+
+    def features(asked: Floats) -> tuple[Floats, Floats]:
+        return -np.logaddexp(0, -asked), np.logaddexp(0, asked)  # log p, -log(1 - p)
+
+    def z(parameters: Floats, asked: Floats) -> Floats:
+        low, high = features(asked)
+        return np.exp(parameters[0]) * low + np.exp(parameters[1]) * high + parameters[2]
+
+    def loss(parameters: Floats) -> float:
+        value = z(parameters, margins)
+        return float((np.logaddexp(0, value) - needs * value).sum())
+
+    found = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
+    return lambda asked: expit(z(found, asked))
+
+
+def isotonic(margins: Floats, needs: NDArray[np.bool_]) -> Map:
+    """Zadrozny and Elkan (2002)."""
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(margins, needs)
+    return lambda asked: np.clip(fitted.predict(asked), CLIP, 1 - CLIP)
+
+
+def few_knots(margins: Floats, needs: NDArray[np.bool_]) -> Map:
+    """Isotonic over bins of equal mass, straight lines between their middles."""
+    parts = np.array_split(np.argsort(margins, kind="stable"), KNOTS)
+    at = np.asarray([margins[rows].mean() for rows in parts])
+    shares = np.asarray([(needs[rows].sum() + 1) / (len(rows) + 2) for rows in parts])
+    levels = IsotonicRegression().fit_transform(at, shares)
+    return lambda asked: np.clip(np.interp(asked, at, levels), CLIP, 1 - CLIP)
+
+
+CANDIDATES = {
+    "linear (temperature or Platt)": linear,
+    "beta": beta_map,
+    "isotonic": isotonic,
+    f"isotonic, {KNOTS} knots": few_knots,
+}
+
+
+def log_loss(p: Floats, needs: NDArray[np.bool_]) -> float:
+    """Nats a row."""
+    return float(-np.where(needs, np.log(p), np.log1p(-p)).mean())
+
+
+def cross_validated(fit: Callable[..., Map], margins: Floats, needs: NDArray[np.bool_]) -> float:
+    """Log loss of rows by maps that did not see them."""
+    fold = np.random.default_rng(0).permutation(len(margins)) % FOLDS
+    p = np.zeros(len(margins))
+    for k in range(FOLDS):
+        p[fold == k] = fit(margins[fold != k], needs[fold != k])(margins[fold == k])
+    return log_loss(p, needs)
+
+
+def score_sets(folder: Path) -> list[tuple[Floats, NDArray[np.bool_], Floats, NDArray[np.bool_]]]:
+    """Validation margins and needs, test margins and needs: of TF-IDF and of the router."""
+    data = DatasetFolder.read(folder / "data")
+    train, validation, test = (data.split(name) for name in ("train", "validation", "test"))
+    needs = [split.labels == 0 for split in (train, validation, test)]
+    texts = [[row.message for row in split.inputs] for split in (train, validation, test)]
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts[0])
+    known, held, asked = (vectorizer.transform(split) for split in texts)
+    model = LogisticRegression(C=3.0, max_iter=1000).fit(known, needs[0])
+    found = [(model.decision_function(held), needs[1], model.decision_function(asked), needs[2])]
+    if (folder / "router").is_dir():
+        scorer = RouterFolder.read(folder / "router").scorer()
+        held, asked = (
+            logit(np.clip(scorer.score(split.inputs).astype(np.float64), 1e-6, 1 - 1e-6))
+            for split in (validation, test)
+        )
+        found.append((held, needs[1], asked, needs[2]))
+    return found
+
+
+def interval(values: Floats) -> str:
+    """Mean and 95 % interval."""
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():+.4f} ({values.mean() - half:+.4f} to {values.mean() + half:+.4f})"
+
+
+def main() -> None:
+    """Print the table."""
+    sets = [one for name in sys.argv[1:] for one in score_sets(Path(name))]
+    names = list(CANDIDATES)
+    crossed, tested, errors = (np.zeros((len(sets), len(names))) for _ in range(3))
+    for row, (held, held_needs, asked, asked_needs) in enumerate(sets):
+        for column, fit in enumerate(CANDIDATES.values()):
+            crossed[row, column] = cross_validated(fit, held, held_needs)
+            p = fit(held, held_needs)(asked)
+            tested[row, column] = log_loss(p, asked_needs)
+            ones = np.ones((1, len(p)))
+            errors[row, column] = expected_calibration_error(p, asked_needs, ones)[0]
+    print(f"{len(sets)} score sets, {len(sets[0][0])} validation and {len(sets[0][2])} test rows\n")
+    print("| map | log loss, cross-validated | log loss, test | ECE, test |\n|---|---|---|---|")
+    for column, name in enumerate(names):
+        shown = [
+            f"{table[:, 0].mean():.4f}" if column == 0 else interval(table[:, column] - table[:, 0])
+            for table in (crossed, tested, errors)
+        ]
+        print(f"| {name} | {' | '.join(shown)} |")
+
+
+if __name__ == "__main__":
+    main()
