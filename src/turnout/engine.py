@@ -8,39 +8,48 @@ bytes.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import ibis
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.errors import RecordError, StorageError
 from turnout.schema import LABELS, TRUTH, TURNS
 
-_ROWS_A_BATCH = 10_000
+_ROWS_A_BATCH = 2_048  # few, as each may hold megabytes
+_GROUP_ROWS = 100_000
+_GROUP_BYTES = 1 << 26
 
 
-def connect(*, memory_mb: int | None = None) -> ibis.BaseBackend:
-    """A private in-process DuckDB; it spills to the system's temporary folder when memory is short.
+def connect(*, memory_mb: int | None = None, spill: Path | None = None) -> ibis.BaseBackend:
+    """A private in-process DuckDB that spills to disk when memory is short.
 
     Timestamps are read and shown in UTC whatever the machine's zone.
 
     Args:
         memory_mb: Where it begins to spill; by default at most of the machine's memory.
+            A thread needs room of its own, so that there are then at most 8.
+        spill: A folder to spill to that does not exist yet; by default one in the system's
+            temporary folder.
     """
     backend = ibis.duckdb.connect()
-    spill = Path(tempfile.gettempdir()) / f"turnout-{uuid.uuid4().hex[:12]}"
+    spill = spill or Path(tempfile.gettempdir()) / f"turnout-{uuid.uuid4().hex[:12]}"
     backend.raw_sql(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'")
     backend.raw_sql("SET TimeZone = 'UTC'")
     backend.raw_sql("SET preserve_insertion_order = false")
     if memory_mb is not None:
         backend.raw_sql(f"SET memory_limit = '{memory_mb}MB'")
+        backend.raw_sql(f"SET threads = {min(8, os.cpu_count() or 1)}")
     return backend
 
 
@@ -202,6 +211,46 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         compression="zstd",
         store_schema=False,
     )
+
+
+def write_parquet_in_order(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path
+) -> None:
+    """Write rows as they come, in row groups of 100,000 rows or about 64 MB of text.
+
+    Where a group ends depends on the rows alone, so that the same rows give the same bytes however
+    they were cut into batches.
+    """
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    pending: list[pa.Table] = []
+    n_rows, n_bytes = 0, 0
+    options = {"compression": "zstd", "store_schema": False}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for batch in batches:
+            table = pa.Table.from_batches([batch]).cast(schema)
+            start = 0
+            for at, row_bytes in enumerate(_text_bytes(table, texts)):
+                n_rows, n_bytes = n_rows + 1, n_bytes + row_bytes
+                if n_rows == _GROUP_ROWS or n_bytes >= _GROUP_BYTES:
+                    _write_group(writer, [*pending, table.slice(start, at + 1 - start)])
+                    pending, start, n_rows, n_bytes = [], at + 1, 0, 0
+            if start < table.num_rows:
+                pending.append(table.slice(start))
+        if pending:
+            _write_group(writer, pending)
+
+
+def _text_bytes(table: pa.Table, texts: Sequence[str]) -> list[int]:
+    total = pa.chunked_array([pa.array(np.zeros(table.num_rows, np.int64))])
+    for name in texts:
+        total = pc.add(total, pc.fill_null(pc.binary_length(table[name]), 0))
+    lengths: list[int] = total.to_pylist()
+    return lengths
+
+
+def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
+    group = pa.concat_tables(tables).combine_chunks()
+    writer.write_table(group, row_group_size=max(1, group.num_rows))
 
 
 def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:

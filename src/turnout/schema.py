@@ -34,6 +34,9 @@ TURNS = pa.schema(
     ]
 )
 
+# What logs call a turn that failed, in lower case; "cancelled" is a person's doing and no failure.
+FAILED = ("failed", "failure", "error", "rate_limited", "timeout", "overloaded")
+
 REQUIRED_TURN_COLUMNS = ("conversation_id", "turn_index", "user_message", "model", "timestamp")
 
 TRUTH = pa.schema(

@@ -171,7 +171,8 @@ def test_times_that_cannot_be_read_are_null_and_counted(tmp_path):
     rows = [row(timestamp="yesterday"), row(turn_index=2, timestamp=None)]
     report, found = ingested(tmp_path, rows)
     assert [r["timestamp"] for r in found] == [None, None]
-    assert report.without_timestamp == 2
+    assert report.noted["no time"] == 2
+    assert report.mended == {"timestamp of another kind (left empty)": 1}
 
 
 @pytest.mark.parametrize("stamp", [1_777_896_000, 1_777_896_000_000, "2026-05-04T14:00:00+02:00"])

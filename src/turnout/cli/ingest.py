@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: turnout ingest logs/*.jsonl -o turns.parquet --map model=engine")
-@click.argument("sources", nargs=-1, required=True, type=INPUT_PATH)
+@click.argument("sources", nargs=-1, required=True)
 @click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
 @click.option(
     "--map",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def command(
-    sources: tuple[Path, ...],
+    sources: tuple[str, ...],
     output: Path,
     columns: tuple[str, ...],
     salt: str,
@@ -53,12 +53,12 @@ def command(
     redact: bool,
     as_json: bool,
 ) -> None:
-    """Read SOURCES (JSONL, JSON, CSV or Parquet; files, folders or patterns) into one turns table.
+    """Read SOURCES into one turns table: files, folders, patterns or s3://, gs://, abfs:// places.
 
-    A row is a turn, a whole conversation or a request: WildChat, LMSYS-Chat and ShareGPT layouts,
-    OpenTelemetry GenAI spans, LiteLLM spend logs, ChatGPT and Claude account exports and SpecStory
-    sessions are known.
-    Prints what was kept, what was dropped and why; the two add up to what was read.
+    JSONL, JSON and CSV, also gzip or zstd, and Parquet. A row is a turn, a whole conversation or a
+    request: WildChat, LMSYS-Chat and ShareGPT layouts, OpenTelemetry GenAI spans, LiteLLM spend
+    logs, ChatGPT and Claude account exports, SpecStory sessions and the gateway's own journal are
+    known. Prints what was kept, what was dropped and why; the two add up to what was read.
     """
     from turnout.logs import ingest
 
@@ -93,10 +93,11 @@ def _show(report: IngestReport, output: Path) -> None:
     out = stdout()
     out.print(table)
     out.print(
-        f"{report.conversations:,} conversations, {report.complete_conversations:,} captured "
-        f"whole. {report.without_timestamp:,} turns carry no time, "
-        f"{report.without_model:,} name no model."
+        f"{report.conversations:,} conversations, {report.complete_conversations:,} captured whole."
     )
+    for title, counts in (("Kept turns", report.noted), ("Mended rows", report.mended)):
+        if counts:
+            out.print(f"{title}: {', '.join(f'{n:,} {what}' for what, n in counts.items())}")
     if report.redacted:
         finds = ", ".join(f"{n:,} {kind}" for kind, n in report.redacted.items())
         out.print(f"Redacted: {finds}")

@@ -6,7 +6,9 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal
 from typing import Any
 
 from turnout.errors import RecordError, SettingsError
@@ -23,78 +25,112 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "response_type": ("status",),
     "user_id": ("user",),
 }
-_INTEGERS = (
-    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "llm_calls",
-    "duration_ms",
-)  # fmt: skip
-_TEXTS = ("assistant_message", "response_type", "mode", "feedback", "source")
+# Which model call a turn's row tells of, where the reader knows: calls of one turn are added up.
+CALL_ID = "call_id"
+NUL_BYTES = "NUL bytes (left out)"
+HALF_CHARACTERS = "half characters (replaced)"
+NOT_UTF8 = "bytes that are not UTF-8 (read as Windows-1252)"
 # Epoch numbers: seconds until the year 5138, then milliseconds, then microseconds.
 _SECONDS_BELOW = 1e11
 _MILLISECONDS_BELOW = 1e14
+_SHOWN_CHARS = 80
+_MAX_SHAPES = 10_000
 
 
 class UnreadableRowError(Exception):
     """A row whose required fields cannot be read; its text says what was found and expected."""
 
 
-def column_map(
-    found: Collection[str], chosen: Mapping[str, str], where: str
-) -> tuple[dict[str, str], list[str]]:
-    """Which raw column feeds which canonical one.
+class ColumnNames:
+    """Which raw column feeds which canonical one, for rows that need not all have the same.
 
     Args:
-        found: Raw column names of the log.
         chosen: Canonical → raw, as the user says; wins over every guess.
-        where: The log, for messages.
-
-    Returns:
-        Canonical → raw, and the raw columns that nothing reads.
-
-    Raises:
-        SettingsError: If the user names a column that does not exist, on either side.
-        RecordError: If a required column is missing.
     """
-    for field, column in chosen.items():
-        if field not in TURNS.names or column not in found:
-            raise SettingsError(
-                f"--map {field}={column}: expected FIELD=COLUMN with a field of "
-                f"{', '.join(TURNS.names)} and a column of {', '.join(sorted(found))}."
+
+    def __init__(self, chosen: Mapping[str, str]) -> None:
+        self._chosen = chosen
+        self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
+        self.ignored: set[str] = set()
+
+    def check(self, found: Collection[str], where: str) -> None:
+        """Refuse a log whose columns cannot be turns.
+
+        Args:
+            found: Raw columns of its first rows together.
+            where: The log, for messages.
+
+        Raises:
+            SettingsError: If the user names a field or column that does not exist.
+            RecordError: If a required column is missing.
+        """
+        for field, column in self._chosen.items():
+            if field not in TURNS.names or column not in found:
+                raise SettingsError(
+                    f"--map {field}={column}: expected FIELD=COLUMN with a field of "
+                    f"{', '.join(TURNS.names)} and a column of {', '.join(sorted(found))}."
+                )
+        mapped = self._mapped(found)
+        missing = [field for field in REQUIRED_TURN_COLUMNS if field not in mapped]
+        if missing:
+            raise RecordError(
+                f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(found))}. "
+                f"Name it with --map {missing[0]}=COLUMN."
             )
-    mapped: dict[str, str] = {}
-    for field in TURNS.names:
-        candidates = (field, _camel_case(field), *_SYNONYMS.get(field, ()))
-        columns = [chosen[field]] if field in chosen else [c for c in candidates if c in found]
-        if columns and columns[0] not in mapped.values():
-            mapped[field] = columns[0]
-    missing = [field for field in REQUIRED_TURN_COLUMNS if field not in mapped]
-    if missing:
-        raise RecordError(
-            f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(found))}. "
-            f"Name it with --map {missing[0]}=COLUMN."
-        )
-    return mapped, sorted(set(found) - set(mapped.values()))
+
+    def of(self, found: Collection[str]) -> dict[str, str]:
+        """Canonical → raw for a row with these columns; notes those that nothing reads."""
+        shape = tuple(found)
+        mapped = self._by_shape.get(shape)
+        if mapped is None:
+            mapped = self._mapped(found)
+            self.ignored |= set(found) - set(mapped.values()) - {CALL_ID}
+            if len(self._by_shape) < _MAX_SHAPES:
+                self._by_shape[shape] = mapped
+        return mapped
+
+    def _mapped(self, found: Collection[str]) -> dict[str, str]:
+        mapped: dict[str, str] = {}
+        for field in TURNS.names:
+            names = (field, _camel_case(field), *_SYNONYMS.get(field, ()))
+            chosen = self._chosen.get(field)
+            columns = [chosen] if chosen else [name for name in names if name in found]
+            if columns and columns[0] not in mapped.values():
+                mapped[field] = columns[0]
+        return mapped
 
 
-def canonical(values: Mapping[str, Any], columns: Mapping[str, str], salt: str) -> dict[str, Any]:
+def canonical(
+    values: Mapping[str, Any], columns: Mapping[str, str], salt: str, mended: Counter[str]
+) -> dict[str, Any]:
     """One raw row as a canonical one; what cannot be read of an optional field is null.
 
+    Args:
+        values: The row.
+        columns: Canonical → raw, as `column_map` found them.
+        salt: Mixed into the hash of `user_id`.
+        mended: What had to be mended or left out → rows, added to.
+
     Raises:
-        UnreadableRowError: If conversation id or turn index cannot be read.
+        UnreadableRowError: If conversation id, turn index or message cannot be read.
     """
     raw = {field: values.get(column) for field, column in columns.items()}
     row: dict[str, Any] = dict.fromkeys(TURNS.names)
-    row["conversation_id"] = _conversation_id(raw["conversation_id"])
-    row["turn_index"] = _turn_index(raw["turn_index"])
-    row["user_message"] = clean_text(raw["user_message"]) or ""
-    row["model"] = (clean_text(raw["model"]) or "").strip() or None
-    row["timestamp"] = _timestamp(raw["timestamp"])
-    for field in _TEXTS:
-        row[field] = clean_text(raw.get(field))
-    for field in _INTEGERS:
-        row[field] = _integer(raw.get(field))
-    row["tool_counts"] = _json_text(raw.get("tool_counts"))
-    if raw.get("user_id") is not None:
-        row["user_id"] = _hashed(str(raw["user_id"]), salt)
+    row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
+    row["turn_index"] = _turn_index(raw.get("turn_index"))
+    row["user_message"] = _message(raw.get("user_message"))
+    found: Counter[str] = Counter()
+    for field, value in raw.items():
+        if field in OPTIONAL:
+            row[field] = OPTIONAL[field](value)
+            if row[field] is None and value is not None and value != "":
+                found[misread(field)] += 1
+        if field in TEXTS and value is not None:
+            found.update(flaws(value))
+    if row["user_id"] is not None:
+        row["user_id"] = hashed(row["user_id"], salt)
+    row[CALL_ID] = clean_text(values.get(CALL_ID))
+    mended.update(dict.fromkeys(found, 1))
     return row
 
 
@@ -102,8 +138,107 @@ def clean_text(value: Any) -> str | None:  # noqa: ANN401 (whatever a log holds)
     """Text without NUL bytes and lone surrogates; None stays None."""
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if isinstance(value, bytes):
+        text = _decoded(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def flaws(value: object) -> list[str]:
+    """What `clean_text` has to mend of a value."""
+    if isinstance(value, bytes):
+        bad = [NOT_UTF8] if value != value.decode("utf-8", "replace").encode() else []
+        return [*bad, *([NUL_BYTES] if b"\0" in value else [])]
+    if not isinstance(value, str):
+        return []
+    found = [NUL_BYTES] if "\0" in value else []
+    if not value.isascii() and _HALF.search(value):
+        found.append(HALF_CHARACTERS)
+    return found
+
+
+def misread(field: str) -> str:
+    """How a value that an optional field cannot hold is counted."""
+    return f"{field} of another kind (left empty)"
+
+
+def hashed(user_id: str, salt: str) -> str:
+    """A user id that cannot be read back without the salt."""
+    return hashlib.sha256(f"{salt}|{user_id}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def moment(value: object) -> dt.datetime | None:
+    """A time in any unit or spelling; UTC where it names no zone; None where it is none."""
+    if isinstance(value, dt.datetime):
+        return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+    number = _number(value)
+    try:
+        if number is not None:
+            return dt.datetime.fromtimestamp(_epoch_seconds(number), dt.UTC)
+        if isinstance(value, str):
+            found = dt.datetime.fromisoformat(value.strip().removesuffix(" UTC"))
+            return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None
+
+
+def _model(value: object) -> str | None:
+    return (clean_text(value) or "").strip() or None
+
+
+def _user_id(value: object) -> str | None:
+    return None if value is None or value == "" else clean_text(str(value))
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        found = _number(value)
+        if found is None or not found.is_integer():
+            return None
+        number = int(found)
+    return number if abs(number) < 2**63 else None
+
+
+def _small_integer(value: object) -> int | None:
+    number = _integer(value)
+    return number if number is not None and abs(number) < 2**31 else None
+
+
+def _json_text(value: object) -> str | None:
+    if value is None or isinstance(value, str | bytes):
+        return clean_text(value)
+    return clean_text(json.dumps(value, sort_keys=True, default=str))
+
+
+# How the value of every optional field is read: the same for rows and for columns.
+OPTIONAL: Mapping[str, Callable[[Any], Any]] = {
+    "model": _model,
+    "timestamp": moment,
+    "assistant_message": clean_text,
+    "response_type": clean_text,
+    "prompt_tokens": _integer,
+    "completion_tokens": _integer,
+    "reasoning_tokens": _integer,
+    "cached_tokens": _integer,
+    "llm_calls": _small_integer,
+    "tool_counts": _json_text,
+    "duration_ms": _integer,
+    "mode": clean_text,
+    "user_id": _user_id,
+    "feedback": clean_text,
+    "source": clean_text,
+}
+TEXTS = frozenset(
+    {
+        "conversation_id", "user_message", "model", "assistant_message", "response_type",
+        "tool_counts", "mode", "user_id", "feedback", "source",
+    }
+)  # fmt: skip
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def _camel_case(name: str) -> str:
@@ -113,50 +248,43 @@ def _camel_case(name: str) -> str:
 def _conversation_id(value: object) -> str:
     text = (clean_text(value) or "").strip()
     if not text:
-        raise UnreadableRowError(f"conversation_id is {value!r}; expected a non-empty id")
+        raise UnreadableRowError(f"conversation_id is {_shown(value)}; expected a non-empty id")
     return text
 
 
 def _turn_index(value: object) -> int:
-    index = _integer(value)
-    if index is None or index < 1 or index > 2**31 - 1:
+    index = _small_integer(value)
+    if index is None or index < 1:
         raise UnreadableRowError(
-            f"turn_index is {value!r}; expected a whole number from 1 (the first turn is 1)"
+            f"turn_index is {_shown(value)}; expected a whole number from 1 (the first turn is 1)"
         )
     return index
 
 
-def _integer(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-        return int(number) if number == int(number) and abs(number) < 2**63 else None
-    except (ValueError, OverflowError):
-        return None
+def _message(value: object) -> str:
+    if isinstance(value, bool | dict | list):
+        raise UnreadableRowError(f"user_message is {_shown(value)}; expected text")
+    return clean_text(value) or ""
 
 
-def _timestamp(value: object) -> dt.datetime | None:
-    if isinstance(value, dt.datetime):
-        return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
-    number = _number(value)
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+def _decoded(value: bytes) -> str:
     try:
-        if number is not None:
-            return dt.datetime.fromtimestamp(_epoch_seconds(number), dt.UTC)
-        if isinstance(value, str):
-            moment = dt.datetime.fromisoformat(value.strip())
-            return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("cp1252", "replace")
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -164,13 +292,3 @@ def _epoch_seconds(number: float) -> float:
     if abs(number) < _SECONDS_BELOW:
         return number
     return number / 1e3 if abs(number) < _MILLISECONDS_BELOW else number / 1e6
-
-
-def _json_text(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return clean_text(value)
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def _hashed(user_id: str, salt: str) -> str:
-    return hashlib.sha256(f"{salt}|{user_id}".encode("utf-8", "replace")).hexdigest()[:16]

@@ -1,39 +1,60 @@
 """The ingest stage: logs in, the canonical turns table out, with an account of every row.
 
-Knows no label. Rows in = rows kept + rows dropped by reason.
+Knows no label. Rows in = rows kept + rows dropped by reason. Memory does not grow with the log:
+rows are gathered on disk beside the output, and the engine sorts them there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from turnout.engine import connect, write_parquet
-from turnout.errors import RecordError
-from turnout.logs.columns import UnreadableRowError, canonical, column_map
-from turnout.logs.layouts import turn_rows
-from turnout.logs.readers import RawRow, files_of, read_rows
+from turnout.engine import connect
+from turnout.errors import RecordError, StorageError
+from turnout.logs.columnar import canonical_columns
+from turnout.logs.columns import ColumnNames, UnreadableRowError, canonical
+from turnout.logs.formats import (
+    FORMAT_NAMES,
+    RawRow,
+    is_log,
+    is_parquet,
+    parquet_batches,
+    read_rows,
+)
+from turnout.logs.gathering import Account, Gathered
+from turnout.logs.one_row_a_turn import turns_of_several_models, write_turns
+from turnout.logs.places import LogFile, files_of
+from turnout.logs.readers import read_by_turns, turn_rows
 from turnout.logs.redact import redacted
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
-from turnout.schema import TURNS
+from turnout.schema import FAILED
 
 DEFAULT_SALT = "turnout"
-_CHUNK_ROWS = 20_000
-# JSON rows need not all have the same keys: the columns are those of the first rows together.
-_COLUMNS_FROM_ROWS = 1_000
-
 EMPTY = "empty user message"
-RESENT = "sent again (the longest is kept)"
 UNREADABLE = "unreadable"
+NO_TIME = "no time"
+NO_MODEL = "no model"
+NO_TOKENS = "no token counts"
+NOT_ANSWERED = "cancelled or failed"
+BACKWARDS = "earlier than the turn before"
+SEVERAL_MODELS = "several models (that of the row that stays is kept)"
+_NOTED = (NO_TIME, NO_MODEL, NO_TOKENS, NOT_ANSWERED, BACKWARDS)
+# JSON rows need not all have the same keys: what is missing is judged by the first ones together.
+_JUDGED_ROWS = 1_000
+_PROGRESS_ROWS = 20_000
+_MEMORY_MB = 2_000
+_SAID = ("user_message", "assistant_message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +65,10 @@ class IngestReport:
         rows_read: Rows of all files; a row that holds a conversation counts as its turns.
         rows_kept: Rows of the turns table: one a turn.
         dropped: Reason → rows. With `rows_kept` they add up to `rows_read`.
+        mended: What had to be mended or left out of rows that were read → rows.
         conversations: Distinct conversations kept.
         complete_conversations: Those whose least turn index is 1 and that have no gap.
-        without_timestamp: Kept rows whose time is missing or unreadable.
-        without_model: Kept rows that name no model at all.
+        noted: What to know of kept turns (no time, no model, failed, …) → turns.
         ignored_columns: Columns of the log that nothing reads.
         redacted: Kind of find → how often it was replaced; empty where that was not asked for.
         fresh: False where an earlier run on the same log was found.
@@ -56,17 +77,30 @@ class IngestReport:
     rows_read: int
     rows_kept: int
     dropped: dict[str, int]
+    mended: dict[str, int]
     conversations: int
     complete_conversations: int
-    without_timestamp: int
-    without_model: int
+    noted: dict[str, int]
     ignored_columns: list[str]
     redacted: dict[str, int]
     fresh: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    columns: Mapping[str, str]
+    salt: str
+    skip_unreadable: bool
+    redact: bool
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the output; the salt by its digest, as it must stay secret."""
+        salt = hashlib.sha256(self.salt.encode()).hexdigest()[:16]
+        return {**asdict(self), "columns": dict(self.columns), "salt": salt}
+
+
 def ingest(
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     out: Path,
     *,
     columns: Mapping[str, str] | None = None,
@@ -81,8 +115,8 @@ def ingest(
     conversation and turn.
 
     Args:
-        sources: Files, folders or patterns: JSONL, JSON, CSV (all also gzip) or Parquet; a row is
-            a turn, or a whole conversation in one of the layouts of `logs.layouts`.
+        sources: Files, folders, patterns or URIs of object stores: JSONL, JSON, CSV, Markdown (all
+            also gzip and zstd) or Parquet; a row is a turn, or what one of `logs.readers` knows.
         out: The Parquet file to write.
         columns: Canonical → the log's own column name, where it is not found by itself.
         salt: Mixed into the hash of `user_id`.
@@ -95,143 +129,225 @@ def ingest(
         SettingsError: If `columns` names a field or column that does not exist.
         StorageError: If `out` cannot be written.
     """
-    files = files_of(sources)
-    options = {
-        "columns": dict(columns or {}),
-        "salt": salt,
-        "skip_unreadable": skip_unreadable,
-        "redact": redact,
-    }
-    manifest = Manifest.of("ingest", files, options)
+    files = files_of(sources, is_log, FORMAT_NAMES)
+    options = _Options(columns or {}, salt, skip_unreadable, redact)
+    inputs = {file.name: file.digest() for file in files}
+    manifest = Manifest("ingest", inputs, options.deciding())
     if up_to_date(out, manifest):
         return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
-    dropped: Counter[str] = Counter()
-    ignored: set[str] = set()
-    finds: Counter[str] = Counter()
-    chunks: list[pa.Table] = []
-    for file in files:
-        chunks += _chunks(file, options, dropped, ignored, finds, on_progress)
-    rows = pa.concat_tables([TURNS.empty_table(), *chunks])
-    turns = _one_row_a_turn(rows)
-    if turns.num_rows == 0:
-        raise RecordError(
-            f"{', '.join(map(str, files))}: no turn left of {sum(dropped.values())} rows "
-            f"({_account(dropped)}); expected at least one row with a user message."
-        )
-    if rows.num_rows > turns.num_rows:
-        dropped[RESENT] = rows.num_rows - turns.num_rows
-    report = _report(turns, dropped, ignored, finds)
-    manifest.counts.update({k: v for k, v in asdict(report).items() if k != "fresh"})
-    with staged_output(out, manifest) as partial:
-        write_parquet(turns, partial)
+    with staged_output(out, manifest) as partial, _scratch_beside(out) as scratch:
+        account, ignored = Account(), set[str]()
+        with Gathered(scratch / "rows.parquet") as gathered:
+            for file in files:
+                reading = _Reading(file.label, options, account, gathered, on_progress)
+                reading.read(file)
+                ignored |= reading.names.ignored
+        if gathered.n_rows == 0:
+            raise RecordError(_nothing_left([file.name for file in files], account))
+        report = _written(gathered, partial, scratch, account, ignored)
+        manifest.counts.update({k: v for k, v in asdict(report).items() if k != "fresh"})
     return report
 
 
-def _chunks(
-    file: Path,
-    options: Mapping[str, Any],
-    dropped: Counter[str],
-    ignored: set[str],
-    finds: Counter[str],
-    on_progress: OnProgress,
-) -> Iterator[pa.Table]:
-    raw_rows = chain.from_iterable(map(turn_rows, read_rows(file)))
-    first = list(islice(raw_rows, _COLUMNS_FROM_ROWS))
-    found = {column for raw in first for column in raw.values}
-    if not found:
-        dropped[UNREADABLE] += _unreadable(first, options)
-        return
-    columns, unused = column_map(found, options["columns"], str(file))
-    ignored.update(unused)
-    rows: list[dict[str, Any]] = []
-    read = 0
-    for raw in chain(first, raw_rows):
-        read += 1
-        row = _turn(raw, columns, options)
+class _Reading:
+    """One source on its way into the gathered rows.
+
+    Args:
+        label: What `source` says where the log does not.
+        options: Of the run.
+        account: Added to.
+        gathered: Where rows go.
+        on_progress: Told every few thousand rows.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        options: _Options,
+        account: Account,
+        gathered: Gathered,
+        on_progress: OnProgress,
+    ) -> None:
+        self.names = ColumnNames(options.columns)
+        self._label = label
+        self._options = options
+        self._account = account
+        self._gathered = gathered
+        self._on_progress = on_progress
+        self._n_read = 0
+
+    def read(self, file: LogFile) -> None:
+        """Take a file's rows, by columns where they are turns already."""
+        if is_parquet(file) and self._by_columns(file):
+            return
+        self.take(read_rows(file), file.name)
+
+    def take(self, raw_rows: Iterable[RawRow], where: str) -> None:
+        """Take rows one by one.
+
+        Args:
+            raw_rows: Of any reader's source.
+            where: Their place, for messages.
+        """
+        rows = chain.from_iterable(map(turn_rows, raw_rows))
+        first = list(islice(rows, _JUDGED_ROWS))
+        found = {column: None for raw in first for column in raw.values}
+        if found:
+            self.names.check(found, where)
+        for raw in chain(first, rows):
+            self._take_one(raw)
+        self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
+
+    def _take_one(self, raw: RawRow) -> None:
+        row = self._canonical(raw)
         if row is None:
-            dropped[UNREADABLE] += 1
-            continue
-        if not row["user_message"].strip():
-            dropped[EMPTY] += 1
-            continue
-        if options["redact"]:
-            _redact(row, finds)
-        row["source"] = row["source"] or file.name
-        rows.append(row)
-        if len(rows) == _CHUNK_ROWS:
-            yield pa.Table.from_pylist(rows, TURNS)
-            rows.clear()
-            on_progress(f"ingest {file.name}", read, None)
-    on_progress(f"ingest {file.name}", read, read)
-    yield pa.Table.from_pylist(rows, TURNS)
+            self._account.dropped[UNREADABLE] += 1
+        elif not row["user_message"].strip():
+            self._account.dropped[EMPTY] += 1
+        else:
+            if self._options.redact:
+                for name in _SAID:
+                    row[name] = self._redacted(row[name])
+            row["source"] = row["source"] or self._label
+            self._gathered.add(row)
+        self._told(1)
+
+    def _canonical(self, raw: RawRow) -> dict[str, Any] | None:
+        problem = raw.problem
+        if problem is None:
+            try:
+                names, mended = self.names.of(raw.values), self._account.mended
+                row = canonical(raw.values, names, self._options.salt, mended)
+                mended.update(raw.mended)
+            except UnreadableRowError as error:
+                problem = str(error)
+            else:
+                return row
+        if self._options.skip_unreadable:
+            return None
+        raise RecordError(
+            f"{raw.where}: {problem}. Mend the row, or pass --skip-unreadable to leave such rows "
+            "out and count them."
+        )
+
+    def _by_columns(self, file: LogFile) -> bool:
+        batches = parquet_batches(file)
+        first = next(batches, None)
+        if first is None or not read_by_turns(first.schema.names):
+            return False
+        self.names.check(first.schema.names, file.name)
+        n_before = 0
+        for batch in chain([first], batches):
+            self._take_batch(batch, file.name, n_before)
+            n_before += batch.num_rows
+        self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
+        return True
+
+    def _take_batch(self, batch: pa.RecordBatch, where: str, n_before: int) -> None:
+        names = self.names.of(batch.schema.names)
+        mended = self._account.mended
+        turns, odd = canonical_columns(batch, names, self._options.salt, mended)
+        if self._options.redact:
+            for name in _SAID:
+                texts = [self._redacted(text) for text in turns[name].to_pylist()]
+                turns = turns.set_column(
+                    turns.schema.get_field_index(name), turns.schema.field(name), [texts]
+                )
+        sources = [source or self._label for source in turns["source"].to_pylist()]
+        at = turns.schema.get_field_index("source")
+        turns = turns.set_column(at, turns.schema.field(at), [sources])
+        self._gathered.add_table(turns)
+        self._told(turns.num_rows)
+        places = [n for n, is_odd in enumerate(odd.to_pylist(), start=n_before + 1) if is_odd]
+        for place, values in zip(places, batch.filter(odd).to_pylist(), strict=True):
+            self._take_one(RawRow(f"{where}: row {place}", values))
+
+    def _redacted(self, text: str | None) -> str | None:
+        return None if text is None else redacted(text, self._account.redacted)
+
+    def _told(self, n_rows: int) -> None:
+        before, self._n_read = self._n_read, self._n_read + n_rows
+        if before // _PROGRESS_ROWS < self._n_read // _PROGRESS_ROWS:
+            self._on_progress(f"ingest {self._label}", self._n_read, None)
 
 
-def _turn(
-    raw: RawRow, columns: Mapping[str, str], options: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    problem = raw.problem
-    if problem is None:
-        try:
-            return canonical(raw.values, columns, options["salt"])
-        except UnreadableRowError as error:
-            problem = str(error)
-    if options["skip_unreadable"]:
-        return None
-    raise RecordError(
-        f"{raw.where}: {problem}. Mend the row, or pass --skip-unreadable to leave such rows out "
-        "and count them."
-    )
+@contextlib.contextmanager
+def _scratch_beside(out: Path) -> Iterator[Path]:
+    """A folder for rows on their way, on the disk that has to hold the result anyway."""
+    with tempfile.TemporaryDirectory(
+        dir=out.parent, prefix=f".{out.name}.", suffix=".partial", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
 
 
-def _redact(row: dict[str, Any], finds: Counter[str]) -> None:
-    for name in ("user_message", "assistant_message"):
-        if row[name] is not None:
-            row[name] = redacted(row[name], finds)
-
-
-def _unreadable(rows: Sequence[RawRow], options: Mapping[str, Any]) -> int:
-    """How many rows a file without a single readable one has."""
-    return sum(_turn(raw, {}, options) is None for raw in rows)
-
-
-def _one_row_a_turn(rows: pa.Table) -> pa.Table:
-    """The longest message of each turn; ties go to the text that sorts first, then to the model."""
-    table = ibis.memtable(rows)
-    best = (
-        table.group_by("conversation_id", "turn_index")
-        .order_by(table.user_message.length().desc(), "user_message", "model", "timestamp")
-        .mutate(rank=ibis.row_number())
-        .filter(lambda t: t.rank == 0)
-        .drop("rank")
-        .order_by("conversation_id", "turn_index")
-    )
-    return connect().to_pyarrow(best).cast(TURNS)
-
-
-def _report(
-    turns: pa.Table, dropped: Counter[str], ignored: set[str], finds: Counter[str]
+def _written(
+    gathered: Gathered, partial: Path, scratch: Path, account: Account, ignored: set[str]
 ) -> IngestReport:
-    spans = turns.group_by("conversation_id").aggregate(
-        [("turn_index", "min"), ("turn_index", "max"), ("turn_index", "count")]
-    )
-    complete = pc.and_(
-        pc.equal(spans["turn_index_min"], 1),
-        pc.equal(spans["turn_index_max"], spans["turn_index_count"]),
-    )
+    backend = connect(memory_mb=_MEMORY_MB, spill=scratch / "spill")
+    try:
+        dropped = account.dropped + write_turns(
+            backend, gathered.path, partial, has_calls=gathered.has_calls
+        )
+        several = turns_of_several_models(backend, gathered.path)
+        facts = _facts(backend, partial)
+    except duckdb.Error as error:
+        raise StorageError(
+            f"{partial.parent}: the rows could not be sorted ({str(error).splitlines()[0]}); "
+            "expected free space of about three times the log's size. Free some space and run it "
+            "again; nothing was left half-written."
+        ) from error
+    finally:
+        backend.disconnect()
+    noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
     return IngestReport(
-        rows_read=turns.num_rows + sum(dropped.values()),
-        rows_kept=turns.num_rows,
+        rows_read=facts["rows"] + dropped.total(),
+        rows_kept=facts["rows"],
         dropped=dict(sorted(dropped.items())),
-        conversations=spans.num_rows,
-        complete_conversations=pc.sum(complete).as_py(),
-        without_timestamp=turns["timestamp"].null_count,
-        without_model=turns["model"].null_count,
+        mended=dict(sorted(account.mended.items())),
+        conversations=facts["conversations"],
+        complete_conversations=facts["complete"],
+        noted={name: n for name, n in sorted(noted.items()) if n},
         ignored_columns=sorted(ignored),
-        redacted=dict(sorted(finds.items())),
+        redacted=dict(sorted(account.redacted.items())),
         fresh=True,
     )
 
 
-def _account(dropped: Counter[str]) -> str:
-    reasons = [f"{n} {reason}" for reason, n in sorted(dropped.items()) if n]
-    return ", ".join(reasons) or "the log is empty"
+def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
+    """What the finished table holds."""
+    rows = backend.read_parquet(turns)
+    before = ibis.window(group_by="conversation_id", order_by="turn_index")
+    rows = rows.mutate(
+        earlier=(rows.timestamp < rows.timestamp.lag().over(before)).fill_null(False)
+    )
+    status = rows.response_type.lower()
+    by_conversation = rows.group_by("conversation_id").agg(
+        least=rows.turn_index.min(),
+        greatest=rows.turn_index.max(),
+        rows=rows.count(),
+        **{
+            NO_TIME: rows.timestamp.isnull().sum(),
+            NO_MODEL: rows.model.isnull().sum(),
+            NO_TOKENS: (rows.prompt_tokens.isnull() & rows.completion_tokens.isnull()).sum(),
+            NOT_ANSWERED: status.isin(["cancelled", *FAILED]).fill_null(False).sum(),
+            BACKWARDS: rows.earlier.sum(),
+        },
+    )
+    whole = (by_conversation.least == 1) & (by_conversation.greatest == by_conversation.rows)
+    facts = by_conversation.agg(
+        conversations=by_conversation.count(),
+        complete=whole.sum(),
+        rows=by_conversation.rows.sum(),
+        **{name: by_conversation[name].sum() for name in _NOTED},
+    )
+    (found,) = backend.to_pyarrow(facts).to_pylist()
+    return {name: int(value or 0) for name, value in found.items()}
+
+
+def _nothing_left(names: Sequence[str], account: Account) -> str:
+    reasons = [f"{n} {reason}" for reason, n in sorted(account.dropped.items()) if n]
+    return (
+        f"{', '.join(names)}: no turn left of {account.dropped.total()} rows "
+        f"({', '.join(reasons) or 'the log is empty'}); expected at least one row with a user "
+        "message."
+    )

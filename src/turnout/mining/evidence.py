@@ -19,8 +19,9 @@ from rapidfuzz import fuzz, process, utils
 
 from turnout.catalog import Catalog
 from turnout.engine import with_model_facts
-from turnout.mining.fallbacks import FAILED, with_fallbacks
+from turnout.mining.fallbacks import with_fallbacks
 from turnout.mining.given import Given
+from turnout.schema import FAILED
 
 # Shares of effort inside a model class that count as little and as much.
 _LITTLE, _MUCH = 0.3, 0.7

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ibis
 
-FAILED = ("failed", "error", "rate_limited", "timeout", "overloaded")
+from turnout.schema import FAILED
 
 
 def with_fallbacks(turns: ibis.Table, name: str) -> ibis.Table:

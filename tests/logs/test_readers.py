@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from turnout.errors import RecordError
 from turnout.logs import ingest
-from turnout.logs.layouts import turn_rows
-from turnout.logs.readers import RawRow
+from turnout.logs.formats import RawRow
+from turnout.logs.readers import turn_rows
 from turnout.routing import turns_of
 
 SAID = [("user", "hello"), ("assistant", "hi"), ("user", "prove it"), ("assistant", "it is so")]

@@ -1,4 +1,4 @@
-"""A SpecStory session in Markdown → one conversation as a list of messages; knows no file.
+"""A SpecStory session: what a coding assistant and its user said, as Markdown.
 
 SpecStory writes what coding assistants and their users said as `_**User (time)**_` and
 `_**Agent (model …)**_` headings with text between them.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from typing import Any
+
+from turnout.logs.readers.messages import Turns, Values, messages_of, turns_of_messages
 
 _HEADING = re.compile(r"^_\*\*(User|Human|Assistant|Agent)(?::[^(*]*)?(?:\s*\(([^)]*)\))?\*\*_\s*$")
 _FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
@@ -19,6 +21,14 @@ _NOT_SAID = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _RULE = re.compile(r"^\s*---\s*$", re.MULTILINE)
+
+
+def turns(values: Values) -> Turns | None:
+    """The turns of a session."""
+    found = conversation(str(values["markdown"]), str(values.get("name")))
+    if found is None:
+        return None
+    return turns_of_messages(messages_of(found["messages"]) or [], found)
 
 
 def conversation(text: str, name: str) -> dict[str, Any] | None:

@@ -1,0 +1,354 @@
+"""A log file → raw rows with their place; one function a format; knows no canonical column.
+
+To add a format, write a function from a file to rows and name its suffix in `FORMATS`. Compression
+is undone before: `.gz` and `.zst` go behind any suffix but Parquet's, which compresses itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnout.errors import RecordError
+from turnout.logs.columns import NOT_UTF8
+from turnout.logs.places import LogFile
+
+# A longer line is no row of a log but another kind of file; it must not fill the memory.
+MAX_ROW_CHARS = 1 << 28
+_CHUNK_CHARS = 1 << 20
+_BATCH_BYTES = 1 << 25
+_BATCH_ROWS = 10_000
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder(strict=False)  # a NUL or line end inside a text is mended, not refused
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as the file has it.
+
+    Attributes:
+        where: File and line or row, for messages.
+        values: Column → value; empty where `problem` is set.
+        problem: Why the row cannot be read; None where it can.
+        mended: What had to be mended to read it.
+    """
+
+    where: str
+    values: dict[str, Any]
+    problem: str | None = None
+    mended: tuple[str, ...] = ()
+
+
+def read_jsonl(file: LogFile) -> Iterator[RawRow]:
+    """JSON Lines: one object a line; blank lines are passed over."""
+    with file.opened() as stream:
+        for number, line in enumerate(_lines(stream), start=1):
+            where = f"{file.name}:{number}"
+            if len(line) > MAX_ROW_CHARS:
+                yield RawRow(where, {}, f"a line of more than {MAX_ROW_CHARS:,} characters")
+            elif line.strip():
+                text, mended = _mended(line)
+                yield _json_row(where, text, mended)
+
+
+def read_csv(file: LogFile) -> Iterator[RawRow]:
+    """CSV with a header line."""
+    csv.field_size_limit(sys.maxsize)  # messages are longer than the module's 128 kB
+    with file.opened() as stream:
+        reader = csv.reader(_lines(stream), strict=True)
+        header = [_mended(name)[0] for name in next(reader, [])]
+        if len(set(header)) < len(header):
+            raise RecordError(
+                f"{file.name}:1: a column is named twice ({', '.join(header)}); expected each "
+                "name once. Rename one."
+            )
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield RawRow(f"{file.name}:{reader.line_num}", {}, f"not CSV ({error})")
+                continue
+            if fields:
+                yield _csv_row(f"{file.name}:{reader.line_num}", header, fields)
+
+
+def read_json(file: LogFile) -> Iterator[RawRow]:
+    """One JSON document: a list of objects, an item at a time, or an object that is one row."""
+    with file.opened() as stream:
+        items = _items(_text(stream))
+        for number in range(1, sys.maxsize):
+            try:
+                values, mended = next(items)
+            except StopIteration:
+                return
+            except (ValueError, RecursionError) as error:
+                raise RecordError(
+                    f"{file.name}: not JSON at item {number} ({error}); expected a whole list of "
+                    "objects. Copy it again; if every line is an object of its own, name the file "
+                    ".jsonl."
+                ) from error
+            yield _object_row(f"{file.name}: item {number}", values, mended)
+
+
+def read_markdown(file: LogFile) -> Iterator[RawRow]:
+    """A Markdown file as one row: its text and its name."""
+    with file.opened() as stream:
+        chunks = list(_text(stream))
+    mended = (NOT_UTF8,) if any(mended for _, mended in chunks) else ()
+    text = "".join(text for text, _ in chunks)
+    yield RawRow(file.name, {"markdown": text, "name": file.stem}, mended=mended)
+
+
+def read_parquet(file: LogFile) -> Iterator[RawRow]:
+    """Parquet, a batch of rows at a time."""
+    number = 0
+    for batch in parquet_batches(file):
+        for values in batch.to_pylist():
+            number += 1
+            yield RawRow(f"{file.name}: row {number}", values)
+
+
+FORMATS: dict[str, Callable[[LogFile], Iterator[RawRow]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".md": read_markdown,
+    ".parquet": read_parquet,
+}
+FORMAT_NAMES = f"{', '.join(FORMATS)} (also .gz and .zst, but for Parquet)"
+
+
+def is_log(file: LogFile) -> bool:
+    """Whether the file's format is known."""
+    return _format(file) is not None
+
+
+def is_parquet(file: LogFile) -> bool:
+    """Whether the file can be read by columns."""
+    return _format(file) is read_parquet
+
+
+def read_rows(file: LogFile) -> Iterator[RawRow]:
+    """Rows of one file, by the function of its suffix.
+
+    Raises:
+        RecordError: If the format is unknown or the file cannot be read to its end.
+    """
+    reader = _format(file)
+    if reader is None:
+        raise RecordError(
+            f"{file.name}: an unknown format; expected one of {FORMAT_NAMES}. "
+            "Convert it, or rename it to what it is."
+        )
+    try:
+        yield from reader(file)
+    except (OSError, EOFError, UnicodeError, pa.ArrowException) as error:
+        raise RecordError(
+            f"{file.name}: cannot be read to its end ({_first_line(error)}); expected a whole, "
+            "readable file. Copy it again or check its permissions."
+        ) from error
+
+
+def parquet_batches(file: LogFile) -> Iterator[pa.RecordBatch]:
+    """A Parquet file's rows in order, in batches of about 32 MB; times in microseconds.
+
+    Raises:
+        RecordError: If it is not whole Parquet.
+    """
+    try:
+        with (
+            file.at_random() as stream,
+            pq.ParquetFile(stream, buffer_size=_CHUNK_CHARS) as parquet,
+        ):
+            facts = parquet.metadata
+            groups = [facts.row_group(n) for n in range(facts.num_row_groups)]
+            n_bytes = sum(group.total_byte_size for group in groups)
+            row_bytes = 1 + n_bytes // max(1, facts.num_rows)
+            batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+            schema = pa.schema(
+                [field.with_type(_plain(field.type)) for field in parquet.schema_arrow]
+            )
+            for batch in parquet.iter_batches(batch_size=batch_rows):
+                yield batch.cast(schema, safe=False) if batch.schema != schema else batch
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(
+            f"{file.name}: not readable as Parquet ({_first_line(error)}); expected a whole "
+            "Parquet file. If it was copied, copy it again."
+        ) from error
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type with times in microseconds: finer ones are no Python value, dates no moment."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_date(kind):
+        return pa.timestamp("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind.fields])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain(kind.value_type)))
+    return kind
+
+
+def _format(file: LogFile) -> Callable[[LogFile], Iterator[RawRow]] | None:
+    return FORMATS.get((file.suffixes or [""])[-1])
+
+
+def _lines(stream: io.BufferedReader) -> Iterator[str]:
+    """Lines with their ends; a byte that is no UTF-8 comes as a lone surrogate.
+
+    A line that is longer than any row comes cut, so that its length tells.
+    """
+    encoding = _encoding(stream)
+    if encoding == "utf-8":
+        text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")
+    else:
+        text = io.TextIOWrapper(stream, encoding, newline="\n")
+    while line := text.readline(MAX_ROW_CHARS + 1):
+        yield line
+        while len(line) > MAX_ROW_CHARS and not line.endswith("\n"):
+            line = text.readline(MAX_ROW_CHARS + 1)
+
+
+def _text(stream: io.BufferedReader) -> Iterator[tuple[str, bool]]:
+    """The text in pieces of about a megabyte, and whether a piece had to be mended."""
+    encoding = _encoding(stream)
+    errors = "surrogateescape" if encoding == "utf-8" else "strict"
+    reader = io.TextIOWrapper(stream, encoding, errors=errors, newline="")
+    while piece := reader.read(_CHUNK_CHARS):
+        text, mended = _mended(piece)
+        yield text, bool(mended)
+
+
+def _encoding(stream: io.BufferedReader) -> str:
+    """UTF-8, -16 or -32, by the byte-order mark (passed over) or by where the NUL bytes are."""
+    start = stream.peek(4)[:4]
+    found = json.detect_encoding(start)
+    if found == "utf-8-sig":
+        stream.read(3)
+        return "utf-8"
+    return found
+
+
+def _mended(text: str) -> tuple[str, tuple[str, ...]]:
+    """Escaped bytes as the Windows-1252 that they most likely are."""
+    if text.isascii() or not _ESCAPED_BYTE.search(text):
+        return text, ()
+    as_1252 = _ESCAPED_BYTE.sub(
+        lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252", "replace"), text
+    )
+    return as_1252, (NOT_UTF8,)
+
+
+def _json_row(where: str, text: str, mended: tuple[str, ...]) -> RawRow:
+    try:
+        values = json.loads(text, strict=False)
+    except ValueError as error:
+        return RawRow(where, {}, f"not JSON ({error})")
+    except RecursionError:
+        return RawRow(where, {}, "JSON nested too deep")
+    return _object_row(where, values, mended)
+
+
+def _object_row(where: str, values: object, mended: tuple[str, ...] = ()) -> RawRow:
+    if not isinstance(values, dict):
+        return RawRow(where, {}, f"a JSON {type(values).__name__}, not an object")
+    return RawRow(where, values, mended=mended)
+
+
+def _csv_row(where: str, header: list[str], fields: list[str]) -> RawRow:
+    if len(fields) != len(header):
+        return RawRow(where, {}, f"{len(fields)} fields; the header names {len(header)}")
+    texts = [_mended(field) for field in fields]
+    values = {name: text or None for name, (text, _) in zip(header, texts, strict=True)}
+    return RawRow(where, values, mended=next((m for _, m in texts if m), ()))
+
+
+def _items(pieces: Iterator[tuple[str, bool]]) -> Iterator[tuple[object, tuple[str, ...]]]:
+    """The items of a JSON list, or the one value of any other document."""
+    document = _Document(pieces)
+    if document.next_char() != "[":
+        yield document.value()
+        document.expect("")
+        return
+    document.at += 1
+    if document.next_char() == "]":
+        document.at += 1
+    else:
+        yield document.value()
+        while document.next_char() == ",":
+            document.at += 1
+            yield document.value()
+        document.expect("]")
+    document.expect("")
+
+
+class _Document:
+    """A JSON text of which no more is held than the value that is being read."""
+
+    def __init__(self, pieces: Iterator[tuple[str, bool]]) -> None:
+        self._pieces = pieces
+        self._text = ""
+        self._was_mended = False
+        self.at = 0
+
+    def next_char(self) -> str:
+        """The next character that is no space, read up to; empty at the end."""
+        while True:
+            self.at = _SPACE.match(self._text, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self._text):
+                return self._text[self.at]
+            if not self._more(1):
+                return ""
+
+    def expect(self, char: str) -> None:
+        if self.next_char() != char:
+            raise json.JSONDecodeError(f"expected {char or 'the end'!r}", self._text, self.at)
+        self.at += len(char)
+
+    def value(self) -> tuple[object, tuple[str, ...]]:
+        self.next_char()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self.at)
+            except json.JSONDecodeError:
+                held = len(self._text) - self.at
+                # Twice as much each time, so that a long value is not read over and over.
+                if held > MAX_ROW_CHARS or not self._more(held + 1):
+                    raise
+                continue
+            if end == len(self._text) and self._more(1):
+                continue  # a number may go on
+            self.at = end
+            return value, (NOT_UTF8,) if self._was_mended else ()
+
+    def _more(self, n_chars: int) -> bool:
+        """Read on by that many characters at least; False at the end."""
+        pieces = [self._text[self.at :]]
+        self._was_mended &= bool(pieces[0])
+        self.at = 0
+        while n_chars > 0 and (piece := next(self._pieces, None)) is not None:
+            pieces.append(piece[0])
+            self._was_mended |= piece[1]
+            n_chars -= len(piece[0])
+        self._text = "".join(pieces)
+        return len(pieces) > 1
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,126 @@
+"""Gathered rows → the turns table: one row a turn, in order, with an account of the others.
+
+Computed on the engine, out of core; the rows are written as they come out of its sort. Knows no
+file format and no raw column.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import ibis
+
+from turnout.engine import batches, write_parquet_in_order
+from turnout.logs.columns import CALL_ID
+from turnout.logs.gathering import POSITION
+from turnout.schema import FAILED, TURNS
+
+RESENT = "sent again (the longest is kept)"
+ELSEWHERE = "also in another source (the longest is kept)"
+ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
+ANOTHER_CALL = "another model call of the turn (added to it)"
+
+_TURN = ("conversation_id", "turn_index")
+_ADDED_UP = (
+    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "duration_ms",
+)  # fmt: skip
+
+
+def write_turns(
+    backend: ibis.BaseBackend, gathered: Path, out: Path, *, has_calls: bool
+) -> Counter[str]:
+    """Write one row a turn, in order of conversation and turn.
+
+    Of several rows for a turn the one with the longest message stays; among those, one that did
+    not fail, then the latest, then the one that was read last. Calls of one turn are added up.
+
+    Returns:
+        Reason → rows that were dropped.
+    """
+    rows = backend.read_parquet(gathered)
+    ranked = _ranked(rows)
+    others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
+    if not others:
+        kept = rows
+        dropped: Counter[str] = Counter()
+    else:
+        losers = ranked.filter(ranked.rank > 0).select(POSITION)
+        kept = rows.anti_join(losers, POSITION)
+        dropped = _account(backend, rows, ranked)
+    if has_calls:
+        kept = _with_calls_added(kept, rows)
+    write_parquet_in_order(batches(backend, kept.select(*TURNS.names), _TURN), TURNS, out)
+    return dropped
+
+
+def turns_of_several_models(backend: ibis.BaseBackend, gathered: Path) -> int:
+    """How many turns have rows that name different models."""
+    rows = backend.read_parquet(gathered)
+    models = rows.group_by(*_TURN).agg(least=rows.model.min(), greatest=rows.model.max())
+    found = models.filter(models.least != models.greatest).count()
+    return int(backend.to_pyarrow(found).as_py())
+
+
+def _ranked(rows: ibis.Table) -> ibis.Table:
+    """Every row's rank in its turn, 0 for the one that stays; without the texts."""
+    slim = rows.select(
+        *_TURN,
+        POSITION,
+        "timestamp",
+        CALL_ID,
+        "source",
+        length=rows.user_message.length(),
+        failed=_failed(rows),
+    )
+    in_turn = ibis.window(
+        group_by=_TURN,
+        order_by=[
+            ibis.desc("length"),
+            ibis.asc("failed"),
+            ibis.desc("timestamp", nulls_first=False),
+            ibis.desc(POSITION),
+        ],
+    )
+    return slim.mutate(rank=ibis.row_number().over(in_turn))
+
+
+def _failed(rows: ibis.Table) -> ibis.ir.BooleanValue:
+    return rows.response_type.lower().isin([*FAILED, "cancelled"]).fill_null(False)
+
+
+def _account(backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table) -> Counter[str]:
+    """Why each row that does not stay does not."""
+    texts = rows.select(POSITION, text=rows.user_message)
+    loser = ranked.filter(ranked.rank > 0)
+    loser = loser.join(texts, POSITION).select(*_TURN, "source", CALL_ID, "text")
+    turns = loser.select(*_TURN).distinct()
+    winner = ranked.filter(ranked.rank == 0).semi_join(turns, _TURN).join(texts, POSITION)
+    winner = winner.select(
+        *_TURN, kept_source=winner.source, kept_call=winner[CALL_ID], kept_text=winner.text
+    )
+    both = loser.join(winner, _TURN)
+    reason = ibis.cases(
+        ((both[CALL_ID] != both.kept_call).fill_null(False), ANOTHER_CALL),
+        (~both.kept_text.contains(both.text), ANOTHER_TEXT),
+        ((both.source != both.kept_source).fill_null(False), ELSEWHERE),
+        else_=RESENT,
+    )
+    counts = both.select(reason=reason).value_counts(name="rows")
+    found = backend.to_pyarrow(counts).to_pylist()
+    return Counter({row["reason"]: row["rows"] for row in found})
+
+
+def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
+    """Turns with what all their calls spent; a call that was logged twice counts once."""
+    logged = rows.filter(rows[CALL_ID].notnull())
+    calls = logged.group_by(*_TURN, CALL_ID).agg(**{name: logged[name].max() for name in _ADDED_UP})
+    spent = calls.group_by(*_TURN).agg(
+        calls=calls.count().cast("int32"),
+        **{f"all_{name}": calls[name].sum().cast("int64") for name in _ADDED_UP},
+    )
+    joined = kept.left_join(spent, _TURN)
+    return joined.mutate(
+        llm_calls=ibis.greatest(joined.llm_calls, joined.calls),
+        **{name: ibis.coalesce(joined[f"all_{name}"], joined[name]) for name in _ADDED_UP},
+    )

@@ -1,0 +1,45 @@
+"""Rows as products write them → one row a turn; one module a source; knows no file format.
+
+A reader is a function from a row's values to its turns, or None where the row is not of its source.
+To add one, write such a module and name it in `READERS`; `docs/readers.md` shows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from turnout.logs.formats import RawRow
+from turnout.logs.readers import chatgpt, claude, journal, litellm, message_list, otel, specstory
+from turnout.logs.readers.messages import Reader
+
+# In the order they are tried: the closer a source is to others, the later.
+READERS: Sequence[Reader] = (
+    Reader("ChatGPT account export", ("mapping", "current_node"), chatgpt.turns),
+    Reader("Claude account export", ("chat_messages",), claude.turns),
+    Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns),
+    Reader("SpecStory session", ("markdown",), specstory.turns),
+    Reader("Turnout journal", ("decision", "target", "router"), journal.turns),
+    Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
+    Reader("list of messages", ("messages",), message_list.turns),
+    Reader("list of messages", ("conversation",), message_list.turns),
+    Reader("list of messages", ("conversations",), message_list.turns),
+)
+
+
+def turn_rows(raw: RawRow) -> Iterator[RawRow]:
+    """The turns of one row; the row itself where it is a turn already or cannot be read."""
+    for reader in READERS if raw.problem is None else ():
+        turns = reader.turns(raw.values) if reader.may_read(raw.values) else None
+        if turns is not None:
+            if not turns:
+                yield RawRow(raw.where, {}, f"a {reader.source} without a user message")
+            for turn in turns:
+                yield RawRow(raw.where, turn, mended=raw.mended)
+            return
+    if "markdown" not in raw.values:  # a page that is no session lies in many folders
+        yield raw
+
+
+def read_by_turns(columns: Sequence[str]) -> bool:
+    """Whether rows with these columns are turns already, whatever their values are."""
+    return not any(reader.may_read(columns) for reader in READERS)

@@ -1,0 +1,16 @@
+"""A conversation as one list of messages: WildChat, LMSYS-Chat, ShareGPT, fine-tuning files."""
+
+from __future__ import annotations
+
+from turnout.logs.readers.messages import Turns, Values, messages_of, turns_of_messages
+
+_LISTS = ("messages", "conversation", "conversations")
+
+
+def turns(values: Values) -> Turns | None:
+    """The turns of the first list of messages that the row has."""
+    for name in _LISTS:
+        messages = messages_of(values.get(name))
+        if messages:
+            return turns_of_messages(messages, values)
+    return None

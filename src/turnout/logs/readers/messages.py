@@ -1,0 +1,164 @@
+"""Lists of messages in all their spellings → turns: what the readers of sources share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Values = Mapping[str, Any]
+Turns = list[dict[str, Any]]
+
+IDS = (
+    "conversation_id", "conversationId", "conversation_hash", "session_id", "thread_id", "chat_id",
+    "uuid", "id",
+)  # fmt: skip
+_MODELS = ("model", "model_name", "model_id")
+_TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
+_ROLES = {
+    "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
+    "bing": "assistant", "bard": "assistant", "tool": "tool", "function": "tool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How the rows of one source become turns.
+
+    Attributes:
+        source: Its name, as the documentation has it.
+        columns: What every such row has; rows without them are not asked about.
+        turns: A row's values → its turns; None where the row is not of this source, none where it
+            is but nothing was said.
+    """
+
+    source: str
+    columns: tuple[str, ...]
+    turns: Callable[[Values], Turns | None]
+
+    def may_read(self, found: Collection[str]) -> bool:
+        """Whether a row with these columns may be of this source."""
+        return all(column in found for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; its role is user, assistant, tool or other."""
+
+    role: str
+    text: str
+    model: object = None
+    timestamp: object = None
+
+
+def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
+    """Group messages as the router does: user messages with nothing between them are one turn.
+
+    Args:
+        messages: In order.
+        values: The row, for the facts that stand once for all of its turns.
+    """
+    asked: list[list[str]] = []
+    turns: Turns = []
+    answering = True
+    for message in messages:
+        if message.role == "user" and message.text.strip():
+            if answering:
+                turns.append(
+                    {"model": message.model, "timestamp": message.timestamp}
+                    | {"assistant_message": None}
+                )
+                asked.append([])
+            asked[-1].append(message.text)
+            answering = False
+        elif message.role in ("assistant", "tool") and turns:
+            answering = True
+            turns[-1]["model"] = message.model or turns[-1]["model"]
+            if message.role == "assistant" and message.text.strip():
+                turns[-1]["assistant_message"] = message.text
+    for turn, texts in zip(turns, asked, strict=True):
+        turn["user_message"] = "\n\n".join(texts)
+    model, timestamp = first_of(values, _MODELS), first_of(values, _TIMES)
+    common = {
+        "conversation_id": first_of(values, IDS) or _content_id(turns),
+        "user_id": first_of(values, ("user_id", "user", "hashed_ip")),
+    }
+    return [
+        turn
+        | common
+        | {
+            "turn_index": index,
+            "model": turn["model"] or model,
+            "timestamp": turn["timestamp"] or timestamp,
+        }
+        for index, turn in enumerate(turns, start=1)
+    ]
+
+
+def messages_of(value: object) -> list[Message] | None:
+    """A list of messages in any of its spellings, JSON text too; None where it is none."""
+    value = parsed(value)
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        return None
+    if value and not any({"role", "from"} & one.keys() for one in value):
+        return None
+    return [
+        Message(
+            role_of(one.get("role") or one.get("from")),
+            text_of(first_of(one, ("content", "value", "text", "parts"))),
+            first_of(one, _MODELS),
+            first_of(one, _TIMES),
+        )
+        for one in value
+    ]
+
+
+def text_of(value: object) -> str:
+    """What content says in words: text, parts with text, lists of them; other parts say nothing."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        parts = (text_of(part) for part in value)
+        return "\n".join(part for part in parts if part)
+    if isinstance(value, Mapping) and value.get("type", "text") in (
+        "text", "input_text", "output_text",
+    ):  # fmt: skip
+        return text_of(value.get("text") or value.get("content"))
+    return ""
+
+
+def role_of(value: object) -> str:
+    """user, assistant, tool or other, by any product's name for it."""
+    return _ROLES.get(str(value).lower(), "other")
+
+
+def parsed(value: object) -> object:
+    """What JSON text says; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value, strict=False)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def mapping(value: object) -> Values:
+    """The value where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def first_of(values: Values, names: Sequence[str]) -> object:
+    """The first of these values that is there and says something."""
+    return next((values[name] for name in names if values.get(name) not in (None, "")), None)
+
+
+def digest(text: str) -> str:
+    """A name for a conversation that has none, made of what it says."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
+
+
+def _content_id(turns: Turns) -> str:
+    return digest("|".join(turn["user_message"] for turn in turns))
