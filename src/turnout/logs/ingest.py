@@ -249,13 +249,9 @@ class _Reading:
         turns, odd = canonical_columns(batch, names, self._options.salt, mended)
         if self._options.redact:
             for name in _SAID:
-                texts = [self._redacted(text) for text in turns[name].to_pylist()]
-                turns = turns.set_column(
-                    turns.schema.get_field_index(name), turns.schema.field(name), [texts]
-                )
-        sources = [source or self._label for source in turns["source"].to_pylist()]
-        at = turns.schema.get_field_index("source")
-        turns = turns.set_column(at, turns.schema.field(at), [sources])
+                turns = _replaced(turns, name, map(self._redacted, turns[name].to_pylist()))
+        sources = (source or self._label for source in turns["source"].to_pylist())
+        turns = _replaced(turns, "source", sources)
         self._gathered.add_table(turns)
         self._told(turns.num_rows)
         places = [n for n, is_odd in enumerate(odd.to_pylist(), start=n_before + 1) if is_odd]
@@ -269,6 +265,11 @@ class _Reading:
         before, self._n_read = self._n_read, self._n_read + n_rows
         if before // _PROGRESS_ROWS < self._n_read // _PROGRESS_ROWS:
             self._on_progress(f"ingest {self._label}", self._n_read, None)
+
+
+def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Table:
+    at = turns.schema.get_field_index(name)
+    return turns.set_column(at, turns.schema.field(at), pa.array(texts, pa.string()))
 
 
 @contextlib.contextmanager
