@@ -35,7 +35,15 @@ TURNS = pa.schema(
 )
 
 # What logs call a turn that failed, in lower case; "cancelled" is a person's doing and no failure.
-FAILED = ("failed", "failure", "error", "rate_limited", "timeout", "overloaded")
+LIMITED = (
+    "rate_limited", "rate_limit", "rate_limit_error", "rate_limit_exceeded", "ratelimited",
+    "throttled", "overloaded", "overloaded_error", "quota_exceeded", "too_many_requests", "429",
+    "529",
+)  # fmt: skip
+FAILED = (
+    "failed", "failure", "error", "timeout", "timed_out", "server_error", "internal_error", "500",
+    "502", "503", "504", *LIMITED,
+)  # fmt: skip
 
 REQUIRED_TURN_COLUMNS = ("conversation_id", "turn_index", "user_message", "model", "timestamp")
 

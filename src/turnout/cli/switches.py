@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,46 +14,63 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from turnout.mining import SwitchReport
+    from turnout.mining.switch_report import Share
 
 _PAIRS_SHOWN = 10
+_MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 
 
 @click.command(epilog="Example: turnout switches turns.parquet -o switches/")
 @click.argument("turns", type=INPUT_PATH)
 @click.option(
-    "-o", "--output", type=INPUT_PATH, help="Also write report.json and switches.parquet here."
-)
+    "-o", "--output", type=INPUT_PATH,
+    help="Also write report.html, report.json and switches.parquet here.",
+)  # fmt: skip
+@click.option(
+    "--examples", type=click.IntRange(0), default=0, show_default=True,
+    help="Switches of each kind to quote, cut; none unless asked.",
+)  # fmt: skip
+@click.option(
+    "--around", type=click.IntRange(0), default=0,
+    help="Also write switch_turns.parquet: this many turns before and after each switch.",
+)  # fmt: skip
 @CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(turns: Path, output: Path | None, config: Path | None, as_json: bool) -> None:
+def command(
+    turns: Path,
+    output: Path | None,
+    examples: int,
+    around: int,
+    config: Path | None,
+    as_json: bool,
+) -> None:
     """Report which models the conversations of TURNS use, and how they switch.
 
     An upgrade goes from a fast to a reasoning model, a downgrade back, a lateral move stays in
-    its class; each may also switch the provider. A fallback is one that a product made after a
-    failure.
+    its class; each may also switch the provider. A fallback is one that a product made: after a
+    rate limit, as a retry, for a sub-agent, or for one turn and back.
     """
     from turnout.mining import report_switches
     from turnout.settings import catalog_of
 
-    report = report_switches(turns, catalog_of(config), out=output)
+    if around and output is None:
+        raise click.UsageError("--around writes switch_turns.parquet; expected -o FOLDER with it.")
+    report = report_switches(
+        turns, catalog_of(config), out=output, n_examples=examples, around=around
+    )
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
         print_json(report.to_json())
     else:
-        _show(report, stdout())
+        show(report, stdout())
+    if output is not None:
+        say(f"Page: {output / 'report.html'}")
 
 
-def _show(report: SwitchReport, out: Console) -> None:
-    from rich.table import Table
-
-    models = Table(title="Models used in a conversation", title_justify="left")
-    models.add_column("models used")
-    models.add_column("conversations", justify="right")
-    models.add_column("share", justify="right")
-    for name, count in report.by_models.items():
-        models.add_row(name, f"{count:,}", f"{count / report.conversations:.1%}")
-    out.print(models)
+def show(report: SwitchReport, out: Console) -> None:
+    """Print the report as tables."""
+    _show_models(report, out)
     out.print(
         f"{report.turns:,} turns: {report.turns_by_class['reasoning']:,} on reasoning models, "
         f"{report.turns_by_class['fast']:,} on fast ones, {report.turns_by_class['unknown']:,} on "
@@ -65,46 +83,139 @@ def _show(report: SwitchReport, out: Console) -> None:
         out.print("No conversation switches models.")
         return
     _show_kinds(report, out)
+    _show_fallbacks(report, out)
+    _show_turns(report, out)
     _show_pairs(report, out)
+    _show_examples(report, out)
+
+
+def _show_models(report: SwitchReport, out: Console) -> None:
+    rows = [
+        (_MODELS_NAMED[name], _of(used, report.conversations), _of(chosen, report.conversations))
+        for (name, used), chosen in zip(
+            report.by_models.items(), report.by_models_chosen.values(), strict=True
+        )
+    ]
+    _print(
+        out,
+        f"Models used in a conversation ({report.conversations:,} conversations)",
+        ("models used", "conversations", "share", "without fallbacks", "share"),
+        [(name, *used, *chosen) for name, used, chosen in rows],
+    )
 
 
 def _show_kinds(report: SwitchReport, out: Console) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title="Switches", title_justify="left")
-    table.add_column("kind")
-    table.add_column("count", justify="right")
-    table.add_column("other provider", justify="right")
-    table.add_column("fallback", justify="right")
-    for name in report.by_turn:
-        table.add_column(f"turn {name}", justify="right")
-    table.add_column("for example")
+    around = {one.kind: one for one in report.surroundings}
+    rows = []
     for kind in report.switches:
-        example = ""
-        if kind.examples:
-            first = kind.examples[0]
-            example = f"{first.from_model} → {first.to_model}: {first.user_message[:40]}"
-        at_turns = [f"{counts[kind.kind]:,}" for counts in report.by_turn.values()]
-        counts = (kind.count, kind.provider_switches, kind.fallbacks)
-        row = [kind.kind, *(f"{count:,}" for count in counts), *at_turns]
-        table.add_row(*row, Text(example))
-    out.print(table)
+        near = around[kind.kind]
+        rows.append(
+            (
+                kind.kind,
+                f"{kind.count:,}",
+                f"{kind.count - kind.fallbacks:,}",
+                f"{kind.fallbacks:,}",
+                f"{kind.provider_switches:,}",
+                _median(near.turns_before),
+                _median(near.turns_after),
+                f"{_median(near.chars_before)} → {_median(near.chars_at)}",
+            )
+        )
+    _print(
+        out,
+        "Switches, and medians around those that people chose",
+        ("kind", "all", "by a person", "fallback", "other provider", "turns before", "after",
+         "characters before → at"),
+        rows,
+    )  # fmt: skip
+
+
+def _show_fallbacks(report: SwitchReport, out: Console) -> None:
+    _print(
+        out,
+        "Fallbacks: changes that a product made, and the way back",
+        ("kind", "count", "what it is"),
+        [(one.kind, f"{one.count:,}", one.reason) for one in report.fallbacks],
+        text_columns=(0, 2),
+    )
+
+
+def _show_turns(report: SwitchReport, out: Console) -> None:
+    rows = [
+        (
+            one.name,
+            f"{one.turns:,}",
+            f"{one.switches.count:,}",
+            *(_share(part) for part in (one.switches, one.upgrades, one.downgrades)),
+            f"{one.fallbacks.count:,}",
+        )
+        for one in [*report.by_turn, report.rate]
+        if one.turns
+    ]
+    _print(
+        out,
+        "Where people switch, % of the turns that could (95 % interval)",
+        ("turn", "could", "did", "switches", "upgrades", "downgrades", "fallbacks"),
+        rows,
+    )
 
 
 def _show_pairs(report: SwitchReport, out: Console) -> None:
-    from rich.table import Table
-
-    table = Table(title="From one model to another", title_justify="left")
-    table.add_column("from")
-    table.add_column("to")
-    table.add_column("kind")
-    table.add_column("count", justify="right")
-    table.add_column("of the turns on the first", justify="right")
-    for pair in report.pairs[:_PAIRS_SHOWN]:
-        table.add_row(
-            pair.from_model, pair.to_model, pair.kind, f"{pair.count:,}", f"{pair.rate:.1%}"
-        )
-    out.print(table)
+    _print(
+        out,
+        "From one model to another",
+        ("from", "to", "kind", "all", "fallback", "of the turns on the first"),
+        [
+            (
+                pair.from_model,
+                pair.to_model,
+                pair.kind,
+                f"{pair.count:,}",
+                f"{pair.fallbacks:,}",
+                f"{pair.rate:.1%}",
+            )
+            for pair in report.pairs[:_PAIRS_SHOWN]
+        ],
+        text_columns=(0, 1, 2),
+    )
     if len(report.pairs) > _PAIRS_SHOWN:
         out.print(f"… and {len(report.pairs) - _PAIRS_SHOWN:,} more pairs (--json shows all).")
+
+
+def _show_examples(report: SwitchReport, out: Console) -> None:
+    for one in report.examples:
+        out.print(
+            f"{one.kind} at turn {one.turn_index} of {one.conversation_id}\n"
+            f"  {one.from_model}: {one.before or '–'}\n  {one.to_model}: {one.at}",
+            markup=False,
+        )
+
+
+def _print(
+    out: Console,
+    title: str,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    text_columns: tuple[int, ...] = (0,),
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="left" if at in text_columns else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)
+
+
+def _of(count: int, total: int) -> tuple[str, str]:
+    return f"{count:,}", f"{count / total:.1%}"
+
+
+def _share(found: Share) -> str:
+    return f"{found.value * 100:.2f} ({found.low * 100:.2f} … {found.high * 100:.2f})"
+
+
+def _median(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from turnout.mining.explain import ExplainedTurn, explain
 from turnout.mining.judge import Estimate, JudgeOptions, JudgeReport, judge_turns
 from turnout.mining.label import Judgements, LabelReport, label_turns
-from turnout.mining.switches import SwitchReport, report_switches
+from turnout.mining.switch_report import SwitchReport
+from turnout.mining.switches import report_switches
 
 __all__ = [
     "Estimate",

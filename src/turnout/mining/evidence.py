@@ -103,8 +103,8 @@ def votes(
     near = _with_given(_with_said_again(near, backend), given)
     follows = near.previous_index == near.turn_index - 1
     led_on = near.next_index == near.turn_index + 1
-    # A model that stood in for a failed one was nobody's choice.
-    chose = ~near.fallback
+    # A model that stood in for another was nobody's choice.
+    chose = ~near.fallback & near.stands_in.isnull()
     fast, reasoning = near.model_class == "fast", near.model_class == "reasoning"
     upgraded = chose & follows & reasoning & (near.previous_class == "fast")
     downgraded = chose & follows & fast & (near.previous_class == "reasoning")
