@@ -15,6 +15,8 @@ from turnout.evaluation.batch import score_file
 from turnout.routing import RouterFolder
 from turnout.training import Recipe, train
 from turnout.training.calibration import expected_calibration_error, fit_calibration
+from turnout.training.encoder import load_base
+from turnout.training.precision import quick_attention
 
 QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
 
@@ -65,6 +67,24 @@ def test_the_same_seed_gives_the_same_router(dataset, base, tmp_path):
         train(dataset, tmp_path / name, base=base, recipe=QUICK, max_tokens=48)
         digests.add(RouterFolder.read(tmp_path / name).digest)
     assert len(digests) == 1
+
+
+def test_bfloat16_learns_what_float32_learns(dataset, base, tmp_path):
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        recipe = Recipe(2, 3e-3, 16, precision=precision)
+        report = train(dataset, tmp_path / precision, base=base, recipe=recipe, max_tokens=48)
+        found[precision] = report.epochs[0].train_loss
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], abs=0.02)
+
+
+def test_attention_is_what_it_was_after_a_fit(base):
+    encoder = load_base(str(base), 0)
+    before = encoder.model.config._attn_implementation
+    with quick_attention(encoder.model, "bfloat16"):
+        assert encoder.model.config._attn_implementation == "eager" != before
+    assert encoder.model.config._attn_implementation == before
 
 
 def test_another_seed_gives_another_router(dataset, base, tmp_path):

@@ -22,6 +22,7 @@ from turnout.training.encoder import BaseEncoder, load_base
 from turnout.training.export import check_export, write_model
 from turnout.training.loop import Fit, SplitView, Surroundings, fit
 from turnout.training.optimizer import adamw
+from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.report import Calibration, TrainReport
 from turnout.training.samples import Dataset
@@ -82,14 +83,15 @@ def fit_router(
     validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
     model = encoder.model.to(around.processes.device)
     optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
-    found = fit(
-        model,
-        optimizer,
-        _view(model, train, recipe),
-        _view(model, validation, recipe),
-        recipe,
-        around,
-    )
+    with quick_attention(model, recipe.precision):
+        found = fit(
+            model,
+            optimizer,
+            _view(model, train, recipe),
+            _view(model, validation, recipe),
+            recipe,
+            around,
+        )
     model.to("cpu")
     return FittedRouter(dataset, encoder, reader, train, validation, found, started_s)
 

@@ -77,7 +77,7 @@ class Processes:
         torch.distributed.broadcast(length, src=0)
         letters = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
         if self.first:
-            letters.copy_(torch.frombuffer(bytearray(said), dtype=torch.uint8))
+            letters.copy_(torch.tensor(list(said), dtype=torch.uint8))
         torch.distributed.broadcast(letters, src=0)
         return bytes(letters.tolist()).decode()
 

@@ -1,0 +1,8 @@
+"""`python -m turnout`, which launchers such as torchrun call; knows nothing but the command."""
+
+from __future__ import annotations
+
+from turnout.cli import main
+
+if __name__ == "__main__":
+    main()
