@@ -1,4 +1,4 @@
-"""Where tables are computed: Ibis expressions on DuckDB, in process; knows no stage's expressions.
+"""Where tables are computed: Ibis expressions on DuckDB or on Spark; knows no stage's expressions.
 
 Stages write their expressions once, against Ibis, and keep to operations that mean the same on
 other Ibis backends. Results are ordered and written by one writer, so the same rows give the same
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,26 +23,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from turnout import spark
 from turnout.catalog import Catalog
-from turnout.errors import RecordError, StorageError
+from turnout.errors import RecordError, SettingsError, StorageError
 from turnout.schema import LABELS, TRUTH, TURNS
 
+DUCKDB = "duckdb"
 _ROWS_A_BATCH = 2_048  # few, as each may hold megabytes
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 1 << 26
 
 
-def connect(*, memory_mb: int | None = None, spill: Path | None = None) -> ibis.BaseBackend:
-    """A private in-process DuckDB that spills to disk when memory is short.
+def connect(
+    engine: str = DUCKDB, *, memory_mb: int | None = None, spill: Path | None = None
+) -> ibis.BaseBackend:
+    """Where tables are computed: by default a private in-process DuckDB.
 
-    Timestamps are read and shown in UTC whatever the machine's zone.
+    DuckDB spills to disk when memory is short. Timestamps are read and shown in UTC whatever the
+    machine's zone.
 
     Args:
-        memory_mb: Where it begins to spill; by default at most of the machine's memory.
+        engine: `duckdb`, or a Spark address; see `spark.session`.
+        memory_mb: Where DuckDB begins to spill; by default at most of the machine's memory.
             A thread needs room of its own, so that there are then at most 8.
         spill: A folder to spill to that does not exist yet; by default one in the system's
             temporary folder.
+
+    Raises:
+        SettingsError: If there is no such engine or it is not installed.
     """
+    if engine.startswith(spark.PREFIX):
+        return ibis.pyspark.connect(spark.session(engine))
+    if engine != DUCKDB:
+        raise SettingsError(
+            f"--engine: found {engine!r}; expected {DUCKDB}, spark://local[N] or spark://HOST:PORT."
+        )
     backend = ibis.duckdb.connect()
     spill = spill or Path(tempfile.gettempdir()) / f"turnout-{uuid.uuid4().hex[:12]}"
     backend.raw_sql(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'")
@@ -56,7 +72,11 @@ def connect(*, memory_mb: int | None = None, spill: Path | None = None) -> ibis.
 def kept(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
     """The rows of an expression, computed once and held by the engine for what comes after."""
     name = f"kept_{uuid.uuid4().hex[:12]}"
-    return backend.create_table(name, table, temp=True)
+    if backend.name == DUCKDB:
+        return backend.create_table(name, table, temp=True)
+    backend.create_view(name, table)
+    backend.raw_sql(f"CACHE TABLE {name}")
+    return backend.table(name)
 
 
 def batches(
@@ -69,8 +89,17 @@ def batches(
         table: Made of files and of tables that are `kept`.
         order_by: Columns.
     """
-    ordered = backend.compile(table.order_by(*order_by))
-    yield from backend.raw_sql(ordered).to_arrow_reader(_ROWS_A_BATCH)
+    ordered = backend.raw_sql(backend.compile(table.order_by(*order_by)))
+    if backend.name == DUCKDB:
+        yield from ordered.to_arrow_reader(_ROWS_A_BATCH)
+    else:
+        yield from ordered.toArrow().to_batches(_ROWS_A_BATCH)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the engines in use raise; asking Spark for its own would load it."""
+    loaded = sys.modules.get("pyspark.errors")
+    return (duckdb.Error, loaded.PySparkException) if loaded else (duckdb.Error,)
 
 
 @contextlib.contextmanager
@@ -89,7 +118,7 @@ def reading(path: Path) -> Iterator[None]:
             f"({_first_line(error)}); expected space to spill to. Free some, or set TMPDIR to a "
             "folder on a larger disk."
         ) from error
-    except duckdb.Error as error:
+    except _errors() as error:
         raise RecordError(
             f"{path}: its rows cannot be read ({_first_line(error)}); expected a whole Parquet "
             "file of the turns table. If it was copied, copy it again; else ingest the log again."

@@ -68,6 +68,13 @@ if TYPE_CHECKING:
     metavar="FIELD=COLUMN",
     help="With --outcomes: what the file calls a field.",
 )
+@click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    metavar="ENGINE",
+    help="Where a turns table is read: duckdb, spark://local[N] or a cluster's spark://HOST:PORT.",
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
 @CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")
@@ -83,6 +90,7 @@ def command(
     oversample: bool,
     margin: float,
     columns: tuple[str, ...],
+    engine: str,
     seed: int,
     config: Path | None,
     as_json: bool,
@@ -122,6 +130,7 @@ def command(
             split=(parts[0], parts[1], parts[2]),
             oversample=oversample,
             seed=seed,
+            engine=engine,
         )
     if not report.fresh:
         say(f"{output}: up to date")

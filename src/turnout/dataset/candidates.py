@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -99,9 +99,14 @@ def _of_turn(
         "group": None,
     } | _told(row)
     if formatter.architecture == "conversation":
-        values["previous"] = [asdict(turn) for turn in reversed(before)]
+        values["previous"] = [_stored(turn) for turn in reversed(before)]
     turns = [*before, Turn(row["message"] or "")]
     yield candidate(formatter, turns, row["turn_index"], row["order_key"], values)
+
+
+def _stored(turn: Turn) -> dict[str, str | None]:
+    """A previous turn as `schema.PREVIOUS_TURN`."""
+    return {"user_message": turn.user_message, "assistant_message": turn.assistant_message}
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
 from turnout.dataset.outcomes import columns_of, from_outcomes
 from turnout.dataset.selection import weighted_within_groups
-from turnout.engine import connect, reading, write_parquet
+from turnout.engine import DUCKDB, connect, reading, write_parquet
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.records import ID2LABEL, Architecture
@@ -62,6 +62,7 @@ def build_from_turns(
     split: tuple[float, float, float] = DEFAULT_SPLIT,
     oversample: bool = False,
     seed: int = 0,
+    engine: str = DUCKDB,
 ) -> BuildReport:
     """Make a balanced data set from turns and what their evidence says.
 
@@ -81,10 +82,11 @@ def build_from_turns(
         oversample: Reach the training split's size by using rows more than once where the log is
             short; never in validation and test.
         seed: The same input, options and seed give the same bytes, whatever the rows' order.
+        engine: Where the log is read; see `engine.connect`. It changes no byte.
 
     Raises:
         RecordError: If the log cannot give both labels.
-        SettingsError: If size or ratio make no sense.
+        SettingsError: If size or ratio make no sense, or the engine is not there.
         StorageError: If `out` cannot be written.
     """
     reduced, shares = _reduced(ratio, size), _shares(split)
@@ -102,8 +104,9 @@ def build_from_turns(
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
     wish = Wish(size, reduced, shares, oversample, seed)
+    backend = connect(engine, memory_mb=_MEMORY_MB)
     with reading(turns):
-        log = Log(connect(memory_mb=_MEMORY_MB), turns, labels, formatter, catalog, seed)
+        log = Log(backend, turns, labels, formatter, catalog, seed)
         chosen = chosen_rows(log, formatter, wish)
     _require_labels(turns, chosen.usable, chosen.splits)
     more = {
