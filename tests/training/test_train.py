@@ -69,6 +69,18 @@ def test_the_same_seed_gives_the_same_router(dataset, base, tmp_path):
     assert len(digests) == 1
 
 
+def test_losses_and_rates_can_be_read_in_tensorboard(dataset, base, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "router"
+    report = train(dataset, out, base=base, recipe=QUICK, max_tokens=48, log_to="tensorboard")
+    events = EventAccumulator(str(tmp_path / "router.tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+    (auroc,) = events.Scalars("epoch/validation_auroc")
+    assert auroc.value == pytest.approx(report.epochs[0].validation_auroc)
+
+
 def test_bfloat16_learns_what_float32_learns(dataset, base, tmp_path):
     found = {}
     for precision in ("float32", "bfloat16"):

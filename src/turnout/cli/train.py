@@ -17,7 +17,7 @@ from turnout.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from turnout.training import Precision, TrainReport
+    from turnout.training import Precision, Tracker, TrainReport
 
 
 @click.command(epilog="Example: turnout train session-data/ -o session-router/")
@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     help="Token budget of the encoder.  [default: 128 session, 192 conversation]",
 )
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine: same router.")
+@click.option(
+    "--log-to",
+    type=click.Choice(["tensorboard"]),
+    help="Record losses and rates for this viewer, in OUTPUT.tensorboard.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     dataset: Path,
@@ -69,6 +74,7 @@ def command(
     precision: Precision,
     max_tokens: int | None,
     seed: int,
+    log_to: Tracker | None,
     as_json: bool,
 ) -> None:
     """Fine-tune a BERT classifier on DATASET, calibrate it, export a router folder.
@@ -87,6 +93,7 @@ def command(
             base=base,
             recipe=Recipe(epochs, learning_rate, batch_size, seed, precision),
             max_tokens=max_tokens,
+            log_to=log_to,
             on_progress=on_progress,
         )
     if not first_process():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from turnout.training.processes import first_process
-from turnout.training.recipe import Precision, Recipe
+from turnout.training.recipe import Precision, Recipe, Tracker
 from turnout.training.report import TrainReport
 from turnout.training.stage import train
 
-__all__ = ["Precision", "Recipe", "TrainReport", "first_process", "train"]
+__all__ = ["Precision", "Recipe", "Tracker", "TrainReport", "first_process", "train"]

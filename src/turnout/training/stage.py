@@ -12,7 +12,7 @@ from pathlib import Path
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
 from turnout.training.processes import joined_processes
-from turnout.training.recipe import Recipe
+from turnout.training.recipe import Recipe, Tracker
 from turnout.training.report import TrainReport
 from turnout.training.samples import read_dataset
 from turnout.training.stopping import stop_requests
@@ -27,6 +27,7 @@ def train(
     base: str | Path | None = None,
     recipe: Recipe | None = None,
     max_tokens: int | None = None,
+    log_to: Tracker | None = None,
     on_progress: OnProgress = silent,
 ) -> TrainReport:
     """Fine-tune a base encoder on a data set, calibrate it on validation, export it.
@@ -38,6 +39,7 @@ def train(
             all-MiniLM-L6-v2, which is installed and needs no network.
         recipe: How to fine-tune.
         max_tokens: Token budget; by default 128 (session) or 192 (conversation).
+        log_to: Where losses and rates are recorded, beside `out`; by default nowhere.
         on_progress: Told every step.
 
     Raises:
@@ -62,16 +64,14 @@ def train(
         from turnout.training.checkpoint import Checkpoint
         from turnout.training.fitting import fit_router, write_router
         from turnout.training.loop import Surroundings
+        from turnout.training.tracking import tracked
 
         work = _work_folder(out, manifest)
-        around = Surroundings(
-            processes,
-            Checkpoint(work),
-            stop,
-            on_progress if processes.first else silent,
-        )
         place = staged_output(out, manifest) if processes.first else nullcontext()
-        with place as partial:
+        tracker = tracked(log_to if processes.first else None, out)
+        with place as partial, tracker as on_metrics:
+            told = on_progress if processes.first else silent
+            around = Surroundings(processes, Checkpoint(work), stop, told, on_metrics)
             fitted = fit_router(
                 samples,
                 base=None if base is None else str(base),
