@@ -1,6 +1,7 @@
 """A data set from turns or measured outcomes: balanced, split by conversation, no leak."""
 
 import json
+import re
 from collections import Counter
 
 import pyarrow as pa
@@ -182,6 +183,9 @@ def test_the_card_and_description_tell_the_composition(tmp_path):
     assert described == report.description
     card = (tmp_path / "data" / "README.md").read_text()
     assert "Label **0 = reasoning**, **1 = fast**" in card
+    drawings = re.findall(r"\]\((plots/[a-z]+\.svg)\)", card)
+    assert len(drawings) == 5
+    assert all((tmp_path / "data" / drawing).is_file() for drawing in drawings)
     assert "100,000 rows were asked for" in card
 
 

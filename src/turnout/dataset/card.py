@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from turnout.dataset.plots import PLOTS, PLOTS_NAME
+
 _CARD = """# A {architecture} data set
 
 {rows:,} samples from {source}, made by Turnout (seed {seed}).
@@ -16,6 +18,8 @@ Label **0 = reasoning**, **1 = fast**.
 
 {composition}
 {account}
+{plots}
+
 ## What was left out
 
 {dropped}
@@ -85,6 +89,7 @@ def card(description: Mapping[str, Any]) -> str:
         labels=_LABELS[description["source"]],
         composition="\n".join(lines),
         account=account,
+        plots="\n\n".join(f"![{title}]({PLOTS_NAME}/{name})" for name, title in PLOTS.items()),
         dropped=dropped or "Nothing.",
         near=_NEAR["outcomes" if description["source"] == "outcomes" else "turns"],
         apart=_APART[description.get("users_apart")],

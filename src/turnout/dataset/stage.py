@@ -22,6 +22,7 @@ from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
 from turnout.dataset.outcomes import columns_of, from_outcomes
+from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import weighted_within_groups
 from turnout.engine import DUCKDB, connect, reading, write_parquet
 from turnout.errors import RecordError, SettingsError
@@ -297,9 +298,15 @@ def _write(
     manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
     with staged_output(out, manifest) as partial:
         partial.mkdir()
-        for name, rows in splits.items():
-            table = pa.Table.from_pylist([c.values for c in rows], SAMPLES)
+        tables = {
+            name: pa.Table.from_pylist([c.values for c in rows], SAMPLES)
+            for name, rows in splits.items()
+        }
+        for name, table in tables.items():
             write_parquet(table, partial / f"{name}.parquet")
+        (partial / PLOTS_NAME).mkdir()
+        for name, drawing in plots(tables).items():
+            (partial / PLOTS_NAME / name).write_text(drawing, encoding="utf-8")
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         (partial / "README.md").write_text(card(description), encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
@@ -32,6 +33,7 @@ _RC = {
     # The one that matplotlib brings: sizes are measured with it, the same on every machine.
     "font.family": "DejaVu Sans",
     "font.size": 10,
+    "text.parse_math": False,  # a name may hold a dollar sign
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -97,7 +99,9 @@ def svg_file(figure: Figure, chart_id: str, title: str) -> str:
 
 def _svg(figure: Figure, chart_id: str, title: str) -> str:
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": chart_id}):
+    with mpl.rc_context({"svg.hashsalt": chart_id}), warnings.catch_warnings():
+        # The reader's font draws a text, not the one that measures it.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
