@@ -1,7 +1,8 @@
 """What each source of evidence adds, against the truth of two simulated logs.
 
-The simulator's users never complain, rephrase or give feedback, and no judge or person reads its
-turns: people, outcomes and a judge are drawn from the truth with the error rates printed here.
+The simulator's users give no feedback and do not mean to complain or to repeat themselves, and no
+judge or person reads its turns: people, outcomes and a judge are drawn from the truth with the
+error rates printed here.
 
 Usage: python benchmarks/evidence.py FOLDER
 """
@@ -32,11 +33,12 @@ GROUPS = {
     "model": ("model_first", "model_later"),
     "switches": ("upgrade", "before_upgrade", "downgrade"),
     "effort": ("effort",),
+    "repeats and complaints": ("said_again", "complaint"),
     "people, 5 % of turns, 5 % wrong": ("human",),
     "outcomes, 10 % of turns, 15 % wrong": ("outcome",),
     "judge, 10 % of turns, 20 or 35 % wrong": ("judge", "judge_leaning"),
 }
-LOG = ("model", "switches", "effort")
+LOG = ("model", "switches", "effort", "repeats and complaints")
 
 
 def simulated(folder: Path, seed: int) -> tuple[Votes, Votes, Indices, Indices]:

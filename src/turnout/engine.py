@@ -62,6 +62,8 @@ def connect(
     spill = spill or Path(tempfile.gettempdir()) / f"turnout-{uuid.uuid4().hex[:12]}"
     backend.raw_sql(f"SET temp_directory = '{str(spill).replace(chr(39), chr(39) * 2)}'")
     backend.raw_sql("SET TimeZone = 'UTC'")
+    # Its bar goes to stdout, into the result.
+    backend.raw_sql("SET enable_progress_bar = false")
     backend.raw_sql("SET preserve_insertion_order = false")
     if memory_mb is not None:
         backend.raw_sql(f"SET memory_limit = '{memory_mb}MB'")

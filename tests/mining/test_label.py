@@ -264,6 +264,11 @@ def test_feedback_votes_on_a_fast_models_answer(tmp_path, feedback, vote):
     assert found["a", 1].get("feedback", 0) == vote
 
 
+def test_a_long_query_draws_no_bar_into_the_result():
+    shown = connect().raw_sql("SELECT current_setting('enable_progress_bar')").fetchone()
+    assert shown == (False,)
+
+
 def test_log_odds_add_up():
     cast = np.zeros((1, len(CODES)), np.int8)
     cast[0, [CODES.index("upgrade"), CODES.index("downgrade")]] = 1, -1

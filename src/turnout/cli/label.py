@@ -104,7 +104,7 @@ def _show(report: LabelReport, output: Path) -> None:
         table.add_row(
             source.code,
             f"{source.turns:,}",
-            _share(source.coverage),
+            f"{source.coverage:.1%}",
             _share(source.for_reasoning),
             _share(source.agreement),
             known,
