@@ -1,6 +1,7 @@
 """Logs that hold conversations or requests: the same turns, whatever the layout."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from turnout.errors import RecordError
 from turnout.logs import ingest
-from turnout.logs.formats import RawRow
-from turnout.logs.readers import turn_rows
+from turnout.logs.formats import FORMATS, RawRow
+from turnout.logs.readers import READERS, turn_rows
 from turnout.routing import turns_of
 
 SAID = [("user", "hello"), ("assistant", "hi"), ("user", "prove it"), ("assistant", "it is so")]
@@ -237,3 +238,36 @@ inner_rows = st.dictionaries(keys, json_values)
 @given(st.dictionaries(keys, inner_rows | st.lists(inner_rows, max_size=3) | json_values))
 def test_no_row_makes_reading_fail(values):
     list(turn_rows(RawRow("log", values)))
+
+
+def test_every_source_and_format_is_documented():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "readers.md").read_text()
+    for reader in READERS:
+        module = reader.turns.__module__.rpartition(".")[2]
+        assert f"| {reader.source} | " in page
+        assert f"| `{module}` |" in page
+    assert all(f"`{suffix}`" in page for suffix in FORMATS)
+
+
+def test_the_calls_of_a_turn_are_added_up_and_counted_once_each(tmp_path):
+    said = [{"role": "user", "content": "fix it"}]
+    tool = [{"role": "assistant", "content": ""}, {"role": "tool", "content": "done"}]
+    call = {"session_id": "c1", "model": "o3", "spend": 0.1, "prompt_tokens": 10}
+    times = {"startTime": "2026-05-04T12:00:00Z", "endTime": "2026-05-04T12:00:02Z"}
+    usage = {"completion_tokens_details": {"reasoning_tokens": 5}}
+    first = call | times | {"request_id": "r1", "messages": said, "response": {"usage": usage}}
+    last = call | {
+        "request_id": "r2",
+        "startTime": "2026-05-04T12:00:03Z",
+        "messages": said + tool,
+        "response": {"choices": [{"message": {"content": "fixed"}}], "usage": usage},
+    }
+    report, (turn,) = read(tmp_path, [first, last, first])
+    assert (turn["llm_calls"], turn["prompt_tokens"], turn["reasoning_tokens"]) == (2, 20, 10)
+    assert (turn["duration_ms"], turn["assistant_message"]) == (2_000, "fixed")
+    assert report.dropped == {"another model call of the turn (added to it)": 2}
+
+
+def test_a_spend_log_that_stored_no_messages_is_told(tmp_path):
+    with pytest.raises(RecordError, match="LiteLLM spend log without a user message"):
+        read(tmp_path, [{"spend": 0.1, "messages": "{}", "response": "{}", "request_id": "r"}])

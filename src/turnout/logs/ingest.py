@@ -6,10 +6,8 @@ rows are gathered on disk beside the output, and the engine sorts them there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -36,6 +34,7 @@ from turnout.logs.one_row_a_turn import turns_of_several_models, write_turns
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.readers import read_by_turns, turn_rows
 from turnout.logs.redact import redacted
+from turnout.logs.scratch import scratch_beside
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
 from turnout.schema import FAILED
@@ -135,7 +134,7 @@ def ingest(
     manifest = Manifest("ingest", inputs, options.deciding())
     if up_to_date(out, manifest):
         return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
-    with staged_output(out, manifest) as partial, _scratch_beside(out) as scratch:
+    with staged_output(out, manifest) as partial, scratch_beside(out) as scratch:
         account, ignored = Account(), set[str]()
         with Gathered(scratch / "rows.parquet") as gathered:
             for file in files:
@@ -270,15 +269,6 @@ class _Reading:
 def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Table:
     at = turns.schema.get_field_index(name)
     return turns.set_column(at, turns.schema.field(at), pa.array(texts, pa.string()))
-
-
-@contextlib.contextmanager
-def _scratch_beside(out: Path) -> Iterator[Path]:
-    """A folder for rows on their way, on the disk that has to hold the result anyway."""
-    with tempfile.TemporaryDirectory(
-        dir=out.parent, prefix=f".{out.name}.", suffix=".partial", ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)
 
 
 def _written(

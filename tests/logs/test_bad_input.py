@@ -1,0 +1,331 @@
+"""Logs as they must not be: a clear error or a counted drop, and never half a table."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from turnout.errors import RecordError, StorageError
+from turnout.logs import ingest
+
+
+def row(turn_index=1, **values):
+    return {
+        "conversation_id": "a",
+        "turn_index": turn_index,
+        "user_message": "hello",
+        "model": "o3",
+        "timestamp": "2026-05-04T12:00:00Z",
+    } | values
+
+
+def lines(rows):
+    return "".join(json.dumps(r) + "\n" for r in rows)
+
+
+def ingested(tmp_path, content, name="log.jsonl", **options):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    report = ingest([tmp_path / name], tmp_path / "turns.parquet", **options)
+    return report, pq.read_table(tmp_path / "turns.parquet").to_pylist()
+
+
+def compressed(kind, content):
+    return gzip.compress(content) if kind == "gz" else pa.compress(content, "zstd", asbytes=True)
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_half_a_compressed_file_is_refused(tmp_path, kind, left):
+    whole = compressed(kind, lines(row(n) for n in range(1, 500)).encode())
+    with pytest.raises(RecordError, match=r"cannot be read to its end.*Copy it again"):
+        ingested(tmp_path, whole[: int(left * len(whole))], f"log.jsonl.{kind}")
+    assert not list(tmp_path.glob("*turns.parquet*"))
+
+
+@pytest.mark.parametrize("kind", ["jsonl.zst", "csv.zst", "json.gz", "json.zst"])
+def test_compressed_files_are_read_whole(tmp_path, kind):
+    rows = [row(1), row(2, user_message="two\nlines")]
+    if kind.startswith("csv"):
+        cells = [[f'"{value}"' for value in r.values()] for r in rows]
+        content = "\n".join(",".join(c) for c in [list(rows[0]), *cells])
+    else:
+        content = json.dumps(rows) if kind.startswith("json.") else lines(rows)
+    _, found = ingested(tmp_path, compressed(kind[-3:].strip("."), content.encode()), f"log.{kind}")
+    assert [r["user_message"] for r in found] == ["hello", "two\nlines"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
+)
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_any_unicode_encoding_is_read(tmp_path, encoding, kind):
+    said = row(user_message="grüße 🚂")
+    content = {
+        "jsonl": json.dumps(said, ensure_ascii=False),
+        "json": json.dumps([said], ensure_ascii=False),
+        "csv": ",".join(said) + "\n" + ",".join(map(str, said.values())),
+    }[kind]
+    _, (found,) = ingested(tmp_path, content.encode(encoding), f"log.{kind}")
+    assert found["user_message"] == "grüße 🚂"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_lines_in_another_encoding_are_mended_and_counted(tmp_path, kind):
+    first, second = row(user_message="grüße 🚂"), row(2, user_message="caf€ grüße")
+    texts = [json.dumps(r, ensure_ascii=False) for r in (first, second)]
+    if kind == "csv":
+        texts = [",".join(first), *(",".join(map(str, r.values())) for r in (first, second))]
+    parts = [*(t.encode() for t in texts[:-1]), texts[-1].encode("cp1252")]
+    content = b"[" + b",".join(parts) + b"]" if kind == "json" else b"\n".join(parts)
+    report, found = ingested(tmp_path, content, f"log.{kind}")
+    assert [r["user_message"] for r in found] == ["grüße 🚂", "caf€ grüße"]
+    if kind != "json":
+        assert report.mended == {"bytes that are not UTF-8 (read as Windows-1252)": 1}
+    assert "bytes that are not UTF-8 (read as Windows-1252)" in report.mended
+
+
+def test_nul_bytes_and_half_characters_are_mended_and_counted(tmp_path):
+    rows = [row(1, user_message="a\0b"), row(2, user_message="\ud83d go"), row(3)]
+    report, found = ingested(tmp_path, lines(rows) + lines([row(4)]).replace("hello", "he\0llo"))
+    assert [r["user_message"] for r in found] == ["ab", "? go", "hello", "hello"]
+    assert report.mended == {"NUL bytes (left out)": 2, "half characters (replaced)": 1}
+
+
+def test_a_tail_of_nul_bytes_is_told_or_counted(tmp_path):
+    content = lines([row()]) + "\0" * 4096
+    with pytest.raises(RecordError, match=r"log\.jsonl:2: not JSON"):
+        ingested(tmp_path, content)
+    report, _ = ingested(tmp_path, content, skip_unreadable=True)
+    assert (report.rows_kept, report.dropped) == (1, {"unreadable": 1})
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['[{"a": 1}', '[{"a": 1},', '[{"a": 1}] []', '[{"a": 1} {"a": 2}]', '{"a": "x', "", "["],
+)
+def test_half_a_json_document_is_refused(tmp_path, content):
+    with pytest.raises(RecordError):
+        ingested(tmp_path, content, "log.json", skip_unreadable=True)
+
+
+def test_a_long_json_document_is_read_an_item_at_a_time(tmp_path):
+    rows = [row(n, user_message=f"{n} " + "x" * 40_000) for n in range(1, 101)]
+    _, found = ingested(tmp_path, json.dumps(rows, indent=1), "log.json")
+    assert [r["turn_index"] for r in found] == list(range(1, 101))
+    assert len(found[-1]["user_message"]) == 40_004
+
+
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [
+        ('a,2,"never closed\nb,1,x,o3,1\n', "not CSV"),
+        ("a,2\n", "2 fields; the header names 5"),
+        ('a,2,"x"y,o3,1\n', "not CSV"),
+    ],
+)
+def test_broken_csv_is_told_or_counted(tmp_path, tail, told):
+    content = "conversation_id,turn_index,user_message,model,timestamp\na,1,hello,o3,1\n" + tail
+    with pytest.raises(RecordError, match=told):
+        ingested(tmp_path, content, "log.csv")
+    report, _ = ingested(tmp_path, content, "log.csv", skip_unreadable=True)
+    assert (report.rows_kept, report.dropped) == (1, {"unreadable": 1})
+
+
+def test_a_column_that_is_named_twice_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="named twice"):
+        ingested(tmp_path, "conversation_id,model,model\na,b,c\n", "log.csv")
+
+
+def test_two_texts_under_one_turn_index_are_counted_apart_from_one_sent_again(tmp_path):
+    rows = [row(user_message="fix the build"), row(user_message="fix"), row(user_message="other")]
+    report, found = ingested(tmp_path, lines(rows))
+    assert [r["user_message"] for r in found] == ["fix the build"]
+    assert report.dropped == {
+        "sent again (the longest is kept)": 1,
+        "another text under the same turn index (the longest is kept)": 1,
+    }
+
+
+def test_the_row_that_did_not_fail_stays_and_several_models_are_noted(tmp_path):
+    rows = [
+        row(model="o3", response_type="failed", timestamp=20),
+        row(model="gpt-4o", response_type="success", timestamp=10),
+        row(2, model=None),
+    ]
+    report, found = ingested(tmp_path, lines(rows))
+    assert [r["model"] for r in found] == ["gpt-4o", None]
+    assert report.noted == {
+        "several models (that of the row that stays is kept)": 1,
+        "no model": 1,
+        "no token counts": 2,
+    }
+
+
+def test_clocks_that_run_backwards_change_no_order_and_are_noted(tmp_path):
+    stamps = ["12:00", "11:00", "11:30"]
+    rows = [row(n, timestamp=f"2026-05-04T{t}Z") for n, t in enumerate(stamps, start=1)]
+    report, found = ingested(tmp_path, lines(reversed(rows)))
+    assert [r["turn_index"] for r in found] == [1, 2, 3]
+    assert report.noted["earlier than the turn before"] == 1
+
+
+WRONG = {
+    "prompt_tokens": ["many"],
+    "llm_calls": 2**40,
+    "duration_ms": "soon",
+    "timestamp": {"a": 1},
+}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_optional_columns_of_another_kind_are_left_empty_and_counted(tmp_path, kind):
+    wrong = row(**WRONG)
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([wrong]), tmp_path / "log.parquet")
+        report = ingest([tmp_path / "log.parquet"], tmp_path / "turns.parquet")
+    else:
+        report, _ = ingested(tmp_path, lines([wrong]))
+    assert report.mended == {f"{field} of another kind (left empty)": 1 for field in WRONG}
+
+
+@pytest.mark.parametrize("message", [["a"], {"text": "a"}, True])
+def test_a_message_that_is_no_text_is_refused(tmp_path, message):
+    with pytest.raises(RecordError, match=r"user_message is .*expected text"):
+        ingested(tmp_path, lines([row(user_message=message)]))
+
+
+def test_what_only_rows_after_the_first_thousand_have_is_read(tmp_path):
+    rows = [row(n) for n in range(1, 1_102)] + [row(2_000, feedback="up")]
+    _, found = ingested(tmp_path, lines(rows))
+    assert found[-1]["feedback"] == "up"
+
+
+def test_every_row_is_counted_where_the_first_thousand_cannot_be_read(tmp_path):
+    report, _ = ingested(tmp_path, "x\n" * 1_500 + lines([row()]), skip_unreadable=True)
+    assert (report.rows_read, report.dropped) == (1_501, {"unreadable": 1_500})
+
+
+def test_a_conversation_of_100_000_turns_is_kept_whole(tmp_path):
+    said = [
+        {"role": role, "content": "x"} for _ in range(100_000) for role in ("user", "assistant")
+    ]
+    report, _ = ingested(
+        tmp_path, json.dumps({"id": "long", "model": "o3", "created_at": 1, "messages": said})
+    )
+    assert (report.rows_kept, report.complete_conversations) == (100_000, 1)
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from turnout.logs import ingest
+from turnout.engine import connect
+connect()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+report = ingest([sys.argv[1]], Path(sys.argv[2]))
+print(report.rows_kept, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_message_of_50_mb_is_kept_in_bounded_memory(tmp_path, kind):
+    rows = [row(n) for n in range(1, 2_000)] + [row(9_999, user_message="y" * 50_000_000)]
+    path = tmp_path / f"log.{kind}"
+    if kind == "jsonl":
+        path.write_text(lines(rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    out = tmp_path / "turns.parquet"
+    command = [sys.executable, "-c", MEASURED, str(path), str(out)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    kept, added_mb = map(int, shown.stdout.split())
+    assert kept == 2_000
+    assert added_mb < 1_200
+    assert len(pq.read_table(out)["user_message"][-1].as_py()) == 50_000_000
+
+
+def test_row_groups_end_before_long_messages_fill_them(tmp_path):
+    rows = [row(n) for n in range(1, 10)]
+    ingested(
+        tmp_path,
+        lines(rows + [row(n, user_message="z" * 20_000_000) for n in (20, 21, 22, 23, 24)]),
+    )
+    groups = pq.read_metadata(tmp_path / "turns.parquet")
+    assert groups.num_row_groups == 2
+
+
+def test_the_number_of_threads_changes_no_byte(tmp_path, monkeypatch):
+    rows = [
+        row(
+            n % 50 + 1,
+            conversation_id=f"c{n % 97}",
+            user_message="m" * (n % 5 + 1),
+            model=f"m{n % 3}",
+        )
+        for n in range(5_000)
+    ]
+    (tmp_path / "log.jsonl").write_text(lines(rows))
+    written = set()
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+        out = tmp_path / f"{threads}.parquet"
+        ingest([tmp_path / "log.jsonl"], out)
+        written.add(out.read_bytes())
+    assert len(written) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize("n_rows", [50, 40_000], ids=["at-the-end", "while-gathering"])
+def test_a_full_disk_is_told_and_leaves_the_earlier_output(tmp_path, n_rows):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this machine mounts no disk")
+    try:
+        (tmp_path / "small.jsonl").write_text(lines([row()]))
+        ingest([tmp_path / "small.jsonl"], disk / "turns.parquet")
+        before = (disk / "turns.parquet").read_bytes()
+        rows = (
+            row(n, user_message=os.urandom(6_000 if n_rows == 50 else 60).hex())
+            for n in range(1, n_rows)
+        )
+        (tmp_path / "log.jsonl").write_text(lines(rows))
+        with pytest.raises(StorageError, match=r"disk|space"):
+            ingest([tmp_path / "log.jsonl"], disk / "turns.parquet")
+        assert (disk / "turns.parquet").read_bytes() == before
+        assert [p.name for p in disk.iterdir() if p.name.startswith(".")] == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_the_earlier_output_and_can_be_run_again(tmp_path):
+    out = tmp_path / "turns.parquet"
+    ingested(tmp_path, lines([row()]))
+    before = out.read_bytes()
+    (tmp_path / "log.jsonl").write_text(
+        lines(row(n, conversation_id=f"c{n % 9}") for n in range(1, 60_000))
+    )
+    code = "import sys; from pathlib import Path; from turnout.logs import ingest\n"
+    code += "ingest([sys.argv[1]], Path(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "log.jsonl"), str(out)]
+    process = subprocess.Popen(command)
+    while not list(tmp_path.glob(".turns.parquet.*/rows.parquet")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert out.read_bytes() == before
+    report = ingest([tmp_path / "log.jsonl"], out)
+    assert report.fresh
+    assert report.rows_kept == 59_999
+    assert not list(tmp_path.glob(".turns.parquet.*"))
