@@ -158,6 +158,18 @@ def test_a_megabyte_of_text_is_cut_and_counted(dataset, base, tmp_path):
     assert report.cut_rows == 1
 
 
+def test_a_language_the_tokenizer_does_not_know_trains_to_a_router_in_doubt(
+    dataset, base, tmp_path
+):
+    for name in ("train", "validation"):
+        foreign = [row | {"message": "如何证明这个不变量"} for row in rows(160, 0)]
+        write_split(dataset, name, foreign)
+    report = train(dataset, tmp_path / "router", base=base, recipe=QUICK, max_tokens=48)
+    assert report.kept.validation_auroc == pytest.approx(0.5)
+    decided = turnout.load(report.router).decide("如何证明这个不变量")
+    assert decided.p_reasoning == pytest.approx(0.5, abs=0.05)
+
+
 def test_an_unreadable_split_is_refused(dataset, base, tmp_path):
     (dataset / "train.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(ArtifactError, match=r"train\.parquet: not readable as a split"):
