@@ -1,0 +1,74 @@
+"""Files, folders, patterns and URIs name the same logs, in the same order."""
+
+import json
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from turnout.errors import RecordError
+from turnout.logs import ingest
+from turnout.logs.formats import FORMAT_NAMES, is_log
+from turnout.logs.places import files_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jsonl", "a.jsonl", "deep/er/c.jsonl", "deep/d.csv", "notes.txt"):
+        path = tmp_path / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}\n")
+    (tmp_path / "logs" / "manifest.json").write_text("{}")
+    (tmp_path / "logs" / "turns.parquet.manifest.json").write_text("{}")
+    return tmp_path / "logs"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", ["a.jsonl", "b.jsonl", "deep/d.csv", "deep/er/c.jsonl"]),
+        ("/*.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("/[!a].jsonl", ["b.jsonl"]),
+        ("/**/*.jsonl", ["a.jsonl", "b.jsonl", "deep/er/c.jsonl"]),
+        ("/deep/*/c.*", ["deep/er/c.jsonl"]),
+        ("/b.jsonl", ["b.jsonl"]),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_source_names_its_logs_in_order(folder, prefix, pattern, expected):
+    files = files_of([f"{prefix}{folder}{pattern}"], is_log, FORMAT_NAMES)
+    assert [file.path[len(str(folder)) + 1 :] for file in files] == expected
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
+    (tmp_path / "log[1].jsonl").write_text("{}")
+    (found,) = files_of([tmp_path / "log[1].jsonl"], is_log, FORMAT_NAMES)
+    assert found.label == "log[1].jsonl"
+
+
+def test_a_folder_is_read_from_a_relative_path(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    for source in ("logs", "logs/", "./logs", "."):
+        assert len(files_of([source], is_log, FORMAT_NAMES)) == 4
+
+
+@pytest.mark.parametrize("source", ["ftp://host/a.jsonl", "https://host/a.jsonl"])
+def test_a_place_of_an_unknown_kind_is_refused(source):
+    with pytest.raises(RecordError, match=r"an unknown kind of place; expected .*s3://"):
+        files_of([source], is_log, FORMAT_NAMES)
+
+
+def test_keys_in_an_address_are_not_shown():
+    with pytest.raises(RecordError) as told:
+        files_of(["ftp://ann:secret@host/a.jsonl?token=secret"], is_log, FORMAT_NAMES)
+    assert "secret" not in str(told.value)
+
+
+def test_a_changed_file_is_ingested_again(tmp_path):
+    log, out = tmp_path / "log.jsonl", tmp_path / "turns.parquet"
+    row = {"conversation_id": "a", "turn_index": 1, "user_message": "x", "model": "o3"}
+    for message in ("first", "second"):
+        log.write_text(json.dumps(row | {"timestamp": time.time(), "user_message": message}))
+        assert ingest([f"file://{log}"], out).fresh
+        assert pq.read_table(out)["user_message"].to_pylist() == [message]
+    assert not ingest([f"file://{log}"], out).fresh
