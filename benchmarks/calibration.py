@@ -2,11 +2,12 @@
 
 Usage: python benchmarks/calibration.py FOLDER …
 
-Every FOLDER holds `data/` (a session data set) and, where one was trained on it, `router/`. Scores
-of a TF-IDF model, and of the router, are mapped to probabilities by every candidate, fitted on the
-validation rows. What counts is the log loss, in nats a row, by cross-validation on the validation
-rows (what could choose) and on the test rows (what is so); differences from the linear map that
-Turnout fits. Intervals are over the score sets (Student's t).
+Every FOLDER is one that benchmarks/label_noise.py left: a session data set `data/` and
+`embeddings.npz`. Scores of logistic regression on TF-IDF and on the embeddings are mapped to
+probabilities by every candidate, fitted on the validation rows. What counts is the log loss, in
+nats a row, by cross-validation on the validation rows (what could choose) and on the test rows
+(what is so); differences from the linear map that Turnout fits. Intervals are over the score sets
+(Student's t).
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit
 from scipy.stats import t as student
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from turnout.evaluation.metrics import expected_calibration_error
-from turnout.routing import RouterFolder
 from turnout.samples import DatasetFolder
 from turnout.training.calibration import fit_calibration
 
@@ -100,21 +100,20 @@ def cross_validated(fit: Callable[..., Map], margins: Floats, needs: NDArray[np.
 
 
 def score_sets(folder: Path) -> list[tuple[Floats, NDArray[np.bool_], Floats, NDArray[np.bool_]]]:
-    """Validation margins and needs, test margins and needs: of TF-IDF and of the router."""
+    """Validation margins and needs, test margins and needs: of TF-IDF and of embeddings."""
     data = DatasetFolder.read(folder / "data")
     train, validation, test = (data.split(name) for name in ("train", "validation", "test"))
     needs = [split.labels == 0 for split in (train, validation, test)]
     texts = [[row.message for row in split.inputs] for split in (train, validation, test)]
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts[0])
-    known, held, asked = (vectorizer.transform(split) for split in texts)
-    model = LogisticRegression(C=3.0, max_iter=1000).fit(known, needs[0])
-    found = [(model.decision_function(held), needs[1], model.decision_function(asked), needs[2])]
-    if (folder / "router").is_dir():
-        scorer = RouterFolder.read(folder / "router").scorer()
-        held, asked = (
-            logit(np.clip(scorer.score(split.inputs).astype(np.float64), 1e-6, 1 - 1e-6))
-            for split in (validation, test)
-        )
+    stored = np.load(folder / "embeddings.npz")
+    found = []
+    for strength, features in (
+        (3.0, [vectorizer.transform(split) for split in texts]),
+        (10.0, [stored[name] for name in ("train", "validation", "test")]),
+    ):
+        model = LogisticRegression(C=strength, max_iter=1000).fit(features[0], needs[0])
+        held, asked = (model.decision_function(split) for split in features[1:])
         found.append((held, needs[1], asked, needs[2]))
     return found
 
