@@ -244,11 +244,11 @@ def _within(scores: Floats, prompts: Prompts) -> Estimate:
     """Mean AUROC over the groups that have rows enough of both labels."""
     known = prompts.labels >= 0
     needs = prompts.labels == 0
+    inside = [known & (prompts.groups == group) for group in np.unique(prompts.groups)]
     groups = [
         rows
-        for group in np.unique(prompts.groups)
-        if min((rows := known & (prompts.groups == group)) @ needs, rows @ ~needs)
-        >= MIN_ROWS_A_CLASS
+        for rows in inside
+        if min((rows & needs).sum(), (rows & ~needs).sum()) >= MIN_ROWS_A_CLASS
     ]
     if not groups:
         return Estimate(float("nan"), float("nan"), float("nan"))
