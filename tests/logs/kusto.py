@@ -19,7 +19,9 @@ COLUMNS = {
     "model": "string",
     "timestamp": "datetime",
 }
-_DUCKDB_TYPES = {"string": "VARCHAR", "int": "INTEGER", "datetime": "TIMESTAMP"}
+_DUCKDB_TYPES = {
+    "string": "VARCHAR", "int": "INTEGER", "long": "BIGINT", "datetime": "TIMESTAMP",
+}  # fmt: skip
 
 # What the parser expects of the browser it was made for.
 _BROWSER = """
@@ -68,17 +70,43 @@ class Parser:
         return json.loads(self._engine.call("check", table, f"({schema})", query))
 
 
+class Database:
+    """One table in DuckDB, asked in KQL."""
+
+    def __init__(self, rows: list[dict], kinds=COLUMNS, table=TABLE):
+        self._types = {table: {name: _DUCKDB_TYPES[kind] for name, kind in kinds.items()}}
+        self._connection = duckdb.connect()
+        raw = pa.table({name: [row[name] for row in rows] for name in kinds})
+        self._connection.register("raw", raw)
+        columns = self._types[table].items()
+        selected = ", ".join(f"{name}::{kind} AS {name}" for name, kind in columns)
+        self._answers: dict[str, pa.Table] = {}
+        self._connection.execute(f'CREATE TABLE "{table}" AS SELECT {selected} FROM raw')
+
+    def ask(self, query: str) -> pa.Table:
+        """The query's result; a query that was asked before is not run again."""
+        if query not in self._answers:
+            (columns,) = self._types.values()
+            known = _without_what_the_translator_lacks(query, columns)
+            translated = duckdb_kql.to_sql(known, schema=self._types)
+            found = self._connection.execute(str(translated), translated.parameters or None)
+            self._answers[query] = found.to_arrow_table()
+        return self._answers[query]
+
+
 def run(query: str, rows: list[dict]) -> list[dict]:
     """Run a query over rows of the default table."""
-    connection = duckdb.connect()
-    table = pa.table({name: [row[name] for row in rows] for name in COLUMNS})
-    types = {name: _DUCKDB_TYPES[kind] for name, kind in COLUMNS.items()}
-    selected = ", ".join(f"{name}::{kind} AS {name}" for name, kind in types.items())
-    connection.register("raw", table)
-    connection.execute(f"CREATE TABLE {TABLE} AS SELECT {selected} FROM raw")
-    # The translator takes no name here, where Kusto does.
+    return Database(rows).ask(query).to_pylist()
+
+
+def _without_what_the_translator_lacks(query, columns):
+    """The same query in the part of KQL that the translator knows."""
     size = re.search(r"^let perBucket = (\d+);$", query, re.MULTILINE)
-    literal = query.replace("top perBucket", f"top {size[1]}") if size else query
-    translated = duckdb_kql.to_sql(literal, schema={TABLE: types})
-    result = connection.execute(str(translated), translated.parameters or None)
-    return result.to_arrow_table().to_pylist()
+    if size:
+        query = query.replace("top perBucket", f"top {size[1]}")
+    query = re.sub(
+        r'column_ifexists\("(\w+)", ([^()]+(?:\(null\))?|"")\)',
+        lambda match: match[1] if match[1] in columns else match[2],
+        query,
+    )
+    return query.replace("estimate_data_size(*)", "strlen(userMessage) + 100")

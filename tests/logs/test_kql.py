@@ -1,5 +1,6 @@
 """The shipped Kusto queries: valid for Kusto, and the same rows as the default engine gives."""
 
+import datetime as dt
 import hashlib
 import random
 from collections import Counter
@@ -7,31 +8,37 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from tests.logs.kusto import PARSER, Parser, run
+from tests.logs.kusto import COLUMNS, PARSER, Parser, run
 from turnout.catalog import load_catalog
 from turnout.errors import SettingsError
 from turnout.logs import ingest, simulate
-from turnout.logs.kql import queries, query_text
+from turnout.logs.kql import QueryParameters, queries, query_text
 from turnout.mining import report_switches
 
 ALL_TIME = {"startTime": "datetime(2000-01-01)", "endTime": "datetime(2100-01-01)"}
+OPTIONAL = {
+    "assistantMessage": "string", "responseType": "string", "promptTokens": "long",
+    "completionTokens": "long", "reasoningTokens": "long", "cachedTokens": "long",
+    "llmCalls": "int", "toolCounts": "string", "durationMs": "long", "mode": "string",
+    "userId": "string", "feedback": "string",
+}  # fmt: skip
 RESULTS = {
     "sft_session_router_first_turns": {
         "conversationId": "string", "turnIndex": "int", "userMessage": "string",
         "model": "string", "timestamp": "datetime", "turnCount": "long", "isComplete": "bool",
         "modelsUsed": "long", "durationSeconds": "long", "messageCharacters": "long",
         "messageLines": "long", "hasCodeBlock": "bool", "hasStackTrace": "bool",
-        "questionMarks": "long",
+        "questionMarks": "long", **OPTIONAL,
     },
     "sft_stratified_by_turn_count": {
         "conversationId": "string", "turnIndex": "int", "userMessage": "string",
         "model": "string", "timestamp": "datetime", "turnCount": "long", "bucket": "string",
-        "position": "string",
+        "position": "string", **OPTIONAL,
     },
     "model_switching": {
         "conversationId": "string", "turnIndex": "int", "timestamp": "datetime",
         "fromModel": "string", "toModel": "string", "switchKind": "string",
-        "otherProvider": "bool", "userMessage": "string",
+        "otherProvider": "bool", "modelsUsed": "long", "userMessage": "string",
     },
     "models_per_conversation": {"models": "string", "conversations": "long", "percent": "real"},
 }  # fmt: skip
@@ -92,6 +99,43 @@ def test_a_query_for_ones_own_table_is_valid_for_it(parser):
     )  # fmt: skip
     assert parser.check(text, own, "Chat-Turns")["problems"] == []
     assert "ago(3d)" in text
+
+
+def test_an_optional_column_that_is_named_must_be_there(parser):
+    text = query_text("sft_session_router_first_turns", columns={"user_id": "who"})
+    assert parser.check(text, COLUMNS | {"who": "string"})["problems"] == []
+    assert parser.check(text)["problems"]
+
+
+def test_parameters_set_the_window_the_sizes_and_the_seed():
+    until = dt.datetime(2026, 3, 1, 12, tzinfo=dt.timezone(dt.timedelta(hours=2)))
+    parameters = QueryParameters(days=30, until=until, seed='s"1', per_bucket=7)
+    text = query_text("sft_stratified_by_turn_count", settings=parameters.settings())
+    assert "let startTime = datetime(2026-01-30T10:00:00Z);" in text
+    assert "let endTime = datetime(2026-03-01T10:00:00Z);" in text
+    assert r'let seed = "s\"1";' in text
+    assert "let perBucket = 7;" in text
+    open_ended = QueryParameters(days=3, percent=20).settings()
+    assert open_ended == {"startTime": "ago(3d)", "sampledPercent": "20"}
+
+
+def test_of_one_message_sent_twice_the_first_time_is_kept(log):
+    later = log[0][0] | {"turnIndex": 1, "conversationId": "c"}
+    earlier = later | {"timestamp": later["timestamp"] - dt.timedelta(days=1)}
+    for rows in ([later, earlier], [earlier, later]):
+        (found,) = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
+        assert found["timestamp"] == earlier["timestamp"].replace(tzinfo=None)
+
+
+def test_the_window_holds_its_start_and_not_its_end(log):
+    row = log[0][0] | {"turnIndex": 1, "timestamp": dt.datetime(2026, 3, 1)}
+
+    def found(start, end):
+        settings = {"startTime": f"datetime({start})", "endTime": f"datetime({end})"}
+        return run(query_text("sft_session_router_first_turns", settings=settings), [row])
+
+    assert found("2026-03-01", "2026-03-02")
+    assert not found("2026-02-01", "2026-03-01")
 
 
 def test_first_turns_are_those_of_the_default_engine(log):
@@ -170,6 +214,8 @@ def test_switches_are_classified_as_the_switch_report_does(log):
     assert sum(row["otherProvider"] for row in found) == sum(
         kind.provider_switches for kind in report.switches
     )
+    used = Counter(row["modelsUsed"] for row in {r["conversationId"]: r for r in found}.values())
+    assert used[2] == report.by_models["2"]
 
 
 def test_the_message_kept_of_a_turn_sent_twice_is_the_longest(log):

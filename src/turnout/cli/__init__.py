@@ -40,6 +40,7 @@ _EXTRAS = {
     "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub", "httpx2": "hub",
+    "azure": "kusto", "tenacity": "kusto",
 }  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,8 @@ from turnout.cli.console import (
     say,
     stdout,
 )
+from turnout.cli.query import parameters_of, query_options
+from turnout.errors import SettingsError
 
 if TYPE_CHECKING:
     from turnout.logs import IngestReport
@@ -43,15 +46,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace e-mail and IP addresses, keys and tokens, and user names in paths.",
 )
+@click.option("--query", help="Which Kusto query to run; `turnout kql` lists them.")
+@query_options
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def command(
     sources: tuple[str, ...],
     output: Path,
     columns: tuple[str, ...],
-    salt: str,
-    skip_unreadable: bool,
-    redact: bool,
+    query: str | None,
     as_json: bool,
+    **given: Any,  # noqa: ANN401 (the options of queries and of reading, each to its own)
 ) -> None:
     """Read SOURCES into one turns table: files, folders, patterns or s3://, gs://, abfs:// places.
 
@@ -59,25 +63,59 @@ def command(
     request: WildChat, LMSYS-Chat and ShareGPT layouts, OpenTelemetry GenAI spans, LiteLLM spend
     logs, ChatGPT and Claude account exports, SpecStory sessions and the gateway's own journal are
     known. Prints what was kept, what was dropped and why; the two add up to what was read.
+
+    Or read kusto://CLUSTER/DATABASE with --query and its options: --table to --percent; --map then
+    names your table's columns.
     """
     from turnout.logs import ingest
 
+    parameters = parameters_of(given)
+    reading: dict[str, Any] = {"columns": parsed_pairs(columns), **given}
     with progress_bars() as on_progress:
-        report = ingest(
-            sources,
-            output,
-            columns=parsed_pairs(columns),
-            salt=salt,
-            skip_unreadable=skip_unreadable,
-            redact=redact,
-            on_progress=on_progress,
-        )
+        if _is_kusto(sources, query, asked=any(asdict(parameters).values())):
+            from turnout.logs.kusto import ingest_kusto
+
+            report = ingest_kusto(
+                sources[0],
+                output,
+                query=str(query),
+                parameters=parameters,
+                on_progress=on_progress,
+                **reading,
+            )
+        else:
+            report = ingest(sources, output, on_progress=on_progress, **reading)
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
         print_json({"output": output, **asdict(report)})
     else:
         _show(report, output)
+
+
+def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool:
+    """Whether the source is a Kusto database.
+
+    Raises:
+        SettingsError: If a database is not the only source, or a query and its options do not
+            stand beside one.
+    """
+    kusto = [source for source in sources if source.startswith("kusto://")]
+    if kusto and len(sources) > 1:
+        raise SettingsError(
+            f"{kusto[0]}: found beside other sources; expected a database alone. Ingest each into "
+            "a table of its own."
+        )
+    if kusto and query is None:
+        raise SettingsError(
+            f"{kusto[0]}: no query; expected --query NAME. `turnout kql` lists the queries."
+        )
+    if not kusto and (query is not None or asked):
+        raise SettingsError(
+            "--query and its options: found without a database; expected kusto://CLUSTER/DATABASE "
+            "as the source."
+        )
+    return bool(kusto)
 
 
 def _show(report: IngestReport, output: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import click
 
 from turnout.cli.console import parsed_pairs
+from turnout.cli.query import parameters_of, query_options
 
 
 @click.command(
@@ -14,14 +15,7 @@ from turnout.cli.console import parsed_pairs
     "--map userMessage=prompt"
 )
 @click.argument("name", required=False)
-@click.option("--table", help="Your table.  [default: ConversationTurns]")
-@click.option("--days", type=click.IntRange(min=1), help="How far back to read.  [default: 90]")
-@click.option("--seed", help="Decides which conversations are sampled.  [default: 0]")
-@click.option(
-    "--per-bucket",
-    type=click.IntRange(min=1),
-    help="Conversations of each turn-count bucket, where a query has them.  [default: 5000]",
-)
+@query_options
 @click.option(
     "--map",
     "columns",
@@ -29,18 +23,11 @@ from turnout.cli.console import parsed_pairs
     metavar="COLUMN=YOURS",
     help="What your table calls a column of the query.",
 )
-def command(
-    name: str | None,
-    table: str | None,
-    days: int | None,
-    seed: str | None,
-    per_bucket: int | None,
-    columns: tuple[str, ...],
-) -> None:
+def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401
     """Print the Kusto query NAME for Azure Data Explorer, Fabric or Log Analytics.
 
-    Without NAME, list the queries. Export what one returns as CSV or JSON Lines and give it to
-    `turnout ingest`.
+    Without NAME, list the queries. `turnout ingest kusto://CLUSTER/DATABASE --query NAME` runs one;
+    or export what it returns as CSV or JSON Lines and give that to `turnout ingest`.
     """
     from turnout.logs.kql import queries, query_text
 
@@ -48,15 +35,11 @@ def command(
         for query in queries().values():
             click.echo(f"{query.folder}/{query.name}\n    {query.purpose}")
         return
-    settings = {
-        "startTime": f"ago({days}d)" if days else None,
-        "seed": None if seed is None else json.dumps(seed),
-        "perBucket": str(per_bucket) if per_bucket else None,
-    }
+    parameters = parameters_of(given)
     text = query_text(
         name,
-        table=table,
+        table=parameters.table,
         columns=parsed_pairs(columns),
-        settings={key: value for key, value in settings.items() if value is not None},
+        settings=parameters.settings(),
     )
     click.echo(text, nl=False)

@@ -92,7 +92,7 @@ class ColumnNames:
     def _mapped(self, found: Collection[str]) -> dict[str, str]:
         mapped: dict[str, str] = {}
         for field in TURNS.names:
-            names = (field, _camel_case(field), *_SYNONYMS.get(field, ()))
+            names = (field, camel_case(field), *_SYNONYMS.get(field, ()))
             chosen = self._chosen.get(field)
             columns = [chosen] if chosen else [name for name in names if name in found]
             if columns and columns[0] not in mapped.values():
@@ -241,7 +241,8 @@ TEXTS = frozenset(
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-def _camel_case(name: str) -> str:
+def camel_case(name: str) -> str:
+    """`user_message` as other products spell it: `userMessage`."""
     return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
 
 

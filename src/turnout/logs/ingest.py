@@ -106,6 +106,7 @@ def ingest(
     salt: str = DEFAULT_SALT,
     skip_unreadable: bool = False,
     redact: bool = False,
+    made_from: Manifest | None = None,
     on_progress: OnProgress = silent,
 ) -> IngestReport:
     """Read logs into one turns table.
@@ -121,6 +122,7 @@ def ingest(
         salt: Mixed into the hash of `user_id`.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
+        made_from: What the table is made from, where the sources are not what the user named.
         on_progress: Told every few thousand rows.
 
     Raises:
@@ -130,8 +132,9 @@ def ingest(
     """
     files = files_of(sources, is_log, FORMAT_NAMES)
     options = _Options(columns or {}, salt, skip_unreadable, redact)
-    inputs = {file.name: file.digest() for file in files}
-    manifest = Manifest("ingest", inputs, options.deciding())
+    manifest = made_from or Manifest(
+        "ingest", {file.name: file.digest() for file in files}, options.deciding()
+    )
     if up_to_date(out, manifest):
         return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
     with staged_output(out, manifest) as partial, scratch_beside(out) as scratch:

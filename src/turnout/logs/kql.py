@@ -5,15 +5,19 @@ Every query declares what may be set as `let` lines at its top, and names each c
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 from turnout.errors import SettingsError
+from turnout.logs.columns import camel_case
 
 FOLDERS = ("production", "exploration")
+DEFAULT_DAYS = 90
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -42,6 +46,40 @@ class Query:
         return comment.split(". ")[0].rstrip(".") + "."
 
 
+@dataclass(frozen=True, slots=True)
+class QueryParameters:
+    """What a query reads; None leaves what stands in the query.
+
+    Attributes:
+        table: Your table.
+        days: How far back from `until`.
+        until: The moment before which rows are read; the moment the query runs where None.
+        seed: Decides which conversations are sampled.
+        per_bucket: Conversations of each turn-count bucket, where a query has them.
+        percent: How many of a hundred conversations are kept, where a query samples so.
+    """
+
+    table: str | None = None
+    days: int | None = None
+    until: dt.datetime | None = None
+    seed: str | None = None
+    per_bucket: int | None = None
+    percent: int | None = None
+
+    def settings(self) -> dict[str, str]:
+        """`let` name → KQL value, of what is set."""
+        given: dict[str, str | None] = {
+            "startTime": f"ago({self.days}d)" if self.days else None,
+            "seed": None if self.seed is None else json.dumps(self.seed),
+            "perBucket": str(self.per_bucket) if self.per_bucket else None,
+            "sampledPercent": str(self.percent) if self.percent else None,
+        }
+        if self.until is not None:
+            start = self.until - dt.timedelta(days=self.days or DEFAULT_DAYS)
+            given |= {"startTime": _moment(start), "endTime": _moment(self.until)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
 def queries() -> dict[str, Query]:
     """Every shipped query by name."""
     found = {}
@@ -64,8 +102,9 @@ def query_text(
     Args:
         name: Which.
         table: Your table.
-        columns: The query's column → yours, where they differ.
-        settings: `let` name → KQL value: `startTime`, `seed`, `perBucket`, …
+        columns: The query's column → yours, where they differ; `user_message` is `userMessage`.
+        settings: `let` name → KQL value: `startTime`, `seed`, `perBucket`, …; see
+            `QueryParameters.settings`.
 
     Raises:
         SettingsError: If there is no such query, column or setting.
@@ -81,10 +120,10 @@ def query_text(
     for column, own in (columns or {}).items():
         text = _replaced(
             text,
-            rf"^(        {re.escape(column)} = \w+\()\w+(\),?)$",
+            rf"^(        {re.escape(camel_case(column))} = to\w+\().*(\),?)$",
             _identifier(own),
             f"{name}: column {column!r}",
-            re.findall(r"^        (\w+) = \w+\(\w+\),?$", text, re.MULTILINE),
+            re.findall(r"^        (\w+) = to\w+\(.*\),?$", text, re.MULTILINE),
         )
     for setting, value in (settings or {}).items():
         text = _replaced(
@@ -92,7 +131,7 @@ def query_text(
             rf"^(let {re.escape(setting)} = ).*(;)$",
             value,
             f"{name}: setting {setting!r}",
-            re.findall(r"^let ([a-z]\w*) = [^|]*;$", text, re.MULTILINE),
+            re.findall(r"^let ([a-z]\w*) = [^|{]*;$", text, re.MULTILINE),
         )
     return text
 
@@ -110,6 +149,12 @@ def _expected(found: str, known: list[str]) -> str:
     close = difflib.get_close_matches(found, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"expected one of {', '.join(known)}.{hint}"
+
+
+def _moment(time: dt.datetime) -> str:
+    """A time as KQL writes it; one without a zone is UTC."""
+    utc = time.astimezone(dt.UTC) if time.tzinfo else time
+    return f"datetime({utc:%Y-%m-%dT%H:%M:%S}Z)"
 
 
 def _identifier(name: str) -> str:
