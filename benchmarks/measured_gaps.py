@@ -95,18 +95,11 @@ def judge_encoder(data: Path, out: Path, prompts: Prompts, folds: NDArray[np.int
     """One training run of the general router's recipe, judged on all that it did not see."""
     part = prompts.families == HELD_PART
     fold = (folds == HELD_FOLD) & ~part
-    table, held = out / "train.parquet", set(prompts.at(part | fold).texts)
-    _run(
-        sys.executable,
-        HERE / "general_router" / "prompts.py",
-        data,
-        table,
-        "--leave-out",
-        *HELD_TASKS,
-    )
-    rows = pq.read_table(table)
-    seen = [text not in held for text in rows["prompt"].to_pylist()]
-    pq.write_table(rows.filter(pa.array(seen)), table)
+    table, held = out / "train.parquet", out / "held.parquet"
+    pq.write_table(pa.table({"prompt": prompts.at(part | fold).texts}), held)
+    source = HERE / "general_router" / "prompts.py"
+    left_out = ("--leave-out", *HELD_TASKS, "--without", held)
+    _run(sys.executable, source, data, table, *left_out)
     _run("sh", HERE / "general_router" / "train.sh", table, out / "router")
     tasks = strong_weak(data, out)
     for name, asked in (
@@ -293,10 +286,9 @@ def _vectors(texts: list[str], cache: Path) -> Floats:
 
 def _scored(router: Path, texts: list[str], out: Path) -> Floats:
     asked, scores = out / "asked.parquet", out / "scores.parquet"
-    pq.write_table(pa.table({"row": np.arange(len(texts)), "prompt": texts}), asked)
+    pq.write_table(pa.table({"prompt": texts}), asked)
     _run("turnout", "score", router, asked, "--text-column", "prompt", "-o", scores)
-    table = pq.read_table(scores).sort_by("row")
-    return np.asarray(table["p_reasoning"], np.float64)
+    return np.asarray(pq.read_table(scores)["p_reasoning"], np.float64)
 
 
 def _run(*command: object) -> None:

@@ -1,13 +1,14 @@
 """One table of prompts with targets for the general router, from every measured set that helps.
 
-Usage: python benchmarks/general_router/prompts.py DATA_FOLDER prompts.parquet [--leave-out NAME …]
+Usage: python benchmarks/general_router/prompts.py DATA_FOLDER prompts.parquet
+           [--leave-out NAME …] [--without PROMPTS.parquet]
 
 Reads DATA_FOLDER/reasoning_gap/prompts.parquet, strong_weak/mmlu_pro.parquet,
 strong_weak/llmrouter_example.parquet and chat_prompts/prompts.parquet. Writes what
 `turnout build --outcomes` reads: prompt, group, target and weight, and the two scores where
 reasoning and fast models were measured. Why each target is as it is stands in README.md beside
-this file. `--leave-out` drops sources whose name starts so (a benchmark, a task, a category), to
-measure a router on what it has not seen.
+this file. To measure a router on what it has not seen, `--leave-out` drops sources whose name
+starts so (a benchmark, a task, a category) and `--without` the prompts of a file.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from surface import SurfaceTeacher
 
 SCHEMA = pa.schema(
     [
@@ -38,7 +40,9 @@ GAP_CENTRE = 0.13
 OWN_SHARE, QUESTION_SHARE = 0.85, 0.4
 # Few-option questions come without their options too: length and form should not tell.
 WITHOUT_OPTIONS_SHARE = 0.25
-GAP_WEIGHT, STRONG_WEAK_WEIGHT, STEPS_WEIGHT = 1.0, 0.6, 0.4
+# Of a measured prompt's target, what the surface teacher says.
+TEACHER_SHARE = 0.2
+GAP_WEIGHT, STRONG_WEAK_WEIGHT, STEPS_WEIGHT, UNMEASURED_WEIGHT = 1.0, 0.6, 0.4, 0.4
 
 MMLU_PRO_STRONG = (
     "gemini-1.5-pro-002",
@@ -73,14 +77,24 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--without", type=Path, metavar="PROMPTS")
     asked = parser.parse_args()
     left_out = tuple(asked.leave_out)
+    held = set(pq.read_table(asked.without)["prompt"].to_pylist()) if asked.without else set()
     rows = [
         row
         for source in (measured_gaps, knowledge_questions, mixed_tasks, word_problems)
         for row in source(asked.data)
-        if not (left_out and row["group"].startswith(left_out))
+        if row["prompt"] not in held and not (left_out and row["group"].startswith(left_out))
     ]
+    scored = [row for row in rows if "reasoning_score" in row]
+    gaps = np.asarray([row["reasoning_score"] - row["fast_score"] for row in scored], np.float64)
+    teacher = SurfaceTeacher([row["prompt"] for row in scored], gaps)
+    rows += unmeasured(asked.data, teacher, held)
+    for row, gap in zip(scored, teacher.predict([row["prompt"] for row in scored]), strict=True):
+        row["target"] = (1 - TEACHER_SHARE) * row["target"] + TEACHER_SHARE * _target(
+            gap - GAP_CENTRE
+        )
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), asked.out, compression="zstd")
 
@@ -140,6 +154,23 @@ def word_problems(data: Path) -> list[dict[str, object]]:
     return [
         _stated(row["prompt"], "gsm8k", 0.12 * value, weight=STEPS_WEIGHT)
         for row, value in zip(rows, hardness, strict=True)
+    ]
+
+
+def unmeasured(data: Path, teacher: SurfaceTeacher, held: set[str]) -> list[dict[str, object]]:
+    """Prompts of many kinds that nobody scored; their target is what the surface teacher says."""
+    prompts = [
+        row["prompt"]
+        for row in pq.read_table(data / "chat_prompts" / "prompts.parquet").to_pylist()
+        if row["set"] != "gsm8k_train"
+    ]
+    for log in ("multi_turn", "dev_chat_logs"):
+        turns = pq.read_table(data / log / "turns.parquet").to_pylist()
+        prompts += [row["user_message"] for row in turns if row["turn_index"] == 1]
+    prompts = [prompt for prompt in prompts if prompt and prompt.strip() and prompt not in held]
+    return [
+        _stated(prompt, "unmeasured", gap - GAP_CENTRE, weight=UNMEASURED_WEIGHT)
+        for prompt, gap in zip(prompts, teacher.predict(prompts), strict=True)
     ]
 
 

@@ -188,6 +188,15 @@ def test_a_broken_pipe_is_no_failure(line):
     assert (process.returncode, error) == (0, b"")
 
 
+@pytest.fixture
+def interruptible():
+    """Undo that a shell lets its background jobs ignore SIGINT, which children inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_stage_says_so_and_leaves_nothing(tmp_path):
     command = [*TURNOUT, "simulate", "-o", "log", "--conversations", "200000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
