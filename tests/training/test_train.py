@@ -73,7 +73,7 @@ def test_losses_and_rates_can_be_read_in_tensorboard(dataset, base, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "router"
-    report = train(dataset, out, base=base, recipe=QUICK, max_tokens=48, log_to="tensorboard")
+    report = train(dataset, out, base=base, recipe=QUICK, max_tokens=48, log_to=["tensorboard"])
     events = EventAccumulator(str(tmp_path / "router.tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]

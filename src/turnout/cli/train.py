@@ -60,8 +60,10 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine: same router.")
 @click.option(
     "--log-to",
-    type=click.Choice(["tensorboard"]),
-    help="Record losses and rates for this viewer, in OUTPUT.tensorboard.",
+    multiple=True,
+    type=click.Choice(["tensorboard", "mlflow", "wandb"]),
+    help="Record losses and rates: tensorboard in OUTPUT.tensorboard, mlflow and wandb where their "
+    "own environment variables say. May be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
@@ -74,7 +76,7 @@ def command(
     precision: Precision,
     max_tokens: int | None,
     seed: int,
-    log_to: Tracker | None,
+    log_to: tuple[Tracker, ...],
     as_json: bool,
 ) -> None:
     """Fine-tune a BERT classifier on DATASET, calibrate it, export a router folder.

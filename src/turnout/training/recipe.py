@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
-Tracker: TypeAlias = Literal["tensorboard"]
+Tracker: TypeAlias = Literal["tensorboard", "mlflow", "wandb"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -27,7 +28,7 @@ def train(
     base: str | Path | None = None,
     recipe: Recipe | None = None,
     max_tokens: int | None = None,
-    log_to: Tracker | None = None,
+    log_to: Collection[Tracker] = (),
     on_progress: OnProgress = silent,
 ) -> TrainReport:
     """Fine-tune a base encoder on a data set, calibrate it on validation, export it.
@@ -39,14 +40,16 @@ def train(
             all-MiniLM-L6-v2, which is installed and needs no network.
         recipe: How to fine-tune.
         max_tokens: Token budget; by default 128 (session) or 192 (conversation).
-        log_to: Where losses and rates are recorded, beside `out`; by default nowhere.
+        log_to: What records losses and rates, each where its own environment says; by default
+            nothing.
         on_progress: Told every step.
 
     Raises:
         ArtifactError: If the data set or the base encoder cannot be used, or an exported graph
             strays from the model.
         RecordError: If the rows cannot train a router (one label only, too few, …).
-        SettingsError: If the token budget does not suit the encoder, or the loss diverges.
+        SettingsError: If the token budget does not suit the encoder, the loss diverges, or a
+            tracker is not installed or cannot record.
         StoppedError: If a signal ended it; the same call goes on from there.
         StorageError: If the folder cannot be written.
     """
@@ -64,12 +67,12 @@ def train(
         from turnout.training.checkpoint import Checkpoint
         from turnout.training.fitting import fit_router, write_router
         from turnout.training.loop import Surroundings
-        from turnout.training.tracking import tracked
+        from turnout.training.tracking import TrackedRun, tracked
 
         work = _work_folder(out, manifest)
         place = staged_output(out, manifest) if processes.first else nullcontext()
-        tracker = tracked(log_to if processes.first else None, out)
-        with place as partial, tracker as on_metrics:
+        run = TrackedRun(out, work, options)
+        with place as partial, tracked(log_to if processes.first else (), run) as on_metrics:
             told = on_progress if processes.first else silent
             around = Surroundings(processes, Checkpoint(work), stop, told, on_metrics)
             fitted = fit_router(

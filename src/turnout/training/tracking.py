@@ -1,37 +1,183 @@
-"""What a fit measures → a tracker's files, for its own viewer; knows no model."""
+"""What a fit measures → trackers, each with its own files or service; knows no model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
+from turnout.errors import SettingsError
+from turnout.training.checkpoint import CHECKPOINT_NAME
 from turnout.training.loop import OnMetrics, unrecorded
 from turnout.training.recipe import Tracker
 
 
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """What a tracker is told of a run.
+
+    Attributes:
+        out: The router folder; its name is the run's.
+        work: Where the run keeps its checkpoint, and under which id a tracker knows it.
+        parameters: The recipe and what else was chosen.
+    """
+
+    out: Path
+    work: Path
+    parameters: Mapping[str, object]
+
+    def id_at(self, tracker: Tracker) -> str | None:
+        """Under which id a tracker knows it; None where nothing is there to go on from."""
+        file = self._id_file(tracker)
+        return file.read_text("utf-8") if self._goes_on and file.is_file() else None
+
+    def keep_id(self, tracker: Tracker, run_id: str) -> None:
+        """Let the run that goes on from the checkpoint find its id."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._id_file(tracker).write_text(run_id, "utf-8")
+
+    def forget_ids(self) -> None:
+        """Leave nothing behind a run that left no checkpoint."""
+        if not self._goes_on:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    @property
+    def _goes_on(self) -> bool:
+        return (self.work / CHECKPOINT_NAME).is_file()
+
+    def _id_file(self, tracker: Tracker) -> Path:
+        return self.work / f"{tracker}.id"
+
+
 def tracker_folder(out: Path) -> Path:
-    """Where the files go: beside the router folder, whose own files are fixed by their digests."""
+    """Where TensorBoard's files go: beside the router folder, whose own are fixed by digests."""
     return out.with_name(f"{out.name}.tensorboard")
 
 
 @contextmanager
-def tracked(tracker: Tracker | None, out: Path) -> Iterator[OnMetrics]:
+def tracked(trackers: Collection[Tracker], run: TrackedRun) -> Iterator[OnMetrics]:
     """Record while the block runs; what a resumed run records goes on in the same place.
 
     Raises:
-        ModuleNotFoundError: If the tracker is not installed.
+        SettingsError: If a tracker is not installed, or cannot record where its environment says.
     """
-    if tracker is None:
+    if not trackers:
         yield unrecorded
         return
-    # Untyped, and there only with the extra.
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        with ExitStack() as stack:
+            recorders = [
+                stack.enter_context(_TRACKERS[name](run)) for name in dict.fromkeys(trackers)
+            ]
 
-    with SummaryWriter(tracker_folder(out)) as writer:
+            def on_metrics(step: int, metrics: Mapping[str, float]) -> None:
+                for record in recorders:
+                    record(step, metrics)
+
+            yield on_metrics
+    finally:
+        run.forget_ids()
+
+
+@contextmanager
+def _tensorboard(run: TrackedRun) -> Iterator[OnMetrics]:
+    library = _imported("torch.utils.tensorboard", "tensorboard")
+    with library.SummaryWriter(tracker_folder(run.out)) as writer:
 
         def on_metrics(step: int, metrics: Mapping[str, float]) -> None:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
 
         yield on_metrics
+
+
+@contextmanager
+def _mlflow(run: TrackedRun) -> Iterator[OnMetrics]:
+    # Importing it reports the use of the library to its makers, unless told otherwise.
+    with _environment_default("MLFLOW_DISABLE_TELEMETRY", "true"):
+        library = _imported("mlflow", "mlflow")
+    known = run.id_at("mlflow")
+    try:
+        # A run that goes on keeps its name and parameters.
+        with library.start_run(run_id=known, run_name=None if known else run.out.name) as started:
+            run.keep_id("mlflow", started.info.run_id)
+            if not known:
+                library.log_params(dict(run.parameters))
+            yield lambda step, metrics: library.log_metrics(dict(metrics), step=step)
+    except library.MlflowException as error:
+        raise _refused(
+            "mlflow", error, "MLFLOW_TRACKING_URI to name a store that takes the run"
+        ) from error
+
+
+@contextmanager
+def _wandb(run: TrackedRun) -> Iterator[OnMetrics]:
+    # Its reports of errors go to its makers, offline too, unless told otherwise.
+    with _environment_default("WANDB_ERROR_REPORTING", "false"):
+        library = _imported("wandb", "wandb")
+        # The run is what was chosen and measured: no screen, code, packages or machine.
+        settings = library.Settings(
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
+        try:
+            with library.init(
+                id=run.id_at("wandb"),
+                resume="allow",
+                name=run.out.name,
+                config=dict(run.parameters),
+                settings=settings,
+            ) as started:
+                run.keep_id("wandb", started.id)
+                yield lambda step, metrics: started.log(dict(metrics), step=step)
+        except library.Error as error:
+            raise _refused(
+                "wandb", error, "WANDB_API_KEY to be set, or WANDB_MODE=offline"
+            ) from error
+
+
+_TRACKERS: Mapping[Tracker, Callable[[TrackedRun], AbstractContextManager[OnMetrics]]] = {
+    "tensorboard": _tensorboard,
+    "mlflow": _mlflow,
+    "wandb": _wandb,
+}
+
+
+def _imported(module: str, tracker: Tracker) -> ModuleType:
+    """A tracker's module, untyped: it is there only with the extra."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--log-to {tracker}: {error.name} is not installed; expected it to be. Install it "
+            f"with: pip install 'turnout[{tracker}]'"
+        ) from error
+
+
+@contextmanager
+def _environment_default(name: str, value: str) -> Iterator[None]:
+    """Set a variable while the block runs, unless the user has set it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _refused(tracker: Tracker, error: Exception, expected: str) -> SettingsError:
+    return SettingsError(
+        f"--log-to {tracker}: {error}; expected {expected}. Change it, or leave --log-to out."
+    )

@@ -1,0 +1,193 @@
+"""What each tracker holds after a run, read back with its own library or from its own file."""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from turnout.errors import SettingsError, StoppedError
+from turnout.training import Recipe, train
+
+RECIPE = Recipe(epochs=2, learning_rate=3e-3, batch_size=32)
+STEPS_AN_EPOCH = 5
+STEPS = list(range(1, 2 * STEPS_AN_EPOCH + 1))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder where no tracker's variable says anything but: stay offline."""
+    for name in os.environ:
+        if name.startswith(("MLFLOW_", "WANDB_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def mlflow():
+    with warnings.catch_warnings():
+        # What mlflow asks of SQLAlchemy 2.1 and of Alembic as they load.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import mlflow
+        import mlflow.store.tracking.sqlalchemy_store
+        from sqlalchemy.orm import configure_mappers
+
+        configure_mappers()
+    return mlflow
+
+
+@pytest.fixture
+def wandb():
+    import wandb
+
+    yield wandb
+    wandb.teardown()
+
+
+def fit(dataset, base, place, log_to, *, stop_at=None):
+    def on_progress(name, done, total):
+        if name == "fine-tune" and done == stop_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    return train(
+        dataset,
+        place / "router",
+        base=base,
+        recipe=RECIPE,
+        max_tokens=48,
+        log_to=log_to,
+        on_progress=on_progress,
+    )
+
+
+def fit_in_two_goes(dataset, base, place, log_to):
+    with pytest.raises(StoppedError):
+        fit(dataset, base, place, log_to, stop_at=3)
+    return fit(dataset, base, place, log_to)
+
+
+def wandb_records(file):
+    """The messages in a run's file: a LevelDB log of protobuf after seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, at, whole = file.read_bytes(), 7, b""
+    while at < len(content):
+        room = 32768 - at % 32768
+        if room < 7:
+            at += room
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def test_mlflow_holds_one_run_of_a_fit_that_was_stopped_and_went_on(dataset, base, place, mlflow):
+    report = fit_in_two_goes(dataset, base, place, ["mlflow"])
+    assert (place / "mlflow.db").is_file()
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs(["0"])
+    assert (run.info.run_name, run.info.status) == ("router", "FINISHED")
+    assert run.data.params["learning_rate"] == "0.003"
+    assert run.data.params["max_tokens"] == "48"
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert sorted(point.step for point in history) == STEPS
+    aurocs = client.get_metric_history(run.info.run_id, "epoch/validation_auroc")
+    assert [(point.step, point.value) for point in aurocs] == [
+        (epoch.epoch * STEPS_AN_EPOCH, pytest.approx(epoch.validation_auroc))
+        for epoch in report.epochs
+    ]
+
+
+def test_wandb_holds_one_run_of_a_fit_that_was_stopped_and_went_on(dataset, base, place, wandb):
+    report = fit_in_two_goes(dataset, base, place, ["wandb"])
+    files = sorted(place.glob("wandb/offline-run-*/*.wandb"), key=lambda f: f.stat().st_mtime_ns)
+    records = [record for file in files for record in wandb_records(file)]
+    runs = [record.run for record in records if record.HasField("run")]
+    assert len(files) == 2
+    assert len({run.run_id for run in runs}) == 1
+    assert runs[0].display_name == "router"
+    config = {item.key: item.value_json for item in runs[0].config.update}
+    assert json.loads(config["learning_rate"]) == RECIPE.learning_rate
+    rows = [
+        {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in row.history.item}
+        for row in records
+        if row.HasField("history")
+    ]
+    assert [row["_step"] for row in rows] == STEPS
+    assert all("train/loss" in row for row in rows)
+    aurocs = [row["epoch/validation_auroc"] for row in rows if "epoch/validation_auroc" in row]
+    assert aurocs == pytest.approx([epoch.validation_auroc for epoch in report.epochs])
+
+
+def test_wandb_is_told_nothing_of_code_packages_and_machine(dataset, base, place, wandb):
+    fit(dataset, base, place, ["wandb"])
+    (file,) = place.glob("wandb/offline-run-*/*.wandb")
+    assert not [r for r in wandb_records(file) if r.HasField("stats") or r.HasField("output_raw")]
+    (folder,) = place.glob("wandb/offline-run-*/files")
+    assert list(folder.iterdir()) == []
+
+
+def test_several_trackers_record_the_same_run(dataset, base, place, mlflow, wandb):
+    fit(dataset, base, place, ["tensorboard", "mlflow", "wandb", "mlflow"])
+    assert list(place.glob("router.tensorboard/*"))
+    assert len(mlflow.MlflowClient().search_runs(["0"])) == 1
+    assert len(list(place.glob("wandb/offline-run-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("tracker", "module"),
+    [("tensorboard", "tensorboard"), ("mlflow", "mlflow"), ("wandb", "wandb")],
+)
+def test_an_absent_tracker_is_named_with_the_command_that_brings_it(
+    dataset, base, place, monkeypatch, tracker, module
+):
+    for name in (module, "torch.utils.tensorboard"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingsError, match=rf"{module} is.*pip install 'turnout\[{tracker}\]'"):
+        fit(dataset, base, place, [tracker])
+    assert [path.name for path in place.iterdir()] == ["dataset"]
+
+
+def test_a_store_that_mlflow_refuses_is_a_setting_to_change(
+    dataset, base, place, mlflow, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://nowhere")
+    with pytest.raises(SettingsError, match=r"--log-to mlflow: .*MLFLOW_TRACKING_URI"):
+        fit(dataset, base, place, ["mlflow"])
+
+
+def test_wandb_without_a_key_is_a_setting_to_change(dataset, base, place, wandb, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "no key")
+    with pytest.raises(SettingsError, match=r"--log-to wandb: .*WANDB_MODE=offline"):
+        fit(dataset, base, place, ["wandb"])
+
+
+@pytest.mark.slow
+def test_the_makers_of_the_trackers_hear_nothing_of_a_run_unless_asked(place):
+    program = """
+import os
+from pathlib import Path
+from turnout.training.tracking import TrackedRun, tracked
+run = TrackedRun(Path("router"), Path("work"), {})
+with tracked(["mlflow", "wandb"], run) as record:
+    record(1, {"train/loss": 1.0})
+from mlflow.telemetry.client import get_telemetry_client
+from wandb.analytics import get_telemetry_recorder
+assert get_telemetry_client() is None
+assert not get_telemetry_recorder()._enabled
+assert not {"MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"} & set(os.environ)
+"""
+    # In a test or a CI mlflow reports nothing anyway.
+    plain = {k: v for k, v in os.environ.items() if k not in ("CI", "PYTEST_CURRENT_TEST")}
+    subprocess.run([sys.executable, "-c", program], check=True, env=plain, cwd=place)
