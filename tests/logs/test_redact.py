@@ -28,6 +28,31 @@ CASES = [
     ("/home/ann/src/app.py", "/home/<USER>/src/app.py"),
     ("/Users/Ann Lee/x", "/Users/<USER> Lee/x"),
     (r"C:\Users\ann\x", r"C:\Users\<USER>\x"),
+    (f"OPENAI_API_KEY={SECRET}", "OPENAI_API_KEY=<KEY>"),
+    (f"aws_secret_access_key = {SECRET}", "aws_secret_access_key = <KEY>"),
+    (f'"accessToken": "{SECRET}"', '"accessToken": "<KEY>"'),
+    ("DB_PASSWORD=correcthorse", "DB_PASSWORD=<KEY>"),
+    (f"AccountKey={SECRET}", "AccountKey=<KEY>"),
+    (f"send Bearer {SECRET}", "send Bearer <KEY>"),
+    ("mysql --password hunter2hunter2", "mysql --password <KEY>"),
+    (f"SG.{SECRET}.{SECRET}", "<KEY>"),
+    (f"GOCSPX-{SECRET}", "<KEY>"),
+    (f"gsk_{SECRET} here", "<KEY> here"),
+    (f"xai-{SECRET}", "<KEY>"),
+    (f"pypi-{SECRET}", "<KEY>"),
+    (f"dop_v1_{'0123456789' * 4}", "<KEY>"),
+    (
+        f"https://hooks.slack.com/services/T0/B0/{SECRET}",
+        "https://hooks.slack.com/services/<KEY>",
+    ),
+    ("/mnt/c/Users/ann/x", "/mnt/c/Users/<USER>/x"),
+    ("/c/Users/ann/x", "/c/Users/<USER>/x"),
+    ("/var/home/ann/x", "/var/home/<USER>/x"),
+    ("file:///c%3A/Users/ann/x", "file:///c%3A/Users/<USER>/x"),
+    (
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,X\n\nMIIE\n-----END RSA PRIVATE KEY-----",
+        "<KEY>",
+    ),
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "<KEY>"),
 ]
 
@@ -48,6 +73,18 @@ def test_what_identifies_or_opens_doors_goes(text, expected):
         "import @decorator; a@b",
         "see /usr/home/x and s3://bucket/key",
         "sk-learn and task-oriented planning",
+        "lodash@4.17.21 and actions/checkout@v4.1.1",
+        "logo@2x.png",
+        "git@github.com:org/repo.git",
+        "scores = q@k.T",
+        "version 1.2.3.4 in Chrome/120.0.0.0",
+        "127.0.0.1:80, 0.0.0.0, 255.255.255.0",
+        "x[::1000], y[100::200], abc::add",
+        "token: string, password: String, token: undefined",
+        'api_key=os.environ["KEY"]; token = get_token(1)',
+        "secret = settings.secret_1; password=${PASSWORD}",
+        "/home/$USER/x, /home/{name}/x, /Users/Shared/x",
+        r"C:\Users\Public\x",
         "ratio 16:9:4 in css :root::before",
     ],
 )
@@ -63,7 +100,9 @@ def test_redacting_twice_changes_nothing_more(parts):
     assert redacted(once, Counter()) == once
 
 
-@pytest.mark.parametrize("unit", ["a@", "1.", "sk-", "f:", "://a:", "password=", "eyJ", "/home/"])
+@pytest.mark.parametrize(
+    "unit", ["a@", "1.", "sk-", "f:", "://a:", "password=", "eyJ", "/home/", "token=a.", "--token "]
+)
 def test_a_megabyte_of_near_misses_is_read(unit):
     # A pattern that tries every way to split such a text would take hours.
     text = unit * (1_000_000 // len(unit))
