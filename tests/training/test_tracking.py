@@ -166,10 +166,13 @@ def test_a_store_that_mlflow_refuses_is_a_setting_to_change(
         fit(dataset, base, place, ["mlflow"])
 
 
-def test_wandb_without_a_key_is_a_setting_to_change(dataset, base, place, wandb, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "online")
+@pytest.mark.parametrize("mode", ["online", "sometimes"])
+def test_wandb_without_a_key_or_a_known_mode_is_a_setting_to_change(
+    dataset, base, place, wandb, monkeypatch, mode
+):
+    monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setenv("WANDB_API_KEY", "no key")
-    with pytest.raises(SettingsError, match=r"--log-to wandb: .*WANDB_MODE=offline"):
+    with pytest.raises(SettingsError, match=r"(?s)--log-to wandb: .*WANDB_MODE=offline"):
         fit(dataset, base, place, ["wandb"])
 
 

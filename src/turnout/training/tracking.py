@@ -131,19 +131,20 @@ def _wandb(run: TrackedRun) -> Iterator[OnMetrics]:
             x_save_requirements=False,
         )
         try:
-            with library.init(
+            started = library.init(
                 id=run.id_at("wandb"),
                 resume="allow",
                 name=run.out.name,
                 config=dict(run.parameters),
                 settings=settings,
-            ) as started:
-                run.keep_id("wandb", started.id)
-                yield lambda step, metrics: started.log(dict(metrics), step=step)
-        except library.Error as error:
+            )
+        except (library.Error, ValueError) as error:  # a ValueError is a variable it cannot read
             raise _refused(
                 "wandb", error, "WANDB_API_KEY to be set, or WANDB_MODE=offline"
             ) from error
+        with started:
+            run.keep_id("wandb", started.id)
+            yield lambda step, metrics: started.log(dict(metrics), step=step)
 
 
 _TRACKERS: Mapping[Tracker, Callable[[TrackedRun], AbstractContextManager[OnMetrics]]] = {
@@ -178,6 +179,7 @@ def _environment_default(name: str, value: str) -> Iterator[None]:
 
 
 def _refused(tracker: Tracker, error: Exception, expected: str) -> SettingsError:
+    found = str(error).rstrip(".")
     return SettingsError(
-        f"--log-to {tracker}: {error}; expected {expected}. Change it, or leave --log-to out."
+        f"--log-to {tracker}: {found}; expected {expected}. Change it, or leave --log-to out."
     )
