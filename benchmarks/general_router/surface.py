@@ -29,8 +29,8 @@ class SurfaceTeacher:
 
     def __init__(self, prompts: list[str], gaps: Floats) -> None:
         """Fit on n prompts and their gaps."""
-        self._scaler = StandardScaler().fit(counts(prompts))
-        self._ridge = Ridge(alpha=PENALTY).fit(self._scaler.transform(counts(prompts)), gaps)
+        self._scaler = StandardScaler()
+        self._ridge = Ridge(alpha=PENALTY).fit(self._scaler.fit_transform(counts(prompts)), gaps)
 
     def predict(self, prompts: list[str]) -> Floats:
         """Gaps, shape `(n,)`."""
