@@ -140,7 +140,7 @@ def _price(
 
 
 def _redact(text: str) -> str:
-    from turnout.logs.redact import redacted
+    from turnout.logs.redaction import redacted
 
     return redacted(text, Counter())
 

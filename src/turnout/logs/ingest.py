@@ -33,7 +33,7 @@ from turnout.logs.gathering import Account, Gathered
 from turnout.logs.one_row_a_turn import turns_of_several_models, write_turns
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.readers import read_by_turns, turn_rows
-from turnout.logs.redact import redacted
+from turnout.logs.redaction import redacted
 from turnout.logs.scratch import scratch_beside
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
