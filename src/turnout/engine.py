@@ -35,7 +35,11 @@ _GROUP_BYTES = 1 << 26
 
 
 def connect(
-    engine: str = DUCKDB, *, memory_mb: int | None = None, spill: Path | None = None
+    engine: str = DUCKDB,
+    *,
+    memory_mb: int | None = None,
+    spill: Path | None = None,
+    joined_as_written: bool = False,
 ) -> ibis.BaseBackend:
     """Where tables are computed: by default a private in-process DuckDB.
 
@@ -48,6 +52,8 @@ def connect(
             A thread needs room of its own, so that there are then at most 8.
         spill: A folder to spill to that does not exist yet; by default one in the system's
             temporary folder.
+        joined_as_written: Whether DuckDB holds in memory what stands on the right of a join. It
+            otherwise guesses which side is smaller, and takes a filtered log for a fifth of it.
 
     Raises:
         SettingsError: If there is no such engine or it is not installed.
@@ -65,6 +71,8 @@ def connect(
     # Its bar goes to stdout, into the result.
     backend.raw_sql("SET enable_progress_bar = false")
     backend.raw_sql("SET preserve_insertion_order = false")
+    if joined_as_written:
+        backend.raw_sql("SET disabled_optimizers = 'build_side_probe_side'")
     if memory_mb is not None:
         backend.raw_sql(f"SET memory_limit = '{memory_mb}MB'")
         backend.raw_sql(f"SET threads = {min(8, os.cpu_count() or 1)}")

@@ -1,5 +1,6 @@
 """Drawing from a log too long to look at whole: exact sizes, quotas, nothing torn by a split."""
 
+import hashlib
 import json
 import random
 import signal
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
-from turnout.dataset.cells import SPLITS, Cell, planned
+from turnout.dataset.cells import SPLITS, STRATA, Cell, planned, position_of
 from turnout.dataset.choosing import Wish, chosen_rows
 from turnout.dataset.drawing import Log
 from turnout.engine import connect
@@ -203,12 +204,40 @@ def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
     assert found[0] == found[1]
 
 
-def test_more_of_the_log_is_looked_at_until_rare_rows_are_found(tmp_path):
+def test_the_whole_log_is_counted_and_its_rare_rows_are_found(tmp_path):
     rows = [turn(f"c{n}", 1, f"message {n}", "gpt-4o") for n in range(6000)]
     for n in range(0, 6000, 150):
         rows[n]["model"] = "o3"
     report = build(tmp_path, rows, architecture="session", size=40)
     assert report.description["rows"] == 40
+    assert [quota["found"] for quota in report.description["quotas"]] == [40, 5960]
+
+
+@pytest.mark.parametrize("each", [1, 40, 900])
+def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path, each):
+    rows = log(400)
+    # So clumped that a bound which leaves enough of distinct turns leaves too few of these.
+    rows += [turn(f"often{n}", 1, "said again", "o3") for n in range(3) for _ in range(500)]
+    path = write_turns(tmp_path / "turns.parquet", rows)
+    drawn = Log(connect(), path, None, Formatter("conversation"), CATALOG, 7)
+    wanted = {cell: min(each, n) for cell, n in drawn.found.items()}
+    count = Counter(row["conversation_id"] for row in rows)
+    last = {row["conversation_id"]: row["turn_index"] for row in rows}
+    cells = defaultdict(list)
+    for row in rows:
+        place = row["conversation_id"], row["turn_index"]
+        key = hashlib.md5(f"7|{place[0]}|{place[1]}".encode()).hexdigest()
+        stratum = next(name for least, name in STRATA if count[place[0]] >= least)
+        position = position_of(place[1], last[place[0]])
+        cells[0 if row["model"] == "o3" else 1, stratum, position].append((key, place))
+    assert drawn.found == {cell: len(keys) for cell, keys in cells.items()}
+    expected = {k for cell, n in wanted.items() for k in sorted(cells[cell])[:n]}
+    found = {
+        (row["order_key"], (row["conversation_id"], row["turn_index"]))
+        for row in drawn.drawn(wanted)
+        if row["order_key"] is not None
+    }
+    assert found == expected
 
 
 def test_more_is_drawn_where_most_rows_are_duplicates(tmp_path):

@@ -13,7 +13,7 @@ from math import ceil
 
 from turnout.dataset.candidates import Candidate, from_turns
 from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, split_sizes
-from turnout.dataset.drawing import UNTOLD, Log, Pool
+from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import Distinct, deduplicated, without_near
 from turnout.dataset.groups import assigned, kept_together
 from turnout.dataset.selection import balanced
@@ -22,9 +22,6 @@ from turnout.routing import Formatter
 
 SURPLUS = "left over after balancing"
 
-# Turns of the log looked at for each row wanted, before more are.
-_LOOKED_AT = 20
-_WIDENED = 8
 # Rows drawn for each row wanted: duplicates go, and a split may want a row that another has.
 _MARGIN = 1.25
 _SPARE = 20
@@ -66,7 +63,7 @@ class Chosen:
         dropped: Reason → rows of the log; with the rows chosen they add up to the log.
         users_apart: Whether no user stands in two splits; None where no user is known.
         repeated: Rows that are in the training split a second time or more.
-        found: Rows of each cell in the part of the log looked at.
+        found: Rows of each cell in the log.
         draws: Rows of each cell that were drawn.
     """
 
@@ -82,20 +79,19 @@ class Chosen:
 def chosen_rows(log: Log, formatter: Formatter, wish: Wish) -> Chosen:
     """Draw from the log, leave duplicates out, split and balance."""
     stratified = formatter.architecture == "conversation"
-    pool = log.pool(min(1.0, _LOOKED_AT * wish.size / max(1, log.total)))
     yields: dict[Cell, float] = {}
     margin = _MARGIN
     for _ in range(_ROUNDS):
-        pool, draws = _draws(log, pool, yields, wish, margin, stratified=stratified)
-        dropped = log.left_out + Counter({UNTOLD: pool.untold})
-        drawn = from_turns(log.drawn(pool, draws), formatter, dropped)
+        draws = _draws(log.found, yields, wish, margin, stratified=stratified)
+        dropped = log.left_out.copy()
+        drawn = from_turns(log.drawn(draws), formatter, dropped)
         distinct = _distinct(drawn, dropped)
         splits, users_apart = _split(distinct, wish, stratified=stratified)
         kept = Counter(candidate.cell for candidate in distinct.rows)
         yields = {cell: kept[cell] / n for cell, n in draws.items() if n}
-        able = sum(_plan(pool, yields, wish, stratified=stratified).values())
+        able = sum(_plan(log.found, yields, wish, stratified=stratified).values())
         enough = wish.size if able == wish.size else _NEARLY * able
-        if _rows(splits) >= enough or draws == pool.found:
+        if _rows(splits) >= enough or draws == log.found:
             break
         margin *= 2
     unique = {c.order_key for rows in splits.values() for c in rows}
@@ -106,43 +102,38 @@ def chosen_rows(log: Log, formatter: Formatter, wish: Wish) -> Chosen:
         dropped,
         users_apart,
         _rows(splits) - len(unique),
-        pool.found,
+        log.found,
         draws,
     )
 
 
 def _draws(
-    log: Log,
-    pool: Pool,
+    found: Counter[Cell],
     yields: Mapping[Cell, float],
     wish: Wish,
     margin: float,
     *,
     stratified: bool,
-) -> tuple[Pool, dict[Cell, int]]:
-    """Rows of each cell to draw, from a pool that is wide enough for them."""
-    while True:
-        plan = _plan(pool, yields, wish, stratified=stratified)
-        wanted = {
-            cell: ceil(n / yields.get(cell, 1) * margin) + _SPARE for cell, n in plan.items() if n
-        }
-        if pool.share == 1 or all(n <= pool.found[cell] for cell, n in wanted.items()):
-            break
-        pool = log.pool(min(1.0, pool.share * _WIDENED))
-    most = max(_FEW, _MOST_DRAWN * wish.size)
-    if pool.found.total() <= max(_FEW, wish.size * _MARGIN):
-        return pool, dict(pool.found)
-    draws = {cell: min(n, pool.found[cell]) for cell, n in wanted.items()}
-    scale = min(1.0, most / max(1, sum(draws.values())))
-    return pool, {cell: int(n * scale) for cell, n in draws.items()}
+) -> dict[Cell, int]:
+    """Rows of each cell to draw, with a margin for those that will go."""
+    if found.total() <= max(_FEW, wish.size * _MARGIN):
+        return dict(found)
+    plan = _plan(found, yields, wish, stratified=stratified)
+    draws = {
+        cell: min(ceil(n / yields.get(cell, 1) * margin) + _SPARE, found[cell])
+        for cell, n in plan.items()
+        if n
+    }
+    scale = min(1.0, max(_FEW, _MOST_DRAWN * wish.size) / max(1, sum(draws.values())))
+    return {cell: int(n * scale) for cell, n in draws.items()}
 
 
 def _plan(
-    pool: Pool, yields: Mapping[Cell, float], wish: Wish, *, stratified: bool
+    found: Mapping[Cell, int], yields: Mapping[Cell, float], wish: Wish, *, stratified: bool
 ) -> Counter[Cell]:
-    """Rows of each cell that the splits together want and the pool can be taken to give."""
+    """Rows of each cell that the splits together want and the log can be taken to give."""
     uses = _MOST_USES if wish.oversample else 1
-    room = {cell: int(n * yields.get(cell, 1)) * uses for cell, n in pool.found.items()}
+    room = {cell: int(n * yields.get(cell, 1)) * uses for cell, n in found.items()}
     plan = planned(room, wish.size, wish.ratio, wish.shares, inside=stratified)
     total: Counter[Cell] = Counter()
     for cells in plan.values():

@@ -2,14 +2,15 @@
 
 A log of any length stays on the engine. A turn's place in the order is a hash of the seed and of
 its own name, so the same turns are drawn whatever the engine, its threads and the rows' order; and
-a bound on that hash gives a fair share of the log without sorting it.
+a bound on that hash finds the first turns without sorting the log. Ids and models are read first,
+to know how many turns each cell has; texts once, of the turns that are drawn.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.dataset.cells import STRATA, Cell
-from turnout.engine import batches, joined_facts, kept, model_facts, read_labels, read_turns
+from turnout.engine import batches, kept, read_labels, read_turns
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS
@@ -31,24 +32,24 @@ UNKNOWN = "model not in the catalogue"
 UNTOLD = "no evidence in the labels"
 
 _KEYS = ("conversation_id", "turn_index")
+_PLACE = ["stratum", "position"]
 _HASH_STEPS = 16**8
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Turns that may be drawn, held by the engine.
-
-    Attributes:
-        rows: `conversation_id`, `turn_index`, `order_key`, `label`, `stratum`, `position`.
-        share: Of the log that was looked at, in (0, 1].
-        found: Rows of each cell.
-        untold: Turns looked at of which the labels say nothing.
-    """
-
-    rows: ibis.Table
-    share: float
-    found: Counter[Cell]
-    untold: int
+# Greater than every hash.
+_NO_BOUND = "g"
+# A bound that lets through so many turns that it is not worth a filter before the join.
+_MANY = "2"
+_LABELS = {"reasoning": LABEL_REASONING, "fast": LABEL_FAST}
+_BOUNDS = pa.schema(
+    [
+        pa.field("logged_model", pa.string(), nullable=False),
+        pa.field("reasoned", pa.bool_(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("stratum", pa.string(), nullable=False),
+        pa.field("position", pa.string(), nullable=False),
+        pa.field("most", pa.int64(), nullable=False),
+        pa.field("bound", pa.string(), nullable=False),
+    ]
+)
 
 
 class Log:
@@ -64,7 +65,8 @@ class Log:
 
     Attributes:
         total: Rows of the file.
-        left_out: Reason → rows that no pool holds.
+        found: Rows of each cell.
+        left_out: Reason → rows that stand in no cell.
     """
 
     def __init__(
@@ -77,78 +79,50 @@ class Log:
         seed: int,
     ) -> None:
         self._backend = backend
-        self._formatter = formatter
+        self._stratified = formatter.architecture == "conversation"
         self._seed = seed
+        self._models = _Models(catalog)
         self._turns = _needed(read_turns(backend, turns))
         self._labels = read_labels(backend, labels) if labels else None
-        self._facts = model_facts(self._usable, backend, catalog)
+        self._usable = self._turns
+        if not self._stratified:
+            self._usable = self._turns.filter(self._turns.turn_index == 1)
+        self._spans = kept(backend, _spans(self._turns)) if self._stratified else None
+        self._counts = self._counted()
         self.total = pq.read_metadata(turns).num_rows
+        self.found = Counter[Cell]()
+        for row in self._counts:
+            if row["label"] is not None:
+                self.found[_cell(row)] += row["rows"]
         self.left_out = self._left_out()
 
-    @property
-    def _stratified(self) -> bool:
-        return self._formatter.architecture == "conversation"
+    def _counted(self) -> list[dict[str, Any]]:
+        """Rows of each cell and of what told their label: by model, or by the labels' word."""
+        placed = self._placed(self._told(self._usable))
+        counted = placed.group_by(*self._tells, *_PLACE).agg(rows=placed.count())
+        rows: list[dict[str, Any]] = self._backend.to_pyarrow(counted).to_pylist()
+        if self._labels is not None:
+            return rows
+        return [row | self._models.told(row) for row in rows]
 
     @property
-    def _usable(self) -> ibis.Table:
-        """The turns that the architecture learns from."""
-        if self._stratified:
-            return self._turns
-        return self._turns.filter(self._turns.turn_index == 1)
+    def _tells(self) -> list[str]:
+        """The columns that a turn's label follows from."""
+        return ["logged_model", "reasoned"] if self._labels is None else ["label"]
 
     def _left_out(self) -> Counter[str]:
-        rows = self._facts.to_pylist()
-        counts = Counter({UNPLACED if self._stratified else NOT_FIRST: self.total})
-        counts.subtract(
-            {UNPLACED if self._stratified else NOT_FIRST: sum(r["turns"] for r in rows)}
-        )
-        if self._labels is None:
-            for row in rows:
-                if row["model_class"] is None:
-                    counts[UNKNOWN if row["named"] else UNNAMED] += row["turns"]
+        usable = sum(row["rows"] for row in self._counts)
+        counts = Counter({UNPLACED if self._stratified else NOT_FIRST: self.total - usable})
+        for row in self._counts:
+            if row["label"] is None:
+                reason = UNKNOWN if row.get("named") else UNNAMED
+                counts[UNTOLD if self._labels is not None else reason] += row["rows"]
         return +counts
 
-    def pool(self, share: float) -> Pool:
-        """The turns of a fair share of the log whose label is told.
-
-        Args:
-            share: In (0, 1].
-        """
-        turns = self._usable.mutate(order_key=self._order_key(self._usable))
-        if share < 1:
-            turns = turns.filter(turns.order_key < f"{int(share * _HASH_STEPS):08x}")
-        columns = [*_KEYS, "order_key", "model", "reasoning_tokens"]
-        looked_at = kept(self._backend, turns.select(*columns))
-        told = self._labelled(looked_at)
-        told = told.filter(told.label.notnull()).select(*_KEYS, "order_key", "label")
-        if self._stratified:
-            told = kept(self._backend, told)
-            same = self._turns.semi_join(told, "conversation_id")
-            spans = same.group_by("conversation_id").agg(
-                turn_count=same.count(), last_index=same.turn_index.max()
-            )
-            told = _with_place(told.inner_join(spans, "conversation_id"))
-            told = told.select(*_KEYS, "order_key", "label", "stratum", "position")
-        else:
-            told = told.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
-        rows = kept(self._backend, told)
-        counted = rows.group_by("label", "stratum", "position").agg(rows=rows.count())
-        found = Counter(
-            {
-                Cell(row["label"], row["stratum"], row["position"]): row["rows"]
-                for row in self._backend.to_pyarrow(counted).to_pylist()
-            }
-        )
-        untold = 0
-        if self._labels is not None:
-            untold = int(self._backend.to_pyarrow(looked_at.count()).as_py()) - found.total()
-        return Pool(rows, share, found, untold)
-
-    def drawn(self, pool: Pool, draws: Mapping[Cell, int]) -> Iterator[dict[str, Any]]:
+    def drawn(self, draws: Mapping[Cell, int]) -> Iterator[dict[str, Any]]:
         """The first rows of each cell, among the turns of their conversations before them.
 
         Args:
-            pool: Where from.
             draws: Rows of each cell.
 
         Yields:
@@ -157,65 +131,95 @@ class Log:
             and what the catalogue says of it, `user_id`. Of turns that were drawn, `order_key`
             and `label` with what it rests on; null of others.
         """
-        chosen = kept(self._backend, self._told(self._first(pool, draws)))
-        same = self._turns.semi_join(chosen, "conversation_id")
-        spans = same.group_by("conversation_id").agg(
-            turn_count=same.turn_index.nunique(), last_index=same.turn_index.max()
-        )
+        chosen = kept(self._backend, self._best_told(self._first(draws)))
         wanted = chosen.group_by("conversation_id").agg(
             from_index=chosen.turn_index.min() - self._turns_before,
             to_index=chosen.turn_index.max(),
         )
-        spans = kept(self._backend, spans.inner_join(wanted, "conversation_id"))
-        turns = self._turns.inner_join(spans, "conversation_id")
+        same = self._turns.inner_join(wanted, "conversation_id")
+        spans = same.group_by("conversation_id", "from_index", "to_index").agg(
+            turn_count=same.turn_index.nunique(), last_index=same.turn_index.max()
+        )
+        turns = self._turns.inner_join(kept(self._backend, spans), "conversation_id")
         turns = turns.filter(turns.turn_index.between(turns.from_index, turns.to_index))
         shown = turns.left_join(chosen, list(_KEYS)).drop(
             "conversation_id_right", "turn_index_right", "from_index", "to_index"
         )
-        facts = {
-            (row["logged_model"], row["logged_reasoned"]): row for row in self._facts.to_pylist()
-        }
         for batch in batches(self._backend, shown, order_by=_KEYS):
             for row in batch.to_pylist():
-                reasoned = (row.pop("reasoning_tokens") or 0) > 0
-                yield row | self._by_model(row, facts.get((row["model"] or "", reasoned)))
+                by_model = self._models.told(row)
+                yield by_model | row if self._labels is not None else row | by_model
 
     @property
     def _turns_before(self) -> int:
         return MAX_KEPT_TURNS if self._stratified else 0
 
-    def _first(self, pool: Pool, draws: Mapping[Cell, int]) -> ibis.Table:
-        """The first rows of each cell by order key: a turn once, though the log holds it twice."""
-        table = pa.Table.from_pylist([c._asdict() | {"most": n} for c, n in draws.items()], _DRAWS)
-        most = ibis.memtable(table)
-        cells = ["label", "stratum", "position"]
-        rank = ibis.row_number().over(group_by=cells, order_by="order_key")
-        ranked = pool.rows.mutate(rank=rank).inner_join(most, cells)
-        first = ranked.filter(ranked.rank < ranked.most)
-        return first.select(*_KEYS, "order_key").distinct()
+    def _first(self, draws: Mapping[Cell, int]) -> ibis.Table:
+        """The first rows of each cell by order key: a turn once, though the log holds it twice.
 
-    def _by_model(self, row: Mapping[str, Any], facts: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What the model's entry adds to a turn: its class, and its label where nothing else is."""
-        known = facts or {"named": False, "model_class": None}
-        found = {name: known[name] for name in ("named", "model_class")}
-        if self._labels is None:
-            found["label"] = _LABELS.get(known["model_class"])
-        return found
+        Only turns below a bound are put in order, a bound that leaves a few more than are drawn.
+        """
+        room = 1.0
+        while True:
+            bounds = self._bounds(draws, room)
+            below = kept(self._backend, self._below(bounds))
+            counted = below.group_by("label", *_PLACE).agg(rows=below.count())
+            have = Counter(
+                {_cell(row): row["rows"] for row in self._backend.to_pyarrow(counted).to_pylist()}
+            )
+            if all(have[cell] >= min(n, self.found[cell]) for cell, n in draws.items()):
+                break
+            room *= 4
+        rank = ibis.row_number().over(group_by=["label", *_PLACE], order_by="order_key")
+        ranked = below.mutate(rank=rank)
+        return ranked.filter(ranked.rank < ranked.most).select(*_KEYS, "order_key").distinct()
+
+    def _bounds(self, draws: Mapping[Cell, int], room: float) -> pa.Table:
+        """For each group of `_counts` of which rows are drawn, how many and below which key."""
+        rows = []
+        for row in self._counts:
+            if row["label"] is not None and (most := draws.get(_cell(row), 0)):
+                share = room * (most + 6 * sqrt(most)) / self.found[_cell(row)]
+                bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
+                rows.append(row | {"most": most, "bound": bound})
+        names = dict.fromkeys([*self._tells, "label", *_PLACE, "most", "bound"])
+        return pa.Table.from_pylist(rows, pa.schema([_BOUNDS.field(name) for name in names]))
+
+    def _below(self, bounds: pa.Table) -> ibis.Table:
+        """The turns whose order key is below the bound of their cell."""
+        turns = self._usable.mutate(order_key=self._order_key(self._usable))
+        greatest = max(bounds["bound"].to_pylist(), default="")
+        if greatest < _MANY:
+            turns = turns.filter(turns.order_key < greatest)
+        placed = self._placed(self._told(turns))
+        joined = placed.inner_join(ibis.memtable(bounds), [*self._tells, *_PLACE])
+        below = joined.filter(joined.order_key < joined.bound)
+        return below.select(*_KEYS, "order_key", "label", *_PLACE, "most")
+
+    def _placed(self, turns: ibis.Table) -> ibis.Table:
+        """The turns with their bucket and position; empty where all are taken alike."""
+        if self._spans is None:
+            return turns.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
+        return _with_position(turns.inner_join(self._spans, "conversation_id"))
 
     def _order_key(self, turns: ibis.Table) -> ibis.Value:
         place = turns.conversation_id + "|" + turns.turn_index.cast("string")
         return (ibis.literal(f"{self._seed}|") + place).hexdigest("md5")
 
-    def _labelled(self, turns: ibis.Table) -> ibis.Table:
-        """The turns with their label, null where nothing tells it."""
-        if self._labels is not None:
-            return self._told(turns)
-        known = joined_facts(turns, self._facts)
-        label = ibis.cases(*((known.model_class == name, n) for name, n in _LABELS.items()))
-        return known.mutate(label=label.cast("int8"))
-
     def _told(self, turns: ibis.Table) -> ibis.Table:
-        """The turns with what the labels file says of them, if there is one."""
+        """The turns with the `label` that the labels file gives them, if there is one.
+
+        A turn that it names twice stands there twice.
+        """
+        if self._labels is None:
+            return turns
+        labels = self._labels
+        label = (labels.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST).cast("int8")
+        known = turns.left_join(labels.select(*_KEYS, label=label), list(_KEYS))
+        return known.drop("conversation_id_right", "turn_index_right")
+
+    def _best_told(self, turns: ibis.Table) -> ibis.Table:
+        """A few turns with all that the labels file says of them, if there is one."""
         if self._labels is None:
             return turns
         # One row a turn, or a label given twice would give the turn twice.
@@ -229,16 +233,40 @@ class Log:
         return known.mutate(label=known.p_reasoning.isnull().ifelse(None, label).cast("int8"))
 
 
-_LABELS = {"reasoning": LABEL_REASONING, "fast": LABEL_FAST}
+class _Models:
+    """What the catalogue says of the models that turns name, looked up once each."""
 
-_DRAWS = pa.schema(
-    [
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("stratum", pa.string(), nullable=False),
-        pa.field("position", pa.string(), nullable=False),
-        pa.field("most", pa.int64(), nullable=False),
-    ]
-)
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._told: dict[tuple[str, bool], dict[str, Any]] = {}
+
+    def told(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether a row names a model, the model's class, and the label that follows from it."""
+        key = logged, reasoned = row["logged_model"], row["reasoned"]
+        if key not in self._told:
+            found = self._catalog.lookup(logged, reasoned=reasoned)
+            model_class = found.model_class if found else None
+            self._told[key] = {
+                "named": self._catalog.names_a_model(logged),
+                "model_class": model_class,
+                "label": _LABELS.get(model_class or ""),
+            }
+        return self._told[key]
+
+
+def _cell(row: Mapping[str, Any]) -> Cell:
+    return Cell(row["label"], row["stratum"], row["position"])
+
+
+def _spans(turns: ibis.Table) -> ibis.Table:
+    """The turn-count bucket and the last index of every conversation."""
+    spans = turns.group_by("conversation_id").agg(
+        turn_count=turns.count(), last_index=turns.turn_index.max()
+    )
+    stratum = ibis.cases(
+        *((spans.turn_count >= least, name) for least, name in STRATA[:-1]), else_=STRATA[-1][1]
+    )
+    return spans.select("conversation_id", "last_index", stratum=stratum)
 
 
 def _needed(turns: ibis.Table) -> ibis.Table:
@@ -248,21 +276,19 @@ def _needed(turns: ibis.Table) -> ibis.Table:
         message=turns.user_message.cast("string"),
         answer=turns.assistant_message.cast("string"),
         model=turns.model.cast("string"),
-        reasoning_tokens=turns.reasoning_tokens.cast("int64"),
+        logged_model=turns.model.cast("string").fill_null(""),
+        reasoned=(turns.reasoning_tokens.cast("int64") > 0).fill_null(False),
         user_id=turns.user_id.cast("string"),
     )
     return chosen.filter(chosen.conversation_id.notnull(), chosen.turn_index >= 1)
 
 
-def _with_place(turns: ibis.Table) -> ibis.Table:
-    """Add the turn-count bucket and what `cells.position_of` says, as expressions."""
-    stratum = ibis.cases(
-        *((turns.turn_count >= least, name) for least, name in STRATA[:-1]), else_=STRATA[-1][1]
-    )
+def _with_position(turns: ibis.Table) -> ibis.Table:
+    """Add what `cells.position_of` says, as an expression."""
     before, whole = (turns.turn_index - 1) * 3, turns.last_index - 1
     position = ibis.cases(
         ((turns.turn_index == 1) | (before < whole), "early"),
         (before > whole * 2, "late"),
         else_="middle",
     )
-    return turns.mutate(stratum=stratum, position=position)
+    return turns.mutate(position=position)

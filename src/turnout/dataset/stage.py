@@ -105,7 +105,7 @@ def build_from_turns(
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
     wish = Wish(size, reduced, shares, oversample, seed)
-    backend = connect(engine, memory_mb=_MEMORY_MB)
+    backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
     with reading(turns):
         log = Log(backend, turns, labels, formatter, catalog, seed)
         chosen = chosen_rows(log, formatter, wish)
@@ -256,7 +256,7 @@ def _account(chosen: Chosen, wish: Wish) -> str | None:
 
 
 def _quotas(chosen: Chosen) -> list[dict[str, Any]]:
-    """Of each cell: rows found in the part of the log looked at, drawn, and taken by each split."""
+    """Of each cell: rows found in the log, drawn, and taken by each split."""
     taken = {name: Counter(c.cell for c in rows) for name, rows in chosen.splits.items()}
     return [
         {
