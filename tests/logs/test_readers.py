@@ -13,6 +13,7 @@ from turnout.errors import RecordError
 from turnout.logs import ingest
 from turnout.logs.formats import FORMATS, RawRow
 from turnout.logs.readers import READERS, turn_rows
+from turnout.logs.readers.otel_messages import said_in
 from turnout.routing import turns_of
 
 SAID = [("user", "hello"), ("assistant", "hi"), ("user", "prove it"), ("assistant", "it is so")]
@@ -81,9 +82,13 @@ def read(tmp_path, rows, name="log.jsonl", **more):
     return report, pq.read_table(tmp_path / "turns.parquet").to_pylist()
 
 
-def facts(rows):
+def facts_of(row):
     names = ("conversation_id", "turn_index", "user_message", "model", "assistant_message")
-    return [tuple(row[name] for name in names) for row in rows]
+    return tuple(row[name] for name in names)
+
+
+def facts(rows):
+    return [facts_of(row) for row in rows]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -173,6 +178,81 @@ def test_open_telemetry_spans_give_a_turn_each(tmp_path):
     assert rows[0]["timestamp"].year == 2026
 
 
+def as_attributes(facts):
+    kinds = {str: "stringValue", int: "intValue"}
+    return [{"key": key, "value": {kinds[type(v)]: v}} for key, v in facts.items()]
+
+
+def openllmetry():
+    """As its instrumentation of the openai package 0.40 writes a call."""
+    parts = json.dumps([{"type": "text", "text": "prove it"}])
+    asked = [("system", "be brief"), *SAID[:2], ("user", parts)]
+    facts = {"gen_ai.request.model": "o3", "gen_ai.response.model": "o3-2025-04-16"}
+    facts |= {"gen_ai.usage.prompt_tokens": 12, "gen_ai.usage.completion_tokens": 7}
+    facts |= {"gen_ai.usage.cache_read_input_tokens": 2, "gen_ai.usage.reasoning_tokens": 3}
+    facts |= {"traceloop.association.properties.session_id": "c1"}
+    # Attributes have no order; the tenth message comes after the second.
+    for at, (role, text) in reversed(list(enumerate(asked))):
+        facts |= {f"gen_ai.prompt.{10 * at}.role": role, f"gen_ai.prompt.{10 * at}.content": text}
+    facts |= {"gen_ai.completion.0.role": "assistant", "gen_ai.completion.0.content": "it is so"}
+    return facts, []
+
+
+def events_of_messages():
+    asked = [(f"gen_ai.{role}.message", {"role": role, "content": t}) for role, t in SAID[:3]]
+    choice = {"index": 0, "message": json.dumps({"role": "assistant", "content": "it is so"})}
+    return {}, [*asked, ("gen_ai.choice", choice)]
+
+
+def events_with_json():
+    asked = [
+        (f"gen_ai.{role}.message", {"gen_ai.event.content": json.dumps({"content": text})})
+        for role, text in SAID[:3]
+    ]
+    choice = {"message": {"content": "it is so"}, "finish_reason": "stop"}
+    return {}, [*asked, ("gen_ai.choice", {"gen_ai.event.content": json.dumps(choice)})]
+
+
+def events_with_everything():
+    asked = json.dumps([{"role": role, "content": text} for role, text in SAID[:3]])
+    return {}, [
+        ("exception", {"exception.type": "Retry"}),
+        ("gen_ai.content.prompt", {"gen_ai.prompt": asked}),
+        ("gen_ai.content.completion", {"gen_ai.completion": "it is so"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "writing", [openllmetry, events_of_messages, events_with_json, events_with_everything]
+)
+def test_older_writings_of_a_span_give_the_same_turn(tmp_path, writing):
+    facts, events = writing()
+    common = {"gen_ai.response.model": "o3-2025-04-16", "session.id": "c1"}
+    span = {
+        "attributes": as_attributes(common | facts),
+        "events": [{"name": name, "attributes": as_attributes(event)} for name, event in events],
+        "startTimeUnixNano": "1777896000000000000",
+        "endTimeUnixNano": "1777896002000000000",
+    }
+    _, (row,) = read(tmp_path, [{"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}])
+    assert facts_of(row) == ("c1", 2, "prove it", "o3-2025-04-16", "it is so")
+    assert row["duration_ms"] == 2000
+    if writing is openllmetry:
+        spent = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+        assert [row[name] for name in spent] == [12, 7, 2, 3]
+
+
+def test_an_event_that_holds_a_whole_call_is_a_turn(tmp_path):
+    (scope,) = otel()["resourceSpans"][0]["scopeSpans"]
+    _, _, span = scope["spans"]
+    record = {"timeUnixNano": "1777896000000000000", "attributes": span["attributes"]}
+    name = "gen_ai.client.inference.operation.details"
+    records = [{"eventName": name, "traceId": "t1", **record}, {"body": {"stringValue": "started"}}]
+    _, (row,) = read(tmp_path, [{"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}])
+    assert facts_of(row) == ("c1", 2, "prove it", "o3", "it is so")
+    assert row["timestamp"].year == 2026
+
+
 def test_a_conversation_without_a_user_message_is_told_and_can_be_counted(tmp_path):
     mute = {"id": "m", "model": "o3", "messages": [{"role": "assistant", "content": "hello?"}]}
     with pytest.raises(RecordError, match="without a user message"):
@@ -217,6 +297,11 @@ keys = st.sampled_from(
         "current_node",
         "chat_messages",
         "resourceSpans",
+        "resourceLogs",
+        "scopeLogs",
+        "logRecords",
+        "events",
+        "name",
         "response",
         "role",
         "content",
@@ -271,3 +356,78 @@ def test_the_calls_of_a_turn_are_added_up_and_counted_once_each(tmp_path):
 def test_a_spend_log_that_stored_no_messages_is_told(tmp_path):
     with pytest.raises(RecordError, match="LiteLLM spend log without a user message"):
         read(tmp_path, [{"spend": 0.1, "messages": "{}", "response": "{}", "request_id": "r"}])
+
+
+def journal_line(second, **more):
+    """As the gateway writes a request; the app's own test reads what it really wrote."""
+    line = {
+        "conversation_id": "c1", "turn_index": 1, "user_message": "fix it", "model": "o3",
+        "timestamp": f"2026-05-04T12:00:{second:02}+00:00", "assistant_message": None,
+        "response_type": "success", "prompt_tokens": 10, "completion_tokens": 4,
+        "reasoning_tokens": 2, "cached_tokens": 0, "llm_calls": 1, "tool_counts": None,
+        "duration_ms": 1000, "user_id": None, "status": 200, "requested_model": "turnout",
+        "target": "o3", "router": "abc", "decision": None,
+    }  # fmt: skip
+    return line | more
+
+
+def test_retries_fallbacks_and_tool_calls_of_a_turn_are_one_turn(tmp_path):
+    nothing = dict.fromkeys(["prompt_tokens", "completion_tokens", "reasoning_tokens"])
+    failed = {"response_type": "failed", **nothing, "cached_tokens": None, "status": 503}
+    lines = [
+        journal_line(1, **failed),
+        journal_line(2, tool_counts={"search": 2, "read": 1}),
+        journal_line(3, model="gpt-4o", target="gpt-4o", tool_counts={"read": 3}),
+        journal_line(4, model="gpt-4o", target="gpt-4o", assistant_message="done"),
+        journal_line(5, **failed),
+    ]
+    # A journal that was copied is read twice: every request still counts once.
+    (tmp_path / "copy.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    file = tmp_path / "journal.jsonl"
+    file.write_text((tmp_path / "copy.jsonl").read_text())
+    report = ingest([file, tmp_path / "copy.jsonl"], tmp_path / "turns.parquet")
+    (row,) = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert (row["model"], row["assistant_message"], row["response_type"]) == (
+        "gpt-4o", "done", "success",
+    )  # fmt: skip
+    assert json.loads(row["tool_counts"]) == {"read": 4, "search": 2}
+    spent = ("llm_calls", "prompt_tokens", "completion_tokens", "reasoning_tokens", "duration_ms")
+    assert [row[name] for name in spent] == [5, 30, 12, 6, 5000]
+    assert report.rows_read == report.rows_kept + sum(report.dropped.values()) == 10
+    assert report.dropped["another model call of the turn (added to it)"] == 8
+
+
+def test_a_turn_whose_calls_all_failed_is_kept_as_failed(tmp_path):
+    lines = [journal_line(at, response_type="failed", status=502) for at in (1, 2)]
+    _, (row,) = read(tmp_path, lines)
+    assert (row["response_type"], row["llm_calls"]) == ("failed", 2)
+
+
+def test_tool_counts_that_cannot_be_added_up_stay_those_of_the_row_that_stays(tmp_path):
+    lines = [journal_line(1, tool_counts=["search"]), journal_line(2, tool_counts={"read": 1})]
+    _, (row,) = read(tmp_path, lines)
+    assert json.loads(row["tool_counts"]) == {"read": 1}
+
+
+numbered = st.builds(
+    "gen_ai.{}.{}.{}".format,
+    st.sampled_from(["prompt", "completion"]),
+    st.integers(0, 3),
+    st.sampled_from(["role", "content"]),
+)
+event_names = st.sampled_from(
+    ["gen_ai.user.message", "gen_ai.choice", "gen_ai.content.prompt", "other"]
+)
+event_facts = st.dictionaries(
+    st.sampled_from(["content", "message", "gen_ai.prompt", "gen_ai.event.content"]),
+    json_values | json_values.map(json.dumps),
+)
+
+
+@given(
+    st.dictionaries(numbered, json_values | json_values.map(json.dumps)),
+    st.lists(st.tuples(event_names, event_facts), max_size=3),
+)
+def test_whatever_a_span_holds_messages_are_text(facts, events):
+    said = said_in(facts, events)
+    assert all(isinstance(one.text, str) and isinstance(one.role, str) for one in said)

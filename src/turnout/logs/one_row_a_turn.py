@@ -6,10 +6,13 @@ file format and no raw column.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import ibis
+import pyarrow as pa
 
 from turnout.engine import batches, write_parquet_in_order
 from turnout.logs.columns import CALL_ID
@@ -21,6 +24,7 @@ ELSEWHERE = "also in another source (the longest is kept)"
 ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
 ANOTHER_CALL = "another model call of the turn (added to it)"
 
+_TOOLS_OF_CALLS = "tools_of_calls"
 _TURN = ("conversation_id", "turn_index")
 _ADDED_UP = (
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "duration_ms",
@@ -49,8 +53,11 @@ def write_turns(
         kept = rows.anti_join(losers, POSITION)
         dropped = _account(backend, rows, ranked)
     if has_calls:
-        kept = _with_calls_added(kept, rows)
-    write_parquet_in_order(batches(backend, kept.select(*TURNS.names), _TURN), TURNS, out)
+        added = _with_calls_added(kept, rows).select(*TURNS.names, _TOOLS_OF_CALLS)
+        turns: Iterator[pa.RecordBatch] = map(_with_tools_added, batches(backend, added, _TURN))
+    else:
+        turns = batches(backend, kept.select(*TURNS.names), _TURN)
+    write_parquet_in_order(turns, TURNS, out)
     return dropped
 
 
@@ -114,9 +121,12 @@ def _account(backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table) ->
 def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
     """Turns with what all their calls spent; a call that was logged twice counts once."""
     logged = rows.filter(rows[CALL_ID].notnull())
-    calls = logged.group_by(*_TURN, CALL_ID).agg(**{name: logged[name].max() for name in _ADDED_UP})
+    calls = logged.group_by(*_TURN, CALL_ID).agg(
+        tool_counts=logged.tool_counts.max(), **{name: logged[name].max() for name in _ADDED_UP}
+    )
     spent = calls.group_by(*_TURN).agg(
         calls=calls.count().cast("int32"),
+        **{_TOOLS_OF_CALLS: calls.tool_counts.collect()},
         **{f"all_{name}": calls[name].sum().cast("int64") for name in _ADDED_UP},
     )
     joined = kept.left_join(spent, _TURN)
@@ -124,3 +134,24 @@ def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
         llm_calls=ibis.greatest(joined.llm_calls, joined.calls),
         **{name: ibis.coalesce(joined[f"all_{name}"], joined[name]) for name in _ADDED_UP},
     )
+
+
+def _with_tools_added(turns: pa.RecordBatch) -> pa.RecordBatch:
+    """Turns with the tools that all their calls asked for, without the calls' own counts."""
+    own, called = turns["tool_counts"].to_pylist(), turns[_TOOLS_OF_CALLS].to_pylist()
+    counts = [_added_up(many or []) or one for one, many in zip(own, called, strict=True)]
+    at = TURNS.get_field_index("tool_counts")
+    return turns.select(TURNS.names).set_column(at, "tool_counts", pa.array(counts, pa.string()))
+
+
+def _added_up(texts: list[str]) -> str | None:
+    """One JSON object of all: None where any is something else."""
+    if len(texts) == 1:
+        return texts[0]
+    total = Counter[str]()
+    for text in texts:
+        counts = json.loads(text)
+        if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
+            return None
+        total.update(counts)
+    return json.dumps(dict(sorted(total.items())), ensure_ascii=False) if texts else None

@@ -17,6 +17,7 @@ READERS: Sequence[Reader] = (
     Reader("ChatGPT account export", ("mapping", "current_node"), chatgpt.turns),
     Reader("Claude account export", ("chat_messages",), claude.turns),
     Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns),
+    Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns_of_events),
     Reader("SpecStory session", ("markdown",), specstory.turns),
     Reader("Turnout journal", ("decision", "target", "router"), journal.turns),
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),

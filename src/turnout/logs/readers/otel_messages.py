@@ -1,0 +1,80 @@
+"""What was said in a model call's span, in every writing that the conventions have had.
+
+Now: `gen_ai.input.messages` and `gen_ai.output.messages`. Before: an attribute a message
+(`gen_ai.prompt.0.content`, as OpenLLMetry writes), an event of the span a message
+(`gen_ai.user.message`), or two events with all of them (`gen_ai.content.prompt`). Knows no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from turnout.logs.readers.messages import (
+    Message,
+    Values,
+    first_of,
+    mapping,
+    messages_of,
+    parsed,
+    role_of,
+    text_of,
+)
+
+_NUMBERED = re.compile(r"(?:gen_ai|llm)\.(prompt|completion)s?\.(\d{1,6})\.(role|content)")
+_EVENT_OF_ROLE = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
+_CHOICE = "gen_ai.choice"
+_ALL_AT_ONCE = {
+    "gen_ai.content.prompt": ("gen_ai.prompt", "user"),
+    "gen_ai.content.completion": ("gen_ai.completion", "assistant"),
+}
+
+
+def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message]:
+    """What was asked and answered, in order; empty where the span tells neither.
+
+    Args:
+        facts: The span's attributes, by name.
+        events: The span's events in order: name and attributes.
+    """
+    asked = messages_of(facts.get("gen_ai.input.messages"))
+    if asked:
+        return [*asked, *(messages_of(facts.get("gen_ai.output.messages")) or [])]
+    return _numbered(facts) or [one for name, event in events for one in _of_event(name, event)]
+
+
+def _numbered(facts: Values) -> list[Message]:
+    """Messages whose parts are attributes of their own, by their numbers."""
+    found: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
+    for name, value in facts.items():
+        if match := _NUMBERED.fullmatch(name):
+            found[match[1] == "completion", int(match[2])][match[3]] = value
+    return [
+        Message(
+            role_of(parts.get("role") or ("assistant" if answered else "user")),
+            _text(parts.get("content")),
+        )
+        for (answered, _), parts in sorted(found.items())
+    ]
+
+
+def _of_event(name: str, event: Values) -> Iterator[Message]:
+    if name in _ALL_AT_ONCE:
+        attribute, role = _ALL_AT_ONCE[name]
+        messages = messages_of(event.get(attribute))
+        yield from messages or [Message(role, _text(event.get(attribute)))]
+        return
+    # Some products write the whole event as JSON in one attribute.
+    body = mapping(parsed(first_of(event, ("gen_ai.event.content", "body")))) or event
+    if name == _CHOICE:
+        said = mapping(parsed(body.get("message"))) or body
+        yield Message("assistant", _text(said.get("content")))
+    elif match := _EVENT_OF_ROLE.fullmatch(name):
+        yield Message(role_of(body.get("role") or match[1]), _text(body.get("content")))
+
+
+def _text(content: object) -> str:
+    """Content is text, or parts as JSON in text."""
+    parts = parsed(content)
+    return text_of(parts if isinstance(parts, list) else content)
