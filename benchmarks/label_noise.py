@@ -291,7 +291,7 @@ def embeddings(kept: Path, samples: dict[str, Samples]) -> dict[str, np.ndarray]
         import torch
 
         from turnout.routing.encoding import InputEncoder
-        from turnout.training.batches import batches
+        from turnout.training.batches import batch_rows, padded
         from turnout.training.encoder import load_base
 
         base = load_base(None, 0)
@@ -300,13 +300,14 @@ def embeddings(kept: Path, samples: dict[str, Samples]) -> dict[str, np.ndarray]
         for name, split in samples.items():
             tokens = [reader.encode(row) for row in split.inputs]
             vectors = np.zeros((len(tokens), 384), np.float32)
-            for batch in batches(tokens, 64, pad_id=0):
+            for rows in batch_rows(np.asarray([len(one.ids) for one in tokens]), 64):
+                batch = padded([tokens[row] for row in rows], 0, reader.max_tokens)
                 with torch.inference_mode():
                     hidden = base.model.base_model(
                         batch.input_ids, batch.attention_mask, batch.token_type_ids
                     ).last_hidden_state
                 mask = batch.attention_mask[..., None]
-                vectors[batch.rows] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
+                vectors[rows] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
             found[name] = vectors
         np.savez(kept, **found)
     stored = np.load(kept)

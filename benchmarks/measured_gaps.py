@@ -8,9 +8,10 @@ Tables on prompts on which reasoning and fast models were scored (reasoning_gap/
 - left out: every benchmark family, and reasoning-gym's tasks in five parts, left out in turn;
 - within a group: the mean AUROC inside each benchmark, of the left-out scores.
 
-Trivial rows are always there. `--encoder` also trains one router as the general router is trained,
-but without a fifth of the prompts, one part of reasoning-gym's tasks and four strong/weak tasks,
-and judges it and the trivial rows on these. Brackets are 95 % intervals that resample prompts.
+Trivial rows are always there. `--encoder` also trains four routers as the general router is
+trained, each without some families, a random fold of the other prompts and four strong/weak tasks.
+They and the trivial rows, trained on the same prompts, are judged on what each left out; every
+family is left out once. Brackets are 95 % intervals that resample prompts.
 """
 
 import argparse
@@ -42,7 +43,13 @@ Fit = Callable[["Prompts", Bools, Bools], Floats]
 HERE = Path(__file__).parent
 FOLDS = 5
 PARTS = 5
-HELD_FOLD, HELD_PART = 0, "reasoning_gym 4"
+# What each run of `--encoder` leaves out.
+HELD = (
+    ("reasoning_gym 0", "math_level5", "mmlu_redux"),
+    ("medicine",),
+    ("reasoning_gym 1", "reasoning_gym 2"),
+    ("reasoning_gym 3", "reasoning_gym 4"),
+)
 HELD_TASKS = ("gsm8k", "agentverse-mgsm", "mmlu", "mbpp")
 MIN_ROWS_A_CLASS = 10
 NEIGHBOURS = 32
@@ -88,37 +95,69 @@ def main() -> None:
         )
     print(f"| oracle | {_shown(_apgr(prompts.gaps, prompts))} | | | |")
     if asked.encoder:
-        judge_encoder(asked.data, asked.out, prompts, folds)
+        judge_encoder(asked.data, asked.out, prompts)
 
 
-def judge_encoder(data: Path, out: Path, prompts: Prompts, folds: NDArray[np.int64]) -> None:
-    """One training run of the general router's recipe, judged on all that it did not see."""
-    part = prompts.families == HELD_PART
-    fold = (folds == HELD_FOLD) & ~part
-    table, held = out / "train.parquet", out / "held.parquet"
-    pq.write_table(pa.table({"prompt": prompts.at(part | fold).texts}), held)
-    source = HERE / "general_router" / "prompts.py"
-    left_out = ("--leave-out", *HELD_TASKS, "--without", held)
-    _run(sys.executable, source, data, table, *left_out)
-    _run("sh", HERE / "general_router" / "train.sh", table, out / "router")
+def judge_encoder(data: Path, out: Path, prompts: Prompts) -> None:
+    """Train the general router's recipe once for every entry of `HELD`, judge all that it left out.
+
+    Every run also leaves out a random fold of the families that it keeps, for the pooled figures.
+    """
+    folds = np.asarray([_drawn(text, len(HELD)) for text in prompts.texts])
+    held = [np.isin(prompts.families, families) for families in HELD]
+    seen_kinds = [(folds == run) & ~rows for run, rows in enumerate(held)]
+    trained = [~rows & (folds != run) for run, rows in enumerate(held)]
+    routers = [
+        _trained(data, out, run, prompts.at(~rows).texts) for run, rows in enumerate(trained)
+    ]
+    for name, asked in (("kinds that were seen", seen_kinds), ("families left out", held)):
+        print(f"\n{name}: {np.sum(asked):,} prompts\n")
+        print("| method | APGR | AUROC | within groups |\n|---|---|---|---|")
+        judged = prompts.at(np.any(asked, axis=0))
+        by_run = [_scored(r, prompts.at(a).texts, out) for r, a in zip(routers, asked, strict=True)]
+        _print_row("router", _joined(by_run, asked), judged)
+        for method, fit in TRIVIAL.items():
+            by_run = [fit(prompts, t, a) for t, a in zip(trained, asked, strict=True)]
+            _print_row(method, _joined(by_run, asked), judged)
+        _print_row("oracle", judged.gaps, judged)
+    _judge_tasks(data, out, prompts, routers)
+
+
+def _judge_tasks(data: Path, out: Path, prompts: Prompts, routers: list[Path]) -> None:
+    """What every run makes of strong/weak tasks that none of them saw."""
     tasks = strong_weak(data, out)
-    for name, asked in (
-        ("a random fifth", prompts.at(fold)),
-        ("tasks left out", prompts.at(part)),
-        *((task, tasks.at(tasks.groups == task)) for task in HELD_TASKS),
-    ):
-        known = prompts.at(~(fold | part))
-        print(f"\n{name}: {len(asked.texts):,} prompts\n")
-        print("| method | APGR | within groups |\n|---|---|---|")
-        rivals = {n: fit(*_stacked(known, asked)) for n, fit in TRIVIAL.items()}
-        rivals = {
-            "router": _scored(out / "router", asked.texts, out),
-            **rivals,
-            "oracle": asked.gaps,
-        }
-        for method, scores in rivals.items():
-            within = _within(scores, asked) if (asked.labels >= 0).any() else None
-            print(f"| {method} | {_shown(_apgr(scores, asked))} | {_shown(within)} |", flush=True)
+    scores = [_scored(router, tasks.texts, out) for router in routers]
+    for task in HELD_TASKS:
+        rows = tasks.groups == task
+        asked = tasks.at(rows)
+        print(f"\n{task}: {len(asked.texts):,} prompts\n\n| method | APGR |\n|---|---|")
+        rivals = {f"router of run {run}": found[rows] for run, found in enumerate(scores)}
+        rivals |= {method: fit(*_stacked(prompts, asked)) for method, fit in TRIVIAL.items()}
+        for method, found in {**rivals, "oracle": asked.gaps}.items():
+            print(f"| {method} | {_shown(_apgr(found, asked))} |", flush=True)
+
+
+def _joined(by_run: list[Floats], asked: list[Bools]) -> Floats:
+    """Scores in the order of the prompts; every prompt was asked of at most one run."""
+    scores = np.full(len(asked[0]), np.nan)
+    for found, rows in zip(by_run, asked, strict=True):
+        scores[rows] = found
+    return scores[np.any(asked, axis=0)]
+
+
+def _trained(data: Path, out: Path, run: int, held: list[str]) -> Path:
+    """A general router that has seen neither some prompts nor the tasks that are judged."""
+    table, texts, router = (out / f"{name}-{run}" for name in ("train", "held", "router"))
+    pq.write_table(pa.table({"prompt": held}), texts)
+    source = HERE / "general_router" / "prompts.py"
+    _run(sys.executable, source, data, table, "--leave-out", *HELD_TASKS, "--without", texts)
+    _run("sh", HERE / "general_router" / "train.sh", table, router)
+    return router
+
+
+def _print_row(method: str, scores: Floats, prompts: Prompts) -> None:
+    found = (_apgr(scores, prompts), _auroc(scores, prompts), _within(scores, prompts))
+    print(f"| {method} | {' | '.join(map(_shown, found))} |", flush=True)
 
 
 def measured(data: Path, out: Path) -> Prompts:

@@ -1,0 +1,128 @@
+"""What fine-tuned session routers keep under wrong labels; results in docs/results.md.
+
+Usage: python benchmarks/label_noise_encoder.py OUTPUT_FOLDER [--rows N] [--epochs N] [--asked 21]
+
+OUTPUT_FOLDER is that of label_noise.py, with its simulated logs (they are made where absent). One
+log's test rows are judged by what was learnt from N rows of the three others, fine-tuned as
+`turnout train` does it at 64 tokens; training and validation labels are flipped alike. The interval
+of the share kept resamples the test rows, the same for both routers.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from label_noise import NOISE_SHARE, SPLITS, Array, flips, read_log
+
+from turnout.evaluation.bootstrap import Estimate, Resampling
+from turnout.evaluation.metrics import auroc
+from turnout.records import LABEL_REASONING, ModelInput
+from turnout.routing.encoding import InputEncoder
+from turnout.samples import Samples
+from turnout.training.batches import batch_rows
+from turnout.training.encoder import load_base
+from turnout.training.loop import SplitView, fit
+from turnout.training.optimizer import adamw
+from turnout.training.precision import quick_attention
+from turnout.training.recipe import Recipe
+from turnout.training.split import TokenisedSplit, logits_of
+
+MAX_TOKENS = 64
+VALIDATION_ROWS = 2000
+SCORE_ROWS = 64
+
+
+def margins(
+    train: tuple[list[str], Array], held: tuple[list[str], Array], asked: list[str], recipe: Recipe
+) -> Array:
+    """Margins of the asked texts after a fit on texts and labels (1 = needs reasoning)."""
+    encoder = load_base(None, recipe.seed)
+    reader = InputEncoder(encoder.tokenizer, MAX_TOKENS)
+
+    def view(texts: list[str], needs: Array) -> SplitView:
+        n = len(texts)
+        inputs = [ModelInput(text) for text in texts]
+        samples = Samples(
+            inputs=inputs,
+            conversation_ids=[str(row) for row in range(n)],
+            turn_indices=np.ones(n, np.int32),
+            groups=[None] * n,
+            labels=np.where(needs > 0.5, LABEL_REASONING, 1 - LABEL_REASONING).astype(np.int8),
+            targets=needs.astype(np.float32),
+            weights=np.ones(n, np.float32),
+        )
+        split = TokenisedSplit(samples, [reader.encode(row) for row in inputs])
+        return SplitView(samples, split.lengths, logits_of(encoder.model, split, recipe.precision))
+
+    with quick_attention(encoder.model, recipe.precision):
+        done = fit(
+            encoder.model,
+            adamw(encoder.model, recipe.learning_rate, encoder.fresh),
+            view(*train),
+            view(*held),
+            recipe,
+        )
+        print("epochs:", [round(epoch.validation_auroc, 3) for epoch in done.epochs], flush=True)
+        shown = view(asked, np.zeros(len(asked)))
+        found = np.zeros(len(asked))
+        with torch.inference_mode():
+            for rows in batch_rows(shown.lengths, SCORE_ROWS):
+                logits = shown.logits(rows).float().numpy()
+                found[rows] = logits[:, LABEL_REASONING] - logits[:, 1 - LABEL_REASONING]
+    return found
+
+
+def main() -> None:
+    """Fit on true labels and on both kinds of flips, and print what is kept."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--asked", type=int, default=21)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24])
+    parser.add_argument("--conversations", type=int, default=12_000)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    logs = {
+        seed: read_log(asked.out / f"log-{seed}", seed, asked.conversations, embed=False)
+        for seed in asked.seeds
+    }
+    others = [(log, split) for s, log in logs.items() if s != asked.asked for split in SPLITS]
+    texts, truth, users, lengths = (
+        np.concatenate([getattr(log, name)[split] for log, split in others])
+        for name in ("texts", "truth", "users", "lengths")
+    )
+    draw = np.random.default_rng(asked.asked)
+    order = draw.permutation(len(texts))
+    held, known = order[:VALIDATION_ROWS], order[VALIDATION_ROWS : VALIDATION_ROWS + asked.rows]
+    test = logs[asked.asked]
+    test_texts, needs = list(test.texts["test"]), test.truth["test"]
+    found = {}
+    for kind in ("none", *NOISE_SHARE):
+        wrong = flips(kind, lengths, users, draw) if kind != "none" else np.zeros(len(truth), bool)
+        y = np.where(wrong, ~truth, truth).astype(float)
+        found[kind] = margins(
+            (list(texts[known]), y[known]),
+            (list(texts[held]), y[held]),
+            test_texts,
+            Recipe(epochs=asked.epochs),
+        )
+    resampling = Resampling([str(row) for row in range(len(needs))])
+    print(f"\n{len(known):,} training rows, {len(needs):,} test rows\n")
+    print("| flips | AUROC | share kept |\n|---|---|---|")
+    for kind, scores in found.items():
+
+        def kept(weights: Array, scores: Array = scores) -> Array:
+            reached, clean = (auroc(s, needs, weights) - 0.5 for s in (scores, found["none"]))
+            return np.stack([reached + 0.5, reached / clean], axis=1)
+
+        print(f"| {kind} | {' | '.join(map(_shown, resampling.estimates(kept)))} |", flush=True)
+
+
+def _shown(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+if __name__ == "__main__":
+    main()
