@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--rows", type=int, default=3000)
     asked = parser.parse_args()
-    found = read_dataset(asked.dataset)
+    found = read_dataset(asked.dataset, Recipe().seed)
     train, validation = first(found.train, asked.rows), first(found.validation, asked.rows)
     max_tokens = DEFAULT_MAX_TOKENS[found.formatter.architecture]
     encoder = load_base(None, 0)

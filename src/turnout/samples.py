@@ -58,6 +58,18 @@ class Samples:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def followed_by(self, more: Samples) -> Samples:
+        """These rows, then those of another."""
+        return Samples(
+            inputs=self.inputs + more.inputs,
+            conversation_ids=self.conversation_ids + more.conversation_ids,
+            turn_indices=np.concatenate([self.turn_indices, more.turn_indices]),
+            groups=self.groups + more.groups,
+            labels=np.concatenate([self.labels, more.labels]),
+            targets=np.concatenate([self.targets, more.targets]),
+            weights=np.concatenate([self.weights, more.weights]),
+        )
+
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """Rows that carry a label, shape `(n,)`."""
@@ -139,8 +151,14 @@ class DatasetFolder:
             weights=columns["weight"].fill_null(np.nan).to_numpy(),
         )
 
-    def previous(self, name: str) -> list[tuple[Turn, ...]] | None:
+    def previous(
+        self, name: str, rows: NDArray[np.int64] | None = None
+    ) -> list[tuple[Turn, ...]] | None:
         """The turns before each row of a split, newest first; None where the data set keeps none.
+
+        Args:
+            name: `train`, `validation` or `test`.
+            rows: Only of these, in their order; by default of all.
 
         Raises:
             ArtifactError: If the column is there and unreadable.
@@ -158,4 +176,6 @@ class DatasetFolder:
             ) from error
         if column.null_count:
             return None
+        if rows is not None:
+            column = column.take(pa.array(rows))
         return [tuple(Turn(**turn) for turn in turns) for turns in column.to_pylist()]

@@ -51,6 +51,7 @@ def rows(n: int, seed: int, architecture: str = "session") -> list[dict[str, Any
                 "target": 0.95 if hard else 0.05,
                 "weight": 1.0,
                 "evidence": ["model"],
+                "previous": [{"user_message": t.user_message} for t in turns[-2::-1]],
             }
         )
     return made

@@ -25,7 +25,8 @@ Scores how likely a user message needs a **reasoning** model (label 0) rather th
 |---|---|
 | base encoder | {report.base} |
 | architecture | {report.architecture}: {reads} |
-| training rows | {report.rows[train]:,}, of which {report.labelled_rows[train]:,} carry a label |
+| training rows | {report.rows[train]:,}, of which {report.labelled_rows[train]:,} carry a label\
+{unrelated} |
 | validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
 carry a label |
 | token budget | {spec.max_tokens}; {report.cut_rows:,} training rows were longer and were cut |
@@ -103,10 +104,17 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
         export=report.export,
         epochs=epochs,
         reads=_READS[report.architecture],
+        unrelated=_unrelated(report.unrelated_rows),
         binding=_binding(report.export.binding),
         licence="apache-2.0" if report.base == DEFAULT_BASE else "other",
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _unrelated(rows: int) -> str:
+    if not rows:
+        return ""
+    return f"; {rows:,} first messages are shown again after turns of another conversation"
 
 
 def _binding(binding: bool) -> str:

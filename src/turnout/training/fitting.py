@@ -41,7 +41,7 @@ class FittedRouter:
         dataset: Its rows.
         encoder: On the CPU, with the weights of the best epoch, not yet calibrated.
         reader: How it reads an input.
-        train: Tokenised.
+        train: Tokenised; the rows after unrelated turns stand last.
         validation: Tokenised.
         fit: How the fit went.
         started_s: When it began, on the monotonic clock.
@@ -79,7 +79,10 @@ def fit_router(
     )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget)
-    train = _tokenised(dataset.train, reader, "tokenise", around.on_progress)
+    rows = dataset.train
+    if dataset.unrelated is not None:
+        rows = rows.followed_by(dataset.unrelated)
+    train = _tokenised(rows, reader, "tokenise", around.on_progress)
     validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
     model = encoder.model.to(around.processes.device)
     optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
@@ -118,7 +121,10 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
             "train": int(dataset.train.labelled.sum()),
             "validation": int(dataset.validation.labelled.sum()),
         },
-        cut_rows=sum(tokens.truncated_tokens > 0 for tokens in fitted.train.tokens),
+        unrelated_rows=len(fitted.train.tokens) - len(dataset.train),
+        cut_rows=sum(
+            tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
+        ),
         epochs=fitted.fit.epochs,
         calibration=calibration,
         export=check,

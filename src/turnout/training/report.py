@@ -84,6 +84,7 @@ class TrainReport:
         architecture: `session` or `conversation`.
         rows: Split → rows in it.
         labelled_rows: Split → rows that carry a label.
+        unrelated_rows: First messages that were shown again after turns of another conversation.
         cut_rows: Training rows with text beyond the token budget.
         epochs: In order; the one with the least validation loss was kept.
         calibration: What was folded into the weights.
@@ -99,6 +100,7 @@ class TrainReport:
     architecture: Architecture
     rows: Mapping[str, int]
     labelled_rows: Mapping[str, int]
+    unrelated_rows: int
     cut_rows: int
     epochs: tuple[EpochResult, ...]
     calibration: Calibration

@@ -12,6 +12,7 @@ from turnout.errors import RecordError
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter
 from turnout.samples import NO_LABEL, DatasetFolder, Samples
+from turnout.training.unrelated import after_unrelated_turns
 
 MIN_TRAIN_ROWS = 10
 
@@ -23,16 +24,22 @@ class Dataset:
     Attributes:
         formatter: How its rows were shown.
         train: At least `MIN_TRAIN_ROWS` rows.
+        unrelated: More rows to learn from: first messages after turns of another conversation.
         validation: At least one labelled row of each class.
     """
 
     formatter: Formatter
     train: Samples
     validation: Samples
+    unrelated: Samples | None
 
 
-def read_dataset(folder: Path) -> Dataset:
+def read_dataset(folder: Path, seed: int) -> Dataset:
     """Read and check what `turnout build` wrote.
+
+    Args:
+        folder: The data set.
+        seed: Decides which rows are shown again after unrelated turns.
 
     Raises:
         ArtifactError: If the folder is not a data set, or a newer or other version wrote it.
@@ -41,7 +48,8 @@ def read_dataset(folder: Path) -> Dataset:
     found = DatasetFolder.read(folder)
     train, validation = found.split("train"), found.split("validation")
     _check(folder, train, validation)
-    return Dataset(found.formatter, train, validation)
+    unrelated = after_unrelated_turns(found, train, seed)
+    return Dataset(found.formatter, train, validation, unrelated)
 
 
 def _check(folder: Path, train: Samples, validation: Samples) -> None:

@@ -61,7 +61,7 @@ def train(
     with joined_processes() as processes, stop_requests() as stop:
         if earlier := processes.told(_earlier_report(out, manifest) if processes.first else ""):
             return TrainReport.from_json(out, json.loads(earlier))
-        samples = read_dataset(dataset)
+        samples = read_dataset(dataset, recipe.seed)
 
         # torch takes seconds to load: bad rows and reruns are answered before.
         from turnout.training.checkpoint import Checkpoint
