@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -51,6 +53,19 @@ class BuildReport:
     fresh: bool
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave the garbage collector off: it would go through millions of values, time and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@_uncollected()
 def build_from_turns(
     turns: Path,
     out: Path,
@@ -127,6 +142,7 @@ def build_from_turns(
     )
 
 
+@_uncollected()
 def build_from_outcomes(
     prompts: Path,
     out: Path,

@@ -115,7 +115,9 @@ def shortened(text: str, max_chars: int) -> str:
 
     The request often stands at the end of a message, after what was pasted.
     """
-    text = text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    text = text.replace("\0", " ").strip()
     if len(text) <= max_chars:
         return text
     tail = max_chars // 4
