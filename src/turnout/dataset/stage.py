@@ -188,13 +188,14 @@ def build_from_outcomes(
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
-    found = from_outcomes(prompts, formatter, columns or {}, margin, seed)
+    present = columns_of(prompts, columns or {})
+    found = from_outcomes(prompts, formatter, present, margin, seed)
     kept = grouped_by_near(deduplicated(found, dropped).rows)
     if size is not None and len(kept) > size:
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
     splits = _split(kept, shares, seed)
-    if "weight" not in columns_of(prompts, columns or {}):
+    if "weight" not in present:
         for rows in splits.values():
             weighted_within_groups(rows)
     _require_labels(prompts, kept, splits)
