@@ -162,6 +162,30 @@ def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     return backend.read_parquet(path)
 
 
+def require_places(path: Path) -> None:
+    """Refuse turns without a conversation, an index or a message, as the file's footer tells.
+
+    Raises:
+        RecordError: If a row has none.
+    """
+    footer = pq.read_metadata(path)
+    leaves = {footer.schema.column(at).path: at for at in range(len(footer.schema))}
+    for field in TURNS:
+        if field.nullable:
+            continue
+        groups = (
+            footer.row_group(g).column(leaves[field.name]) for g in range(footer.num_row_groups)
+        )
+        nulls = sum(
+            group.statistics.null_count or 0 for group in groups if group.statistics is not None
+        )
+        if nulls:
+            raise RecordError(
+                f"{path}: {nulls:,} rows have no {field.name}; expected one in every row. Ingest "
+                "the log again with `turnout ingest`, which tells or counts such rows."
+            )
+
+
 def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
     """Refuse a column whose values are of another kind: text where a number belongs."""
     wrong = [

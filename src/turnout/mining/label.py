@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, read_known_labels, read_turns, write_parquet
+from turnout.engine import connect, read_known_labels, read_turns, require_places, write_parquet
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.mining.evidence import CODES, SOURCES, votes
@@ -190,11 +190,18 @@ def label_turns(
         return LabelReport(**stored, sources=sources, given=given, fresh=False)
     backend = connect()
     log = read_turns(backend, turns)
+    require_places(turns)
     read = list(judgements.read())
     given = [_given(file, log, backend) for file in read]
     table = backend.to_pyarrow(
         votes(log, backend, catalog, read).order_by("conversation_id", "turn_index")
     )
+    n_turns = table.group_by(["conversation_id", "turn_index"]).aggregate([]).num_rows
+    if n_turns < len(table):
+        raise RecordError(
+            f"{turns}: {len(table) - n_turns:,} rows repeat the conversation and index of another; "
+            "expected one row a turn. Ingest the table with `turnout ingest`, which keeps one."
+        )
     cast = np.stack([table[code].to_numpy() for code in CODES], axis=1).astype(np.int8)  # (n, s)
     if not cast.any():
         raise RecordError(

@@ -16,7 +16,7 @@ from typing import Any
 import ibis
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, read_turns, with_model_facts, write_parquet
+from turnout.engine import connect, read_turns, require_places, with_model_facts, write_parquet
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.mining.fallbacks import FALLBACKS, with_fallbacks
@@ -64,6 +64,7 @@ def report_switches(
         return SwitchReport.from_json(json.loads((out / REPORT_NAME).read_text(encoding="utf-8")))
     backend = connect()
     table = read_turns(backend, turns)
+    require_places(turns)
     # All that is counted is counted of these: computed once, without the messages.
     named = backend.create_table("named", _named_turns(table, backend, catalog), temp=True)
     chances = named.filter(named.from_model.notnull())
