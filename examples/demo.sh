@@ -33,7 +33,7 @@ turnout build "$out/turns.parquet" --labels "$out/labels.parquet" -o "$out/conve
 
 step "6. Fine-tune a BERT classifier for each, calibrate, export"
 turnout train "$out/session-data" -o "$out/session-router"
-turnout train "$out/conversation-data" -o "$out/conversation-router" --epochs 2 --max-tokens 128
+turnout train "$out/conversation-data" -o "$out/conversation-router" --max-tokens 128
 
 step "7. Evaluate both beside random, length, TF-IDF and nearest neighbours"
 # shellcheck disable=SC2086 (truth is empty or two words)
