@@ -204,7 +204,7 @@ def fitted(
     optimizer = adamw(model, recipe.learning_rate, fresh)
     with quick_attention(encoder.model, recipe.precision):
         done = fit(model, optimizer, views["train"], views["validation"], recipe)
-        test = _margins(views["test"])
+        test = margins_of(views["test"])
     for epoch in done.epochs:
         print(
             f"{name}, seed {recipe.seed}, epoch {epoch.epoch}: validation loss "
@@ -232,10 +232,11 @@ def compare(
                 a, b = (auroc(s, needs[rows], weights) for s in (a, b))  # noqa: B023
                 return np.stack([a, b, b - a], axis=1)
 
-            print(f"| {name} | {seed} | {' | '.join(map(_shown, resampling.estimates(both)))} |")
+            print(f"| {name} | {seed} | {' | '.join(map(shown, resampling.estimates(both)))} |")
 
 
-def _margins(view: SplitView) -> Floats:
+def margins_of(view: SplitView) -> Floats:
+    """Logit of reasoning less that of fast, shape `(n,)`, in the precision of the fit."""
     found = np.zeros(len(view.samples))
     with torch.inference_mode():
         for rows in batch_rows(view.lengths, ENCODE_ROWS):
@@ -284,7 +285,8 @@ def _timed(name: str, decisions: Sequence[Callable[[], None]]) -> None:
     )
 
 
-def _shown(found: Estimate) -> str:
+def shown(found: Estimate) -> str:
+    """A number and its interval."""
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from conversation_designs import margins_of, shown
 from label_noise import NOISE_SHARE, SPLITS, Array, flips, read_log
 
-from turnout.evaluation.bootstrap import Estimate, Resampling
+from turnout.evaluation.bootstrap import Resampling
 from turnout.evaluation.metrics import auroc
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder
 from turnout.samples import Samples
-from turnout.training.batches import batch_rows
 from turnout.training.encoder import load_base
 from turnout.training.loop import SplitView, fit
 from turnout.training.optimizer import adamw
@@ -30,7 +30,6 @@ from turnout.training.split import TokenisedSplit, logits_of
 
 MAX_TOKENS = 64
 VALIDATION_ROWS = 2000
-SCORE_ROWS = 64
 
 
 def margins(
@@ -64,13 +63,7 @@ def margins(
             recipe,
         )
         print("epochs:", [round(epoch.validation_auroc, 3) for epoch in done.epochs], flush=True)
-        shown = view(asked, np.zeros(len(asked)))
-        found = np.zeros(len(asked))
-        with torch.inference_mode():
-            for rows in batch_rows(shown.lengths, SCORE_ROWS):
-                logits = shown.logits(rows).float().numpy()
-                found[rows] = logits[:, LABEL_REASONING] - logits[:, 1 - LABEL_REASONING]
-    return found
+        return margins_of(view(asked, np.zeros(len(asked))))
 
 
 def main() -> None:
@@ -117,11 +110,7 @@ def main() -> None:
             reached, clean = (auroc(s, needs, weights) - 0.5 for s in (scores, found["none"]))
             return np.stack([reached + 0.5, reached / clean], axis=1)
 
-        print(f"| {kind} | {' | '.join(map(_shown, resampling.estimates(kept)))} |", flush=True)
-
-
-def _shown(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+        print(f"| {kind} | {' | '.join(map(shown, resampling.estimates(kept)))} |", flush=True)
 
 
 if __name__ == "__main__":
