@@ -184,16 +184,6 @@ def test_a_newer_data_set_is_refused(dataset, base, tmp_path):
         train(dataset, tmp_path / "router", base=base)
 
 
-def test_the_default_encoders_head_starts_from_the_first_token_as_it_is():
-    encoder = load_base(None, seed=0)
-    tokens = torch.tensor([encoder.tokenizer.encode("Why does this deadlock?").ids])
-    with torch.inference_mode():
-        out = encoder.model(tokens, output_hidden_states=True)
-        first_token = torch.tanh(out.hidden_states[-1][:, 0])
-        assert torch.allclose(out.logits, encoder.head(first_token), atol=1e-5)
-    assert {"bert.pooler.dense.weight", "classifier.weight"} <= encoder.fresh
-
-
 def test_a_base_that_is_no_folder_and_no_id_is_refused(dataset, tmp_path):
     with pytest.raises(ArtifactError, match="no such folder"):
         train(dataset, tmp_path / "router", base="./nowhere")

@@ -23,7 +23,6 @@ from turnout.training.quiet import quiet
 
 DEFAULT_BASE = "all-MiniLM-L6-v2"
 DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-DEFAULT_POOLER = "bert.pooler.dense"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _DOWNLOADED = ("*.safetensors", "*.safetensors.index.json", "*.json")
 
@@ -38,8 +37,7 @@ class BaseEncoder:
         tokenizer: The fast tokenizer as read from its file.
         tokenizer_settings: What `tokenizer_config.json` says; empty where there is none.
         head: The model's last layer, from features to two logits.
-        fresh: Names of the parameters that learn from scratch: those that the checkpoint does not
-            have, and the default's pooler.
+        fresh: Names of the parameters that the checkpoint does not have, which learn from scratch.
     """
 
     name: str
@@ -83,8 +81,6 @@ def load_base(base: str | None, seed: int) -> BaseEncoder:
     tokenizer = read_tokenizer(folder / TOKENIZER_NAME)
     model, fresh = _model(folder, seed)
     _check_vocabulary(folder, tokenizer, model)
-    if base is None:
-        fresh |= _open_pooler(model)
     return BaseEncoder(
         name=base or DEFAULT_BASE,
         model=model,
@@ -177,18 +173,6 @@ def _model(folder: Path, seed: int) -> tuple[transformers.PreTrainedModel, froze
             "together."
         )
     return model.eval(), fresh
-
-
-def _open_pooler(model: transformers.PreTrainedModel) -> frozenset[str]:
-    """Let the head read the first token's state as it is; names what must now learn quickly.
-
-    The default was pretrained by the mean of its tokens, past its pooler, whose old weights shrink
-    the state to a sixth and slow the head down.
-    """
-    pooler = dict(model.get_submodule(DEFAULT_POOLER).named_parameters())
-    torch.nn.init.eye_(pooler["weight"])
-    torch.nn.init.zeros_(pooler["bias"])
-    return frozenset(f"{DEFAULT_POOLER}.{name}" for name in pooler)
 
 
 def _head(folder: Path, model: transformers.PreTrainedModel) -> torch.nn.Linear:
