@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import turnout
 from tests.training.conftest import LEARNS, rows, write_base, write_dataset, write_split
