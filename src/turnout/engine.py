@@ -90,16 +90,16 @@ def kept(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
 
 
 def batches(
-    backend: ibis.BaseBackend, table: ibis.Table, order_by: Sequence[str]
+    backend: ibis.BaseBackend, table: ibis.Table, order_by: Sequence[str] = ()
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of an expression in order, some thousands at a time.
+    """The rows of an expression, some thousands at a time.
 
     Args:
         backend: Where the table is computed.
         table: Made of files and of tables that are `kept`.
-        order_by: Columns.
+        order_by: Columns; by default the order is the engine's.
     """
-    ordered = backend.raw_sql(backend.compile(table.order_by(*order_by)))
+    ordered = backend.raw_sql(backend.compile(table.order_by(*order_by) if order_by else table))
     if backend.name == DUCKDB:
         yield from ordered.to_arrow_reader(_ROWS_A_BATCH)
     else:
@@ -322,35 +322,26 @@ def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Cata
     Adds `named` (whether the log names a model at all), `model_name`, `provider` and
     `model_class`, null where the catalogue does not know the name. Names are looked up once each.
     """
-    return joined_facts(turns, model_facts(turns, backend, catalog))
-
-
-def model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> pa.Table:
-    """What the catalogue says of every model that the turns name, and on how many `turns`."""
-    reasoned = (turns.reasoning_tokens > 0).fill_null(False)
-    counted = turns.group_by(model=turns.model, reasoned=reasoned).agg(turns=turns.count())
-    rows = [
-        _model_facts(row["model"], row["reasoned"], catalog) | {"turns": row["turns"]}
-        for row in backend.to_pyarrow(counted).to_pylist()
-    ]
-    # A log may hold both null and "": one row for both, or the join would give turns twice.
-    merged: dict[tuple[object, object], dict[str, Any]] = {}
-    for row in rows:
-        key = row["logged_model"], row["logged_reasoned"]
-        before = merged.get(key, {"turns": 0})["turns"]
-        merged[key] = row | {"turns": before + row["turns"]}
-    return pa.Table.from_pylist(list(merged.values()), _FACTS)
-
-
-def joined_facts(turns: ibis.Table, facts: pa.Table) -> ibis.Table:
-    """The turns with the columns of `model_facts`, but for its count."""
-    told = ibis.memtable(facts.drop(["turns"]))
+    told = kept(backend, ibis.memtable(_told_of_models(turns, backend, catalog)))
     turns = turns.mutate(reasoned=(turns.reasoning_tokens > 0).fill_null(False))
     joined = turns.left_join(
         told,
         [turns.model.fill_null("") == told.logged_model, turns.reasoned == told.logged_reasoned],
     )
     return joined.drop("logged_model", "logged_reasoned")
+
+
+def _told_of_models(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> pa.Table:
+    """What the catalogue says of every model that the turns name."""
+    # A log may hold both null and "": one row for both, or the join would give turns twice.
+    named = turns.select(
+        model=turns.model.fill_null(""), reasoned=(turns.reasoning_tokens > 0).fill_null(False)
+    ).distinct()
+    rows = [
+        _model_facts(row["model"], row["reasoned"], catalog)
+        for row in backend.to_pyarrow(named).to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, _FACTS)
 
 
 _FACTS = pa.schema(
@@ -361,15 +352,14 @@ _FACTS = pa.schema(
         pa.field("model_name", pa.string()),
         pa.field("provider", pa.string()),
         pa.field("model_class", pa.string()),
-        pa.field("turns", pa.int64(), nullable=False),
     ]
 )
 
 
-def _model_facts(logged: str | None, reasoned: bool, catalog: Catalog) -> dict[str, Any]:
+def _model_facts(logged: str, reasoned: bool, catalog: Catalog) -> dict[str, Any]:
     found = catalog.lookup(logged, reasoned=reasoned)
     return {
-        "logged_model": logged or "",
+        "logged_model": logged,
         "logged_reasoned": reasoned,
         "named": catalog.names_a_model(logged),
         "model_name": found.name if found else None,

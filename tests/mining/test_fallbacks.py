@@ -6,7 +6,7 @@ import pytest
 
 from tests.tables import turn
 from turnout.engine import connect
-from turnout.mining.fallbacks import FALLBACKS, with_fallbacks
+from turnout.mining.fallbacks import FALLBACKS, traces, with_fallbacks
 from turnout.schema import TURNS
 
 # Name → turns as (model, what differs from a plain turn), the kind expected at each.
@@ -65,6 +65,15 @@ CASES = {
          ("gpt-4o", {"user_message": "x "})],
         [None, "retry"],
     ),
+    "a cancelled turn sent again with other space around it": (
+        [("o3", {"response_type": "\tCANCELLED\x0b", "user_message": "\nx\x0b"}),
+         ("gpt-4o", {"user_message": " x\r\n"})],
+        [None, "retry"],
+    ),
+    "a number inside a word is no limit": (
+        [("o3", {"response_type": "failed", "assistant_message": "id a429"}), ("gpt-4o", {})],
+        [None, "retry"],
+    ),
     "a cancelled turn sent again after a while": (
         [("o3", {"response_type": "cancelled", "duration_ms": 1000, "user_message": "x"}),
          ("gpt-4o", {"user_message": "x"})],
@@ -118,7 +127,8 @@ def kinds():
         for at, (model, more) in enumerate(turns, start=1)
     ]
     backend = connect()
-    marked = with_fallbacks(ibis.memtable(pa.Table.from_pylist(rows, TURNS)), "model")
+    turns = ibis.memtable(pa.Table.from_pylist(rows, TURNS))
+    marked = with_fallbacks(turns.mutate(**traces(turns)), "model")
     found = backend.to_pyarrow(marked.order_by("conversation_id", "turn_index")).to_pylist()
     by_name = {}
     for row in found:

@@ -2,6 +2,7 @@
 
 import json
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,9 +15,11 @@ from turnout.dataset import build_from_turns
 from turnout.engine import connect, read_turns
 from turnout.errors import RecordError
 from turnout.logs import ingest, simulate
+from turnout.manifest import file_sha256
 from turnout.mining import Judgements, explain, label_turns
 from turnout.mining.evidence import CODES, SOURCES, votes
 from turnout.mining.given import human_labels, judged, measured_outcomes
+from turnout.mining.patterns import counted, numbered, silent
 from turnout.mining.weighing import BELIEF, calibrated, fit, interval, probability, record
 
 CATALOG = load_catalog()
@@ -130,6 +133,45 @@ def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path):
     ]
     found = evidence(tmp_path, rows)
     assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
+
+
+def test_numbers_in_the_names_of_tools_are_no_calls(tmp_path):
+    rows = [
+        turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps({f'"{10 - n}" of 3': n}))
+        for n in range(10)
+    ]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
+
+
+def middle_ranks(values):
+    """Rank in [0, 1] of each value, equal ones in the middle; NaN for NaN."""
+    known = values[~np.isnan(values)]
+    below = (known[None, :] < values[:, None]).sum(axis=1)
+    up_to = (known[None, :] <= values[:, None]).sum(axis=1)
+    ranks = (below / max(1, len(known) - 1) + up_to / max(1, len(known))) / 2
+    return np.where(np.isnan(values), np.nan, ranks)
+
+
+def test_effort_is_the_mean_rank_of_what_was_counted(tmp_path):
+    draw = np.random.default_rng(0)
+    n, names = 200, ("completion_tokens", "llm_calls", "duration_ms")
+    counts = {name: draw.integers(0, 20, n).astype(float) for name in names}
+    for values in counts.values():
+        values[draw.random(n) < 0.3] = np.nan
+    rows = [
+        turn(f"c{at}", 1, "m", QUICK)
+        | {name: None if np.isnan(v[at]) else int(v[at]) for name, v in counts.items()}
+        for at in range(n)
+    ]
+    ranks = np.stack([middle_ranks(values) for values in counts.values()])
+    counted = (~np.isnan(ranks)).sum(axis=0)
+    mean = np.where(counted, np.nansum(ranks, axis=0) / np.maximum(1, counted), np.nan)
+    rank = middle_ranks(mean)
+    found = evidence(tmp_path, rows)
+    voted = [found[f"c{at}", 1].get("effort", 0) for at in range(n)]
+    assert voted == [int(r >= 0.7) - int(r <= 0.3) for r in rank]
+    assert set(voted) == {-1, 0, 1}
 
 
 def written(path, rows):
@@ -393,6 +435,62 @@ def test_a_second_run_is_up_to_date_and_tells_the_same(simulated):
     assert (first.fresh, again.fresh) == (True, False)
     assert again.to_json() == first.to_json()
     assert first.gold_turns > 1000
+
+
+def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, tmp_path):
+    turns, out = simulated / "turns.parquet", tmp_path / "labels.parquet"
+    report = label_turns(turns, out, CATALOG)
+    backend = connect()
+    table = votes(read_turns(backend, turns), backend, CATALOG)
+    rows = backend.to_pyarrow(table.order_by("conversation_id", "turn_index")).to_pylist()
+    cast = np.asarray([[row[code] for code in CODES] for row in rows], np.int8)
+    spoken = (cast != 0).any(axis=1)
+    labels = pq.read_table(out).to_pylist()
+    keys = [(row["conversation_id"], row["turn_index"]) for row in labels]
+    assert keys == [
+        (row["conversation_id"], row["turn_index"])
+        for row, speaks in zip(rows, spoken, strict=True)
+        if speaks
+    ]
+    p = probability(cast[spoken], BELIEF)
+    assert [row["p_reasoning"] for row in labels] == pytest.approx(p)
+    for row, own in zip(labels, cast[spoken], strict=True):
+        assert row["evidence"] == [
+            code if vote > 0 else f"-{code}" for code, vote in zip(CODES, own, strict=True) if vote
+        ]
+    assert (report.turns, report.reasoning) == (len(rows), int((p >= 0.5).sum()))
+    assert [source.turns for source in report.sources] == (cast != 0).sum(axis=0).tolist()
+
+
+def test_labels_are_the_same_bytes_whatever_the_rows_order_and_the_memory(simulated, tmp_path):
+    table = pq.read_table(simulated / "turns.parquet")
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    pq.write_table(shuffled, tmp_path / "shuffled.parquet", row_group_size=300)
+    gold = simulated / "log" / "truth.parquet"
+    label_turns(simulated / "turns.parquet", tmp_path / "one.parquet", CATALOG, gold=gold)
+    label_turns(
+        tmp_path / "shuffled.parquet", tmp_path / "other.parquet", CATALOG, gold=gold, memory_mb=100
+    )
+    assert file_sha256(tmp_path / "one.parquet") == file_sha256(tmp_path / "other.parquet")
+
+
+@settings(max_examples=20)
+@given(strategies.lists(strategies.lists(strategies.integers(-1, 1), min_size=4, max_size=4)))
+def test_votes_are_counted_by_pattern_and_found_again(rows):
+    names = ("a", "b", "c", "d")
+    schema = pa.schema([pa.field(name, pa.int8()) for name in names])
+    table = ibis.memtable(
+        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema)
+    )
+    backend = connect()
+    numbers = table.select(pattern=numbered(table, names))
+    found = counted(backend, numbers, len(names))
+    cast = np.asarray(rows, np.int8).reshape(-1, len(names))
+    expected, turns = np.unique(cast, axis=0, return_counts=True)
+    assert (found.votes.tolist(), found.turns.tolist()) == (expected.tolist(), turns.tolist())
+    assert [found.votes[at].any() for at in found.places(found.numbers)] == [
+        number != silent(len(names)) for number in found.numbers
+    ]
 
 
 def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, tmp_path):

@@ -6,34 +6,21 @@ code. What a log lacks (token counts, feedback, times) simply does not vote.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import ibis
-import numpy as np
-import pyarrow as pa
-from rapidfuzz import fuzz, process, utils
 
 from turnout.catalog import Catalog
-from turnout.engine import with_model_facts
-from turnout.mining.fallbacks import with_fallbacks
+from turnout.engine import kept, with_model_facts
+from turnout.mining.effort import spent, with_effort
+from turnout.mining.fallbacks import traces, with_fallbacks
 from turnout.mining.given import Given
-from turnout.schema import FAILED
+from turnout.mining.said_again import said_again
+from turnout.mining.wording import ANY, any_case, lower
 
-# Shares of effort inside a model class that count as little and as much.
-_LITTLE, _MUCH = 0.3, 0.7
-# Two messages are one request said again from this likeness on, of 100: words in any order, so that
-# a rephrased one counts.
-_SAME_REQUEST = 75
-# Very short messages ("yes", "no") are alike by chance.
-_SHORT_CHARS = 12
-# Comparing is quadratic: longer messages are compared by their beginnings.
-_COMPARED_CHARS = 400
-_COMPLAINT = (
-    r"(?i)(does ?n.?t work|not work|still (wrong|broken|fail|not)|that.?s (wrong|not)|"
+_COMPLAINT = any_case(
+    rf"(does ?n{ANY}?t work|not work|still (wrong|broken|fail|not)|that{ANY}?s (wrong|not)|"
     r"not what i|try again|wrong answer|you (missed|forgot|ignored)|funktioniert nicht|"
     r"immer noch nicht|no funciona|ne marche pas)"
 )
@@ -79,7 +66,7 @@ CODES = tuple(source.code for source in SOURCES)
 def votes(
     turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog, given: Sequence[Given] = ()
 ) -> ibis.Table:
-    """One row a turn: its key and a column of −1, 0 or +1 for every code.
+    """One row a turn: its key, whether it repeats another's, and −1, 0 or +1 for every code.
 
     Args:
         turns: A turns table.
@@ -87,8 +74,8 @@ def votes(
         catalog: Model names to classes.
         given: Votes from outside the log, at most one of each source.
     """
-    facts = with_fallbacks(with_model_facts(turns, backend, catalog), "model")
-    facts = facts.mutate(tool_calls=_tool_calls(facts.tool_counts))
+    facts = with_effort(kept(backend, _facts(turns, backend, catalog, given)), backend)
+    facts = with_fallbacks(facts, "model")
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = facts.mutate(
         previous_class=facts.model_class.lag().over(in_order),
@@ -96,11 +83,8 @@ def votes(
         next_class=facts.model_class.lead().over(in_order),
         next_fallback=facts.fallback.lead().over(in_order),
         next_index=facts.turn_index.lead().over(in_order),
-        next_message=facts.user_message.lead().over(in_order),
-        effort=_effort(facts),
+        next_complains=facts.complains.lead().over(in_order),
     )
-    near = near.mutate(effort=_rank(near.effort, near.model_class))
-    near = _with_given(_with_said_again(near, backend), given)
     follows = near.previous_index == near.turn_index - 1
     led_on = near.next_index == near.turn_index + 1
     # A model that stood in for another was nobody's choice.
@@ -118,90 +102,43 @@ def votes(
         "upgrade": _vote(upgraded, 1),
         "before_upgrade": _vote(left_for_better, 1),
         "downgrade": _vote(downgraded, -1),
-        "effort": ibis.cases((near.effort >= _MUCH, 1), (near.effort <= _LITTLE, -1), else_=0),
+        "effort": near.effort,
         "said_again": _vote(led_on & fast & near.said_again, 1),
-        "complaint": _vote(led_on & fast & near.next_message.re_search(_COMPLAINT), 1),
+        "complaint": _vote(led_on & fast & near.next_complains, 1),
         "feedback": ibis.cases(
-            (_true(fast & near.feedback.lower().isin(_BAD)), 1),
-            (_true(fast & near.feedback.lower().isin(_GOOD)), -1),
+            (_true(fast & near.feedback.isin(_BAD)), 1),
+            (_true(fast & near.feedback.isin(_GOOD)), -1),
             else_=0,
         ),
     }
     chosen |= {code: near[code] for source in given for code in source.codes}
     chosen = {code: chosen.get(code, ibis.literal(0)) for code in CODES}
     columns = {code: vote.fill_null(0).cast("int8") for code, vote in chosen.items()}
-    return near.select("conversation_id", "turn_index", **columns)
+    repeats = _true(near.previous_index == near.turn_index)
+    return near.select("conversation_id", "turn_index", repeats=repeats, **columns)
 
 
-def _effort(facts: ibis.Table) -> ibis.Value:
-    """Mean rank in [0, 1] of what was spent on a finished turn; null where nothing was counted."""
-    unfinished = facts.response_type.lower().isin(("cancelled", *FAILED)).fill_null(False)
-    ranks = []
-    for name in ("completion_tokens", "reasoning_tokens", "llm_calls", "tool_calls", "duration_ms"):
-        spent = ibis.ifelse(unfinished, ibis.null(facts[name].type()), facts[name])
-        ranks.append(_rank(spent, facts.model_class))
-    counted = reduce(add, [rank.notnull().cast("int8") for rank in ranks])
-    total = reduce(add, [rank.fill_null(0.0) for rank in ranks])
-    return ibis.ifelse(counted > 0, total / counted, ibis.null("float64"))
-
-
-def _rank(value: ibis.Value, model_class: ibis.Value) -> ibis.Value:
-    """Rank in [0, 1] among the known values of one model class; equal ones share the middle."""
-    inside = ibis.window(group_by=[model_class, value.isnull()], order_by=value)
-    middle = (ibis.percent_rank().over(inside) + ibis.cume_dist().over(inside)) / 2
-    unknown = value.isnull() | model_class.isnull()
-    return ibis.ifelse(unknown, ibis.null("float64"), middle)
-
-
-def _tool_calls(counts: ibis.Value) -> ibis.Value:
-    """The sum of a JSON object's numbers: keys go first, then all that is no digit."""
-    numbers = counts.re_replace(r'"(?:[^"\\\\]|\\\\.)*"', "").re_replace(r"[^0-9]+", " ").strip()
-    each = ibis.ifelse(numbers == "", "0", numbers).split(" ")
-    return each.map(lambda text: text.cast("int64")).sums()
-
-
-def _with_said_again(near: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
-    """Add `said_again`: whether the next message is this one again, repeated or rephrased."""
-    this, following = (
-        text.left(_COMPARED_CHARS) for text in (near.user_message, near.next_message)
+def _facts(
+    turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog, given: Sequence[Given]
+) -> ibis.Table:
+    """What each turn alone tells, without its texts."""
+    facts = with_model_facts(turns, backend, catalog)
+    again = said_again(facts, _true(facts.model_class == "fast"), backend)
+    facts = _with_given(facts, given)
+    marked = ibis.memtable(again).mutate(said_again=True)
+    facts = facts.left_join(marked, ["conversation_id", "turn_index"], rname="{name}_marked")
+    return facts.select(
+        "conversation_id",
+        "turn_index",
+        "model",
+        "model_class",
+        "said_again",
+        *(code for source in given for code in source.codes),
+        complains=_true(facts.user_message.re_search(_COMPLAINT)),
+        feedback=lower(facts.feedback),
+        **spent(facts),
+        **traces(facts),
     )
-    pairs = near.filter(
-        near.next_index == near.turn_index + 1,
-        near.model_class == "fast",
-        near.user_message.length() >= _SHORT_CHARS,
-        near.next_message.length() >= _SHORT_CHARS,
-    ).select("conversation_id", "turn_index", this=this, following=following)
-    with warnings.catch_warnings():
-        # Ibis 12 calls DuckDB's reader by its older name.
-        warnings.filterwarnings("ignore", "fetch_record_batch", DeprecationWarning)
-        found = [
-            batch.filter(pa.array(_alike(batch["this"], batch["following"])))
-            for batch in backend.to_pyarrow_batches(pairs)
-        ]
-    keys = pa.table(
-        {
-            "conversation_id": _joined(found, "conversation_id", pa.string()),
-            "turn_index": _joined(found, "turn_index", pa.int32()),
-        }
-    )
-    marked = ibis.memtable(keys).mutate(said_again=True)
-    return near.left_join(marked, ["conversation_id", "turn_index"], rname="{name}_marked")
-
-
-def _alike(these: pa.Array, following: pa.Array) -> np.ndarray:
-    likeness = process.cpdist(
-        *(
-            [utils.default_process(text) for text in texts.to_pylist()]
-            for texts in (these, following)
-        ),
-        scorer=fuzz.token_sort_ratio,
-        score_cutoff=_SAME_REQUEST,
-    )
-    return np.asarray(likeness) >= _SAME_REQUEST
-
-
-def _joined(batches: Sequence[pa.RecordBatch], name: str, kind: pa.DataType) -> pa.ChunkedArray:
-    return pa.chunked_array([batch[name] for batch in batches], kind)
 
 
 def _with_given(near: ibis.Table, given: Sequence[Given]) -> ibis.Table:

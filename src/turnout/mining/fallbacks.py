@@ -19,16 +19,19 @@ from dataclasses import dataclass
 
 import ibis
 
+from turnout.mining.wording import AFTER_WORD, ANY, BEFORE_WORD, SPACE, any_case, digest, lower
 from turnout.schema import FAILED, LIMITED
 
 CANCELLED = ("cancelled", "canceled", "aborted", "interrupted", "stopped")
 
 # What the answer of a failed turn says of a limit.
-_LIMIT_TEXT = r"(?i)\b(429|529|rate.?limit|usage limit|quota|overloaded|too many requests)"
+_LIMIT_TEXT = BEFORE_WORD + any_case(
+    rf"(429|529|rate{ANY}?limit|usage limit|quota|overloaded|too many requests)"
+)
 # An answer that is an error, where the log does not say how turns ended.
-_ERROR_TEXT = r"^\s*(API Error\b|Error: \d\d\d\b)"
-_AGENT_MODE = r"(?i)(sub[-_ ]?agent|side[-_ ]?chain|background)"
-_AGENT_TEXT = r"^\s*<(task|system|agent)[-_]notification>"
+_ERROR_TEXT = f"^{SPACE}*(API Error|Error: [0-9][0-9][0-9]){AFTER_WORD}"
+_AGENT_MODE = any_case(r"(sub[-_ ]?agent|side[-_ ]?chain|background)")
+_AGENT_TEXT = f"^{SPACE}*<(task|system|agent)[-_]notification>"
 # Nobody reads an ending, chooses another model and sends again sooner.
 _LEAST_CHOICE_S = 10
 
@@ -54,28 +57,34 @@ FALLBACKS = (
 )
 
 
+def traces(turns: ibis.Table) -> dict[str, ibis.Value]:
+    """What each turn alone shows of this, by name: all that `with_fallbacks` asks of its texts."""
+    return {
+        "agent": _true(turns["mode"].re_search(_AGENT_MODE))
+        | _true(turns.user_message.re_search(_AGENT_TEXT)),
+        "ended": _ended(turns),
+        "said": digest(turns.user_message),
+        "sent_s": turns.timestamp.epoch_seconds(),
+        "lasted_ms": turns.duration_ms.cast("int64"),
+    }
+
+
 def with_fallbacks(turns: ibis.Table, name: str) -> ibis.Table:
     """Add `fallback_kind` (a code of `FALLBACKS`, null where a person chose) and `fallback`.
 
     Args:
-        turns: A turns table.
+        turns: Turns with their `traces`.
         name: The column that tells models apart; null where a turn names none. Such a turn is
             passed over, but how it ended counts.
     """
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
     facts = turns.mutate(
-        agent=_true(turns["mode"].re_search(_AGENT_MODE))
-        | _true(turns.user_message.re_search(_AGENT_TEXT)),
-        ended=_ended(turns),
-        said=turns.user_message.strip().hash(),
-    )
-    facts = facts.mutate(
-        previous=_latest(facts, name).over(before),
-        following=facts[name].lead().over(in_order),
-        ended_before=facts.ended.lag().over(in_order),
-        again=_true(facts.said.lag().over(in_order) == facts.said),
-        waited_s=_waited_s(facts, in_order),
+        previous=_latest(turns, name).over(before),
+        following=turns[name].lead().over(in_order),
+        ended_before=turns.ended.lag().over(in_order),
+        again=_true(turns.said.lag().over(in_order) == turns.said),
+        waited_s=_waited_s(turns, in_order),
     )
     changed = _true(facts.previous != facts[name])
     at_once = ~_true(facts.waited_s > _LEAST_CHOICE_S)
@@ -120,7 +129,7 @@ def _latest(facts: ibis.Table, name: str) -> ibis.Value:
 
 def _ended(turns: ibis.Table) -> ibis.Value:
     """limited, failed, cancelled, or null where the turn ended well or nothing is known."""
-    how = turns.response_type.strip().lower().re_replace(r"[\s-]+", "_")
+    how = lower(turns.response_type.strip()).re_replace(r"[ \t\n\r\f-]+", "_")
     answer = turns.assistant_message
     failed = _true(how.isin(FAILED)) | (how.isnull() & _true(answer.re_search(_ERROR_TEXT)))
     limited = _true(how.isin(LIMITED)) | (failed & _true(answer.re_search(_LIMIT_TEXT)))
@@ -134,8 +143,8 @@ def _ended(turns: ibis.Table) -> ibis.Value:
 
 def _waited_s(facts: ibis.Table, in_order: ibis.expr.builders.WindowBuilder) -> ibis.Value:
     """Seconds from the end of the turn before to this one; null where that is not known."""
-    ended_s = facts.timestamp.epoch_seconds() + facts.duration_ms / 1000
-    return facts.timestamp.epoch_seconds() - ended_s.lag().over(in_order)
+    ended_s = facts.sent_s + facts.lasted_ms / 1000
+    return facts.sent_s - ended_s.lag().over(in_order)
 
 
 def _true(condition: ibis.Value) -> ibis.Value:

@@ -6,7 +6,7 @@ Knows no sample and no router.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,26 @@ import numpy as np
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, read_known_labels, read_turns, require_places, write_parquet
+from turnout.engine import (
+    DUCKDB,
+    batches,
+    connect,
+    kept,
+    read_known_labels,
+    read_turns,
+    reading,
+    require_places,
+    write_parquet_in_order,
+)
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.mining.evidence import CODES, SOURCES, votes
 from turnout.mining.given import Given, human_labels, judged, measured_outcomes
+from turnout.mining.patterns import Patterns, Votes, counted, numbered, silent
 from turnout.mining.weighing import (
     BELIEF,
     Record,
     Trust,
-    Votes,
     calibrated,
     fit,
     interval,
@@ -33,7 +43,11 @@ from turnout.mining.weighing import (
     record,
 )
 from turnout.records import LABEL_REASONING
-from turnout.schema import EXPLAINED_LABELS
+from turnout.schema import EXPLAINED_LABELS, TURNS
+
+_KEYS = ("conversation_id", "turn_index")
+# What the engine may use before it spills to disk, however long the log.
+_MEMORY_MB = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +173,17 @@ def label_turns(
     *,
     gold: Path | None = None,
     judgements: Judgements = Judgements(),
+    engine: str = DUCKDB,
+    memory_mb: int = _MEMORY_MB,
 ) -> LabelReport:
     """Weigh all evidence of every turn and write what it adds up to.
 
     Sources are taken as independent given the need, so their log-odds add up. How often each is
     right is a stated belief, fitted on turns of known truth where there are any: `gold`, or else
     the majority of people's labels.
+
+    The log stays on the engine; turns of known truth, files of judgements and the keys of turns
+    that are said again come here.
 
     Args:
         turns: A turns table.
@@ -173,10 +192,13 @@ def label_turns(
         catalog: Model names to classes.
         gold: A table with `conversation_id`, `turn_index` and `label` (0 = reasoning, 1 = fast).
         judgements: What people, a judge model or measurements say.
+        engine: Where the log is read; see `engine.connect`. It changes no byte.
+        memory_mb: Where DuckDB begins to spill to disk. It changes no byte.
 
     Raises:
         RecordError: If a table cannot be read, a file knows none of the turns, or no turn has any
             evidence.
+        SettingsError: If the engine is not there.
         StorageError: If `out` cannot be written.
     """
     files = {"gold": gold, **asdict(judgements)}
@@ -188,39 +210,49 @@ def label_turns(
         sources = [SourceReport(**source) for source in stored.pop("sources")]
         given = [GivenReport(**file) for file in stored.pop("given")]
         return LabelReport(**stored, sources=sources, given=given, fresh=False)
-    backend = connect()
-    log = read_turns(backend, turns)
-    require_places(turns)
+    backend = connect(engine, memory_mb=memory_mb, joined_as_written=True)
     read = list(judgements.read())
-    given = [_given(file, log, backend) for file in read]
-    table = backend.to_pyarrow(
-        votes(log, backend, catalog, read).order_by("conversation_id", "turn_index")
-    )
-    n_turns = table.group_by(["conversation_id", "turn_index"]).aggregate([]).num_rows
-    if n_turns < len(table):
+    with reading(turns):
+        log = read_turns(backend, turns)
+        require_places(turns)
+        given = [_given(file, log, backend) for file in read]
+        rows, patterns = _patterns(votes(log, backend, catalog, read), turns, backend)
+        fitted_on, found, trust = _trust(gold, rows, patterns, backend)
+        report = _report(patterns, trust, found, fitted_on, given)
+        manifest.counts.update(report.to_json())
+        ordered = batches(backend, rows.filter(rows.pattern != silent(len(CODES))), _KEYS)
+        with staged_output(out, manifest) as partial:
+            labels = _labels(ordered, patterns, trust)
+            write_parquet_in_order(labels, EXPLAINED_LABELS, partial)
+    return report
+
+
+def _patterns(
+    votes: ibis.Table, turns: Path, backend: ibis.BaseBackend
+) -> tuple[ibis.Table, Patterns]:
+    """The keys and the `pattern` of every turn, kept on the engine; and the patterns counted."""
+    rows = kept(backend, votes.select(*_KEYS, "repeats", pattern=numbered(votes, CODES)))
+    patterns = counted(backend, rows, len(CODES))
+    n_turns = int(patterns.turns.sum())
+    repeats = int(backend.to_pyarrow(rows.filter(rows.repeats).count()).as_py())
+    if repeats:
         raise RecordError(
-            f"{turns}: {len(table) - n_turns:,} rows repeat the conversation and index of another; "
+            f"{turns}: {repeats:,} rows repeat the conversation and index of another; "
             "expected one row a turn. Ingest the table with `turnout ingest`, which keeps one."
         )
-    cast = np.stack([table[code].to_numpy() for code in CODES], axis=1).astype(np.int8)  # (n, s)
-    if not cast.any():
+    if not patterns.spoken.any():
         raise RecordError(
-            f"{turns}: no evidence on any of {len(table):,} turns; expected models that the "
+            f"{turns}: no evidence on any of {n_turns:,} turns; expected models that the "
             "catalogue knows, token counts, or feedback. Add your models under [catalog] in "
             "turnout.toml."
         )
-    fitted_on, found, trust = _trust(gold, table, cast)
-    report = _report(cast, trust, found, fitted_on, given)
-    manifest.counts.update(report.to_json())
-    with staged_output(out, manifest) as partial:
-        write_parquet(_labels(table, cast, trust), partial)
-    return report
+    return rows, patterns
 
 
 def _given(file: Given, log: ibis.Table, backend: ibis.BaseBackend) -> GivenReport:
     keys = list(file.keys)
-    strangers = ibis.memtable(file.votes).anti_join(log.select(*keys).distinct(), keys)
-    unmatched = int(backend.to_pyarrow(strangers.count()).as_py())
+    met = log.semi_join(ibis.memtable(file.votes), keys).select(*keys).distinct()
+    unmatched = len(file.votes) - int(backend.to_pyarrow(met.count()).as_py())
     if unmatched == len(file.votes):
         raise RecordError(
             f"{file.path}: knows none of the log's turns ({file.rows:,} rows, {file.unused:,} of "
@@ -231,54 +263,79 @@ def _given(file: Given, log: ibis.Table, backend: ibis.BaseBackend) -> GivenRepo
     )
 
 
-def _trust(gold: Path | None, table: pa.Table, cast: Votes) -> tuple[str, Record | None, Trust]:
+def _trust(
+    gold: Path | None, rows: ibis.Table, patterns: Patterns, backend: ibis.BaseBackend
+) -> tuple[str, Record | None, Trust]:
     """What accuracies are fitted on, how votes did there, and what that makes of them."""
     people = np.asarray([code == "human" for code in CODES])
+    labelled = patterns.votes[:, people].any(axis=1)
     if gold is not None:
-        fitted_on, truth, scaled = "gold", _gold(gold, table), np.ones_like(people)
-    elif cast[:, people].any():
-        said = cast[:, people].ravel()
-        fitted_on, truth, scaled = "human", np.where(said == 0, -1, said > 0), ~people
-        # People are not right by agreeing with themselves.
-        cast = np.where(people, 0, cast).astype(np.int8)
+        known, scaled = _of_gold(gold, rows, patterns, backend), np.ones_like(people)
+        truth = known["truth"].to_numpy()
+    elif labelled.any():
+        told = ibis.memtable(pa.table({"pattern": patterns.numbers[labelled]}))
+        known, scaled = _in_order(rows.semi_join(told, "pattern"), backend), ~people
     else:
         return "beliefs", None, BELIEF
-    truth = truth.astype(np.int8)
-    ids = table["conversation_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    cast = patterns.votes[patterns.places(known["pattern"].to_numpy())]
+    if gold is None:
+        truth = (cast[:, people].ravel() > 0).astype(np.int8)
+        # People are not right by agreeing with themselves.
+        cast = np.where(people, 0, cast).astype(np.int8)
+    ids = known["conversation_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     found = record(cast, truth, ids)
-    return fitted_on, found, calibrated(fit(found), cast, truth, scaled)
+    trust = calibrated(fit(found), cast, truth, scaled)
+    return "human" if gold is None else "gold", found, trust
 
 
-def _gold(path: Path, table: pa.Table) -> Votes:
-    labels = read_known_labels(path)
-    keys = zip(table["conversation_id"].to_pylist(), table["turn_index"].to_pylist(), strict=True)
-    found = [labels.get(key) for key in keys]
-    truth = np.asarray([-1 if x is None else int(x == LABEL_REASONING) for x in found], np.int8)
-    if not (truth >= 0).any():
+def _of_gold(
+    path: Path, rows: ibis.Table, patterns: Patterns, backend: ibis.BaseBackend
+) -> pa.Table:
+    """The turns of the log whose truth a file knows, with their `truth`."""
+    labels = {key: label for key, label in read_known_labels(path).items() if label is not None}
+    truth = pa.table(
+        {
+            "conversation_id": pa.array([key[0] for key in labels], pa.string()),
+            "turn_index": pa.array([key[1] for key in labels], TURNS.field("turn_index").type),
+            "truth": pa.array([int(x == LABEL_REASONING) for x in labels.values()], pa.int8()),
+        }
+    )
+    known = _in_order(rows.inner_join(ibis.memtable(truth), list(_KEYS)), backend)
+    if not known.num_rows:
         raise RecordError(
-            f"{path}: knows none of the log's {len(table):,} turns; expected the same conversation "
-            "ids and turn indices. Check --gold."
+            f"{path}: knows none of the log's {patterns.turns.sum():,} turns; expected the same "
+            "conversation ids and turn indices. Check --gold."
         )
-    return truth
+    return known
 
 
-def _labels(table: pa.Table, cast: Votes, trust: Trust) -> pa.Table:
-    """Turns share few patterns of votes: each pattern is put into words once."""
-    spoken = np.flatnonzero((cast != 0).any(axis=1))
-    patterns, place = np.unique(cast[spoken], axis=0, return_inverse=True)
-    p = probability(patterns, trust)
+def _in_order(rows: ibis.Table, backend: ibis.BaseBackend) -> pa.Table:
+    """A few rows of the log, whole, whatever the engine in the same order."""
+    few = kept(backend, rows)
+    schema = few.schema().to_pyarrow()
+    found = [pa.Table.from_batches([batch]).cast(schema) for batch in batches(backend, few, _KEYS)]
+    return pa.concat_tables([schema.empty_table(), *found])
+
+
+def _labels(
+    rows: Iterable[pa.RecordBatch], patterns: Patterns, trust: Trust
+) -> Iterator[pa.RecordBatch]:
+    """The rows with what they add up to: each pattern is put into words once."""
     kinds = dict(zip(EXPLAINED_LABELS.names, EXPLAINED_LABELS.types, strict=True))
-    of_pattern = {
+    p = probability(patterns.votes, trust)
+    told = {
         "p_reasoning": pa.array(p, kinds["p_reasoning"]),
         "confidence": pa.array(np.abs(2 * p - 1), kinds["confidence"]),
-        "evidence": pa.array([_codes(row) for row in patterns], kinds["evidence"]),
-        "weights": pa.array([_weights(row, trust) for row in patterns], kinds["weights"]),
-        "reasons": pa.array([_reasons(row) for row in patterns], kinds["reasons"]),
+        "evidence": pa.array([_codes(row) for row in patterns.votes], kinds["evidence"]),
+        "weights": pa.array([_weights(row, trust) for row in patterns.votes], kinds["weights"]),
+        "reasons": pa.array([_reasons(row) for row in patterns.votes], kinds["reasons"]),
     }
-    keys = table.select(["conversation_id", "turn_index"]).take(pa.array(spoken))
-    columns = {name: column.take(pa.array(place.ravel())) for name, column in of_pattern.items()}
-    columns |= {name: keys[name] for name in keys.column_names}
-    return pa.table({name: columns[name] for name in EXPLAINED_LABELS.names}).cast(EXPLAINED_LABELS)
+    for batch in rows:
+        place = pa.array(patterns.places(batch["pattern"].to_numpy()))
+        columns = {name: column.take(place) for name, column in told.items()}
+        columns |= {name: batch[name].cast(kinds[name]) for name in _KEYS}
+        arrays = [columns[name] for name in EXPLAINED_LABELS.names]
+        yield pa.RecordBatch.from_arrays(arrays, schema=EXPLAINED_LABELS)
 
 
 def _codes(row: Votes) -> list[str]:
@@ -294,38 +351,44 @@ def _reasons(row: Votes) -> list[str]:
 
 
 def _report(
-    cast: Votes, trust: Trust, found: Record | None, fitted_on: str, given: list[GivenReport]
+    patterns: Patterns,
+    trust: Trust,
+    found: Record | None,
+    fitted_on: str,
+    given: list[GivenReport],
 ) -> LabelReport:
-    spoken = (cast != 0).any(axis=1)
-    p = probability(cast[spoken], trust)
+    spoken = patterns.spoken
+    leaning = probability(patterns.votes[spoken], trust) >= 0.5
     return LabelReport(
-        turns=len(cast),
-        labelled=int(spoken.sum()),
-        reasoning=int((p >= 0.5).sum()),
+        turns=int(patterns.turns.sum()),
+        labelled=int(patterns.turns[spoken].sum()),
+        reasoning=int(patterns.turns[spoken][leaning].sum()),
         prior=trust.prior,
         gold_turns=found.turns if found else 0,
         fitted_on=fitted_on,
-        sources=[_source(cast, trust, found, s) for s in range(len(SOURCES))],
+        sources=[_source(patterns, trust, found, s) for s in range(len(SOURCES))],
         given=given,
     )
 
 
-def _source(cast: Votes, trust: Trust, found: Record | None, s: int) -> SourceReport:
-    own = cast[:, s]
-    others = cast.copy()
+def _source(patterns: Patterns, trust: Trust, found: Record | None, s: int) -> SourceReport:
+    own, turns = patterns.votes[:, s], patterns.turns
+    others = patterns.votes.copy()
     others[:, s] = 0
+    voted = int(turns[own != 0].sum())
     compared = (own != 0) & (others != 0).any(axis=1)
     agrees = (probability(others[compared], trust) >= 0.5) == (own[compared] > 0)
+    in_company = int(turns[compared].sum())
     known = int(found.votes[s]) if found else 0
     accuracy = float(trust.accuracy[s])
     low, high = interval(accuracy, float(trust.votes[s]))
     return SourceReport(
         code=SOURCES[s].code,
         reason=SOURCES[s].reason,
-        turns=int((own != 0).sum()),
-        coverage=float((own != 0).mean()),
-        for_reasoning=float((own > 0).sum() / max(1, (own != 0).sum())),
-        agreement=float(agrees.mean()) if compared.any() else float("nan"),
+        turns=voted,
+        coverage=voted / int(turns.sum()),
+        for_reasoning=int(turns[own > 0].sum()) / max(1, voted),
+        agreement=int(turns[compared][agrees].sum()) / in_company if in_company else float("nan"),
         known=known,
         right=float(found.right[s] / known) if found and known else float("nan"),
         accuracy=accuracy,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ibis
 import pyarrow as pa
 
+from turnout.engine import batches, kept
 from turnout.mining.switch_report import KINDS, Example
 from turnout.schema import TURNS
 
@@ -16,14 +18,20 @@ from turnout.schema import TURNS
 SAMPLED_SWITCHES = 1000
 _EXAMPLE_CHARS = 160
 _KEYS = ("conversation_id", "switch_turn_index", "kind", "from_model", "to_model", "fallback_kind")
+_SWITCH = ("conversation_id", "turn_index", "kind", "from_model", "to_model", "fallback_kind")
 _SHOWN = (
     "turn_index", "model", "response_type", "timestamp", "user_message", "assistant_message",
 )  # fmt: skip
 
 
-def sampled(switches: Sequence[dict[str, Any]], size: int) -> list[dict[str, Any]]:
+def sampled(backend: ibis.BaseBackend, switches: ibis.Table, size: int) -> list[dict[str, Any]]:
     """At most `size` of the rows, the same whatever their order, spread over all conversations."""
-    return sorted(switches, key=_draw)[:size]
+    return heapq.nsmallest(size, _rows(backend, switches.select(*_SWITCH)), key=_draw)
+
+
+def _rows(backend: ibis.BaseBackend, table: ibis.Table) -> Iterator[dict[str, Any]]:
+    for batch in batches(backend, table):
+        yield from batch.to_pylist()
 
 
 def turns_around(
@@ -36,7 +44,7 @@ def turns_around(
     Args:
         backend: Where it is computed.
         turns: A turns table.
-        switches: Rows of `switches.parquet`.
+        switches: As `sampled` gives them.
         around: At least 1.
     """
     wanted = ibis.memtable(
@@ -59,18 +67,19 @@ def turns_around(
     )
     offset = (numbered.number - at.at_number).cast("int32")
     shown = near.select(*(at[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset)
-    ordered = shown.order_by("conversation_id", "switch_turn_index", "offset")
-    return backend.to_pyarrow(ordered).select([*_KEYS, "offset", *_SHOWN])
+    few = kept(backend, shown.select(*_AROUND.names))
+    order = ("conversation_id", "switch_turn_index", "offset")
+    found = [pa.Table.from_batches([one]).cast(_AROUND) for one in batches(backend, few, order)]
+    return pa.concat_tables([_AROUND.empty_table(), *found])
 
 
 def examples(
-    backend: ibis.BaseBackend, turns: ibis.Table, switches: Sequence[dict[str, Any]], each: int
+    backend: ibis.BaseBackend, turns: ibis.Table, switches: ibis.Table, each: int
 ) -> list[Example]:
     """At most `each` switches of each kind that people made, with their messages cut."""
+    made = switches.filter(~switches.fallback)
     chosen = [
-        row
-        for kind in KINDS
-        for row in sampled([r for r in switches if r["kind"] == kind and not r["fallback"]], each)
+        row for kind in KINDS for row in sampled(backend, made.filter(made.kind == kind), each)
     ]
     if not chosen:
         return []
@@ -104,6 +113,9 @@ _WANTED = pa.schema(
         pa.field("to_model", pa.string()),
         pa.field("fallback_kind", pa.string()),
     ]
+)
+_AROUND = pa.schema(
+    [*_WANTED, pa.field("offset", pa.int32()), *(TURNS.field(name) for name in _SHOWN)]
 )
 
 

@@ -8,18 +8,31 @@ model are no switch.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, read_turns, require_places, with_model_facts, write_parquet
+from turnout.engine import (
+    DUCKDB,
+    batches,
+    connect,
+    kept,
+    read_turns,
+    reading,
+    require_places,
+    with_model_facts,
+    write_parquet,
+    write_parquet_in_order,
+)
 from turnout.errors import RecordError
 from turnout.manifest import Manifest, staged_output, up_to_date
-from turnout.mining.fallbacks import FALLBACKS, with_fallbacks
+from turnout.mining.fallbacks import FALLBACKS, traces, with_fallbacks
 from turnout.mining.switch_rates import all_rates
 from turnout.mining.switch_report import (
     KINDS,
@@ -31,17 +44,47 @@ from turnout.mining.switch_report import (
     SwitchReport,
 )
 from turnout.mining.switch_turns import SAMPLED_SWITCHES, examples, sampled, turns_around
+from turnout.schema import TIMESTAMP, TURNS
 
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
+# What the engine may use before it spills to disk, however long the log.
+_MEMORY_MB = 2_000
+_KEYS = ("conversation_id", "turn_index")
 _AROUND = ("turns_before", "turns_after", "chars_before", "chars_at", "chars_after")
-_SWITCH = (
-    "conversation_id", "turn_index", "timestamp", "from_model", "from_class", "to_model",
-    "to_class", "kind", "provider_switch", "fallback", "fallback_kind", *_AROUND,
+# What switches are counted by.
+_COUNTED = (
+    "kind", "from_model", "from_class", "to_model", "to_class", "provider_switch", "fallback_kind",
 )  # fmt: skip
+_SWITCHES = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", TURNS.field("turn_index").type, nullable=False),
+        pa.field("timestamp", TIMESTAMP),
+        pa.field("from_model", pa.string(), nullable=False),
+        pa.field("from_class", pa.string(), nullable=False),
+        pa.field("to_model", pa.string(), nullable=False),
+        pa.field("to_class", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("provider_switch", pa.bool_(), nullable=False),
+        pa.field("fallback", pa.bool_(), nullable=False),
+        pa.field("fallback_kind", pa.string()),
+        pa.field("turns_before", pa.int64(), nullable=False),  # captured ones
+        pa.field("turns_after", pa.int64(), nullable=False),
+        pa.field("chars_before", pa.int32()),
+        pa.field("chars_at", pa.int32(), nullable=False),
+        pa.field("chars_after", pa.int32()),
+    ]
+)
 
 
 def report_switches(
-    turns: Path, catalog: Catalog, *, out: Path | None = None, n_examples: int = 0, around: int = 0
+    turns: Path,
+    catalog: Catalog,
+    *,
+    out: Path | None = None,
+    n_examples: int = 0,
+    around: int = 0,
+    engine: str = DUCKDB,
 ) -> SwitchReport:
     """Count models and switches.
 
@@ -53,71 +96,84 @@ def report_switches(
         n_examples: Switches of each kind whose messages are quoted, cut; none by default.
         around: With `out`, also write `switch_turns.parquet`: that many turns before and after
             each switch, of at most `SAMPLED_SWITCHES` switches; 0 for none.
+        engine: Where the log is read; see `engine.connect`. It changes no byte.
 
     Raises:
         RecordError: If the file is not a turns table or names no model at all.
+        SettingsError: If the engine is not there.
         StorageError: If `out` cannot be written.
     """
     options = {"catalog": catalog.digest, "examples": n_examples, "around": around}
     manifest = Manifest.of("switches", [turns], options) if out else None
     if out and manifest and up_to_date(out, manifest):
         return SwitchReport.from_json(json.loads((out / REPORT_NAME).read_text(encoding="utf-8")))
-    backend = connect()
-    table = read_turns(backend, turns)
-    require_places(turns)
-    # All that is counted is counted of these: computed once, without the messages.
-    named = backend.create_table("named", _named_turns(table, backend, catalog), temp=True)
-    chances = named.filter(named.from_model.notnull())
-    switches = backend.to_pyarrow(
-        chances.filter(chances.kind.notnull())
-        .select(*_SWITCH)
-        .order_by("conversation_id", "turn_index")
-    )
-    rows = switches.to_pylist()
-    report = SwitchReport(
-        **_models(backend, table, named),
-        switches=[_kind(kind, rows) for kind in KINDS],
-        fallbacks=_fallbacks(rows),
-        **all_rates(backend, chances),
-        pairs=_pairs(rows, _turns_on(backend, named)),
-        surroundings=[_surroundings(kind, rows) for kind in KINDS],
-        examples=examples(backend, table, rows, n_examples) if n_examples else [],
-    )
-    if report.conversations == 0:
-        raise RecordError(
-            f"{turns}: none of {report.turns:,} turns names a model; expected a column `model`. "
-            "Say which column it is with `turnout ingest --map model=COLUMN`."
+    backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
+    with reading(turns):
+        table = read_turns(backend, turns)
+        require_places(turns)
+        # All that is counted is counted of these: computed once, without the messages.
+        named = kept(backend, _named_turns(table, backend, catalog))
+        chances = named.filter(named.from_model.notnull())
+        switches = kept(backend, chances.filter(chances.kind.notnull()).select(*_SWITCHES.names))
+        counted = backend.to_pyarrow(switches.group_by(*_COUNTED).agg(n=switches.count()))
+        groups = counted.to_pylist()
+        report = SwitchReport(
+            **_models(backend, pq.read_metadata(turns).num_rows, named),
+            switches=[_kind(kind, groups) for kind in KINDS],
+            fallbacks=_fallbacks(groups),
+            **all_rates(backend, chances),
+            pairs=_pairs(groups, _turns_on(backend, named)),
+            surroundings=_surroundings(backend, switches),
+            examples=examples(backend, table, switches, n_examples) if n_examples else [],
         )
-    if out and manifest:
-        # Drawing is slow to import and needed for the page alone.
-        from turnout.mining.switch_page import render
-
-        content = report.to_json()
-        manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
-        with staged_output(out, manifest) as partial:
-            partial.mkdir()
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            (partial / REPORT_NAME).write_text(text, encoding="utf-8")
-            (partial / PAGE_NAME).write_text(render(content), encoding="utf-8")
-            write_parquet(switches, partial / "switches.parquet")
-            if around:
-                sample = turns_around(backend, table, sampled(rows, SAMPLED_SWITCHES), around)
-                write_parquet(sample, partial / "switch_turns.parquet")
+        if report.conversations == 0:
+            raise RecordError(
+                f"{turns}: none of {report.turns:,} turns names a model; expected a column "
+                "`model`. Say which column it is with `turnout ingest --map model=COLUMN`."
+            )
+        if out and manifest:
+            manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
+            with staged_output(out, manifest) as partial:
+                _write(partial, report.to_json(), backend, switches)
+                if around:
+                    drawn = sampled(backend, switches, SAMPLED_SWITCHES)
+                    sample = turns_around(backend, table, drawn, around)
+                    write_parquet(sample, partial / "switch_turns.parquet")
     return report
+
+
+def _write(
+    folder: Path, content: dict[str, Any], backend: ibis.BaseBackend, switches: ibis.Table
+) -> None:
+    # Drawing is slow to import and needed for the page alone.
+    from turnout.mining.switch_page import render
+
+    folder.mkdir()
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / REPORT_NAME).write_text(text, encoding="utf-8")
+    (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
+    rows = batches(backend, switches, _KEYS)
+    write_parquet_in_order(rows, _SWITCHES, folder / "switches.parquet")
 
 
 def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
     """One row a turn that names a model, with what led to it; `kind` is null where it stayed."""
     facts = with_model_facts(table, backend, catalog)
     name = ibis.coalesce(facts.model_name, facts.model)
-    facts = facts.mutate(name=ibis.ifelse(facts.named, name, ibis.null("string")))
+    told = ("timestamp", "model", "model_name", "model_class", "provider", "named")
+    facts = facts.select(
+        *_KEYS,
+        *told,
+        name=ibis.ifelse(facts.named, name, ibis.null("string")),
+        chars_at=facts.user_message.length().cast("int32"),
+        **traces(facts),
+    )
     facts = with_fallbacks(facts, "name")
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
-    chars = facts.user_message.length()
+    chars = facts.chars_at
     facts = facts.mutate(
         turns_before=ibis.row_number().over(in_order).cast("int64"),
         captured=facts.count().over(ibis.window(group_by="conversation_id")),
-        chars_at=chars,
         chars_before=chars.lag().over(in_order),
         chars_after=chars.lead().over(in_order),
     )
@@ -142,17 +198,16 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
             else_="downgrade",
         ),
         provider_switch=(pairs.from_provider != pairs.provider).fill_null(False),
-    ).select(*_SWITCH, "model", "model_name", "stands_in")
+    ).select(*_SWITCHES.names, "model", "model_name", "stands_in")
 
 
-def _models(backend: ibis.BaseBackend, table: ibis.Table, named: ibis.Table) -> dict[str, Any]:
+def _models(backend: ibis.BaseBackend, turns: int, named: ibis.Table) -> dict[str, Any]:
     per_conversation = named.group_by("conversation_id").agg(
         used=named.to_model.nunique(),
         # A conversation of sub-agents alone is on one model all the same.
         chosen=ibis.greatest(named.to_model.nunique(where=named.stands_in.isnull()), 1),
     )
     by_class = _counts(backend, named, "to_class")
-    turns = int(backend.to_pyarrow(table.count()).as_py())
     by_models = _buckets(backend, per_conversation, "used")
     return {
         "turns": turns,
@@ -186,45 +241,49 @@ def _turns_on(backend: ibis.BaseBackend, named: ibis.Table) -> dict[tuple[str, s
     return {(row["to_model"], row["to_class"]): row["n"] for row in rows}
 
 
-def _kind(kind: str, rows: Sequence[dict[str, Any]]) -> SwitchKind:
-    of_kind = [row for row in rows if row["kind"] == kind]
+def _kind(kind: str, groups: Sequence[dict[str, Any]]) -> SwitchKind:
+    of_kind = [group for group in groups if group["kind"] == kind]
     return SwitchKind(
         kind=kind,
-        count=len(of_kind),
-        provider_switches=sum(row["provider_switch"] for row in of_kind),
-        fallbacks=sum(row["fallback"] for row in of_kind),
+        count=sum(group["n"] for group in of_kind),
+        provider_switches=sum(group["n"] for group in of_kind if group["provider_switch"]),
+        fallbacks=sum(group["n"] for group in of_kind if group["fallback_kind"]),
     )
 
 
-def _fallbacks(rows: Sequence[dict[str, Any]]) -> list[FallbackCount]:
+def _fallbacks(groups: Sequence[dict[str, Any]]) -> list[FallbackCount]:
     counted = []
     for known in FALLBACKS:
-        kinds = [row["kind"] for row in rows if row["fallback_kind"] == known.code]
-        by_kind = {kind: kinds.count(kind) for kind in KINDS}
-        counted.append(FallbackCount(known.code, known.reason, len(kinds), by_kind))
+        by_kind = dict.fromkeys(KINDS, 0)
+        for group in groups:
+            if group["fallback_kind"] == known.code:
+                by_kind[group["kind"]] += group["n"]
+        counted.append(FallbackCount(known.code, known.reason, sum(by_kind.values()), by_kind))
     return counted
 
 
-def _surroundings(kind: str, rows: Sequence[dict[str, Any]]) -> Surroundings:
-    chosen = [row for row in rows if row["kind"] == kind and not row["fallback"]]
-    medians = {}
-    for name in _AROUND:
-        values = [row[name] for row in chosen if row[name] is not None]
-        medians[name] = float(median(values)) if values else None
-    return Surroundings(kind, **medians)
+def _surroundings(backend: ibis.BaseBackend, switches: ibis.Table) -> list[Surroundings]:
+    chosen = switches.filter(~switches.fallback)
+    medians = chosen.group_by("kind").agg(**{name: chosen[name].median() for name in _AROUND})
+    found = {row.pop("kind"): row for row in backend.to_pyarrow(medians).to_pylist()}
+    nothing = dict.fromkeys(_AROUND)
+    return [Surroundings(kind, **found.get(kind, nothing)) for kind in KINDS]
 
 
-def _pairs(rows: Sequence[dict[str, Any]], turns_on: dict[tuple[str, str], int]) -> list[ModelPair]:
+def _pairs(
+    groups: Sequence[dict[str, Any]], turns_on: dict[tuple[str, str], int]
+) -> list[ModelPair]:
     names = ("from_model", "from_class", "to_model", "to_class", "kind")
-    counted: dict[tuple[str, ...], list[bool]] = {}
-    for row in rows:
-        counted.setdefault(tuple(row[name] for name in names), []).append(row["fallback"])
+    counted: dict[tuple[str, ...], Counter[bool]] = {}
+    for group in groups:
+        pair = tuple(group[name] for name in names)
+        counted.setdefault(pair, Counter())[group["fallback_kind"] is not None] += group["n"]
     pairs = [
         ModelPair(
             **dict(zip(names, pair, strict=True)),
-            count=len(made),
-            fallbacks=sum(made),
-            rate=len(made) / turns_on[pair[0], pair[1]],
+            count=made.total(),
+            fallbacks=made[True],
+            rate=made.total() / turns_on[pair[0], pair[1]],
         )
         for pair, made in counted.items()
     ]
