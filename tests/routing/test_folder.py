@@ -27,6 +27,20 @@ def test_what_was_written_is_read(folder):
     assert (spec.formatter.architecture, spec.max_tokens, spec.threshold) == ("session", 32, 0.5)
 
 
+def test_newer_counts_of_the_surface_are_refused(folder):
+    rewritten(folder, surface_version=2)
+    with pytest.raises(ArtifactError, match="version 2; this Turnout counts version 1"):
+        RouterFolder.read(folder)
+
+
+def test_a_folder_that_says_nothing_of_the_surface_has_no_fallback(folder):
+    path = folder / "router.json"
+    stored = json.loads(path.read_text())
+    del stored["surface_version"]
+    path.write_text(json.dumps(stored))
+    assert RouterFolder.read(folder).spec.surface_version is None
+
+
 @pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json"])
 def test_a_changed_byte_is_refused(folder, name):
     data = bytearray((folder / name).read_bytes())

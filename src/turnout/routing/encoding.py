@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput
+from turnout.routing.surface import Surface
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,13 @@ class TokenIds:
         ids: Token ids with the special tokens, length at most the budget.
         type_ids: 0 for segment A, 1 for segment B; same length.
         truncated_tokens: Tokens of the text that did not fit.
+        surface: Counts of the whole message; None where the router does not read them.
     """
 
     ids: list[int]
     type_ids: list[int]
     truncated_tokens: int
+    surface: Surface | None = None
 
 
 class InputEncoder:

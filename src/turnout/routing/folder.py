@@ -14,6 +14,7 @@ from turnout.records import ID2LABEL
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.formatter import Formatter
 from turnout.routing.scorer import OnnxScorer
+from turnout.routing.surface import SURFACE_VERSION
 
 FORMAT_VERSION = 1
 DESCRIPTION_NAME = "router.json"
@@ -33,6 +34,8 @@ class RouterSpec:
         threshold_origin: How the threshold was chosen, for a person.
         calibration: Method and numbers; already folded into the weights, kept for the record.
         trained_on: Facts for a person: base encoder, data set, counts.
+        surface_version: Which counts of the message's surface the graphs take; None for a router
+            without a fallback.
     """
 
     formatter: Formatter
@@ -41,6 +44,7 @@ class RouterSpec:
     threshold_origin: str = "default"
     calibration: Mapping[str, Any] = field(default_factory=dict)
     trained_on: Mapping[str, Any] = field(default_factory=dict)
+    surface_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def write_description(folder: Path, spec: RouterSpec) -> None:
         "threshold": {"value": spec.threshold, "origin": spec.threshold_origin},
         "calibration": dict(spec.calibration),
         "trained_on": dict(spec.trained_on),
+        "surface_version": spec.surface_version,
         "files": {name: file_sha256(folder / name) for name in names},
     }
     text = json.dumps(stored, indent=2, sort_keys=True) + "\n"
@@ -131,7 +136,14 @@ def _spec(stored: Mapping[str, Any], where: Path) -> RouterSpec:
             f"{where}: router format {version}; this Turnout reads format {FORMAT_VERSION}. "
             "Upgrade Turnout, or train the router again."
         )
+    surface_version = stored.get("surface_version")
+    if surface_version not in (None, SURFACE_VERSION):
+        raise ArtifactError(
+            f"{where}: counts of the surface in version {surface_version}; this Turnout counts "
+            f"version {SURFACE_VERSION}. Upgrade Turnout, or train the router again."
+        )
     return RouterSpec(
+        surface_version=surface_version,
         formatter=Formatter.from_json(stored["formatter"], str(where)),
         max_tokens=int(stored["max_tokens"]),
         threshold=float(stored["threshold"]["value"]),

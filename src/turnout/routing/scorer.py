@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from turnout.errors import ArtifactError
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder, TokenIds
+from turnout.routing.surface import surface_of
 
+SURFACE_INPUT = "surface"
 _PROGRESS_EVERY_ROWS = 64
 
 
@@ -27,7 +30,8 @@ class OnnxScorer:
     same score.
 
     Args:
-        path: An ONNX graph from ids to two logits, calibration folded in.
+        path: An ONNX graph from ids, and counts of the surface where the router has a fallback, to
+            two logits, calibration folded in.
         encoder: The tokenizer side.
         threads: Rows scored at the same time; by default one a core.
     """
@@ -68,7 +72,7 @@ class OnnxScorer:
 
     def score_one(self, model_input: ModelInput) -> float:
         """Probability in [0, 1] that one message needs reasoning."""
-        return self.score_ids(self._encoder.encode(model_input))
+        return self.score_ids(self.encode(model_input))
 
     def score_ids(self, tokens: TokenIds) -> float:
         """Probability in [0, 1] for an input already tokenised."""
@@ -77,6 +81,7 @@ class OnnxScorer:
             "input_ids": ids,
             "attention_mask": np.ones_like(ids),
             "token_type_ids": np.asarray([tokens.type_ids], np.int64),
+            SURFACE_INPUT: np.asarray([tokens.surface or ()], np.float32),  # (1, 18)
         }
         (logits,) = self._session.run(
             ["logits"], {name: value for name, value in feeds.items() if name in self._inputs}
@@ -84,8 +89,11 @@ class OnnxScorer:
         return float(reasoning_probability(logits[0]))
 
     def encode(self, model_input: ModelInput) -> TokenIds:
-        """The token ids that `score_ids` takes, with the count of what was cut."""
-        return self._encoder.encode(model_input)
+        """What `score_ids` takes, with the count of what was cut."""
+        tokens = self._encoder.encode(model_input)
+        if SURFACE_INPUT not in self._inputs:
+            return tokens
+        return replace(tokens, surface=surface_of(model_input.message))
 
 
 def reasoning_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:

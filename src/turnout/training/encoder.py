@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -19,6 +19,7 @@ from turnout.manifest import file_sha256
 from turnout.records import ID2LABEL
 from turnout.routing.encoding import read_tokenizer
 from turnout.routing.folder import TOKENIZER_NAME
+from turnout.routing.scorer import SURFACE_INPUT
 from turnout.training.quiet import quiet
 
 DEFAULT_BASE = "all-MiniLM-L6-v2"
@@ -91,10 +92,34 @@ def load_base(base: str | None, seed: int) -> BaseEncoder:
     )
 
 
-def input_names(model: transformers.PreTrainedModel) -> tuple[str, ...]:
-    """What the encoder takes: `token_type_ids` only where it has embeddings for them."""
+class Logits(Protocol):
+    """What a classifier gives."""
+
+    logits: Any
+
+
+class Classifier(Protocol):
+    """From inputs by name to two logits: a fine-tuned encoder, alone or with its fallback."""
+
+    config: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def __call__(self, **inputs: torch.Tensor) -> Logits:
+        """Something whose `logits` have the shape `(b, 2)`."""
+
+
+def input_names(model: Classifier) -> tuple[str, ...]:
+    """What it takes, in the order of its arguments.
+
+    `token_type_ids` only where it has embeddings for them, counts of the surface only where it has
+    a fallback.
+    """
     types = ("token_type_ids",) if getattr(model.config, "type_vocab_size", 0) > 1 else ()
-    return ("input_ids", "attention_mask", *types)
+    surface = (SURFACE_INPUT,) if getattr(model, "reads_surface", False) else ()
+    return ("input_ids", "attention_mask", *surface, *types)
 
 
 def _default_folder() -> Path:

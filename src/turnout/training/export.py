@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,8 +17,14 @@ from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME, WEIGHTS_NAME
-from turnout.routing.scorer import OnnxScorer, reasoning_probability
-from turnout.training.encoder import TOKENIZER_CONFIG_NAME, BaseEncoder, input_names
+from turnout.routing.scorer import SURFACE_INPUT, OnnxScorer, reasoning_probability
+from turnout.routing.surface import Surface
+from turnout.training.encoder import (
+    TOKENIZER_CONFIG_NAME,
+    BaseEncoder,
+    Classifier,
+    input_names,
+)
 from turnout.training.quiet import quiet
 from turnout.training.report import ExportCheck
 from turnout.training.split import TokenisedSplit, predict
@@ -34,12 +41,17 @@ _OPSET = 17
 
 
 def write_model(
-    encoder: BaseEncoder, folder: Path, max_tokens: int, on_progress: OnProgress = silent
+    encoder: BaseEncoder,
+    model: Classifier,
+    folder: Path,
+    max_tokens: int,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Write weights, tokenizer, and both graphs into `folder`.
 
-    The tokenizer's own truncation length becomes `max_tokens`, so that plain `transformers` reads
-    no more of a text than Turnout does.
+    The weights are the encoder's alone; the graphs are those of `model`, which is the encoder's own
+    or has its fallback besides. The tokenizer's own truncation length becomes `max_tokens`, so that
+    plain `transformers` reads no more of a text than Turnout does.
     """
     on_progress("export", 0, 3)
     with quiet():
@@ -51,7 +63,7 @@ def write_model(
     text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / TOKENIZER_CONFIG_NAME).write_text(text, encoding="utf-8")
     on_progress("export", 1, 3)
-    _write_graph(encoder, folder / GRAPHS["float32"])
+    _write_graph(model, folder / GRAPHS["float32"])
     on_progress("export", 2, 3)
     with quiet():
         # Seven bits: on CPUs without VNNI eight would saturate in the 16-bit sums.
@@ -67,7 +79,7 @@ def write_model(
 
 def check_export(
     folder: Path,
-    encoder: BaseEncoder,
+    model: Classifier,
     reader: InputEncoder,
     validation: TokenisedSplit,
     on_progress: OnProgress = silent,
@@ -79,8 +91,8 @@ def check_export(
             graph loses more than `MAX_AUROC_LOSS` where there are `MIN_ROWS_A_CLASS` to tell.
     """
     rows = _spaced(np.arange(len(validation.tokens)), MAX_FLOAT_ROWS)
-    model, graph = _scores(folder, "float32", encoder, reader, validation, rows, silent)
-    float_difference = float(np.abs(graph - model).max())
+    exact, graph = _scores(folder, "float32", model, reader, validation, rows, silent)
+    float_difference = float(np.abs(graph - exact).max())
     if float_difference > MAX_FLOAT_DIFFERENCE:
         raise ArtifactError(
             f"{GRAPHS['float32']}: p_reasoning strays by {float_difference:.4f} from the model; "
@@ -88,14 +100,14 @@ def check_export(
             "another base."
         )
     labelled = _spaced(np.flatnonzero(validation.samples.labelled), MAX_INT8_ROWS)
-    model, int8 = _scores(folder, "int8", encoder, reader, validation, labelled, on_progress)
+    exact, int8 = _scores(folder, "int8", model, reader, validation, labelled, on_progress)
     needs_reasoning = validation.samples.labels[labelled] == LABEL_REASONING
     check = ExportCheck(
         float_rows=len(rows),
         float_difference=float_difference,
         int8_rows=len(labelled),
-        int8_difference=float(np.abs(int8 - model).max()),
-        auroc_float=float(roc_auc_score(needs_reasoning, model)),
+        int8_difference=float(np.abs(int8 - exact).max()),
+        auroc_float=float(roc_auc_score(needs_reasoning, exact)),
         auroc_int8=float(roc_auc_score(needs_reasoning, int8)),
         binding=bool(np.bincount(needs_reasoning, minlength=2).min() >= MIN_ROWS_A_CLASS),
         int8_bytes=(folder / GRAPHS["int8"]).stat().st_size,
@@ -116,14 +128,14 @@ def _refuse_lossy(check: ExportCheck) -> None:
 def _scores(
     folder: Path,
     precision: str,
-    encoder: BaseEncoder,
+    model: Classifier,
     reader: InputEncoder,
     validation: TokenisedSplit,
     rows: NDArray[np.int64],
     on_progress: OnProgress,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The model's probabilities and a graph's, each of shape `(len(rows),)`."""
-    logits = predict(encoder.model, validation, rows)
+    logits = predict(model, validation, rows)
     scorer = OnnxScorer(folder / GRAPHS[precision], reader)
     scores = scorer.score([validation.samples.inputs[row] for row in rows], on_progress)
     return reasoning_probability(logits), scores.astype(np.float64)
@@ -133,14 +145,17 @@ def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
-def _write_graph(encoder: BaseEncoder, path: Path) -> None:
-    names = input_names(encoder.model)
+def _write_graph(model: Classifier, path: Path) -> None:
+    names = input_names(model)
     example: dict[str, object] = {name: torch.ones(2, 8, dtype=torch.long) for name in names}
     axes = {name: {0: "rows", 1: "tokens"} for name in names} | {"logits": {0: "rows"}}
+    if SURFACE_INPUT in names:
+        example[SURFACE_INPUT] = torch.ones(2, len(Surface._fields))
+        axes[SURFACE_INPUT] = {0: "rows"}
     with quiet():
         # By tracing: a smaller graph, written six times quicker than by the other exporter.
         torch.onnx.export(
-            encoder.model,
+            cast(torch.nn.Module, model),
             kwargs=example,
             f=str(path),
             input_names=list(names),

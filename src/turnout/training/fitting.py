@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,19 @@ from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import RouterSpec, write_description
+from turnout.routing.surface import SURFACE_VERSION, surface_of
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
 from turnout.training.disk import disk_errors
-from turnout.training.encoder import BaseEncoder, load_base
+from turnout.training.encoder import BaseEncoder, Classifier, load_base
 from turnout.training.export import check_export, write_model
+from turnout.training.fallback import RouterWithFallback, fit_fallback
 from turnout.training.loop import Fit, SplitView, Surroundings, fit
 from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
-from turnout.training.report import Calibration, TrainReport
+from turnout.training.report import Calibration, FallbackReport, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
 
@@ -40,6 +42,7 @@ class FittedRouter:
     Attributes:
         dataset: Its rows.
         encoder: On the CPU, with the weights of the best epoch, not yet calibrated.
+        recipe: How it was fine-tuned.
         reader: How it reads an input.
         train: Tokenised; the rows after unrelated turns stand last.
         validation: Tokenised.
@@ -49,6 +52,7 @@ class FittedRouter:
 
     dataset: Dataset
     encoder: BaseEncoder
+    recipe: Recipe
     reader: InputEncoder
     train: TokenisedSplit
     validation: TokenisedSplit
@@ -82,8 +86,10 @@ def fit_router(
     rows = dataset.train
     if dataset.unrelated is not None:
         rows = rows.followed_by(dataset.unrelated)
-    train = _tokenised(rows, reader, "tokenise", around.on_progress)
-    validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
+    train, validation = (
+        _tokenised(samples, reader, step, around.on_progress, surface=recipe.fallback > 0)
+        for samples, step in ((rows, "tokenise"), (dataset.validation, "tokenise validation"))
+    )
     model = encoder.model.to(around.processes.device)
     optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
     with quick_attention(model, recipe.precision):
@@ -96,7 +102,7 @@ def fit_router(
             around,
         )
     model.to("cpu")
-    return FittedRouter(dataset, encoder, reader, train, validation, found, started_s)
+    return FittedRouter(dataset, encoder, recipe, reader, train, validation, found, started_s)
 
 
 def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> TrainReport:
@@ -107,10 +113,15 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         StorageError: If a file cannot be written.
     """
     dataset, encoder, reader = fitted.dataset, fitted.encoder, fitted.reader
-    calibration = _calibrate(encoder, fitted.validation)
+    calibration = _calibrated(encoder.model, fitted.validation)
+    fold(encoder.head, calibration)
+    model: Classifier = encoder.model
+    fallback = None
+    if fitted.recipe.fallback:
+        model, fallback = _with_fallback(fitted)
     with disk_errors(folder):
-        write_model(encoder, folder, reader.max_tokens, on_progress)
-    check = check_export(folder, encoder, reader, fitted.validation, on_progress)
+        write_model(encoder, model, folder, reader.max_tokens, on_progress)
+    check = check_export(folder, model, reader, fitted.validation, on_progress)
     report = TrainReport(
         router=folder,
         fresh=True,
@@ -127,6 +138,7 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         ),
         epochs=fitted.fit.epochs,
         calibration=calibration,
+        fallback=fallback,
         export=check,
         tokens_per_s=round(fitted.fit.tokens / fitted.fit.seconds),
         rows_per_s=round(fitted.fit.rows / fitted.fit.seconds, 1),
@@ -136,6 +148,7 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         formatter=dataset.formatter,
         max_tokens=reader.max_tokens,
         calibration=asdict(calibration),
+        surface_version=SURFACE_VERSION if fallback else None,
         trained_on={"base": encoder.name, "rows": report.rows, "export": asdict(check)},
     )
     write_card(folder, spec, report)
@@ -148,26 +161,45 @@ def _view(model: PreTrainedModel, split: TokenisedSplit, recipe: Recipe) -> Spli
 
 
 def _tokenised(
-    samples: Samples, reader: InputEncoder, step: str, on_progress: OnProgress
+    samples: Samples,
+    reader: InputEncoder,
+    step: str,
+    on_progress: OnProgress,
+    *,
+    surface: bool,
 ) -> TokenisedSplit:
     tokens = []
     for row, model_input in enumerate(samples.inputs):
         if row % _PROGRESS_EVERY_ROWS == 0:
             on_progress(step, row, len(samples))
-        tokens.append(reader.encode(model_input))
+        one = reader.encode(model_input)
+        tokens.append(replace(one, surface=surface_of(model_input.message)) if surface else one)
     on_progress(step, len(samples), len(samples))
     return TokenisedSplit(samples, tokens)
 
 
-def _calibrate(encoder: BaseEncoder, validation: TokenisedSplit) -> Calibration:
+def _calibrated(model: Classifier, validation: TokenisedSplit) -> Calibration:
     rows = np.flatnonzero(validation.samples.labelled)
-    logits = predict(encoder.model, validation, rows)
-    calibration = fit_calibration(
+    logits = predict(model, validation, rows)
+    return fit_calibration(
         np.float64(logits[:, LABEL_REASONING]) - logits[:, LABEL_FAST],
         validation.samples.labels[rows] == LABEL_REASONING,
     )
-    fold(encoder.head, calibration)
-    return calibration
+
+
+def _with_fallback(fitted: FittedRouter) -> tuple[RouterWithFallback, FallbackReport]:
+    """The classifier with a fallback, calibrated together."""
+    model = fit_fallback(
+        fitted.encoder.model, fitted.train, fitted.recipe.fallback, fitted.recipe.seed
+    )
+    calibration = _calibrated(model, fitted.validation)
+    model.calibrate(calibration)
+    familiar = model.familiarities(fitted.validation)
+    return model, FallbackReport(
+        anchors=len(model.anchors),
+        validation_familiarity=float(np.median(familiar)),
+        calibration=calibration,
+    )
 
 
 def _check_budget(budget: int, encoder: BaseEncoder) -> None:

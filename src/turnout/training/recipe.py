@@ -21,6 +21,9 @@ class Recipe:
         seed: Decides the head's start and the order of rows.
         precision: What matrices are multiplied in; `auto` takes bfloat16 where the machine
             multiplies it itself. Weights are float32 always.
+        fallback: Share of the training rows, in [0, 1), that count as strange. The surface of a
+            message as strange as the least of them weighs as much as the encoder, and more beyond.
+            0: there is no fallback.
     """
 
     epochs: int = 3
@@ -28,3 +31,4 @@ class Recipe:
     batch_size: int = 16
     seed: int = 0
     precision: Precision = "auto"
+    fallback: float = 0.0

@@ -49,6 +49,21 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackReport:
+    """What was fitted for messages unlike the training rows.
+
+    Attributes:
+        anchors: Vectors that stand for the training rows.
+        validation_familiarity: Median over the validation rows, in (0, 1).
+        calibration: Of encoder and fallback together, folded into the graphs alone.
+    """
+
+    anchors: int
+    validation_familiarity: float
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
 class ExportCheck:
     """How far the exported graphs are from the model, on validation rows.
 
@@ -88,6 +103,7 @@ class TrainReport:
         cut_rows: Training rows with text beyond the token budget.
         epochs: In order; the one with the least validation loss was kept.
         calibration: What was folded into the weights.
+        fallback: None for a router without one.
         export: The graphs beside the model.
         tokens_per_s: Training tokens a second, validation included.
         rows_per_s: Training rows a second, validation included.
@@ -104,6 +120,7 @@ class TrainReport:
     cut_rows: int
     epochs: tuple[EpochResult, ...]
     calibration: Calibration
+    fallback: FallbackReport | None
     export: ExportCheck
     tokens_per_s: int
     rows_per_s: float
@@ -126,6 +143,13 @@ class TrainReport:
         nested = {
             "epochs": tuple(EpochResult(**epoch) for epoch in stored["epochs"]),
             "calibration": Calibration(**stored["calibration"]),
+            "fallback": _fallback_of(stored["fallback"]),
             "export": ExportCheck(**stored["export"]),
         }
         return cls(router=router, fresh=False, **{**stored, **nested})
+
+
+def _fallback_of(stored: Mapping[str, Any] | None) -> FallbackReport | None:
+    if stored is None:
+        return None
+    return FallbackReport(**{**stored, "calibration": Calibration(**stored["calibration"])})

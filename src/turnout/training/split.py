@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
 from turnout.routing.encoding import TokenIds
 from turnout.samples import Samples
 from turnout.training.batches import batch_rows, padded
-from turnout.training.encoder import input_names
+from turnout.training.encoder import Classifier, input_names
 from turnout.training.precision import autocast
 from turnout.training.recipe import Precision
 
@@ -38,25 +37,36 @@ class TokenisedSplit:
 
 
 def logits_of(
-    model: transformers.PreTrainedModel, split: TokenisedSplit, precision: Precision
+    model: Classifier, split: TokenisedSplit, precision: Precision
 ) -> Callable[[NDArray[np.int64]], torch.Tensor]:
     """A function from b rows of the split to their logits of shape `(b, 2)`."""
-    names = input_names(model)
-    pad_id = model.config.pad_token_id or 0
-    longest = int(split.lengths.max())
+    inputs = inputs_of(model, split)
 
     def logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        batch = padded(split.tokens_of(rows), pad_id, longest)
-        inputs = {name: getattr(batch, name).to(model.device) for name in names}
         with autocast(model.device, precision):
-            found: torch.Tensor = model(**inputs).logits
+            found: torch.Tensor = model(**inputs(rows)).logits
         return found
 
     return logits
 
 
+def inputs_of(
+    model: Classifier, split: TokenisedSplit
+) -> Callable[[NDArray[np.int64]], dict[str, torch.Tensor]]:
+    """A function from b rows of the split to what the model takes, on its device."""
+    names = input_names(model)
+    pad_id = model.config.pad_token_id or 0
+    longest = int(split.lengths.max())
+
+    def inputs(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        batch = padded(split.tokens_of(rows), pad_id, longest)
+        return {name: getattr(batch, name).to(model.device) for name in names}
+
+    return inputs
+
+
 def predict(
-    model: transformers.PreTrainedModel, split: TokenisedSplit, rows: NDArray[np.int64]
+    model: Classifier, split: TokenisedSplit, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Logits of some rows in float32, shape `(len(rows), 2)`, in their order."""
     logits = logits_of(model, split, "float32")
