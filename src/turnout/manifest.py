@@ -2,7 +2,7 @@
 
 A stage asks `up_to_date` first, then writes inside `staged_output`: a hidden sibling is filled,
 its manifest added, and the whole renamed into place. A failed or killed run leaves the previous
-output untouched.
+output untouched, and what it had written goes with it or with the next run.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import contextlib
 import errno
 import hashlib
 import json
-import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.errors import ArtifactError, RecordError, StorageError, TurnoutError
+from turnout.workplace import PREVIOUS, remove_abandoned, workplace
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
@@ -139,7 +138,11 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
 
 
 def up_to_date(output: Path, manifest: Manifest) -> bool:
-    """Whether `output` was already made, whole and unchanged, from these inputs and options."""
+    """Whether `output` was already made, whole and unchanged, from these inputs and options.
+
+    What killed runs left beside it is removed first.
+    """
+    remove_abandoned(output)
     found = read_manifest(output) if output.exists() else None
     if found is None or found.get("key") != manifest.key:
         return False
@@ -150,31 +153,31 @@ def up_to_date(output: Path, manifest: Manifest) -> bool:
 def staged_output(output: Path, manifest: Manifest) -> Iterator[Path]:
     """Give a hidden path to fill; rename it to `output` when the block ends without an error.
 
-    The path given is in the same folder (so the rename is atomic) and does not exist yet: the
-    block creates a file or a folder there. A non-empty folder that Turnout did not write is
-    refused rather than replaced.
+    The path given does not exist yet: the block creates a file or a folder there. It lies on the
+    output's disk, in a folder of this run's own: what the block writes beside it goes with the run.
+    A non-empty folder that Turnout did not write is refused rather than replaced.
 
     Raises:
         StorageError: If the place cannot be written, is full, or holds something not ours.
     """
     _refuse_foreign(output)
-    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        digests = _output_digests(partial, shown=output.name)
-        text = json.dumps(manifest.to_json(digests), indent=2, sort_keys=True) + "\n"
-        if partial.is_dir():
-            (partial / MANIFEST_NAME).write_text(text, encoding="utf-8")
-            _replace(partial, output)
-        else:
-            _replace(partial, output)
-            side = output.with_name(output.name + ".manifest.json")
-            _write_by_rename(side, text)
+        with workplace(output) as place:
+            new = place / "new"
+            yield new
+            digests = _output_digests(new, shown=output.name)
+            # All is written before anything moves.
+            told = (new if new.is_dir() else place) / MANIFEST_NAME
+            told.write_text(_as_text(manifest.to_json(digests)), encoding="utf-8")
+            if new.is_dir() and output.is_dir():
+                # A folder cannot be renamed over another; the old one steps aside for an instant.
+                output.rename(place / PREVIOUS)
+            new.replace(output)
+            if output.is_file():
+                told.replace(manifest_path(output))
     except OSError as error:
         raise storage_error(output, error) from error
-    finally:
-        _remove(partial)
 
 
 def replace_file(output: Path, name: str, text: str) -> None:
@@ -184,20 +187,22 @@ def replace_file(output: Path, name: str, text: str) -> None:
         StorageError: If the folder cannot be written.
     """
     manifest = read_manifest(output)
+    remove_abandoned(output / name)
     try:
-        _write_by_rename(output / name, text)
-        if manifest is not None:
-            manifest["outputs"][name] = file_sha256(output / name)
-            text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-            _write_by_rename(output / MANIFEST_NAME, text)
+        with workplace(output / name) as place:
+            (place / name).write_text(text, encoding="utf-8")
+            if manifest is not None:
+                manifest["outputs"][name] = file_sha256(place / name)
+                (place / MANIFEST_NAME).write_text(_as_text(manifest), encoding="utf-8")
+            (place / name).replace(output / name)
+            if manifest is not None:
+                (place / MANIFEST_NAME).replace(output / MANIFEST_NAME)
     except OSError as error:
         raise storage_error(output / name, error) from error
 
 
-def _write_by_rename(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def _as_text(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
 
 
 def storage_error(output: Path, error: OSError) -> TurnoutError:
@@ -230,23 +235,3 @@ def _refuse_foreign(output: Path) -> None:
             f"{output}: the folder is not empty and holds no {MANIFEST_NAME}; expected a new "
             "folder or an earlier output of Turnout. Choose another path."
         )
-
-
-def _replace(partial: Path, output: Path) -> None:
-    if partial.is_dir() and output.is_dir():
-        # A folder cannot be renamed over another; the old one steps aside for an instant.
-        old = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.old")
-        output.rename(old)
-        partial.rename(output)
-        shutil.rmtree(old)
-    else:
-        partial.replace(output)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        # Where the folder above cannot be entered, nothing was left there either.
-        with contextlib.suppress(OSError):
-            path.unlink()

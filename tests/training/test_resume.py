@@ -1,6 +1,5 @@
 """A run that is stopped, killed or left without room: what stays, and what the next run makes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.disks import small_disk
 from turnout.errors import ArtifactError, StoppedError, StorageError
 from turnout.routing import RouterFolder
 from turnout.training import Recipe, train
@@ -116,24 +116,20 @@ def test_a_killed_run_goes_on_from_its_last_epoch(dataset, base, tmp_path):
         [sys.executable, "-c", code, str(dataset), str(out), str(base)], check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    assert [path.suffix for path in out.parent.iterdir()] == [".work"]
+    assert {path.suffix for path in out.parent.iterdir()} == {".work", ".partial"}
     steps = []
     run(dataset, out, base, steps=steps)
+    assert [path.name for path in out.parent.iterdir()] == ["router"]
     assert steps[0] == STEPS_AN_EPOCH + 1
     run(dataset, tmp_path / "unbroken", base)
     assert RouterFolder.read(out).digest == RouterFolder.read(tmp_path / "unbroken").digest
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte; the test is skipped where none can be mounted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+def one_megabyte(tmp_path):
+    """A disk of that size."""
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        yield disk
 
 
 @pytest.mark.parametrize(
@@ -146,8 +142,8 @@ def small_disk(tmp_path):
         pytest.param(("export", 3), id="before-the-card"),
     ],
 )
-def test_a_full_disk_is_told_and_leaves_no_router(dataset, base, small_disk, moment):
-    filler = small_disk / "filler"
+def test_a_full_disk_is_told_and_leaves_no_router(dataset, base, one_megabyte, moment):
+    filler = one_megabyte / "filler"
 
     def fill(step, done, total):
         if (step, done) == moment and not filler.exists():
@@ -155,7 +151,7 @@ def test_a_full_disk_is_told_and_leaves_no_router(dataset, base, small_disk, mom
                 while True:
                     file.write(bytes(1024))
 
-    place = small_disk / "out"
+    place = one_megabyte / "out"
     recipe = Recipe(1, 3e-3, 32)
     with pytest.raises(StorageError, match="no space is left on the device"):
         train(dataset, place / "router", base=base, recipe=recipe, max_tokens=48, on_progress=fill)

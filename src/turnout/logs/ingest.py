@@ -34,7 +34,6 @@ from turnout.logs.one_row_a_turn import turns_of_several_models, write_turns
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.readers import read_by_turns, turn_rows
 from turnout.logs.redaction import redacted
-from turnout.logs.scratch import scratch_beside
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
 from turnout.schema import FAILED
@@ -137,16 +136,16 @@ def ingest(
     )
     if up_to_date(out, manifest):
         return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
-    with staged_output(out, manifest) as partial, scratch_beside(out) as scratch:
+    with staged_output(out, manifest) as partial:
         account, ignored = Account(), set[str]()
-        with Gathered(scratch / "rows.parquet") as gathered:
+        with Gathered(partial.with_name("rows.parquet")) as gathered:
             for file in files:
                 reading = _Reading(file.label, options, account, gathered, on_progress)
                 reading.read(file)
                 ignored |= reading.names.ignored
         if gathered.n_rows == 0:
             raise RecordError(_nothing_left([file.name for file in files], account))
-        report = _written(gathered, partial, scratch, account, ignored)
+        report = _written(gathered, partial, out, account, ignored)
         manifest.counts.update({k: v for k, v in asdict(report).items() if k != "fresh"})
     return report
 
@@ -275,9 +274,9 @@ def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Tab
 
 
 def _written(
-    gathered: Gathered, partial: Path, scratch: Path, account: Account, ignored: set[str]
+    gathered: Gathered, partial: Path, out: Path, account: Account, ignored: set[str]
 ) -> IngestReport:
-    backend = connect(memory_mb=_MEMORY_MB, spill=scratch / "spill")
+    backend = connect(memory_mb=_MEMORY_MB, spill=partial.with_name("spill"))
     try:
         dropped = account.dropped + write_turns(
             backend, gathered.path, partial, has_calls=gathered.has_calls
@@ -286,7 +285,7 @@ def _written(
         facts = _facts(backend, partial)
     except duckdb.Error as error:
         raise StorageError(
-            f"{partial.parent}: the rows could not be sorted ({str(error).splitlines()[0]}); "
+            f"{out}: the rows could not be sorted ({str(error).splitlines()[0]}); "
             "expected free space of about three times the log's size. Free some space and run it "
             "again; nothing was left half-written."
         ) from error
