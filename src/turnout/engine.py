@@ -84,8 +84,8 @@ def kept(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
     name = f"kept_{uuid.uuid4().hex[:12]}"
     if backend.name == DUCKDB:
         return backend.create_table(name, table, temp=True)
-    backend.create_view(name, table)
-    backend.raw_sql(f"CACHE TABLE {name}")
+    backend.create_view(f"{name}_as_asked", table)
+    spark.keep(backend.raw_sql(f"SELECT * FROM {name}_as_asked"), name)  # noqa: S608 (our names)
     return backend.table(name)
 
 
@@ -103,7 +103,7 @@ def batches(
     if backend.name == DUCKDB:
         yield from ordered.to_arrow_reader(_ROWS_A_BATCH)
     else:
-        yield from ordered.toArrow().to_batches(_ROWS_A_BATCH)
+        yield from spark.batches(ordered, _ROWS_A_BATCH)
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -1,4 +1,4 @@
-"""A Spark session, with a Java runtime where the machine has none; knows no table."""
+"""A Spark session, with a Java runtime where the machine has none, and its rows; knows no table."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
 PREFIX = "spark://"
 # Spark asks for a Java module that the runtime from PyPI leaves out, and does without it.
@@ -61,6 +63,25 @@ def session(address: str) -> SparkSession:
     for name, value in (_OPTIONS | (_LOCAL_OPTIONS if here else {})).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def keep(rows: DataFrame, name: str) -> None:
+    """Compute rows once and hold them under a name.
+
+    Spark forgets how they came about: it would plan all of that anew wherever they are used.
+    """
+    rows.localCheckpoint(eager=True).createOrReplaceTempView(name)
+
+
+def batches(rows: DataFrame, size: int) -> Iterator[pa.RecordBatch]:
+    """The rows in their order, one of Spark's partitions here at a time, in batches of `size`."""
+    held = rows.persist()
+    try:
+        found = held.selectExpr("spark_partition_id() AS at").distinct().collect()
+        for at in sorted(row["at"] for row in found):
+            yield from held.where(f"spark_partition_id() = {at}").toArrow().to_batches(size)
+    finally:
+        held.unpersist()
 
 
 def _with_java(address: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from turnout.cli.console import (
     CONFIG_OPTION,
+    ENGINE_OPTION,
     INPUT_PATH,
     OUTPUT_OPTION_HELP,
     parsed_pairs,
@@ -68,13 +69,7 @@ if TYPE_CHECKING:
     metavar="FIELD=COLUMN",
     help="With --outcomes: what the file calls a field.",
 )
-@click.option(
-    "--engine",
-    default="duckdb",
-    show_default=True,
-    metavar="ENGINE",
-    help="Where a turns table is read: duckdb, spark://local[N] or a cluster's spark://HOST:PORT.",
-)
+@ENGINE_OPTION
 @click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
 @CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")

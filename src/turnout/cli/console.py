@@ -26,6 +26,13 @@ INPUT_PATH = click.Path(path_type=Path)
 CONFIG_OPTION = click.option(
     "-c", "--config", type=INPUT_PATH, help="Settings file; its [catalog] adds your own models."
 )
+ENGINE_OPTION = click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    metavar="ENGINE",
+    help="Where a turns table is read: duckdb, spark://local[N] or a cluster's spark://HOST:PORT.",
+)
 OUTPUT_OPTION_HELP = "Where the result goes; it appears only when whole."
 
 

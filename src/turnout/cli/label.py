@@ -10,6 +10,7 @@ import click
 
 from turnout.cli.console import (
     CONFIG_OPTION,
+    ENGINE_OPTION,
     INPUT_PATH,
     OUTPUT_OPTION_HELP,
     print_json,
@@ -53,6 +54,7 @@ _FITTED_ON = {
     metavar="CONVERSATION[:TURN]",
     help="Show why its turns have their labels, instead of the table of sources.",
 )
+@ENGINE_OPTION
 @CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def command(
@@ -63,6 +65,7 @@ def command(
     outcomes: Path | None,
     judged: Path | None,
     where: str | None,
+    engine: str,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -76,7 +79,9 @@ def command(
     from turnout.settings import catalog_of
 
     judgements = Judgements(human, outcomes, judged)
-    report = label_turns(turns, output, catalog_of(config), gold=gold, judgements=judgements)
+    report = label_turns(
+        turns, output, catalog_of(config), gold=gold, judgements=judgements, engine=engine
+    )
     if not report.fresh:
         say(f"{output}: up to date")
     explained = explain(turns, output, where) if where else None

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from turnout.cli.console import CONFIG_OPTION, INPUT_PATH, print_json, say, stdout
+from turnout.cli.console import (
+    CONFIG_OPTION,
+    ENGINE_OPTION,
+    INPUT_PATH,
+    print_json,
+    say,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +41,7 @@ _MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
     "--around", type=click.IntRange(0), default=0,
     help="Also write switch_turns.parquet: this many turns before and after each switch.",
 )  # fmt: skip
+@ENGINE_OPTION
 @CONFIG_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
@@ -41,6 +49,7 @@ def command(
     output: Path | None,
     examples: int,
     around: int,
+    engine: str,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,7 +65,7 @@ def command(
     if around and output is None:
         raise click.UsageError("--around writes switch_turns.parquet; expected -o FOLDER with it.")
     report = report_switches(
-        turns, catalog_of(config), out=output, n_examples=examples, around=around
+        turns, catalog_of(config), out=output, n_examples=examples, around=around, engine=engine
     )
     if not report.fresh:
         say(f"{output}: up to date")
