@@ -30,7 +30,7 @@ from tests.logs.kusto_server import (
 )
 from turnout.errors import RecordError, SettingsError, StorageError, UpstreamError
 from turnout.logs import ingest, simulate
-from turnout.logs.kql import QueryParameters
+from turnout.logs.kql import QueryParameters, query_text
 from turnout.logs.kusto import ingest_kusto
 from turnout.logs.kusto_cells import Bin, ReplyLimits, cells_of
 from turnout.logs.kusto_service import Address, Patience
@@ -328,6 +328,69 @@ def test_a_query_whose_rows_are_no_turns_is_refused(server, tmp_path):
     with pytest.raises(SettingsError, match=f"expected {FIRST} or {EVERY}"):
         read(server, tmp_path / "t.parquet", "model_switching")
     assert server.queries == []
+
+
+def own_query(folder, old, new):
+    """The path of a copy of the query for every turn, edited."""
+    text = query_text(EVERY)
+    assert text.count(old) == 1
+    path = folder / "mine.kql"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace(old, new).encode())
+    return str(path)
+
+
+def test_an_edited_copy_of_a_query_is_read_in_cells_as_the_shipped_one_is(server, tmp_path):
+    read(server, tmp_path / "every.parquet", EVERY)
+    last = "| order by conversationId asc, turnIndex asc"
+    filtered = own_query(tmp_path, last, f"| where turnIndex < 3\n{last};\r\n")
+    server.queries.clear()
+    read(server, tmp_path / "mine.parquet", filtered, limits=ReplyLimits(rows=60))
+    assert len(server.queries) > 4
+    every, mine = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("every", "mine"))
+    assert compared(mine).equals(compared(every.filter(pc.less(every["turn_index"], 3))))
+    assert 0 < mine.num_rows < every.num_rows
+    assert not read(server, tmp_path / "mine.parquet", filtered).fresh
+
+
+def test_a_copy_that_reads_no_parts_gives_no_table(server, tmp_path):
+    whole = own_query(tmp_path, "    | where part between (firstPart .. lastPart)\n", "")
+    with pytest.raises(UpstreamError, match="expected as many as were counted"):
+        read(server, tmp_path / "t.parquet", whole, limits=ReplyLimits(rows=60))
+    assert not (tmp_path / "t.parquet").exists()
+
+
+@pytest.mark.parametrize("line", ["startTime", "endTime", "firstPart", "lastPart", "partOf"])
+def test_a_copy_without_what_cells_rest_on_is_refused_before_the_service_is_asked(
+    server, tmp_path, line
+):
+    path = own_query(tmp_path, f"let {line} = ", f"let my_{line} = ")
+    with pytest.raises(SettingsError, match=rf"mine\.kql: no line `let {line} = …;`"):
+        read(server, tmp_path / "t.parquet", path)
+    assert server.queries == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"parameters": QueryParameters()}, r"mine\.kql: no window; expected --days"),
+        ({"parameters": QueryParameters(days=3, table="T")}, r"mine\.kql: --table is not in this"),
+        ({"parameters": QueryParameters(days=3, percent=5)}, "setting 'sampledPercent' is not in"),
+        ({"columns": {"prompt": "x"}}, r"mine\.kql: column 'prompt' is not in this query"),
+    ],
+)
+def test_what_an_edited_copy_does_not_have_cannot_be_set(server, tmp_path, options, said):
+    path = own_query(tmp_path, "let Source = ", "let Log = ")
+    with pytest.raises(SettingsError, match=said):
+        read(server, tmp_path / "t.parquet", path, **options)
+    assert server.queries == []
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"], ids=["absent", "no text"])
+def test_a_query_file_that_cannot_be_read_is_named(server, tmp_path, content):
+    if content:
+        (tmp_path / "mine.kql").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"mine\.kql: cannot be read .* `turnout kql` prints"):
+        read(server, tmp_path / "t.parquet", str(tmp_path / "mine.kql"))
 
 
 BINS = st.lists(

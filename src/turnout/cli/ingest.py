@@ -46,7 +46,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace e-mail and IP addresses, keys and tokens, and user names in paths.",
 )
-@click.option("--query", help="Which Kusto query to run; `turnout kql` lists them.")
+@click.option(
+    "--query",
+    metavar="NAME|FILE.kql",
+    help="Which Kusto query to run: one that `turnout kql` lists, or an edited copy of it.",
+)
 @query_options
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def command(

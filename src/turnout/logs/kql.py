@@ -1,4 +1,4 @@
-"""The shipped Kusto queries, with the user's table and sizes set; runs none of them.
+"""The shipped Kusto queries and edited copies of them, with table and sizes set; runs none.
 
 Every query declares what may be set as `let` lines at its top, and names each column once.
 """
@@ -12,22 +12,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 from turnout.errors import SettingsError
 from turnout.logs.columns import camel_case
 
 FOLDERS = ("production", "exploration")
+OWN = "own"
+SUFFIX = ".kql"
 DEFAULT_DAYS = 90
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A shipped query.
+    """A query.
 
     Attributes:
-        name: The file's name without its ending.
-        folder: `production` or `exploration`.
+        name: The file's name without its ending; the path of one's own.
+        folder: `production`, `exploration` or `OWN`.
         text: As shipped: valid KQL for the table `ConversationTurns`.
     """
 
@@ -90,6 +93,32 @@ def queries() -> dict[str, Query]:
     return dict(sorted(found.items(), key=lambda item: (item[1].folder != "production", item[0])))
 
 
+def query(name: str) -> Query:
+    """A shipped query by its name, or one's own by its path, which ends in `.kql`.
+
+    Raises:
+        SettingsError: If there is no such query.
+    """
+    if name.endswith(SUFFIX):
+        return Query(name, OWN, _own_text(Path(name)))
+    known = queries()
+    if name not in known:
+        raise SettingsError(f"query: found {name!r}; {_expected(name, list(known))}")
+    return known[name]
+
+
+def _own_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"--query {path}: cannot be read ({error}); expected a text file in UTF-8, such as "
+            "`turnout kql` prints."
+        ) from error
+    # More is added after it.
+    return text.rstrip().rstrip(";") + "\n"
+
+
 def query_text(
     name: str,
     *,
@@ -97,25 +126,37 @@ def query_text(
     columns: Mapping[str, str] | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> str:
-    """A query, ready to run.
+    """A query of the name, ready to run; see `query` and `filled`.
+
+    Raises:
+        SettingsError: If there is no such query, column or setting.
+    """
+    return filled(query(name), table=table, columns=columns, settings=settings)
+
+
+def filled(
+    query: Query,
+    *,
+    table: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> str:
+    """A query's text, ready to run.
 
     Args:
-        name: Which.
+        query: Which.
         table: Your table.
         columns: The query's column → yours, where they differ; `user_message` is `userMessage`.
         settings: `let` name → KQL value: `startTime`, `seed`, `perBucket`, …; see
             `QueryParameters.settings`.
 
     Raises:
-        SettingsError: If there is no such query, column or setting.
+        SettingsError: If it has no such column or setting.
     """
-    known = queries()
-    if name not in known:
-        raise SettingsError(f"query: found {name!r}; {_expected(name, list(known))}")
-    text = known[name].text
+    name, text = query.name, query.text
     if table is not None:
-        text = text.replace(
-            "let Source = ConversationTurns;", f"let Source = {_identifier(table)};"
+        text = _replaced(
+            text, r"^(let Source = ).*(;)$", _identifier(table), f"{name}: --table", ["let Source"]
         )
     for column, own in (columns or {}).items():
         text = _replaced(

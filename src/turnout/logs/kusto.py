@@ -2,7 +2,7 @@
 
 The result is counted first, in bins; bins that fit into one reply are a cell. Fetched cells lie in
 a hidden folder beside the output until the table is whole, so that a killed run goes on where it
-stopped. Knows the shipped queries, and no protocol.
+stopped. Knows what queries declare, and no protocol.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from turnout.errors import RecordError, SettingsError
+from turnout.logs import kql
 from turnout.logs.columns import camel_case
 from turnout.logs.ingest import DEFAULT_SALT, IngestReport, ingest
-from turnout.logs.kql import QueryParameters, queries, query_text
+from turnout.logs.kql import OWN, Query, QueryParameters
 from turnout.logs.kusto_cells import BLOCK_TURNS, Bin, Cell, ReplyLimits, cells_of
 from turnout.logs.kusto_service import Address, Patience, ReplyTooLargeError, Service, SignIn
 from turnout.manifest import Manifest, read_manifest, storage_error, up_to_date
@@ -34,6 +35,7 @@ from turnout.schema import TURNS
 
 SCHEME = "kusto://"
 _READ = ", ".join(camel_case(name) for name in TURNS.names if name != "source")
+_DECLARED = ("startTime", "endTime", "firstPart", "lastPart", "partOf")
 _BINNED = (
     f"| project {_READ}\n"
     "| extend idHash = hash_sha256(conversationId)\n"
@@ -57,12 +59,12 @@ def ingest_kusto(
     patience: Patience | None = None,
     on_progress: OnProgress = silent,
 ) -> IngestReport:
-    """Run a shipped query and read its rows into one turns table.
+    """Run a query and read its rows into one turns table.
 
     Args:
         address: `kusto://CLUSTER/DATABASE`; plain HTTP on loopback, HTTPS elsewhere.
         out: The Parquet file to write.
-        query: A query of the folder `production`.
+        query: A query of the folder `production`, or the path of an edited copy of one.
         parameters: What it reads. Without `until` it reads whole days, up to last midnight UTC, so
             that a later run on the same day goes on with the same window.
         columns: The query's column → your table's.
@@ -123,17 +125,19 @@ def _text(
     query: str, parameters: QueryParameters, columns: Mapping[str, str]
 ) -> Callable[[Mapping[str, str]], str]:
     """The query's text, for more settings."""
-    known = queries()
-    if query in known and known[query].folder != "production":
-        turns = [name for name, one in known.items() if one.folder == "production"]
+    found = kql.query(query)
+    if found.folder == OWN:
+        _require_cells(found, parameters)
+    elif found.folder != "production":
+        turns = [name for name, one in kql.queries().items() if one.folder == "production"]
         raise SettingsError(
             f"--query {query}: its rows are no turns; expected {' or '.join(turns)}. "
             f"Print it with `turnout kql {query}` and run it where your logs are."
         )
 
     def text(settings: Mapping[str, str]) -> str:
-        return query_text(
-            query,
+        return kql.filled(
+            found,
             table=parameters.table,
             columns=columns,
             settings={**parameters.settings(), **settings},
@@ -141,6 +145,22 @@ def _text(
 
     text({})  # what is wrong with it is said before the service is asked
     return text
+
+
+def _require_cells(own: Query, parameters: QueryParameters) -> None:
+    """Refuse a query that cannot be counted and read cell by cell."""
+    if parameters.days is None:
+        raise SettingsError(
+            f"--query {own.name}: no window; expected --days. The run sets the window, so that "
+            "every reply has the same: the file's own may move with the clock."
+        )
+    missing = [name for name in _DECLARED if f"\nlet {name} = " not in f"\n{own.text}"]
+    if missing:
+        raise SettingsError(
+            f"--query {own.name}: no line `let {missing[0]} = …;` in it; expected those of a "
+            "shipped query, by which the result is counted and read a part at a time. Print one "
+            "with `turnout kql sft_stratified_by_turn_count` and edit that."
+        )
 
 
 def _counted(service: Service, text: str, address: Address) -> list[Bin]:
