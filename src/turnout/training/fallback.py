@@ -37,7 +37,7 @@ LOGITS_A_TARGET = 4.0
 # What one standard deviation of log length adds, in logits. Inside kinds that a fit has not seen,
 # length ranks better than the fit does (docs/experiments.md), and so it did on GSM8K and MMLU for
 # Ong et al. (2024), "RouteLLM: Learning to route LLMs with preference data".
-LENGTH_LOGITS = 0.4
+LENGTH_LOGITS = 0.3
 # A count farther from the training rows' mean tells no more than one at this distance.
 MOST_DEVIATIONS = 4.0
 _ROWS = 64
