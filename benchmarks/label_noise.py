@@ -7,9 +7,9 @@ Two kinds of flips of the true labels of training and validation rows: 40 % of a
 depend on the message's length and on the user. Every method is a linear model, on TF-IDF and on
 frozen embeddings of the default encoder; its penalty is chosen on the flipped validation labels.
 What counts is the share kept of (AUROC - 0.5) against the truth of the test rows, where 1 is the
-plain model on true labels. Intervals are over logs (Student's t). The last table says what more rows
-are worth to the plain model on TF-IDF; `--rows-only` prints it alone, for logs too long for every
-method.
+plain model on true labels. Intervals are over logs (Student's t). The last table says what more
+rows are worth to the plain model on TF-IDF; `--rows-only` prints it alone, for logs too long for
+every method.
 """
 
 from __future__ import annotations
