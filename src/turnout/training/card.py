@@ -75,8 +75,8 @@ classify("Why does this deadlock?", truncation=True)
 ```
 
 Plain transformers cuts a text of more than {spec.max_tokens} tokens at its end; Turnout keeps its
-head and tail. {alike} Without `top_k=None` a pipeline shows the likelier label's
-score alone.
+head and tail. {alike}
+Without `top_k=None` a pipeline shows the likelier label's score alone.
 
 ## Licence
 
