@@ -58,11 +58,12 @@ def connect(
     Raises:
         SettingsError: If there is no such engine or it is not installed.
     """
-    if engine.startswith(spark.PREFIX):
+    if engine.startswith((spark.PREFIX, spark.CONNECT_PREFIX)):
         return ibis.pyspark.connect(spark.session(engine))
     if engine != DUCKDB:
         raise SettingsError(
-            f"--engine: found {engine!r}; expected {DUCKDB}, spark://local[N] or spark://HOST:PORT."
+            f"--engine: found {engine!r}; expected {DUCKDB}, spark://local[N], spark://HOST:PORT "
+            "or sc://HOST:PORT."
         )
     backend = ibis.duckdb.connect()
     spill = spill or Path(tempfile.gettempdir()) / f"turnout-{uuid.uuid4().hex[:12]}"

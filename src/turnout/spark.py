@@ -1,4 +1,4 @@
-"""A Spark session, with a Java runtime where the machine has none, and its rows; knows no table."""
+"""A Spark session, of a Connect server or in this process, and its rows; knows no table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PREFIX = "spark://"
+CONNECT_PREFIX = "sc://"
 # Spark asks for a Java module that the runtime from PyPI leaves out, and does without it.
 _JAVA = """#!/bin/sh
 for given do
@@ -26,6 +28,7 @@ for given do
 done
 exec "{java}" "$@"
 """
+_SECONDS_TO_CONNECT = 30
 _OPTIONS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.ui.enabled": "false",
@@ -42,11 +45,14 @@ def session(address: str) -> SparkSession:
     """The Spark session at an address; the process's own where it has one already.
 
     Args:
-        address: `spark://local[N]` for N threads of this machine, or a cluster's `spark://host:port`.
+        address: `spark://local[N]` for N threads of this machine, a cluster's `spark://host:port`,
+            or a Spark Connect server's `sc://host:port`, which needs no Java here.
 
     Raises:
-        SettingsError: If Spark or a Java runtime is not installed.
+        SettingsError: If Spark or a Java runtime is not installed, or no server answers.
     """
+    if address.startswith(CONNECT_PREFIX):
+        return _connected(address)
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
@@ -63,6 +69,36 @@ def session(address: str) -> SparkSession:
     for name, value in (_OPTIONS | (_LOCAL_OPTIONS if here else {})).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def _connected(address: str) -> SparkSession:
+    """A session of a Spark Connect server, which ends with the process."""
+    try:
+        # Asked by its own module, Spark says which package its client lacks.
+        import grpc
+        from pyspark.sql.connect.client import DefaultChannelBuilder
+        from pyspark.sql.connect.session import SparkSession
+    except ImportError as error:
+        raise SettingsError(
+            f"--engine {address}: {error}; expected the client of Spark Connect. "
+            "Run: pip install 'turnout[spark]'"
+        ) from error
+    try:
+        # Spark itself would try for ten minutes.
+        with DefaultChannelBuilder(address).toChannel() as channel:
+            grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_CONNECT)
+    except ValueError as error:
+        raise SettingsError(f"--engine {address}: {error} Expected sc://HOST:PORT.") from error
+    except grpc.FutureTimeoutError as error:
+        raise SettingsError(
+            f"--engine {address}: nothing answered for {_SECONDS_TO_CONNECT} s; expected a Spark "
+            "Connect server. Check host and port (15002 by default), and that it runs."
+        ) from error
+    # Ibis asks for it, and does without it.
+    warnings.filterwarnings("ignore", "'verifySchema' is ignored")
+    session = SparkSession.builder.remote(address).getOrCreate()
+    atexit.register(session.stop)
+    return session
 
 
 def keep(rows: DataFrame, name: str) -> None:

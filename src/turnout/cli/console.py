@@ -31,7 +31,8 @@ ENGINE_OPTION = click.option(
     default="duckdb",
     show_default=True,
     metavar="ENGINE",
-    help="Where a turns table is read: duckdb, spark://local[N] or a cluster's spark://HOST:PORT.",
+    help="Where a turns table is read: duckdb, spark://local[N], a cluster's spark://HOST:PORT or "
+    "a Spark Connect server's sc://HOST:PORT.",
 )
 OUTPUT_OPTION_HELP = "Where the result goes; it appears only when whole."
 
