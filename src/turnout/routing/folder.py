@@ -90,7 +90,11 @@ class RouterFolder:
 
     def scorer(self, precision: str = "int8", threads: int | None = None) -> OnnxScorer:
         """The scorer of this folder; `precision` is `int8` (default) or `float32`."""
-        encoder = InputEncoder.from_file(self.path / TOKENIZER_NAME, self.spec.max_tokens)
+        encoder = InputEncoder.from_file(
+            self.path / TOKENIZER_NAME,
+            self.spec.max_tokens,
+            surface=self.spec.surface_version is not None,
+        )
         return OnnxScorer(self.path / GRAPHS[precision], encoder, threads)
 
 

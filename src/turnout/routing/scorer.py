@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from turnout.errors import ArtifactError
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder, TokenIds
-from turnout.routing.surface import surface_of
 
 SURFACE_INPUT = "surface"
 _PROGRESS_EVERY_ROWS = 64
@@ -90,10 +88,7 @@ class OnnxScorer:
 
     def encode(self, model_input: ModelInput) -> TokenIds:
         """What `score_ids` takes, with the count of what was cut."""
-        tokens = self._encoder.encode(model_input)
-        if SURFACE_INPUT not in self._inputs:
-            return tokens
-        return replace(tokens, surface=surface_of(model_input.message))
+        return self._encoder.encode(model_input)
 
 
 def reasoning_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:

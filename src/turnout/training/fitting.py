@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import RouterSpec, write_description
-from turnout.routing.surface import SURFACE_VERSION, surface_of
+from turnout.routing.surface import SURFACE_VERSION
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
@@ -82,14 +82,12 @@ def fit_router(
         DEFAULT_MAX_TOKENS[dataset.formatter.architecture] if max_tokens is None else max_tokens
     )
     _check_budget(budget, encoder)
-    reader = InputEncoder(encoder.tokenizer, budget)
+    reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
     rows = dataset.train
     if dataset.unrelated is not None:
         rows = rows.followed_by(dataset.unrelated)
-    train, validation = (
-        _tokenised(samples, reader, step, around.on_progress, surface=recipe.fallback > 0)
-        for samples, step in ((rows, "tokenise"), (dataset.validation, "tokenise validation"))
-    )
+    train = _tokenised(rows, reader, "tokenise", around.on_progress)
+    validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
     model = encoder.model.to(around.processes.device)
     optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
     with quick_attention(model, recipe.precision):
@@ -161,19 +159,13 @@ def _view(model: PreTrainedModel, split: TokenisedSplit, recipe: Recipe) -> Spli
 
 
 def _tokenised(
-    samples: Samples,
-    reader: InputEncoder,
-    step: str,
-    on_progress: OnProgress,
-    *,
-    surface: bool,
+    samples: Samples, reader: InputEncoder, step: str, on_progress: OnProgress
 ) -> TokenisedSplit:
     tokens = []
     for row, model_input in enumerate(samples.inputs):
         if row % _PROGRESS_EVERY_ROWS == 0:
             on_progress(step, row, len(samples))
-        one = reader.encode(model_input)
-        tokens.append(replace(one, surface=surface_of(model_input.message)) if surface else one)
+        tokens.append(reader.encode(model_input))
     on_progress(step, len(samples), len(samples))
     return TokenisedSplit(samples, tokens)
 
