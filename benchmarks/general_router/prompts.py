@@ -152,7 +152,7 @@ def word_problems(data: Path) -> list[dict[str, object]]:
     words = np.log([len(row["prompt"]) for row in rows])
     hardness = _standardised(steps) + 0.5 * _standardised(words)
     return [
-        _stated(row["prompt"], "gsm8k", 0.12 * value, weight=STEPS_WEIGHT)
+        _stated(row["prompt"], "word_problems/gsm8k", 0.12 * value, weight=STEPS_WEIGHT)
         for row, value in zip(rows, hardness, strict=True)
     ]
 

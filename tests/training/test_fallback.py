@@ -15,6 +15,7 @@ from turnout.routing.surface import Surface, surface_of
 from turnout.training import Recipe, train
 from turnout.training.encoder import load_base
 from turnout.training.fallback import RouterWithFallback, nearest
+from turnout.training.surface_fit import SurfaceFit
 
 LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=16, fallback=0.2)
 NUMBERS = " 17 93 4 22 8 31 56 72 90 11 48 63"
@@ -76,10 +77,7 @@ def mixed(encoder, gate):
         anchors=anchors,
         gate=gate,
         gate_width=1e-3,
-        mean=zeros,
-        deviation=zeros + 1,
-        slopes=slopes,
-        bias=-1.0,
+        surface=SurfaceFit(zeros, zeros + 1, slopes, bias=-1.0),
     )
 
 

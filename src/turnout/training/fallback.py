@@ -6,40 +6,29 @@ A gate moves from one to the other as an input lies farther from the training ro
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.linear_model import Ridge
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from turnout.records import LABEL_FAST, LABEL_REASONING
-from turnout.routing.surface import Surface
 from turnout.training.batches import batch_rows
 from turnout.training.report import Calibration
 from turnout.training.split import TokenisedSplit, inputs_of
+from turnout.training.surface_fit import MOST_DEVIATIONS, SurfaceFit, fit_surface
 
 Floats = NDArray[np.float64]
 
 # Which layer's states tell kinds apart: later ones know needs and have forgotten kinds.
 FEATURE_DEPTH = 2 / 3
-ANCHORS = 256
+ANCHORS = 1024
 ANCHOR_ROWS = 4096
-# The gate opens over a quarter of the distance between these quantiles of training rows' cosines.
+# The gate opens over a tenth of the distance between these quantiles of training rows' cosines.
 SPREAD = (0.05, 0.25)
+GATE_WIDTH = 0.1
 MIN_GATE_WIDTH = 1e-3
-PENALTY = 300.0
-# Slope of the logit at one half: soft targets near 0 and 1 are rare.
-LOGITS_A_TARGET = 4.0
-# What one standard deviation of log length adds, in logits. Inside kinds that a fit has not seen,
-# length ranks better than the fit does (docs/experiments.md), and so it did on GSM8K and MMLU for
-# Ong et al. (2024), "RouteLLM: Learning to route LLMs with preference data".
-LENGTH_LOGITS = 0.3
-# A count farther from the training rows' mean tells no more than one at this distance.
-MOST_DEVIATIONS = 4.0
 _ROWS = 64
 
 
@@ -51,10 +40,7 @@ class RouterWithFallback(torch.nn.Module):
         anchors: Unit vectors, shape `(k, d)`: where the training rows lie.
         gate: The cosine to the nearest anchor at which both margins weigh the same.
         gate_width: Change of cosine that moves their odds by a factor of e.
-        mean: Of the training rows' counts, shape `(18,)`.
-        deviation: Their standard deviation, shape `(18,)`.
-        slopes: Logits for one standard deviation, shape `(18,)`.
-        bias: Logits where every count is at its mean.
+        surface: What the counts say.
     """
 
     reads_surface = True
@@ -66,10 +52,7 @@ class RouterWithFallback(torch.nn.Module):
         anchors: Floats,
         gate: float,
         gate_width: float,
-        mean: Floats,
-        deviation: Floats,
-        slopes: Floats,
-        bias: float,
+        surface: SurfaceFit,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -77,10 +60,10 @@ class RouterWithFallback(torch.nn.Module):
         self.anchors = _constant(anchors)
         self.gate = _constant(gate)
         self.gate_width = _constant(gate_width)
-        self.mean = _constant(mean)
-        self.deviation = _constant(deviation)
-        self.slopes = _constant(slopes)
-        self.bias = _constant(bias)
+        self.mean = _constant(surface.mean)
+        self.deviation = _constant(surface.deviation)
+        self.slopes = _constant(surface.slopes)
+        self.bias = _constant(surface.bias)
         # The calibration of the mixture.
         self.scale = _constant(1.0)
         self.shift = _constant(0.0)
@@ -175,32 +158,14 @@ def fit_fallback(
     anchors = _unit(clusters.fit(unit[held:]).cluster_centers_)
     cosines = (unit[:held] @ anchors.T).max(1)
     low, high = np.quantile(cosines, SPREAD)
+    counts = np.asarray([one.surface for one in train.tokens], np.float64)  # (n, 18)
     return RouterWithFallback(
         classifier,
         anchors=anchors,
         gate=float(np.quantile(cosines, strange)),
-        gate_width=max(float(high - low) / 4, MIN_GATE_WIDTH),
-        **_surface_fit(train),
+        gate_width=max(GATE_WIDTH * float(high - low), MIN_GATE_WIDTH),
+        surface=fit_surface(train.samples, counts),
     )
-
-
-def _surface_fit(train: TokenisedSplit) -> dict[str, Any]:
-    """A ridge on the counts as logits, with what length adds."""
-    counts = np.asarray([one.surface for one in train.tokens], np.float64)  # (n, 18)
-    targets, weights = train.samples.targets, train.samples.weights
-    mean = np.average(counts, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((counts - mean) ** 2, axis=0, weights=weights))
-    deviation[deviation == 0] = 1.0
-    scaled = np.clip((counts - mean) / deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
-    ridge = Ridge(alpha=PENALTY).fit(scaled, targets, weights)
-    slopes = LOGITS_A_TARGET * ridge.coef_
-    slopes[Surface._fields.index("log_chars")] += LENGTH_LOGITS
-    return {
-        "mean": mean,
-        "deviation": deviation,
-        "slopes": slopes,
-        "bias": LOGITS_A_TARGET * (float(ridge.intercept_) - 0.5),
-    }
 
 
 def features_of(
