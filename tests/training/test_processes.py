@@ -1,6 +1,7 @@
 """Several processes share a run and make the router that one makes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -34,6 +35,19 @@ def test_two_processes_make_the_router_of_one(dataset, base, tmp_path):
         assert theirs["validation_auroc"] == pytest.approx(ours.validation_auroc, abs=5e-3)
     assert RouterFolder.read(out).spec.max_tokens == 48
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP tells how long it spins")
+def test_threads_that_wait_leave_their_cores_to_other_work(dataset, tmp_path):
+    command = [sys.executable, "-m", "turnout", "train", dataset, "-o", tmp_path / "router"]
+    done = subprocess.run(
+        [*command, "--base", tmp_path],  # refused once torch, and with it OpenMP, is loaded
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_DISPLAY_ENV": "VERBOSE"},
+    )
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr, done.stderr
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -63,6 +64,9 @@ def train(
             return TrainReport.from_json(out, json.loads(earlier))
         samples = read_dataset(dataset, recipe.seed)
 
+        # A thread that spins while it waits for the others keeps its core from whatever else the
+        # machine runs; OpenMP reads this once, when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to load: bad rows and reruns are answered before.
         from turnout.training.checkpoint import Checkpoint
         from turnout.training.fitting import fit_router, write_router
