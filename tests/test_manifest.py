@@ -1,6 +1,7 @@
 """Outputs appear only when whole, and a rerun knows its own."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,6 @@ def test_an_output_is_up_to_date_only_for_the_same_inputs_options_and_content(tm
     write(output, manifest)
     assert up_to_date(output, Manifest.of("stage", [source], {"seed": 1}))
     assert not up_to_date(output, Manifest.of("stage", [source], {"seed": 2}))
-    assert not up_to_date(output, Manifest.of("other", [source], {"seed": 1}))
     (output / "part").write_text("edited")
     assert not up_to_date(output, Manifest.of("stage", [source], {"seed": 1}))
     write(output, manifest)
@@ -72,6 +72,64 @@ def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, source):
     with pytest.raises(StorageError, match="photos: the folder is not empty"):
         write(output, Manifest.of("stage", [source], {}))
     assert (output / "cat.jpg").read_text() == "meow"
+
+
+def test_a_file_that_is_not_ours_is_never_replaced(tmp_path, source):
+    letter = tmp_path / "letter.txt"
+    letter.write_text("dear")
+    manifest = Manifest.of("stage", [source], {})
+    with pytest.raises(StorageError, match=r"there is a file already, and no letter\.txt\.manif"):
+        up_to_date(letter, manifest)
+    with pytest.raises(StorageError, match="there is a file already"):
+        write(letter, manifest)
+    assert letter.read_text() == "dear"
+
+
+def test_what_another_stage_wrote_is_never_replaced(tmp_path, source):
+    output = tmp_path / "out"
+    write(output, Manifest.of("train", [source], {}), "weeks of work")
+    with pytest.raises(StorageError, match="holds what `turnout train` wrote"):
+        up_to_date(output, Manifest.of("build", [source], {}))
+    assert (output / "part").read_text() == "weeks of work"
+
+
+@pytest.mark.parametrize("place", ["log", "log/turns.parquet"])
+def test_what_a_run_reads_is_never_replaced(tmp_path, place, monkeypatch):
+    write(tmp_path / "log", Manifest.of("stage", [], {}))
+    read = tmp_path / "log" / "turns.parquet"
+    with staged_output(read, Manifest.of("stage", [], {})) as partial:
+        partial.write_text("turns")
+    monkeypatch.chdir(tmp_path / "log")
+    with pytest.raises(StorageError, match=r"turns\.parquet, which is read"):
+        up_to_date(tmp_path / place, Manifest.of("stage", [Path("turns.parquet")], {}))
+    assert read.read_text() == "turns"
+
+
+def test_a_folder_where_a_file_goes_is_told_as_such(tmp_path, source):
+    (tmp_path / "out").mkdir()
+    manifest = Manifest.of("stage", [source], {})
+    with (
+        pytest.raises(StorageError, match="a folder is there already"),
+        staged_output(tmp_path / "out", manifest) as partial,
+    ):
+        partial.write_text("result")
+
+
+def test_a_file_killed_between_its_two_renames_is_written_again(tmp_path, source, monkeypatch):
+    output = tmp_path / "turns.parquet"
+
+    def write_file(text):
+        with staged_output(output, Manifest.of("stage", [source], {"text": text})) as partial:
+            partial.write_text(text)
+
+    write_file("first")
+    moves = []
+    move = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda a, b: moves.append(b.name) or move(a, b))
+    write_file("second")
+    assert moves == ["turns.parquet.manifest.json", "turns.parquet"]
+    output.write_text("first")
+    assert not up_to_date(output, Manifest.of("stage", [source], {"text": "second"}))
 
 
 def test_a_full_disk_is_told_as_such_and_nothing_stays(tmp_path, source):

@@ -138,7 +138,7 @@ def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
     """
     with _told(repo_id):
         commit = str(_client().model_info(repo_id, revision=revision).sha)
-    manifest = Manifest("pull", {repo_id: commit}, {})
+    manifest = Manifest("pull", {f"hf://{repo_id}": commit}, {})
     if up_to_date(out, manifest):
         return PullReport(out, commit, RouterFolder.read(out).digest, fresh=False)
     with staged_output(out, manifest) as partial:

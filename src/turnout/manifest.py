@@ -113,9 +113,11 @@ class Manifest:
 
 def manifest_path(output: Path) -> Path:
     """Where an output's manifest lies: inside a folder, beside a file."""
-    if output.is_file():
-        return output.with_name(output.name + ".manifest.json")
-    return output / MANIFEST_NAME
+    return _beside(output) if output.is_file() else output / MANIFEST_NAME
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.{MANIFEST_NAME}")
 
 
 def read_manifest(output: Path) -> dict[str, Any] | None:
@@ -141,8 +143,12 @@ def up_to_date(output: Path, manifest: Manifest) -> bool:
     """Whether `output` was already made, whole and unchanged, from these inputs and options.
 
     What killed runs left beside it is removed first.
+
+    Raises:
+        StorageError: If the place holds what this stage must not replace; see `staged_output`.
     """
     remove_abandoned(output)
+    _refuse_to_replace(output, manifest)
     found = read_manifest(output) if output.exists() else None
     if found is None or found.get("key") != manifest.key:
         return False
@@ -155,12 +161,13 @@ def staged_output(output: Path, manifest: Manifest) -> Iterator[Path]:
 
     The path given does not exist yet: the block creates a file or a folder there. It lies on the
     output's disk, in a folder of this run's own: what the block writes beside it goes with the run.
-    A non-empty folder that Turnout did not write is refused rather than replaced.
+    What the run reads, what another stage wrote and what Turnout did not write are refused rather
+    than replaced.
 
     Raises:
-        StorageError: If the place cannot be written, is full, or holds something not ours.
+        StorageError: If the place cannot be written, is full, or holds such things.
     """
-    _refuse_foreign(output)
+    _refuse_to_replace(output, manifest)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with workplace(output) as place:
@@ -173,9 +180,10 @@ def staged_output(output: Path, manifest: Manifest) -> Iterator[Path]:
             if new.is_dir() and output.is_dir():
                 # A folder cannot be renamed over another; the old one steps aside for an instant.
                 output.rename(place / PREVIOUS)
+            if new.is_file():
+                # First: a file without a manifest is not known as ours, should this be the end.
+                told.replace(_beside(output))
             new.replace(output)
-            if output.is_file():
-                told.replace(manifest_path(output))
     except OSError as error:
         raise storage_error(output, error) from error
 
@@ -210,6 +218,7 @@ def storage_error(output: Path, error: OSError) -> TurnoutError:
     what = {
         errno.ENOSPC: ("no space is left on the device", "Free some space and run it again"),
         errno.EACCES: ("permission was denied", "Choose a folder you may write to"),
+        errno.EISDIR: ("a folder is there already", "Choose the path of a file"),
         errno.EROFS: ("the file system is read-only", "Choose another folder"),
         errno.EEXIST: ("a parent of the path is a file", "Choose another path"),
         errno.ENOTDIR: ("a parent of the path is a file", "Choose another path"),
@@ -227,11 +236,29 @@ def _output_digests(output: Path, shown: str | None = None) -> dict[str, str]:
     return {p.relative_to(output).as_posix(): file_sha256(p) for p in sorted(files)}
 
 
-def _refuse_foreign(output: Path) -> None:
-    if not output.exists():
+def _refuse_to_replace(output: Path, manifest: Manifest) -> None:
+    place = output.resolve()
+    for name in manifest.inputs:
+        if place in (Path(name).resolve(), *Path(name).resolve().parents):
+            raise StorageError(
+                f"{output}: holds {name}, which is read; expected another place for the result. "
+                "Choose another path."
+            )
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).is_file():
+    found = read_manifest(output)
+    if found is None:
+        what = (
+            f"the folder is not empty and holds no {MANIFEST_NAME}"
+            if output.is_dir()
+            else f"there is a file already, and no {_beside(output).name} beside it"
+        )
         raise StorageError(
-            f"{output}: the folder is not empty and holds no {MANIFEST_NAME}; expected a new "
-            "folder or an earlier output of Turnout. Choose another path."
+            f"{output}: {what}; expected a new path or an earlier output of Turnout. Choose "
+            "another path."
+        )
+    if found.get("stage") != manifest.stage:
+        raise StorageError(
+            f"{output}: holds what `turnout {found.get('stage')}` wrote; expected a new path or an "
+            f"earlier output of `turnout {manifest.stage}`. Choose another path, or delete it."
         )
