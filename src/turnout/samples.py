@@ -100,9 +100,10 @@ class DatasetFolder:
         """
         where = path / DESCRIPTION_NAME
         if not where.is_file():
+            found = f"no {DESCRIPTION_NAME} in it" if path.exists() else "not found"
             raise ArtifactError(
-                f"{path}: no {DESCRIPTION_NAME} in it; expected a data set folder. Make one with "
-                "`turnout build`."
+                f"{path}: {found}; expected a data set folder. Make one with `turnout build`, or "
+                "check the path."
             )
         try:
             description: dict[str, Any] = json.loads(where.read_text(encoding="utf-8"))
@@ -124,6 +125,18 @@ class DatasetFolder:
     def measures_outcomes(self) -> bool:
         """Whether targets are measured gaps rather than labels."""
         return self.description.get("source") == "outcomes"
+
+    def require_shown_as(self, formatter: Formatter, router: Path) -> None:
+        """Refuse rows that a router would be shown in another way.
+
+        Raises:
+            ArtifactError: If the router's formatter is not the data set's.
+        """
+        if formatter != self.formatter:
+            raise ArtifactError(
+                f"{self.path}: shows its rows as {self.formatter}; the router {router} reads "
+                f"{formatter}. Build a data set with --architecture {formatter.architecture}."
+            )
 
     def split(self, name: str) -> Samples:
         """The rows of `train`, `validation` or `test`, in the file's order.

@@ -11,7 +11,7 @@ from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.catalog import Price, load_catalog
 from turnout.cli.threshold import command
-from turnout.errors import RecordError, SettingsError
+from turnout.errors import ArtifactError, RecordError, SettingsError
 from turnout.evaluation.threshold import (
     Goal,
     threshold_for_budget,
@@ -217,6 +217,14 @@ def test_a_threshold_that_never_or_always_fires_is_warned_of(tmp_path, goal, sai
     # All alike: all go to reasoning, or, where the money is for one alone, none.
     report = choose_threshold(write_router(tmp_path / "router"), turns, PRICES, **goal)
     assert report.warning.startswith(said)
+
+
+def test_a_data_set_of_the_other_architecture_is_refused(tmp_path):
+    router = write_router(tmp_path / "router", "session")
+    before = (router / "router.json").read_bytes()
+    with pytest.raises(ArtifactError, match="Build a data set with --architecture session"):
+        choose_threshold(router, write_data(tmp_path / "data", "conversation"), share=0.3)
+    assert (router / "router.json").read_bytes() == before
 
 
 def test_a_promise_on_misses_needs_labels(tmp_path):

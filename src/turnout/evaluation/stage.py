@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.engine import read_known_labels
-from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.ablation import ContextAblation, context_ablation
 from turnout.evaluation.baselines import Splits, baselines
 from turnout.evaluation.cuts import cuts_of
@@ -120,7 +120,7 @@ def _of_router(
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     folder, data = RouterFolder.read(router), DatasetFolder.read(dataset)
-    _require_same_formatter(folder, data)
+    data.require_shown_as(folder.spec.formatter, router)
     train, validation, test = (data.split(name) for name in ("train", "validation", "test"))
     _require_labels(dataset, test)
     scorer = folder.scorer()
@@ -244,15 +244,6 @@ def _judges(
             "Check --truth."
         )
     return [Judge(TRUTH_JUDGE, positive, known), by_label]
-
-
-def _require_same_formatter(router: RouterFolder, data: DatasetFolder) -> None:
-    wanted = router.spec.formatter
-    if wanted != data.formatter:
-        raise ArtifactError(
-            f"{data.path}: shows its rows as {data.formatter}; the router {router.path} reads "
-            f"{wanted}. Build a data set with --architecture {wanted.architecture}."
-        )
 
 
 def _require_labels(dataset: Path, test: Samples) -> None:

@@ -148,13 +148,13 @@ def choose_threshold(
         on_progress: Told every few rows.
 
     Raises:
-        ArtifactError: If the router or the data set cannot be used.
+        ArtifactError: If the router or the data set cannot be used, or they do not belong together.
         RecordError: If there are too few rows for the promise, or no labels for it.
         SettingsError: If the budget cannot be kept, or has no prices.
         StorageError: If the folder cannot be written.
     """
     folder = RouterFolder.read(router)
-    samples = None if source.is_file() else DatasetFolder.read(source).split("test")
+    samples = None if source.is_file() else _test_rows(source, folder)
     if samples is not None:
         traffic = traffic_of_samples(samples)
     else:
@@ -248,6 +248,12 @@ def threshold_for_miss(
             "larger data set, or allow more misses."
         )
     return float(np.sort(scores)[int(ranks[holds].max()) - 1])
+
+
+def _test_rows(source: Path, router: RouterFolder) -> Samples:
+    data = DatasetFolder.read(source)
+    data.require_shown_as(router.spec.formatter, router.path)
+    return data.split("test")
 
 
 def _chosen(
