@@ -1,6 +1,8 @@
 """A chosen threshold keeps what it promises."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -77,7 +79,7 @@ def test_the_choice_is_written_and_decides(tmp_path):
     report = choose_threshold(router, data, share=0.99)
     folder = RouterFolder.read(router)
     assert folder.spec.threshold == report.value < report.before == 0.5
-    assert folder.spec.threshold_origin == "sends 99% to reasoning on the test rows of data"
+    assert folder.spec.threshold_origin == "sends at least 99% to reasoning on the test rows of data"
     assert report.share.value >= 0.99
     assert Router(folder).decide("hello").model_class == "reasoning"
 
@@ -217,6 +219,22 @@ def test_a_threshold_that_never_or_always_fires_is_warned_of(tmp_path, goal, sai
     # All alike: all go to reasoning, or, where the money is for one alone, none.
     report = choose_threshold(write_router(tmp_path / "router"), turns, PRICES, **goal)
     assert report.warning.startswith(said)
+
+
+def test_a_damaged_log_and_one_with_rows_of_no_message_are_refused(tmp_path):
+    router = write_router(tmp_path / "router")
+    turns = log(tmp_path / "t.parquet", 400)
+    whole = bytearray(turns.read_bytes())
+    whole[50 : len(whole) // 2] = bytes(len(whole) // 2 - 50)
+    (tmp_path / "damaged.parquet").write_bytes(whole)
+    with pytest.raises(RecordError, match="copy it again"):
+        choose_threshold(router, tmp_path / "damaged.parquet", share=0.3)
+    table = pq.read_table(turns)
+    at = table.schema.get_field_index("user_message")
+    texts = pa.array([None, *table["user_message"].to_pylist()[1:]], pa.string())
+    pq.write_table(table.set_column(at, "user_message", texts), turns)
+    with pytest.raises(RecordError, match="1 rows have no user_message"):
+        choose_threshold(router, turns, share=0.3)
 
 
 def test_a_data_set_of_the_other_architecture_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.errors import RecordError
-from turnout.mining import label_turns, report_switches
+from turnout.mining import JudgeOptions, judge_turns, label_turns, report_switches
 
 CATALOG = load_catalog()
 ROWS = [turn("a", 1, "x", "gpt-4o"), turn("a", 2, "y", "o3")]
@@ -22,6 +22,12 @@ def stage(request):
     return STAGES[request.param]
 
 
+def judged(turns):
+    """Asks nobody: what is refused is refused before."""
+    options = JudgeOptions("http://127.0.0.1:9/v1", "judge-1")
+    return judge_turns(turns, turns.parent / "judged.parquet", options)
+
+
 def refused(stage, path, match):
     with pytest.raises(RecordError, match=match):
         stage(path)
@@ -32,6 +38,16 @@ def test_half_a_table_is_refused(stage, tmp_path):
     path = write_turns(tmp_path / "t.parquet", ROWS)
     path.write_bytes(path.read_bytes()[:-60])
     refused(stage, path, "expected a whole Parquet file")
+
+
+@pytest.mark.parametrize("stage", [*STAGES.values(), judged])
+def test_a_table_that_is_damaged_inside_is_refused(stage, tmp_path):
+    path = write_turns(tmp_path / "t.parquet", [turn("a", n, f"x{n}", "o3") for n in range(1, 900)])
+    whole = bytearray(path.read_bytes())
+    whole[50 : len(whole) // 2] = bytes(len(whole) // 2 - 50)
+    path.write_bytes(whole)
+    refused(stage, path, "copy it again")
+    assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
 
 
 @pytest.mark.parametrize(

@@ -332,7 +332,7 @@ def _origin(goal: Goal, source: Path) -> str:
     test = "" if source.is_file() else "the test rows of "
     where = f"on {test}{source.resolve().name}"
     if goal.share is not None:
-        return f"sends {goal.share:.0%} to reasoning {where}"
+        return f"sends at least {goal.share:.0%} to reasoning {where}"
     if goal.budget_usd is not None:
         return f"costs at most {goal.budget_usd:g} USD for {COST_MESSAGES:,} messages {where}"
     return (

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.catalog import Catalog, Price
-from turnout.engine import connect, read_turns, with_model_facts
+from turnout.engine import connect, read_turns, reading, require_places, with_model_facts
 from turnout.errors import RecordError
 from turnout.records import ModelClass, ModelInput, Turn
 from turnout.routing import Formatter
@@ -102,12 +102,15 @@ def traffic_of_turns(turns: Path, formatter: Formatter, catalog: Catalog) -> Tra
     more than the fast ones whose counts were logged.
 
     Raises:
-        RecordError: If the file is not a turns table, or nothing in it is decided on.
+        RecordError: If the file is not a whole turns table, or nothing in it is decided on.
     """
     backend = connect()
-    facts = with_model_facts(read_turns(backend, turns), backend, catalog)
-    ordered = facts.select(*_COLUMNS).order_by("conversation_id", "turn_index")
-    rows: list[_Row] = backend.to_pyarrow(ordered).to_pylist()
+    with reading(turns):
+        log = read_turns(backend, turns)
+        require_places(turns)
+        facts = with_model_facts(log, backend, catalog)
+        ordered = facts.select(*_COLUMNS).order_by("conversation_id", "turn_index")
+        rows: list[_Row] = backend.to_pyarrow(ordered).to_pylist()
     means = _mean_answers(rows)
     decided: list[tuple[_Row, ModelInput, list[_Row]]] = []
     left_out = 0

@@ -18,7 +18,7 @@ import ibis
 import pyarrow as pa
 
 from turnout.catalog import Price
-from turnout.engine import connect, read_turns, write_parquet
+from turnout.engine import connect, read_turns, reading, require_places, write_parquet
 from turnout.errors import RecordError, SettingsError, UpstreamError
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.mining.answers import Answer, Answers
@@ -170,7 +170,8 @@ def judge_turns(
         found = JudgeReport(**(read_manifest(out) or {})["counts"], fresh=False)
         if found.whole:
             return found
-    questions = list(_questions(turns, options, rubric))
+    with reading(turns):
+        questions = list(_questions(turns, options, rubric))
     with Answers(answers or out.with_name(out.name + ".answers.sqlite")) as kept:
         run = _Run(questions, rubric, options, kept, on_progress)
         agree(run.estimate())
@@ -200,6 +201,7 @@ def _questions(turns: Path, options: JudgeOptions, rubric: Rubric) -> Iterator[Q
     """Every different question once, in the order in which they are asked."""
     backend = connect()
     log = read_turns(backend, turns)
+    require_places(turns)
     log = log.filter(log.user_message.strip().length() > 0)
     keys = backend.to_pyarrow(log.select("conversation_id", "turn_index"))
     drawn = sorted(
