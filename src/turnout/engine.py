@@ -257,7 +257,8 @@ def parquet_schema(path: Path) -> pa.Schema:
         RecordError: If the file is absent or is not whole Parquet.
     """
     if not path.is_file():
-        raise RecordError(f"{path}: not found; expected a Parquet file. Check the path.")
+        found = "is a folder" if path.is_dir() else "not found"
+        raise RecordError(f"{path}: {found}; expected a Parquet file. Check the path.")
     try:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:

@@ -139,15 +139,26 @@ def bad_inputs(folder):
     described = json.loads((newer / "router.json").read_text()) | {"format_version": 9}
     (newer / "router.json").write_text(json.dumps(described))
     out = folder / "out"
+    build = ["build", one, "-o", out]
     return {
         "a missing column": (["ingest", log, "-o", out], 3, "no column for"),
         "a turn index of 0": (["ingest", zero, "-o", out], 3, "turn_index"),
         "an empty log": (["ingest", folder / "empty.jsonl", "-o", out], 3, "empty.jsonl"),
         "an unreadable file": (["ingest", folder / "broken.parquet", "-o", out], 3, "Parquet"),
         "no such file": (["ingest", folder / "none.jsonl", "-o", out], 3, "none.jsonl"),
-        "one label": (
-            ["build", one, "-o", out, "--architecture", "session"], 3, "expected both labels",
+        "one label": ([*build, "--architecture", "session"], 3, "expected both labels"),
+        "a size of nothing": ([*build, "--architecture", "session", "--size", 0], 2, "x>=2"),
+        "a margin that nothing is held to": (
+            [*build, "--architecture", "session", "--margin", 0.2], 2, "is for --outcomes alone",
         ),
+        "a ratio that nothing is held to": (
+            [*build, "--outcomes", "--ratio", "70:30"], 2, "not for --outcomes",
+        ),
+        "outcomes of turns": (
+            [*build, "--outcomes", "--architecture", "conversation"], 2, "measures prompts alone",
+        ),
+        "a folder for a file": (["switches", folder], 3, "is a folder; expected a Parquet file"),
+        "no such data set": (["threshold", router, "none", "--share", 0.3], 4, "none: not found"),
         "no data set": (["train", folder, "-o", out], 4, "expected a data set folder"),
         "a changed byte": (["route", changed, "hi"], 4, "changed or damaged"),
         "a newer format": (["route", newer, "hi"], 4, "Upgrade Turnout"),
@@ -160,6 +171,8 @@ def bad_inputs(folder):
         "a place that cannot be written": (
             ["simulate", "-o", log / "sub", "--conversations", "5"], 7, "parent of the path",
         ),
+        "the log itself": (["label", one, "-o", one], 7, "which is read"),
+        "a file that is not ours": (["simulate", "-o", zero], 7, "there is a file already"),
         "a folder that is not ours": (
             ["simulate", "-o", folder, "--conversations", "5"], 7, "Choose another path",
         ),

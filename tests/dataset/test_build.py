@@ -206,6 +206,11 @@ def test_one_class_alone_is_refused(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_log_of_empty_messages_is_refused_with_what_was_left_out(tmp_path):
+    with pytest.raises(RecordError, match="0 usable rows; left out: 50 empty message; exp"):
+        build(tmp_path, [turn(f"c{n}", 1, " ", "o3") for n in range(50)])
+
+
 def test_a_log_too_short_for_three_splits_is_refused(tmp_path):
     with pytest.raises(RecordError, match="leave nothing for"):
         build(tmp_path, conversations(4))

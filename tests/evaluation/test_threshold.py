@@ -79,7 +79,9 @@ def test_the_choice_is_written_and_decides(tmp_path):
     report = choose_threshold(router, data, share=0.99)
     folder = RouterFolder.read(router)
     assert folder.spec.threshold == report.value < report.before == 0.5
-    assert folder.spec.threshold_origin == "sends at least 99% to reasoning on the test rows of data"
+    assert (
+        folder.spec.threshold_origin == "sends at least 99% to reasoning on the test rows of data"
+    )
     assert report.share.value >= 0.99
     assert Router(folder).decide("hello").model_class == "reasoning"
 

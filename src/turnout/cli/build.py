@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from turnout.cli.console import (
     CONFIG_OPTION,
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from turnout.records import Architecture
+
+_OF_TURNS_ALONE = {"labels", "ratio", "oversample", "engine", "config"}
+_OF_OUTCOMES_ALONE = {"margin", "columns"}
 
 
 @click.command(
@@ -46,7 +50,11 @@ if TYPE_CHECKING:
     help="SOURCE holds measured outcomes: prompt, reasoning_score, fast_score; optionally group, "
     "target (in place of the gap), weight.",
 )
-@click.option("--size", type=int, help="Rows wanted.  [default: 100000; with --outcomes all]")
+@click.option(
+    "--size",
+    type=click.IntRange(min=2),
+    help="Rows wanted.  [default: 100000; with --outcomes all]",
+)
 @click.option("--ratio", default="50:50", show_default=True, help="Reasoning to fast.")
 @click.option(
     "--split", default="80:10:10", show_default=True, help="Training to validation to test."
@@ -100,6 +108,9 @@ def command(
     from turnout.settings import catalog_of
 
     parts = _parts("--split", split, 3)
+    _refuse_unread(_OF_TURNS_ALONE if outcomes else _OF_OUTCOMES_ALONE, outcomes=outcomes)
+    if outcomes and architecture == "conversation":
+        raise click.UsageError("--outcomes measures prompts alone; expected --architecture session")
     if outcomes:
         report = build_from_outcomes(
             source,
@@ -133,6 +144,16 @@ def command(
         print_json({"output": output, **report.description})
     else:
         _show(report.description, output)
+
+
+def _refuse_unread(names: set[str], *, outcomes: bool) -> None:
+    """Refuse an option that was given and that this kind of source has no use for."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if option.name in names and given:
+            where = "a turns table, not for --outcomes" if outcomes else "--outcomes alone"
+            raise click.UsageError(f"{option.opts[0]} is for {where}")
 
 
 def _parts(option: str, text: str, wanted: int) -> list[int]:

@@ -124,7 +124,7 @@ def build_from_turns(
     with reading(turns):
         log = Log(backend, turns, labels, formatter, catalog, seed)
         chosen = chosen_rows(log, formatter, wish)
-    _require_labels(turns, chosen.usable, chosen.splits)
+    _require_labels(turns, chosen.usable, chosen.splits, chosen.dropped)
     more = {
         "turns": log.total,
         "users_apart": chosen.users_apart,
@@ -198,7 +198,7 @@ def build_from_outcomes(
     if "weight" not in present:
         for rows in splits.values():
             weighted_within_groups(rows)
-    _require_labels(prompts, kept, splits)
+    _require_labels(prompts, kept, splits, dropped)
     told = {"source": "outcomes", "size": size, "seed": seed}
     return _write(out, manifest, formatter, splits, dropped, told)
 
@@ -234,15 +234,19 @@ def _split(
 
 
 def _require_labels(
-    source: Path, kept: Sequence[Candidate], splits: Mapping[str, Sequence[Candidate]]
+    source: Path,
+    kept: Sequence[Candidate],
+    splits: Mapping[str, Sequence[Candidate]],
+    dropped: Counter[str],
 ) -> None:
     counts = Counter(c.values["label"] for c in kept)
     found = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
     if any(counts[label] == 0 for label in ID2LABEL):
+        left_out = "".join(f"; left out: {n:,} {why}" for why, n in dropped.most_common(3) if n)
         raise RecordError(
-            f"{source}: {found} among {len(kept):,} usable rows; expected both labels. Use a log "
-            "where both model classes were used, or say which models reason under [catalog] in "
-            "turnout.toml."
+            f"{source}: {found} among {len(kept):,} usable rows{left_out}; expected both labels. "
+            "Use a log where both model classes were used, or say which models reason under "
+            "[catalog] in turnout.toml."
         )
     empty = [name for name, rows in splits.items() if not rows]
     if empty:
