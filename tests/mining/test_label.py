@@ -144,6 +144,16 @@ def test_numbers_in_the_names_of_tools_are_no_calls(tmp_path):
     assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
 
 
+def test_turns_without_tools_come_after_thousands_with_some(tmp_path):
+    counts = [{"run": n} for n in range(3_000)] + [{}] * 3
+    rows = [
+        turn(f"q{n:04}", 1, f"m{n}", QUICK, tool_counts=json.dumps(count))
+        for n, count in enumerate(counts)
+    ]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (2999, 3002)] == [1, -1]
+
+
 def middle_ranks(values):
     """Rank in [0, 1] of each value, equal ones in the middle; NaN for NaN."""
     known = values[~np.isnan(values)]

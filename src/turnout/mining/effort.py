@@ -91,4 +91,5 @@ def _tool_calls(counts: ibis.Value) -> ibis.Value:
     numbers = counts.re_replace(r'"[^"\\]*(?:\\[^\n][^"\\]*)*"', "").re_replace(r"[^0-9]+", " ")
     numbers = numbers.strip()
     each = ibis.ifelse(numbers == "", "0", numbers).split(" ")
-    return each.map(lambda text: text.cast("int64")).sums()
+    # From its second batch of rows on, DuckDB also casts what the choice above replaced.
+    return each.map(lambda text: text.nullif("").cast("int64")).sums()
