@@ -98,6 +98,13 @@ def test_a_conversation_is_routed_turn_by_turn(line):
     assert [d["turn_index"] for d in decided] == [1, 2, 3, 4]
 
 
+def test_half_a_character_is_routed_and_shown_as_what_it_is_not(tmp_path):
+    messages = tmp_path / "messages.json"
+    messages.write_text(json.dumps([{"role": "user", "content": "prove \ud83d it"}]))
+    shown = run("route", write_router(tmp_path / "router"), "--messages", messages)
+    assert "prove ? it" in shown.stdout
+
+
 def test_ctrl_c_ends_the_gateway_in_one_line(tmp_path):
     write_router(tmp_path / "router")
     config = tmp_path / "turnout.toml"

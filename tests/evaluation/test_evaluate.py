@@ -316,6 +316,15 @@ def test_a_row_without_text_has_no_score(tmp_path):
     assert pq.read_table(tmp_path / "s.parquet")["p_reasoning"].to_pylist()[1] is None
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_table_in_another_encoding_is_refused(tmp_path, name):
+    text = "text\ncafé\n" if name == "t.csv" else '{"text": "café"}\n'
+    (tmp_path / name).write_bytes(text.encode("cp1252"))
+    router = write_router(tmp_path / "router")
+    with pytest.raises(RecordError, match="expected a whole file in UTF-8"):
+        score_file(router, tmp_path / name, tmp_path / "s.parquet", text_column="text")
+
+
 def test_an_unknown_text_column_is_refused_with_what_there_is(tmp_path):
     pq.write_table(pa.table({"prompt": ["hello"]}), tmp_path / "t.parquet")
     with pytest.raises(RecordError, match="no column text; found prompt"):

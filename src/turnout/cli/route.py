@@ -77,7 +77,8 @@ def _read(path: Path) -> list[Any]:
 def _show(turn: Turn, decision: Decision) -> None:
     from rich.markup import escape
 
-    text = " ".join(turn.user_message.split())
+    # Half a character, which JSON can hold, cannot be printed.
+    text = " ".join(turn.user_message.encode(errors="replace").decode().split())
     text = text if len(text) <= 90 else text[:89] + "…"
     score = "  –  " if decision.p_reasoning is None else f"{decision.p_reasoning:.3f}"
     out = stdout()

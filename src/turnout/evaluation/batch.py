@@ -106,17 +106,18 @@ def _texts(file: Path, column: str) -> list[str | None]:
         )
     if not file.is_file():
         raise RecordError(f"{file}: not found; expected a table with a text column.")
+    found: list[str | None]
     try:
         table = reader(file)
-    except (OSError, pa.ArrowException) as error:
+        if column in table.column_names:
+            found = table[column].cast(pa.string()).to_pylist()
+            return found
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RecordError(
             f"{file}: not readable as {file.suffix} ({str(error).splitlines()[0]}); expected a "
-            "whole file. If it was copied, copy it again."
+            "whole file in UTF-8. If it was copied, copy it again."
         ) from error
-    if column not in table.column_names:
-        raise RecordError(
-            f"{file}: no column {column}; found {', '.join(table.column_names)}. Name the text's "
-            "column with --text-column."
-        )
-    found: list[str | None] = table[column].cast(pa.string()).to_pylist()
-    return found
+    raise RecordError(
+        f"{file}: no column {column}; found {', '.join(table.column_names)}. Name the text's "
+        "column with --text-column."
+    )
