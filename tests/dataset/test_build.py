@@ -256,7 +256,7 @@ def candidates(cells):
         for at in range(n):
             key = f"{stratum}{label}{at:03}"
             values = {"stratum": stratum, "label": label, "message": key}
-            made.append(Candidate(values, key, key, key, Cell(label, stratum, "")))
+            made.append(Candidate(values, key, key, key, key, Cell(label, stratum, "")))
     return made
 
 
@@ -290,7 +290,7 @@ def said(*texts):
     """One candidate a text, in this order; (conversation, text) or text alone."""
     pairs = [(f"c{at}", t) if isinstance(t, str) else t for at, t in enumerate(texts)]
     return [
-        Candidate({"message": text}, f"{at:03}", text, conversation, Cell(0, "", ""))
+        Candidate({"message": text}, f"{at:03}", text, text, conversation, Cell(0, "", ""))
         for at, (conversation, text) in enumerate(pairs)
     ]
 

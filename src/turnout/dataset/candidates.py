@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from turnout.dataset.cells import STRATA, Cell, position_of
@@ -15,11 +15,14 @@ from turnout.dataset.drawing import UNKNOWN, UNNAMED
 from turnout.records import LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS, kept
+from turnout.schema import PREVIOUS_TURN
 
 MODEL_CHOICE = "model_choice"
 OTHER_TEXT = "another text of the same turn"
 # Evidence that says nothing still says that the turn happened.
 _MIN_WEIGHT = 0.05
+# A previous turn as `schema.PREVIOUS_TURN`: a tuple takes half the time of a dict on its way there.
+_STORED = attrgetter(*(field.name for field in PREVIOUS_TURN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Candidate:
     Attributes:
         values: The sample's columns.
         order_key: Hex digest of seed and row: a repeatable random order.
+        said: The message with single spaces, to be compared with others.
         text_key: Hex sha256 of what the encoder reads: equal for exact duplicates.
         group: Its conversation; or, of a measured prompt, the prompts nearly alike.
         cell: What it is balanced over; no bucket and no position where the architecture takes all
@@ -37,6 +41,7 @@ class Candidate:
 
     values: dict[str, Any]
     order_key: str
+    said: str
     text_key: str
     group: str
     cell: Cell
@@ -91,22 +96,21 @@ def _of_turn(
         dropped[UNKNOWN if row["named"] else UNNAMED] += 1
         return
     count = row["turn_count"]
-    values = {name: row[name] for name in ("conversation_id", "turn_count", "model", "user_id")}
-    values |= {
+    values = {
+        "conversation_id": row["conversation_id"],
+        "turn_count": count,
+        "model": row["model"],
+        "user_id": row["user_id"],
         "stratum": next(name for least, name in STRATA if count >= least),
         "position": position_of(row["turn_index"], row["last_index"]),
         "label": row["label"],
         "group": None,
-    } | _told(row)
+        **_told(row),
+    }
     if formatter.architecture == "conversation":
-        values["previous"] = [_stored(turn) for turn in reversed(before)]
+        values["previous"] = list(map(_STORED, reversed(before)))
     turns = [*before, Turn(row["message"] or "")]
     yield candidate(formatter, turns, row["turn_index"], row["order_key"], values)
-
-
-def _stored(turn: Turn) -> dict[str, str | None]:
-    """A previous turn as `schema.PREVIOUS_TURN`."""
-    return {"user_message": turn.user_message, "assistant_message": turn.assistant_message}
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,19 +141,20 @@ def candidate(
         values: The columns that do not follow from the text.
     """
     shown = formatter.format(turns, index)
-    unless_told: dict[str, Any] = {"previous": []}
-    values = unless_told | values
-    values |= {
+    said = " ".join(shown.message.split())
+    sample = {
+        "previous": [],
+        **values,
         "sample_id": hexdigest(f"{values['conversation_id']}|{index}")[:16],
         "turn_index": index,
         "message": shown.message,
         "context": shown.context,
     }
-    text_key = hexdigest(f"{' '.join(shown.message.split())}\0{shown.context}")
+    text_key = hexdigest(f"{said}\0{shown.context}")
     cell = Cell(values["label"], "", "")
     if formatter.architecture == "conversation":
         cell = Cell(values["label"], values["stratum"], values["position"])
-    return Candidate(values, order_key, text_key, values["conversation_id"], cell)
+    return Candidate(sample, order_key, said, text_key, values["conversation_id"], cell)
 
 
 def hexdigest(text: str) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import compress
 from typing import NamedTuple
 
 from rensa import RMinHash, RMinHashLSH
@@ -34,7 +35,6 @@ _BANDS = 16
 # message would be compared with every other.
 _ENOUGH_ALIKE = 200
 _SEED = 1
-_ROWS_A_BATCH = 1_000
 
 
 class Distinct(NamedTuple):
@@ -61,11 +61,11 @@ def deduplicated(candidates: Sequence[Candidate], dropped: Counter[str]) -> Dist
     kept: dict[str, Candidate] = {}
     alike = []
     for candidate in sorted(candidates, key=lambda c: c.order_key):
-        if not candidate.values["message"].strip():
+        if not candidate.said:
             dropped[EMPTY] += 1
         elif candidate.text_key in kept:
             dropped[EXACT] += 1
-            if is_long(candidate.values["message"]):
+            if is_long(candidate.said):
                 alike.append((kept[candidate.text_key].group, candidate.group))
         else:
             kept[candidate.text_key] = candidate
@@ -86,10 +86,12 @@ def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> Dist
     first_of: dict[str, str] = {}
     kept, alike = [], []
     for row, candidate in enumerate(candidates):
-        groups = [candidates[other].group for other in finder.near(row)]
-        if is_long(message := candidate.values["message"]):
-            groups.append(first_of.setdefault(" ".join(message.split()), candidate.group))
-        other = next((group for group in groups if group != candidate.group), None)
+        other = None
+        if row in finder.sketches:
+            groups = [candidates[other].group for other in finder.near(row)]
+            if is_long(candidate.said):
+                groups.append(first_of.setdefault(candidate.said, candidate.group))
+            other = next((group for group in groups if group != candidate.group), None)
         if other is None:
             kept.append(candidate)
         else:
@@ -110,9 +112,9 @@ def grouped_by_near(candidates: Sequence[Candidate]) -> list[Candidate]:
     """
     finder = _NearFinder(candidates)
     union = Union()
-    for row, candidate in enumerate(candidates):
+    for row in finder.sketches:
         for other in finder.near(row):
-            union.join(candidates[other].group, candidate.group)
+            union.join(candidates[other].group, candidates[row].group)
     return [replace(candidate, group=union.least(candidate.group)) for candidate in candidates]
 
 
@@ -120,45 +122,50 @@ class _NearFinder:
     """Finds nearly equal messages among the rows asked about so far.
 
     MinHash (Broder 1997) finds rows to look at; the pair itself is compared exactly.
+
+    Attributes:
+        sketches: Row → its sketch, of the rows to ask about, in order; no other is near to any.
     """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self._messages = [candidate.values["message"] for candidate in candidates]
-        self._sketches = _sketches(self._messages)
+        self._messages = [candidate.said for candidate in candidates]
         self._index = RMinHashLSH(SIMILARITY, _PERMUTATIONS, _BANDS)
+        self.sketches = _sketches(self._messages, self._index)
 
     def near(self, row: int) -> list[int]:
         """The rows added so far that are nearly equal to this one; it is added then."""
-        sketch = self._sketches[row]
-        if sketch is None:
-            return []
-        alike = sorted(self._index.query(sketch))
+        alike = sorted(self._index.query(self.sketches[row]))
         if len(alike) < _ENOUGH_ALIKE:
-            self._index.insert(row, sketch)
+            self._index.insert(row, self.sketches[row])
+        triples = _distinct(self._messages[row])
         return [
             other
             for other in alike
-            if _similarity(_triples(self._messages[row]), _triples(self._messages[other]))
-            >= SIMILARITY
+            if _similarity(triples, _distinct(self._messages[other])) >= SIMILARITY
         ]
 
 
-def _sketches(messages: Sequence[str]) -> list[RMinHash | None]:
-    """A sketch of each message, None of those too short; a batch at a time, to bound memory."""
-    found: list[RMinHash | None] = []
-    for start in range(0, len(messages), _ROWS_A_BATCH):
-        sets = [list(_triples(message)) for message in messages[start : start + _ROWS_A_BATCH]]
-        made = RMinHash.from_token_sets(sets, _PERMUTATIONS, _SEED)
-        found += [sketch if words else None for sketch, words in zip(made, sets, strict=True)]
-    return found
+def _sketches(messages: Sequence[str], index: RMinHashLSH) -> dict[int, RMinHash]:
+    """Row → sketch, of the messages that share a band with another; few where few are alike."""
+    matrix = RMinHash.digest_matrix_from_token_sets(map(_triples, messages), _PERMUTATIONS, _SEED)
+    shared = index.query_duplicate_flags_matrix_one_shot(matrix)
+    # Short ones share all bands, as they have no triples.
+    rows = [row for row in compress(range(len(messages)), shared) if _triples(messages[row])]
+    made = RMinHash.from_token_sets((_triples(messages[row]) for row in rows), _PERMUTATIONS, _SEED)
+    return dict(zip(rows, made, strict=True))
+
+
+def _triples(message: str) -> list[str]:
+    """Every three words that follow one another; none of a short message."""
+    words = _WORDS.findall(message.lower())
+    if len(words) < MIN_WORDS:
+        return []
+    return list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
 
 
 @lru_cache(maxsize=1_000)
-def _triples(message: str) -> frozenset[str]:
-    words = _WORDS.findall(message.lower())
-    if len(words) < MIN_WORDS:
-        return frozenset()
-    return frozenset(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+def _distinct(message: str) -> frozenset[str]:
+    return frozenset(_triples(message))
 
 
 def _similarity(one: frozenset[str], other: frozenset[str]) -> float:

@@ -46,7 +46,9 @@ def kept_together(
     for candidate in candidates if by_user else ():
         user = candidate.values["user_id"]
         if user is not None:
-            union.join(first_of.setdefault(user, candidate.group), candidate.group)
+            first = first_of.setdefault(user, candidate.group)
+            if first != candidate.group:
+                union.join(first, candidate.group)
     components: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         components[union.least(candidate.group)].append(candidate)
@@ -115,5 +117,4 @@ def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
 
 
 def _text(candidate: Candidate) -> str:
-    message = candidate.values["message"]
-    return " ".join(message.split()) if is_long(message) else candidate.text_key
+    return candidate.said if is_long(candidate.said) else candidate.text_key

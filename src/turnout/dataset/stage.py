@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -319,10 +320,7 @@ def _write(
     manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
     with staged_output(out, manifest) as partial:
         partial.mkdir()
-        tables = {
-            name: pa.Table.from_pylist([c.values for c in rows], SAMPLES)
-            for name, rows in splits.items()
-        }
+        tables = {name: _table(rows) for name, rows in splits.items()}
         for name, table in tables.items():
             write_parquet(table, partial / f"{name}.parquet")
         (partial / PLOTS_NAME).mkdir()
@@ -332,6 +330,13 @@ def _write(
         (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         (partial / "README.md").write_text(card(description), encoding="utf-8")
     return BuildReport(description, fresh=True)
+
+
+def _table(rows: Sequence[Candidate]) -> pa.Table:
+    """The rows as `schema.SAMPLES`, column after column: half the work of row after row."""
+    columns = zip(*map(itemgetter(*SAMPLES.names), (c.values for c in rows)), strict=True)
+    arrays = [pa.array(column, f.type) for column, f in zip(columns, SAMPLES, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SAMPLES)
 
 
 def _composition(splits: Mapping[str, Sequence[Candidate]]) -> list[dict[str, Any]]:
