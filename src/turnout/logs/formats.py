@@ -41,12 +41,15 @@ class RawRow:
         values: Column → value; empty where `problem` is set.
         problem: Why the row cannot be read; None where it can.
         mended: What had to be mended to read it.
+        dropped_as: The reason why it is left out though nothing is wrong with it; None where it is
+            not.
     """
 
     where: str
     values: dict[str, Any]
     problem: str | None = None
     mended: tuple[str, ...] = ()
+    dropped_as: str | None = None
 
 
 def read_jsonl(file: LogFile) -> Iterator[RawRow]:

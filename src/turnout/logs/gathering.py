@@ -1,4 +1,4 @@
-"""Canonical rows on their way to the table: gathered on disk, so that memory stays small.
+"""Rows on their way to the table: gathered on disk, so that memory stays small.
 
 Keeps the account of what was dropped and mended on the way. Knows no file format and no engine.
 """
@@ -6,10 +6,11 @@ Keeps the account of what was dropped and mended on the way. Knows no file forma
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,22 +45,23 @@ class Account:
     redacted: Counter[str] = field(default_factory=Counter)
 
 
-class Gathered:
+class Spool:
     """A Parquet file that takes rows, and writes them when they are many or long.
 
     Args:
         path: A new file.
+        schema: Of its rows, with `POSITION`, which it fills in.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.n_rows = 0
-        self.has_calls = False
-        self._writer = pq.ParquetWriter(path, GATHERED, compression="zstd", compression_level=1)
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=1)
         self._rows: list[dict[str, Any]] = []
         self._chars = 0
 
-    def __enter__(self) -> Gathered:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -72,27 +74,46 @@ class Gathered:
             self.flush()
         self._writer.close()
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Take one canonical row."""
+    def take(self, row: dict[str, Any], n_chars: int) -> None:
+        """Take one row, about as long as that."""
         self._rows.append(row | {POSITION: self.n_rows})
         self.n_rows += 1
-        self.has_calls |= row[CALL_ID] is not None
-        self._chars += len(row["user_message"]) + len(row["assistant_message"] or "")
+        self._chars += n_chars
         if len(self._rows) >= _CHUNK_ROWS or self._chars >= _CHUNK_CHARS:
             self.flush()
 
-    def add_table(self, turns: pa.Table) -> None:
-        """Take rows in the columns of `TURNS`."""
+    def take_table(self, columns: Sequence[pa.ChunkedArray], n_rows: int) -> None:
+        """Take many rows at once: all columns but the last, `POSITION`."""
         self.flush()
-        positions = pa.array(range(self.n_rows, self.n_rows + turns.num_rows), pa.int64())
-        calls = pa.nulls(turns.num_rows, pa.string())
-        columns = [*turns.columns, calls, positions]
-        self._writer.write_table(pa.table(columns, GATHERED))
-        self.n_rows += turns.num_rows
+        positions = pa.array(range(self.n_rows, self.n_rows + n_rows), pa.int64())
+        self._writer.write_table(pa.table([*columns, positions], self._schema))
+        self.n_rows += n_rows
 
     def flush(self) -> None:
         """Write what was taken row by row."""
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, GATHERED))
+            self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
             self._rows.clear()
             self._chars = 0
+
+
+class Gathered(Spool):
+    """Canonical rows.
+
+    Args:
+        path: A new file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, GATHERED)
+        self.has_calls = False
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take one canonical row."""
+        self.has_calls |= row[CALL_ID] is not None
+        self.take(row, len(row["user_message"]) + len(row["assistant_message"] or ""))
+
+    def add_table(self, turns: pa.Table) -> None:
+        """Take rows in the columns of `TURNS`."""
+        calls = pa.nulls(turns.num_rows, pa.string())
+        self.take_table([*turns.columns, calls], turns.num_rows)

@@ -6,8 +6,9 @@ rows are gathered on disk beside the output, and the engine sorts them there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from turnout.engine import connect
 from turnout.errors import RecordError, StorageError
+from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
 from turnout.logs.columns import ColumnNames, UnreadableRowError, canonical
 from turnout.logs.formats import (
@@ -33,6 +35,7 @@ from turnout.logs.gathering import Account, Gathered
 from turnout.logs.one_row_a_turn import turns_of_several_models, write_turns
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.readers import read_by_turns, turn_rows
+from turnout.logs.readers.parts import CallPart
 from turnout.logs.redaction import redacted
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
@@ -52,6 +55,7 @@ _NOTED = (NO_TIME, NO_MODEL, NO_TOKENS, NOT_ANSWERED, BACKWARDS)
 _JUDGED_ROWS = 1_000
 _PROGRESS_ROWS = 20_000
 _MEMORY_MB = 2_000
+_CALLS = "model calls"
 _SAID = ("user_message", "assistant_message")
 
 
@@ -139,10 +143,15 @@ def ingest(
     with staged_output(out, manifest) as partial:
         account, ignored = Account(), set[str]()
         with Gathered(partial.with_name("rows.parquet")) as gathered:
-            for file in files:
-                reading = _Reading(file.label, options, account, gathered, on_progress)
-                reading.read(file)
-                ignored |= reading.names.ignored
+            with CallParts(partial.with_name("parts.parquet"), account) as parts:
+                for file in files:
+                    reading = _Reading(file.label, options, account, gathered, parts, on_progress)
+                    reading.read(file)
+                    ignored |= reading.names.ignored
+            if parts.n_rows:
+                with _sorting(partial, out) as backend:
+                    reading = _Reading(_CALLS, options, account, gathered, parts, on_progress)
+                    reading.take(joined_calls(backend, parts.path), _CALLS)
         if gathered.n_rows == 0:
             raise RecordError(_nothing_left([file.name for file in files], account))
         report = _written(gathered, partial, out, account, ignored)
@@ -158,6 +167,7 @@ class _Reading:
         options: Of the run.
         account: Added to.
         gathered: Where rows go.
+        parts: Where parts of calls go, which other rows tell of too.
         on_progress: Told every few thousand rows.
     """
 
@@ -167,6 +177,7 @@ class _Reading:
         options: _Options,
         account: Account,
         gathered: Gathered,
+        parts: CallParts,
         on_progress: OnProgress,
     ) -> None:
         self.names = ColumnNames(options.columns)
@@ -174,6 +185,7 @@ class _Reading:
         self._options = options
         self._account = account
         self._gathered = gathered
+        self._parts = parts
         self._on_progress = on_progress
         self._n_read = 0
 
@@ -190,7 +202,7 @@ class _Reading:
             raw_rows: Of any reader's source.
             where: Their place, for messages.
         """
-        rows = chain.from_iterable(map(turn_rows, raw_rows))
+        rows = self._without_parts(chain.from_iterable(map(turn_rows, raw_rows)))
         first = list(islice(rows, _JUDGED_ROWS))
         found = {column: None for raw in first for column in raw.values}
         if found:
@@ -199,10 +211,17 @@ class _Reading:
             self._take_one(raw)
         self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
 
+    def _without_parts(self, rows: Iterable[RawRow | CallPart]) -> Iterator[RawRow]:
+        for row in rows:
+            if isinstance(row, CallPart):
+                self._parts.add(row, self._label)
+            else:
+                yield row
+
     def _take_one(self, raw: RawRow) -> None:
-        row = self._canonical(raw)
+        row = None if raw.dropped_as else self._canonical(raw)
         if row is None:
-            self._account.dropped[UNREADABLE] += 1
+            self._account.dropped[raw.dropped_as or UNREADABLE] += 1
         elif not row["user_message"].strip():
             self._account.dropped[EMPTY] += 1
         else:
@@ -276,21 +295,12 @@ def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Tab
 def _written(
     gathered: Gathered, partial: Path, out: Path, account: Account, ignored: set[str]
 ) -> IngestReport:
-    backend = connect(memory_mb=_MEMORY_MB, spill=partial.with_name("spill"))
-    try:
+    with _sorting(partial, out) as backend:
         dropped = account.dropped + write_turns(
             backend, gathered.path, partial, has_calls=gathered.has_calls
         )
         several = turns_of_several_models(backend, gathered.path)
         facts = _facts(backend, partial)
-    except duckdb.Error as error:
-        raise StorageError(
-            f"{out}: the rows could not be sorted ({str(error).splitlines()[0]}); "
-            "expected free space of about three times the log's size. Free some space and run it "
-            "again; nothing was left half-written."
-        ) from error
-    finally:
-        backend.disconnect()
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
     return IngestReport(
         rows_read=facts["rows"] + dropped.total(),
@@ -304,6 +314,22 @@ def _written(
         redacted=dict(sorted(account.redacted.items())),
         fresh=True,
     )
+
+
+@contextlib.contextmanager
+def _sorting(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
+    """An engine for what does not fit into memory, beside the output."""
+    backend = connect(memory_mb=_MEMORY_MB, spill=partial.with_name("spill"))
+    try:
+        yield backend
+    except duckdb.Error as error:
+        raise StorageError(
+            f"{out}: the rows could not be sorted ({str(error).splitlines()[0]}); "
+            "expected free space of about three times the log's size. Free some space and run it "
+            "again; nothing was left half-written."
+        ) from error
+    finally:
+        backend.disconnect()
 
 
 def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:

@@ -7,17 +7,20 @@ To add one, write such a module and name it in `READERS`; `docs/readers.md` show
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import chatgpt, claude, journal, litellm, message_list, otel, specstory
 from turnout.logs.readers.messages import Reader
+from turnout.logs.readers.parts import CallPart
 
 # In the order they are tried: the closer a source is to others, the later.
 READERS: Sequence[Reader] = (
     Reader("ChatGPT account export", ("mapping", "current_node"), chatgpt.turns),
     Reader("Claude account export", ("chat_messages",), claude.turns),
-    Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns),
-    Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns_of_events),
+    Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns, otel.NO_CALL),
+    Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns, otel.NO_CALL),
+    Reader("OpenTelemetry metrics", ("resourceMetrics",), otel.turns, otel.NO_CALL),
     Reader("SpecStory session", ("markdown",), specstory.turns),
     Reader("Turnout journal", ("decision", "target", "router"), journal.turns),
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
@@ -27,15 +30,23 @@ READERS: Sequence[Reader] = (
 )
 
 
-def turn_rows(raw: RawRow) -> Iterator[RawRow]:
-    """The turns of one row; the row itself where it is a turn already or cannot be read."""
+def turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
+    """The turns of one row, and its parts of calls; the row itself where it is a turn already.
+
+    A row that cannot be read stays as it is too.
+    """
     for reader in READERS if raw.problem is None else ():
-        turns = reader.turns(raw.values) if reader.may_read(raw.values) else None
-        if turns is not None:
-            if not turns:
-                yield RawRow(raw.where, {}, f"a {reader.source} without a user message")
-            for turn in turns:
-                yield RawRow(raw.where, turn, mended=raw.mended)
+        found = reader.turns(raw.values) if reader.may_read(raw.values) else None
+        if found is not None:
+            if not found:
+                told = f"a {reader.source} without a user message"
+                problem = told if reader.counted_as is None else None
+                yield RawRow(raw.where, {}, problem, dropped_as=reader.counted_as)
+            for one in found:
+                if isinstance(one, CallPart):
+                    yield replace(one, where=raw.where, mended=raw.mended)
+                else:
+                    yield RawRow(raw.where, one, mended=raw.mended)
             return
     if "markdown" not in raw.values:  # a page that is no session lies in many folders
         yield raw

@@ -8,8 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from turnout.logs.readers.parts import CallPart
+
 Values = Mapping[str, Any]
-Turns = list[dict[str, Any]]
+Turn = dict[str, Any]
+Turns = list[Turn]
 
 IDS = (
     "conversation_id", "conversationId", "conversation_hash", "session_id", "thread_id", "chat_id",
@@ -31,13 +34,15 @@ class Reader:
     Attributes:
         source: Its name, as the documentation has it.
         columns: What every such row has; rows without them are not asked about.
-        turns: A row's values → its turns; None where the row is not of this source, none where it
-            is but nothing was said.
+        turns: A row's values → its turns, and parts of calls that other rows tell of too; None
+            where the row is not of this source, none where it is but nothing was said.
+        counted_as: What a row without any is counted as; None where it is a mistake to be told.
     """
 
     source: str
     columns: tuple[str, ...]
-    turns: Callable[[Values], Turns | None]
+    turns: Callable[[Values], Sequence[Turn | CallPart] | None]
+    counted_as: str | None = None
 
     def may_read(self, found: Collection[str]) -> bool:
         """Whether a row with these columns may be of this source."""
@@ -126,7 +131,7 @@ def text_of(value: object) -> str:
     if isinstance(value, Mapping) and value.get("type", "text") in (
         "text", "input_text", "output_text",
     ):  # fmt: skip
-        return text_of(value.get("text") or value.get("content"))
+        return text_of(value.get("text") or value.get("content") or value.get("parts"))
     return ""
 
 

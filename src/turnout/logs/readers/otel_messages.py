@@ -1,8 +1,9 @@
 """What was said in a model call's span, in every writing that the conventions have had.
 
 Now: `gen_ai.input.messages` and `gen_ai.output.messages`. Before: an attribute a message
-(`gen_ai.prompt.0.content`, as OpenLLMetry writes), an event of the span a message
-(`gen_ai.user.message`), or two events with all of them (`gen_ai.content.prompt`). Knows no file.
+(`gen_ai.prompt.0.content`, as OpenLLMetry writes), an event a message (`gen_ai.user.message`), or
+two events with all of them (`gen_ai.content.prompt`); an event stands in the span, or is a log
+record of its own. Knows no file.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message
     asked = messages_of(facts.get("gen_ai.input.messages"))
     if asked:
         return [*asked, *(messages_of(facts.get("gen_ai.output.messages")) or [])]
-    return _numbered(facts) or [one for name, event in events for one in _of_event(name, event)]
+    return _numbered(facts) or [one for name, event in events for one in said_in_event(name, event)]
 
 
 def _numbered(facts: Values) -> list[Message]:
@@ -59,7 +60,13 @@ def _numbered(facts: Values) -> list[Message]:
     ]
 
 
-def _of_event(name: str, event: Values) -> Iterator[Message]:
+def said_in_event(name: str, event: Values) -> Iterator[Message]:
+    """The messages of an event, without a text where it tells none; of others none.
+
+    Args:
+        name: The event's.
+        event: Its attributes by name, and its `body` where it has one.
+    """
     if name in _ALL_AT_ONCE:
         attribute, role = _ALL_AT_ONCE[name]
         messages = messages_of(event.get(attribute))

@@ -1,0 +1,147 @@
+"""Parts of model calls, gathered wherever they stand in a log → one row a call.
+
+The engine sorts the parts on disk, so that one call is held at a time. Knows no source and no file
+format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+
+from turnout.engine import batches
+from turnout.logs.formats import MAX_ROW_CHARS, RawRow
+from turnout.logs.gathering import POSITION, Account, Spool
+from turnout.logs.readers.litellm import last_turn
+from turnout.logs.readers.messages import Message
+from turnout.logs.readers.parts import CallPart
+
+NOTHING_ASKED = "model call without a user message"
+NO_SPAN = "message of a model call that does not name its span"
+
+_PARTS = pa.schema(
+    [
+        pa.field("trace", pa.string(), nullable=False),
+        pa.field("span", pa.string(), nullable=False),
+        pa.field("is_said", pa.bool_(), nullable=False),
+        pa.field("at_ns", pa.int64(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),  # the rest of it, as JSON
+        pa.field(POSITION, pa.int64(), nullable=False),  # order of reading
+    ]
+)
+# Of two parts that tell one fact the first is believed: spans before messages.
+_IN_ORDER = ("trace", "span", "is_said", "at_ns", POSITION)
+_CALL = itemgetter("trace", "span")
+
+
+class CallParts(Spool):
+    """Parts of calls, of all files of a log.
+
+    Args:
+        path: A new file.
+        account: Added to where a part names no call.
+    """
+
+    def __init__(self, path: Path, account: Account) -> None:
+        super().__init__(path, _PARTS)
+        self._account = account
+
+    def add(self, part: CallPart, source: str) -> None:
+        """Take one part.
+
+        Args:
+            part: Of any reader's.
+            source: Where it was read, as the turn will say.
+        """
+        if not (part.trace and part.span):
+            if part.is_call and not part.has_turn:
+                self._account.dropped[NO_SPAN if part.said else NOTHING_ASKED] += 1
+            return
+        rest = {
+            "facts": part.facts,
+            "said": part.said,
+            "again": part.occurrence,
+            "has_turn": part.has_turn,
+            "is_call": part.is_call,
+            "where": part.where,
+            "mended": part.mended,
+            "source": source,
+        }
+        text = json.dumps(rest, default=str)
+        row = {"trace": part.trace, "span": part.span, "is_said": bool(part.said)}
+        self.take(row | {"at_ns": part.at_ns, "part": text}, len(text))
+
+
+def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
+    """The turn of every call whose parts tell what the user said; that of the others is dropped.
+
+    A call that lacks its span names no model.
+
+    Args:
+        backend: Where they are sorted.
+        parts: As `CallParts` wrote them.
+    """
+    rows = chain.from_iterable(map(_rows, batches(backend, backend.read_parquet(parts), _IN_ORDER)))
+    for (trace, span), records in groupby(rows, key=_CALL):
+        call = _Call()
+        for record in records:
+            call.add(record["at_ns"], json.loads(record["part"]))
+        yield from call.rows(trace, span)
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch one by one: all at once, long messages would be in memory twice."""
+    for row in zip(*batch.columns, strict=True):
+        yield {name: cell.as_py() for name, cell in zip(batch.schema.names, row, strict=True)}
+
+
+class _Call:
+    """One call, as its parts come."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] = {}
+        self._messages: list[Message] = []
+        self._mended: set[str] = set()
+        self._seen: set[str] = set()
+        self._where = ""
+        self._n_chars = 0
+        self._is_call = self._has_turn = False
+
+    def add(self, at_ns: int, part: dict[str, Any]) -> None:
+        self._is_call |= part["is_call"]
+        self._has_turn |= part["has_turn"]
+        for name, value in part["facts"].items():
+            if value is not None:
+                self._facts.setdefault(name, value)
+        if part["said"]:
+            self._add_said(at_ns, part)
+
+    def _add_said(self, at_ns: int, part: dict[str, Any]) -> None:
+        one = json.dumps([at_ns, part["again"], part["said"]])
+        if one in self._seen or self._n_chars > MAX_ROW_CHARS:
+            return
+        self._seen.add(one)
+        self._n_chars += len(one)
+        self._messages += (Message(role, text) for role, text in part["said"])
+        self._mended.update(part["mended"])
+        self._where = self._where or part["where"]
+        self._facts.setdefault("source", part["source"])
+
+    def rows(self, trace: str, span: str) -> Iterator[RawRow]:
+        if self._n_chars > MAX_ROW_CHARS:
+            told = f"a model call of more than {MAX_ROW_CHARS:,} characters"
+            yield RawRow(self._where, {}, told)
+            return
+        named = {"conversation_id": self._facts.get("conversation_id") or trace}
+        turns = last_turn(self._messages, {}, self._facts | named, span)
+        for turn in turns:
+            yield RawRow(self._where, turn, mended=tuple(sorted(self._mended)))
+        if self._is_call and not turns and not self._has_turn:
+            yield RawRow(self._where, {}, dropped_as=NOTHING_ASKED)
