@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from turnout.engine import read_known_labels
 from turnout.evaluation.bootstrap import Estimate, Resampling
 from turnout.evaluation.metrics import auroc
 from turnout.records import LABEL_REASONING, ModelInput, Turn
 from turnout.routing import Formatter
 from turnout.routing.encoding import InputEncoder, TokenIds
 from turnout.samples import DatasetFolder, Samples
+from turnout.tables import read_known_labels
 from turnout.training.batches import batch_rows, padded
 from turnout.training.encoder import BaseEncoder, load_base
 from turnout.training.fitting import DEFAULT_MAX_TOKENS

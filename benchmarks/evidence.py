@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from turnout.catalog import load_catalog
-from turnout.engine import connect, read_known_labels, read_turns
+from turnout.engine import connect, read_turns
 from turnout.logs import ingest, simulate
 from turnout.mining.evidence import CODES, votes
 from turnout.mining.given import Given, human_labels, judged, measured_outcomes
 from turnout.mining.weighing import BELIEF, Trust, Votes, calibrated, fit, probability, record
+from turnout.tables import read_known_labels
 
 Indices = NDArray[np.int64]
 

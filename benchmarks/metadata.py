@@ -23,8 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
 
-from turnout.engine import read_known_labels
 from turnout.samples import DatasetFolder
+from turnout.tables import read_known_labels
 
 STRENGTHS = (0.3, 1.0, 3.0)
 SPLITS = ("train", "validation", "test")

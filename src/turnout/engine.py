@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from turnout import spark
 from turnout.catalog import Catalog
 from turnout.errors import RecordError, SettingsError, StorageError
-from turnout.schema import LABELS, TRUTH, TURNS
+from turnout.schema import LABELS, TURNS
 
 DUCKDB = "duckdb"
 _ROWS_A_BATCH = 2_048  # few, as each may hold megabytes
@@ -229,25 +229,6 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
         )
     _require_kinds(path, found, LABELS)
     return backend.read_parquet(path).select(*LABELS.names)
-
-
-def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
-    """Conversation and turn index → label, of turns whose need is known.
-
-    Raises:
-        RecordError: If the file cannot be read or lacks a column.
-    """
-    names = ("conversation_id", "turn_index", "label")
-    try:
-        table = pq.read_table(path, columns=list(names))
-        columns = [table[name].cast(TRUTH.field(name).type).to_pylist() for name in names]
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise RecordError(
-            f"{path}: not readable as a table of {', '.join(names)} "
-            f"({_first_line(error)}); expected turns whose need is known, such as the "
-            "truth that `turnout simulate` writes. Check the path."
-        ) from error
-    return {(cid, index): label for cid, index, label in zip(*columns, strict=True)}
 
 
 def parquet_schema(path: Path) -> pa.Schema:

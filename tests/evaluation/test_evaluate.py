@@ -208,11 +208,10 @@ def test_the_truth_judges_first_where_it_is_given(tmp_path):
         }
         for at, row in enumerate(rows)
     ]
-    pq.write_table(pa.Table.from_pylist(truth, TRUTH), tmp_path / "truth.parquet")
+    file = tmp_path / "truth.jsonl"
+    file.write_text("\n".join(map(json.dumps, truth)))
     router = write_router(tmp_path / "router")
-    content = evaluate(
-        [(router, data)], tmp_path / "report", truth=tmp_path / "truth.parquet"
-    ).content
+    content = evaluate([(router, data)], tmp_path / "report", truth=file).content
     by_truth, by_label = content["routers"][0]["judgements"]
     assert (by_truth["judge"], by_label["judge"]) == ("simulated truth", "the log's labels")
     assert by_label["methods"][0]["metrics"]["auroc"]["value"] > 0.95
@@ -323,6 +322,21 @@ def test_a_table_in_another_encoding_is_refused(tmp_path, name):
     router = write_router(tmp_path / "router")
     with pytest.raises(RecordError, match="expected a whole file in UTF-8"):
         score_file(router, tmp_path / name, tmp_path / "s.parquet", text_column="text")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('n,text\n1,hello\n2,"half\n3,lost\n', ":3: not CSV"),
+        ("n,text\n1,hello\n2\n", ":3: 1 fields; expected 2"),
+    ],
+)
+def test_half_a_table_gets_no_scores(tmp_path, text, told):
+    (tmp_path / "t.csv").write_text(text)
+    router = write_router(tmp_path / "router")
+    with pytest.raises(RecordError, match=told):
+        score_file(router, tmp_path / "t.csv", tmp_path / "s.parquet", text_column="text")
+    assert not (tmp_path / "s.parquet").exists()
 
 
 def test_an_unknown_text_column_is_refused_with_what_there_is(tmp_path):

@@ -212,6 +212,22 @@ def test_the_majority_of_people_votes_and_a_tie_says_nothing(tmp_path):
     assert found.annotator_agreement == pytest.approx(1 / 4)
 
 
+def test_an_annotator_may_be_a_number(tmp_path):
+    rows = [said("a", 1, label, who) for label, who in (("0", 0), ("0", 7), ("fast", 0))]
+    found = human_labels(written(tmp_path / "human.parquet", rows))
+    assert (found.annotators, found.votes["human"].to_pylist()) == (2, [0])
+
+
+def test_a_judge_that_sees_both_sides_says_nothing(tmp_path):
+    path = tmp_path / "judged.csv"
+    path.write_text("conversation_id,turn_index,need\na,1,3\nb,1,\n")
+    found = judged(path)
+    assert found.votes.to_pylist() == [
+        {"conversation_id": "a", "turn_index": 1, "judge": 0, "judge_leaning": 0}
+    ]
+    assert (found.rows, found.unused) == (2, 1)
+
+
 def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
     path = tmp_path / "human.csv"
     path.write_text("conversation_id,turn_index,label\n007,1,0\n")
@@ -223,14 +239,16 @@ def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
 @pytest.mark.parametrize(
     ("reader", "text", "told"),
     [
-        (human_labels, "conversation_id,turn_index,label\na,1,maybe\n", "row 1: label is 'maybe'"),
-        (human_labels, "conversation_id,turn_index,label\na,x,0\n", "row 1: .*turn_index 'x'"),
+        (human_labels, "conversation_id,turn_index,label\na,1,maybe\n", ":2: label is 'maybe'"),
+        (human_labels, "conversation_id,turn_index,label\na,x,0\n", ":2: turn_index is 'x'"),
         (human_labels, "conversation_id,label\na,0\n", "no column turn_index"),
-        (measured_outcomes, "prompt,reasoning_score,fast_score\nx,1.5,0\n", "row 1: reasoning_sc"),
+        (measured_outcomes, "prompt,reasoning_score,fast_score\nx,1.5,0\n", ":2: reasoning_score"),
         (measured_outcomes, "prompt,reasoning_score,fast_score\nx,,0\n", "reasoning_score is None"),
-        (measured_outcomes, "text,reasoning_score,fast_score\nx,1,0\n", "row 1: prompt is None"),
+        (measured_outcomes, "text,reasoning_score,fast_score\nx,1,0\n", ":2: prompt is None"),
         (judged, "conversation_id,turn_index\na,1\n", "no column need"),
-        (judged, "", "not readable"),
+        (judged, "conversation_id,turn_index,need\na,1,6\n", ":2: need is '6'; expected a whole"),
+        (judged, "conversation_id,turn_index,need\na,1,5\na,1,1\n", ":3: .*one answer a turn"),
+        (human_labels, 'conversation_id,turn_index,label\n"a,1,0\nb,1,0\n', ":2: not CSV"),
     ],
 )
 def test_a_file_of_judgements_that_cannot_be_read_is_refused_with_its_row(
@@ -280,6 +298,13 @@ def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
     assert [(file.unused, file.unmatched) for file in report.given] == [(0, 1), (0, 0), (1, 0)]
     assert report.fitted_on == "human"
     assert report.gold_turns == 1
+
+
+def test_turns_of_known_truth_may_come_as_csv(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("7", n, f"x{n}", QUICK) for n in (1, 2)])
+    (tmp_path / "gold.csv").write_text("conversation_id,turn_index,label\n7,1,reasoning\n7,2,\n")
+    report = label_turns(turns, tmp_path / "l", CATALOG, gold=tmp_path / "gold.csv")
+    assert (report.fitted_on, report.gold_turns) == ("gold", 1)
 
 
 def test_judgements_of_another_log_are_refused(tmp_path):

@@ -23,7 +23,10 @@ from turnout.cli.console import (
 @click.argument("pairs", nargs=-1, required=True, type=INPUT_PATH, metavar="ROUTER DATA …")
 @click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
 @click.option(
-    "--truth", type=INPUT_PATH, help="Truth of a simulated log; rows are then judged by it too."
+    "--truth",
+    type=INPUT_PATH,
+    help="Truth of a simulated log (conversation_id, turn_index, label; Parquet, CSV or JSON "
+    "Lines); rows are then judged by it too.",
 )
 @click.option(
     "--examples",

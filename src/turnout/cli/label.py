@@ -73,7 +73,8 @@ def command(
 
     Sources: the model chosen, upgrades and downgrades, effort spent, requests said again,
     complaints, feedback; and people's labels, measured outcomes and a judge's answers where they
-    are given. `turnout build --labels` uses the result. Files are Parquet, CSV or JSON Lines.
+    are given. `turnout build --labels` uses the result. Their files are Parquet, CSV or JSON
+    Lines; TURNS is Parquet.
     """
     from turnout.mining import Judgements, explain, label_turns
     from turnout.settings import catalog_of

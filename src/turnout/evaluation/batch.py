@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from turnout.engine import write_parquet
-from turnout.errors import RecordError
 from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
 from turnout.records import Turn
 from turnout.routing import RouterFolder
 from turnout.schema import SCORES_COLUMN
-
-
-def _read_csv(path: Path) -> pa.Table:
-    # Texts have line breaks inside quotes.
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    return pyarrow.csv.read_csv(path, parse_options=parse)
-
-
-def _read_json_lines(path: Path) -> pa.Table:
-    # A row longer than a block cannot be read; messages may be megabytes.
-    return pyarrow.json.read_json(path, pyarrow.json.ReadOptions(block_size=64 << 20))
-
-
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".parquet": pq.read_table,
-    ".csv": _read_csv,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-}
+from turnout.tables import read_whole_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +56,7 @@ def score_file(
 
     Raises:
         ArtifactError: If the router cannot be used.
-        RecordError: If the file or the column cannot be read.
+        RecordError: If the file cannot be read whole, or the column holds other than text.
         StorageError: If `out` cannot be written.
     """
     options = {"text_column": text_column, "precision": precision}
@@ -86,7 +64,8 @@ def score_file(
     if up_to_date(out, manifest):
         table = pq.read_table(out)
         return ScoreReport(len(table), table[SCORES_COLUMN].null_count, fresh=False)
-    texts = _texts(file, text_column)
+    remedy = "Name the text's column with --text-column."
+    texts = [row.text(text_column) for row in read_whole_table(file, [text_column], remedy=remedy)]
     folder = RouterFolder.read(router)
     inputs = [folder.spec.formatter.format([Turn(text or "")]) for text in texts]
     scores = folder.scorer(precision).score(inputs, on_progress)
@@ -95,29 +74,3 @@ def score_file(
     with staged_output(out, manifest) as partial:
         write_parquet(table, partial)
     return ScoreReport(len(texts), texts.count(None), fresh=True)
-
-
-def _texts(file: Path, column: str) -> list[str | None]:
-    reader = _READERS.get(file.suffix.lower())
-    if reader is None:
-        raise RecordError(
-            f"{file}: a file of kind {file.suffix or 'none'}; expected one of "
-            f"{', '.join(_READERS)}. Convert it first."
-        )
-    if not file.is_file():
-        raise RecordError(f"{file}: not found; expected a table with a text column.")
-    found: list[str | None]
-    try:
-        table = reader(file)
-        if column in table.column_names:
-            found = table[column].cast(pa.string()).to_pylist()
-            return found
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise RecordError(
-            f"{file}: not readable as {file.suffix} ({str(error).splitlines()[0]}); expected a "
-            "whole file in UTF-8. If it was copied, copy it again."
-        ) from error
-    raise RecordError(
-        f"{file}: no column {column}; found {', '.join(table.column_names)}. Name the text's "
-        "column with --text-column."
-    )

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.engine import read_known_labels
 from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.ablation import ContextAblation, context_ablation
 from turnout.evaluation.baselines import Splits, baselines
@@ -26,6 +25,7 @@ from turnout.records import LABEL_REASONING, ModelInput, Turn
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import OnnxScorer
 from turnout.samples import DatasetFolder, Samples
+from turnout.tables import read_known_labels
 
 REPORT_FORMAT_VERSION = 1
 REPORT_NAME = "report.json"

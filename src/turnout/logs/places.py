@@ -19,12 +19,11 @@ from pyarrow import fs
 
 from turnout.errors import RecordError
 from turnout.manifest import MANIFEST_NAME, tree_sha256
+from turnout.tables import COMPRESSIONS, decompressed
 
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _URI = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _WILD = re.compile(r"[*?\[]")
-_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class LogFile:
     def suffixes(self) -> list[str]:
         """Its suffixes in lower case, a compression's left out: `.jsonl` of `a.jsonl.gz`."""
         suffixes = Path(self.path.lower()).suffixes
-        return suffixes[:-1] if suffixes and suffixes[-1] in _COMPRESSIONS else suffixes
+        return suffixes[:-1] if suffixes and suffixes[-1] in COMPRESSIONS else suffixes
 
     @property
     def stem(self) -> str:
@@ -67,14 +66,8 @@ class LogFile:
 
     def opened(self) -> io.BufferedReader:
         """Its bytes, decompressed; a compressed file that ends early is an `OSError` when read."""
-        compression = _COMPRESSIONS.get(Path(self.path.lower()).suffix)
         stream = self.filesystem.open_input_file(self.path)
-        if compression is None:
-            return io.BufferedReader(stream, _BUFFER_BYTES)
-        if stream.size() == 0:
-            stream.close()
-            raise OSError("it is empty, and even an empty compressed file has a header")
-        return io.BufferedReader(pa.CompressedInputStream(stream, compression), _BUFFER_BYTES)
+        return decompressed(stream, COMPRESSIONS.get(Path(self.path.lower()).suffix))
 
     def at_random(self) -> pa.NativeFile:
         """Its bytes as they are, to be read in any order."""

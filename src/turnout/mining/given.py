@@ -6,27 +6,29 @@ Knows no log: who joins them to turns finds out what matches.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
-from turnout.errors import RecordError
+from turnout.records import LABEL_REASONING
+from turnout.tables import TURN_KEYS, Row, Table, read_whole_table
 
-_BY_TURN = ("conversation_id", "turn_index")
-_LABELS = {"0": 1, "reasoning": 1, "1": -1, "fast": -1}
 # A gap below this is noise: as `turnout build --outcomes` has it.
 _MARGIN = 0.1
 # A fast model that is right less often than this does not suffice.
 _SUFFICES = 0.5
 # What a judge's need of 1 to 5 votes, and as which source.
-_NEEDS = {1: ("judge", -1), 2: ("judge_leaning", -1), 4: ("judge_leaning", 1), 5: ("judge", 1)}
+_NEEDS = {
+    1: ("judge", -1),
+    2: ("judge_leaning", -1),
+    3: ("judge", 0),
+    4: ("judge_leaning", 1),
+    5: ("judge", 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +68,23 @@ def human_labels(path: Path) -> Given:
         RecordError: If the file cannot be read, or a label is none of these.
     """
     said: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
-    people, rows, unused = set(), 0, 0
-    for number, row in _rows(path, (*_BY_TURN, "label")):
-        rows += 1
-        label = row["label"]
-        if label is None or not str(label).strip():
+    people: set[str] = set()
+    unused = 0
+    table = _whole(path, (*TURN_KEYS, "label"), ("annotator",))
+    for row in table:
+        label = row.label()
+        if label is None:
             unused += 1
             continue
-        vote = _LABELS.get(str(label).strip().lower().removesuffix(".0"))
-        if vote is None:
-            raise RecordError(
-                f"{path}: row {number}: label is {label!r}; expected 0 or reasoning, 1 or fast, or "
-                "nothing where it is not known yet."
-            )
-        annotator = row.get("annotator")
-        people |= {annotator} - {None}
+        annotator = row.identity("annotator")
+        people |= {annotator} if annotator else set()
         # Without names every row is somebody else's.
-        said[_turn(path, number, row)][str(annotator or f"row {number}")] = vote
+        said[row.turn()][annotator or row.where] = 1 if label == LABEL_REASONING else -1
     pairs = [a == b for votes in said.values() for a, b in combinations(votes.values(), 2)]
     votes = {key: {"human": _sign(sum(by.values()))} for key, by in said.items()}
     agreement = sum(pairs) / len(pairs) if pairs else None
-    table = _table(_BY_TURN, ("human",), votes)
-    return Given(path, _BY_TURN, ("human",), table, rows, unused, len(people), agreement)
+    cast = _votes(TURN_KEYS, ("human",), votes)
+    return Given(path, TURN_KEYS, ("human",), cast, len(table), unused, len(people), agreement)
 
 
 def measured_outcomes(path: Path) -> Given:
@@ -104,18 +101,14 @@ def measured_outcomes(path: Path) -> Given:
         RecordError: If the file cannot be read, or a score is no number in [0, 1].
     """
     scores: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
-    rows, by_turn = 0, True
-    for number, row in _rows(path, ("reasoning_score", "fast_score")):
-        rows += 1
-        by_turn = "conversation_id" in row
-        pair = (
-            _score(path, number, row, "reasoning_score"),
-            _score(path, number, row, "fast_score"),
-        )
-        scores[_turn(path, number, row) if by_turn else _prompt(path, number, row)].append(pair)
+    table = _whole(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt"))
+    by_turn = "conversation_id" in table.names
+    for row in table:
+        pair = (_score(row, "reasoning_score"), _score(row, "fast_score"))
+        scores[row.turn() if by_turn else _prompt(row)].append(pair)
     votes = {key: {"outcome": _of_scores(pairs)} for key, pairs in scores.items()}
-    keys = _BY_TURN if by_turn else ("user_message",)
-    return Given(path, keys, ("outcome",), _table(keys, ("outcome",), votes), rows)
+    keys = TURN_KEYS if by_turn else ("user_message",)
+    return Given(path, keys, ("outcome",), _votes(keys, ("outcome",), votes), len(table))
 
 
 def judged(path: Path) -> Given:
@@ -126,15 +119,21 @@ def judged(path: Path) -> Given:
     """
     codes = ("judge", "judge_leaning")
     votes: dict[tuple[str, int], dict[str, int]] = {}
-    rows = unused = 0
-    for number, row in _rows(path, (*_BY_TURN, "need")):
-        rows += 1
-        if row["need"] is None:
+    unused = 0
+    table = _whole(path, (*TURN_KEYS, "need"))
+    for row in table:
+        if row.values["need"] is None:
             unused += 1
             continue
-        code, vote = _NEEDS.get(row["need"], ("judge", 0))
-        votes[_turn(path, number, row)] = dict.fromkeys(codes, 0) | {code: vote}
-    return Given(path, _BY_TURN, codes, _table(_BY_TURN, codes, votes), rows, unused)
+        need = row.whole("need")
+        if need not in _NEEDS:
+            raise row.refused("need", "a whole number from 1 to 5, or nothing")
+        code, vote = _NEEDS[need]
+        turn = row.turn()
+        if turn in votes:
+            raise row.refused("turn_index", "one answer a turn, and an earlier row has this turn")
+        votes[turn] = dict.fromkeys(codes, 0) | {code: vote}
+    return Given(path, TURN_KEYS, codes, _votes(TURN_KEYS, codes, votes), len(table), unused)
 
 
 def _of_scores(pairs: list[tuple[float, float]]) -> int:
@@ -144,70 +143,28 @@ def _of_scores(pairs: list[tuple[float, float]]) -> int:
     return -1 if fast >= _SUFFICES else 0
 
 
-def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows with their 1-based number."""
-    table = _read(path)
-    if missing := [name for name in required if name not in table.column_names]:
-        raise RecordError(
-            f"{path}: no column {', '.join(missing)}; found {', '.join(table.column_names)}. "
-            "See docs/labels.md for what the file holds."
-        )
-    number = 0
-    for batch in table.to_batches(max_chunksize=10_000):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+def _whole(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+    remedy = "See docs/labels.md for what the file holds."
+    return read_whole_table(path, required, optional, remedy=remedy)
 
 
-def _read(path: Path) -> pa.Table:
-    readers = {".csv": _read_csv, ".jsonl": pyarrow.json.read_json}
-    if not path.is_file():
-        raise RecordError(f"{path}: not found; expected a table of judgements. Check the path.")
-    try:
-        return readers.get(path.suffix.lower(), pq.read_table)(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RecordError(
-            f"{path}: not readable ({str(error).splitlines()[0]}); expected whole Parquet, or CSV "
-            "or JSON Lines named .csv or .jsonl."
-        ) from error
-
-
-def _read_csv(path: Path) -> pa.Table:
-    # An id of digits stays as it is written: "007" is not 7.
-    texts = dict.fromkeys(("conversation_id", "label", "annotator", "prompt"), pa.string())
-    options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
-    lines = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    return pyarrow.csv.read_csv(path, parse_options=lines, convert_options=options)
-
-
-def _turn(path: Path, number: int, row: Mapping[str, Any]) -> tuple[str, int]:
-    conversation, index = row["conversation_id"], str(row.get("turn_index")).removesuffix(".0")
-    if conversation is None or not index.isdecimal():
-        raise RecordError(
-            f"{path}: row {number}: conversation_id is {conversation!r} and turn_index {index!r}; "
-            "expected an id and a whole number from 1."
-        )
-    return str(conversation), int(index)
-
-
-def _prompt(path: Path, number: int, row: Mapping[str, Any]) -> tuple[str]:
-    prompt = row.get("prompt")
-    if not isinstance(prompt, str):
-        raise RecordError(
-            f"{path}: row {number}: prompt is {prompt!r}; expected a user message, or the columns "
-            "conversation_id and turn_index instead."
+def _prompt(row: Row) -> tuple[str]:
+    prompt = row.identity("prompt")
+    if prompt is None:
+        raise row.refused(
+            "prompt", "a user message, or the columns conversation_id and turn_index instead"
         )
     return (prompt,)
 
 
-def _score(path: Path, number: int, row: Mapping[str, Any], name: str) -> float:
-    value = row[name]
-    if isinstance(value, int | float) and 0 <= value <= 1:
-        return float(value)
-    raise RecordError(f"{path}: row {number}: {name} is {value!r}; expected a number in [0, 1].")
+def _score(row: Row, name: str) -> float:
+    score = row.number(name)
+    if score is None or not 0 <= score <= 1:
+        raise row.refused(name, "a number in [0, 1]")
+    return score
 
 
-def _table(
+def _votes(
     keys: tuple[str, ...], codes: tuple[str, ...], votes: Mapping[tuple[Any, ...], dict[str, int]]
 ) -> pa.Table:
     types = {"turn_index": pa.int32()}

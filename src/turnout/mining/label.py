@@ -21,7 +21,6 @@ from turnout.engine import (
     batches,
     connect,
     kept,
-    read_known_labels,
     read_turns,
     reading,
     require_places,
@@ -44,6 +43,7 @@ from turnout.mining.weighing import (
 )
 from turnout.records import LABEL_REASONING
 from turnout.schema import EXPLAINED_LABELS, TURNS
+from turnout.tables import read_known_labels
 
 _KEYS = ("conversation_id", "turn_index")
 # What the engine may use before it spills to disk, however long the log.
@@ -292,7 +292,7 @@ def _of_gold(
     path: Path, rows: ibis.Table, patterns: Patterns, backend: ibis.BaseBackend
 ) -> pa.Table:
     """The turns of the log whose truth a file knows, with their `truth`."""
-    labels = {key: label for key, label in read_known_labels(path).items() if label is not None}
+    labels = read_known_labels(path)
     truth = pa.table(
         {
             "conversation_id": pa.array([key[0] for key in labels], pa.string()),

@@ -1,0 +1,336 @@
+"""A table from outside (Parquet, CSV, JSON Lines) → its rows: all, or an error that says where.
+
+Knows what names a turn and a label, and no other column's meaning. A log is mended and counted;
+such a table is read whole or not at all, since half of it would be a wrong answer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import reprlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnout.errors import RecordError
+from turnout.records import LABEL_FAST, LABEL_REASONING
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+TURN_KEYS = ("conversation_id", "turn_index")
+_LABELS = {
+    "0": LABEL_REASONING,
+    "reasoning": LABEL_REASONING,
+    "1": LABEL_FAST,
+    "fast": LABEL_FAST,
+}
+_BATCH_ROWS = 10_000
+_BUFFER_BYTES = 1 << 20
+_MAX_TURN_INDEX = 2**31 - 1  # the turns table holds 32 bits
+_WHOLE = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)  # where a column has gaps, 3 is written 3.0
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        where: File and line, or row, for messages.
+        values: Column → value as the file has it; an empty CSV field is None.
+    """
+
+    where: str
+    values: Mapping[str, Any]
+
+    def refused(self, name: str, expected: str) -> RecordError:
+        """The error that this value is not what was expected."""
+        shown = reprlib.repr(self.values.get(name))
+        return RecordError(f"{self.where}: {name} is {shown}; expected {expected}. Mend the row.")
+
+    def text(self, name: str) -> str | None:
+        """Text as it is written; None where there is none.
+
+        Raises:
+            RecordError: If it is no text.
+        """
+        value = self.values.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise self.refused(name, "text")
+
+    def identity(self, name: str) -> str | None:
+        """Text as `turnout ingest` stores it, or a whole number's digits; None where there is none.
+
+        Raises:
+            RecordError: If it is neither.
+        """
+        value = self.values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        text = self.text(name)
+        return text and text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+    def whole(self, name: str) -> int | None:
+        """A whole number from 0; None where it is anything else."""
+        found = _WHOLE.fullmatch(str(self.values.get(name)))
+        return int(found[0].partition(".")[0]) if found else None
+
+    def number(self, name: str) -> float | None:
+        """A number; None where it is anything else."""
+        value = self.values.get(name)
+        if isinstance(value, str):
+            return float(value) if _NUMBER.fullmatch(value) else None
+        return float(value) if isinstance(value, int | float | Decimal) else None
+
+    def turn(self) -> tuple[str, int]:
+        """Conversation id and turn index.
+
+        Raises:
+            RecordError: If one is missing or is none.
+        """
+        conversation_id, index = self.identity("conversation_id"), self.whole("turn_index")
+        if conversation_id is None:
+            raise self.refused("conversation_id", "an id")
+        if index is None or not 1 <= index <= _MAX_TURN_INDEX:
+            raise self.refused("turn_index", "a whole number from 1")
+        return conversation_id, index
+
+    def label(self) -> int | None:
+        """0 = reasoning, 1 = fast; None where it is not known yet.
+
+        Raises:
+            RecordError: If it is none of these.
+        """
+        value = self.values.get("label")
+        if value is None or not str(value).strip():
+            return None
+        label = _LABELS.get(str(value).strip().lower().removesuffix(".0"))
+        if label is None:
+            raise self.refused(
+                "label", "0 or reasoning, 1 or fast, or nothing where it is not known yet"
+            )
+        return label
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of a whole file.
+
+    Attributes:
+        path: The file.
+        names: All of its columns.
+        columns: Those asked for, as far as it has them: one value a row.
+        places: Line or row of each, 1-based.
+        by_line: Whether places are lines.
+    """
+
+    path: Path
+    names: Sequence[str]
+    columns: Mapping[str, list[Any]]
+    places: Sequence[int]
+    by_line: bool
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Row]:
+        between = ":" if self.by_line else ": row "
+        for place, *values in zip(self.places, *self.columns.values(), strict=True):
+            named = dict(zip(self.columns, values, strict=True))
+            yield Row(f"{self.path}{between}{place}", named)
+
+
+def read_whole_table(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), *, remedy: str
+) -> Table:
+    """Every row of a file, in its order.
+
+    A name that ends in .csv, .jsonl or .ndjson (also with .gz or .zst behind it) says the format;
+    any other file is Parquet.
+
+    Args:
+        path: The file.
+        required: Columns without which it is another table.
+        optional: Columns to take where there are any.
+        remedy: What to do where a column is missing.
+
+    Raises:
+        RecordError: If the file is absent, cannot be read to its end or lacks a column.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "not found"
+        raise RecordError(f"{path}: {found}; expected a table's file. Check the path.")
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
+    reader = _READERS.get(suffixes[-1] if suffixes else "", _parquet)
+    try:
+        table = reader(path, (*required, *optional))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecordError(
+            f"{path}: not readable ({reason}); expected a whole table: Parquet, or CSV or JSON "
+            "Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or name it what "
+            "it is."
+        ) from error
+    if missing := [name for name in required if name not in table.names]:
+        raise RecordError(
+            f"{path}: no column {', '.join(missing)}; found {', '.join(table.names) or 'none'}. "
+            f"{remedy}"
+        )
+    return table
+
+
+def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
+    """Conversation and turn index → label, of turns whose need is known.
+
+    Raises:
+        RecordError: If the file cannot be read, lacks a column or contradicts itself.
+    """
+    remedy = "Give turns whose need is known, such as the truth that `turnout simulate` writes."
+    known: dict[tuple[str, int], int] = {}
+    for row in read_whole_table(path, (*TURN_KEYS, "label"), remedy=remedy):
+        label = row.label()
+        if label is None:
+            continue
+        turn = row.turn()
+        if known.setdefault(turn, label) != label:
+            raise row.refused("label", f"{known[turn]}, as an earlier row has it for {turn}")
+    return known
+
+
+def decompressed(stream: pa.NativeFile, compression: str | None) -> io.BufferedReader:
+    """Its bytes; a compressed file that ends early is an `OSError` when read."""
+    if compression is None:
+        return io.BufferedReader(stream, _BUFFER_BYTES)
+    if stream.size() == 0:
+        stream.close()
+        raise OSError("it is empty, and even an empty compressed file has a header")
+    return io.BufferedReader(pa.CompressedInputStream(stream, compression), _BUFFER_BYTES)
+
+
+def _parquet(path: Path, wanted: Sequence[str]) -> Table:
+    with pq.ParquetFile(path) as file:
+        names = _named_once(path, file.schema_arrow.names)
+        columns: dict[str, list[Any]] = {name: [] for name in wanted if name in names}
+        for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
+            for name, values in columns.items():
+                values += batch[name].to_pylist()
+        places = range(1, file.metadata.num_rows + 1)
+    return Table(path, names, columns, places, by_line=False)
+
+
+def _csv(path: Path, wanted: Sequence[str]) -> Table:
+    with _opened(path) as stream:
+        records = _records(path, stream)
+        names = _named_once(path, next(records, (0, []))[1])
+        at = {name: names.index(name) for name in wanted if name in names}
+        columns: dict[str, list[Any]] = {name: [] for name in at}
+        places: list[int] = []
+        for place, fields in records:
+            if len(fields) != len(names):
+                raise RecordError(
+                    f"{path}:{place}: {len(fields)} fields; expected {len(names)}, as the header "
+                    "names. Mend the row; a text with commas or line ends needs quotes."
+                )
+            places.append(place)
+            for name, values in columns.items():
+                values.append(fields[at[name]] or None)
+    return Table(path, names, columns, places, by_line=True)
+
+
+def _records(path: Path, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+    """The first line of each record and its fields; lines without any at the end are none."""
+    csv.field_size_limit(sys.maxsize)  # messages are longer than the module's 128 kB
+    reader = csv.reader(_lines(path, stream), strict=True)
+    start, width, blank = 1, 0, 0
+    try:
+        for fields in reader:
+            width = width or len(fields)
+            if blank and fields and width == 1:
+                raise RecordError(
+                    f"{path}:{blank}: a line without a value between rows; expected one a row, "
+                    'written "" where it is empty. Mend the line.'
+                )
+            if fields:
+                yield start, fields
+            elif width:
+                blank = blank or start
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise RecordError(
+            f"{path}:{start}: not CSV from this row on ({error}); expected every quote closed, and "
+            "doubled inside a text. Mend the row, or copy the file again if it was cut."
+        ) from error
+
+
+def _json_lines(path: Path, wanted: Sequence[str]) -> Table:
+    # A row that lacks a value may lack its name too.
+    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+    names: dict[str, None] = {}
+    places: list[int] = []
+    with _opened(path) as stream:
+        for place, line in enumerate(_lines(path, stream), start=1):
+            if not line.strip():
+                continue
+            row = _object(f"{path}:{place}", line)
+            names.update(dict.fromkeys(row))
+            places.append(place)
+            for name, values in columns.items():
+                values.append(row.get(name))
+    return Table(path, list(names), columns, places, by_line=True)
+
+
+def _object(where: str, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line, strict=False)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(
+            f"{where}: not JSON ({error}); expected one whole object a line. Mend the line, or "
+            "copy the file again if it was cut."
+        ) from error
+    if not isinstance(found, dict):
+        raise RecordError(
+            f"{where}: a JSON {type(found).__name__}; expected an object, column to value. Write "
+            "one object a line."
+        )
+    return found
+
+
+def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
+    """Lines with their ends, without the mark that some programs put before UTF-8."""
+    for number, line in enumerate(stream, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise RecordError(
+                f"{path}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x}); expected a "
+                "whole file in UTF-8. Save it as UTF-8."
+            ) from error
+
+
+def _named_once(path: Path, names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise RecordError(
+            f"{path}: a column is named twice ({', '.join(names)}); expected each name once. "
+            "Rename one."
+        )
+    return names
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    return decompressed(pa.OSFile(str(path)), COMPRESSIONS.get(path.suffix.lower()))
+
+
+_READERS: Mapping[str, Callable[[Path, Sequence[str]], Table]] = {
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+}
