@@ -387,6 +387,14 @@ def test_the_target_of_measured_outcomes_is_the_gap(tmp_path):
     assert DatasetFolder.read(tmp_path / "data").measures_outcomes
 
 
+def test_the_steps_of_a_build_from_outcomes_are_told(tmp_path):
+    told = []
+    source = outcomes(tmp_path, measured())
+    build_from_outcomes(source, tmp_path / "data", on_progress=lambda *what: told.append(what))
+    steps = ("1 of 3: read outcomes", "2 of 3: compare rows", "3 of 3: write")
+    assert told == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]
+
+
 def test_both_labels_weigh_the_same_inside_a_group(tmp_path):
     build_from_outcomes(outcomes(tmp_path, measured()), tmp_path / "data")
     weight = Counter()

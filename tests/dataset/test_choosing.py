@@ -20,11 +20,12 @@ from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
 from turnout.dataset.cells import SPLITS, STRATA, Cell, planned, position_of
-from turnout.dataset.choosing import Wish, chosen_rows
+from turnout.dataset.choosing import COMPARE, DRAW, SPLIT, Wish, chosen_rows
 from turnout.dataset.drawing import Log
 from turnout.engine import connect
 from turnout.errors import RecordError
 from turnout.manifest import tree_sha256
+from turnout.progress import Steps, silent
 from turnout.routing import Formatter
 from turnout.schema import LABELS, TURNS
 
@@ -199,7 +200,8 @@ def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
         pq.write_table(pa.Table.from_pylist(order, TURNS), path, row_group_size=group)
         backend = connect()
         backend.raw_sql(f"SET threads = {threads}")
-        chosen = chosen_rows(Log(backend, path, None, formatter, CATALOG, 0), formatter, wish)
+        log_ = Log(backend, path, None, formatter, CATALOG, 0)
+        chosen = chosen_rows(log_, formatter, wish, Steps(silent, DRAW, COMPARE, SPLIT))
         found.append({name: [c.values for c in split] for name, split in chosen.splits.items()})
     assert found[0] == found[1]
 
@@ -240,11 +242,41 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
     assert found == expected
 
 
-def test_more_is_drawn_where_most_rows_are_duplicates(tmp_path):
-    rows = [turn(f"c{n}", 1, f"text {n % 900 % (n // 9 + 1)}", "o3") for n in range(9000)]
-    rows = [r | {"model": "gpt-4o"} if int(r["user_message"][5:]) % 2 else r for r in rows]
-    report = build(tmp_path, rows, architecture="session", size=300)
+def test_more_is_drawn_where_most_rows_are_duplicates_and_every_attempt_is_told(tmp_path):
+    models = ("o3", "gpt-4o")
+    rows = [turn(f"c{n}", 1, f"text {n % 400}", models[n % 2]) for n in range(11_000)]
+    told = {}
+
+    def on_progress(step, done, total):
+        told.setdefault(step, []).append((done, total))
+
+    report = build(tmp_path, rows, architecture="session", size=300, on_progress=on_progress)
     assert report.description["rows"] == 300
+    assert list(told) == [
+        "1 of 5: count the log",
+        "2 of 5: draw rows",
+        "3 of 5: compare rows",
+        "4 of 5: split and balance",
+        "2 of 5: draw rows, attempt 2",
+        "3 of 5: compare rows, attempt 2",
+        "4 of 5: split and balance, attempt 2",
+        "5 of 5: write",
+    ]
+    drawn = sum(quota["drawn"] for quota in report.description["quotas"])
+    assert told["2 of 5: draw rows, attempt 2"][-1] == (drawn, drawn)
+
+
+def test_drawn_rows_are_told_as_they_come_without_the_turns_before_them(tmp_path):
+    told = []
+
+    def on_progress(step, done, total):
+        if step == "2 of 5: draw rows":
+            told.append((done, total))
+
+    report = build(tmp_path, log(n=300), size=10_000, on_progress=on_progress)
+    drawn = sum(quota["drawn"] for quota in report.description["quotas"])
+    assert told == [*((done, drawn) for done in range(0, drawn, 1000)), (drawn, drawn)]
+    assert drawn > 2000
 
 
 def test_labels_from_a_file_are_joined_with_their_weight_and_evidence(tmp_path):

@@ -19,7 +19,7 @@ from turnout.manifest import file_sha256
 from turnout.mining import Judgements, explain, label_turns
 from turnout.mining.evidence import CODES, SOURCES, votes
 from turnout.mining.given import human_labels, judged, measured_outcomes
-from turnout.mining.patterns import counted, numbered, silent
+from turnout.mining.patterns import counted, numbered, voteless
 from turnout.mining.weighing import BELIEF, calibrated, fit, interval, probability, record
 
 CATALOG = load_catalog()
@@ -307,6 +307,40 @@ def test_turns_of_known_truth_may_come_as_csv(tmp_path):
     assert (report.fitted_on, report.gold_turns) == ("gold", 1)
 
 
+def test_the_steps_of_labelling_are_told_with_files_and_labels_counted(tmp_path):
+    rows = [turn(f"c{at}", 1, "x", QUICK if at % 3 else "mystery-9") for at in range(3000)]
+    turns = write_turns(tmp_path / "t.parquet", rows)
+    judgements = Judgements(
+        human=written(tmp_path / "h.parquet", [said("c0", 1, "fast")]),
+        judged=written(
+            tmp_path / "j.parquet", [{"conversation_id": "c1", "turn_index": 1, "need": 4}]
+        ),
+    )
+    told = []
+    label_turns(
+        turns,
+        tmp_path / "l",
+        CATALOG,
+        judgements=judgements,
+        on_progress=lambda *what: told.append(what),
+    )
+    assert told == [
+        *(("1 of 4: match judgements", done, 2) for done in (0, 1, 2, 2)),
+        *(("2 of 4: gather evidence", *units) for units in ((0, None), (1, 1))),
+        *(("3 of 4: weigh sources", *units) for units in ((0, None), (1, 1))),
+        *(("4 of 4: write labels", done, 2001) for done in (0, 2001, 2001)),
+    ]
+
+
+def test_without_judgements_no_step_matches_them(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
+    told = []
+    label_turns(turns, tmp_path / "l", CATALOG, on_progress=lambda *what: told.append(what[0]))
+    assert list(dict.fromkeys(told)) == [
+        "1 of 3: gather evidence", "2 of 3: weigh sources", "3 of 3: write labels",
+    ]  # fmt: skip
+
+
 def test_judgements_of_another_log_are_refused(tmp_path):
     turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
     human = written(tmp_path / "h.parquet", [said("gone", 1, "fast")])
@@ -524,7 +558,7 @@ def test_votes_are_counted_by_pattern_and_found_again(rows):
     expected, turns = np.unique(cast, axis=0, return_counts=True)
     assert (found.votes.tolist(), found.turns.tolist()) == (expected.tolist(), turns.tolist())
     assert [found.votes[at].any() for at in found.places(found.numbers)] == [
-        number != silent(len(names)) for number in found.numbers
+        number != voteless(len(names)) for number in found.numbers
     ]
 
 

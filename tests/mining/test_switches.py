@@ -177,3 +177,22 @@ def test_real_logs_give_a_report(shared_data, tmp_path):
     assert found.turns == 4856
     assert sum(found.turns_by_class.values()) + found.turns_without_model == found.turns
     assert found.by_models["1"] / found.conversations > 0.9
+
+
+STEPS = ("find switches", "count models and switches", "rate by turn and time")
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [({}, ()), ({"n_examples": 1}, ("quote examples",)), ({"out": "made"}, ("write",))],
+    ids=["counts alone", "examples", "a folder"],
+)
+def test_the_steps_that_were_asked_for_are_told_with_their_numbers(tmp_path, asked, more):
+    rows = [turn("a", index, "x", model) for index, model in enumerate((SONNET, OPUS), start=1)]
+    source = write_turns(tmp_path / "t.parquet", rows)
+    asked = {name: tmp_path / x if name == "out" else x for name, x in asked.items()}
+    told = []
+    report_switches(source, CATALOG, **asked, on_progress=lambda *what: told.append(what))
+    names = [*STEPS, *more]
+    steps = [f"{at} of {len(names)}: {name}" for at, name in enumerate(names, start=1)]
+    assert told == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]

@@ -15,6 +15,7 @@ from turnout.cli.console import (
     OUTPUT_OPTION_HELP,
     parsed_pairs,
     print_json,
+    progress_bars,
     say,
     stdout,
 )
@@ -111,33 +112,36 @@ def command(
     _refuse_unread(_OF_TURNS_ALONE if outcomes else _OF_OUTCOMES_ALONE, outcomes=outcomes)
     if outcomes and architecture == "conversation":
         raise click.UsageError("--outcomes measures prompts alone; expected --architecture session")
-    if outcomes:
-        report = build_from_outcomes(
-            source,
-            output,
-            columns=parsed_pairs(columns),
-            margin=margin,
-            size=size,
-            split=(parts[0], parts[1], parts[2]),
-            seed=seed,
-        )
-    elif architecture is None:
-        raise click.UsageError("name an --architecture: session or conversation")
-    else:
-        reasoning, fast = _parts("--ratio", ratio, 2)
-        report = build_from_turns(
-            source,
-            output,
-            architecture=architecture,
-            catalog=catalog_of(config),
-            labels=labels,
-            size=size or DEFAULT_SIZE,
-            ratio=(reasoning, fast),
-            split=(parts[0], parts[1], parts[2]),
-            oversample=oversample,
-            seed=seed,
-            engine=engine,
-        )
+    with progress_bars(elsewhere=False) as on_progress:
+        if outcomes:
+            report = build_from_outcomes(
+                source,
+                output,
+                columns=parsed_pairs(columns),
+                margin=margin,
+                size=size,
+                split=(parts[0], parts[1], parts[2]),
+                seed=seed,
+                on_progress=on_progress,
+            )
+        elif architecture is None:
+            raise click.UsageError("name an --architecture: session or conversation")
+        else:
+            reasoning, fast = _parts("--ratio", ratio, 2)
+            report = build_from_turns(
+                source,
+                output,
+                architecture=architecture,
+                catalog=catalog_of(config),
+                labels=labels,
+                size=size or DEFAULT_SIZE,
+                ratio=(reasoning, fast),
+                split=(parts[0], parts[1], parts[2]),
+                oversample=oversample,
+                seed=seed,
+                engine=engine,
+                on_progress=on_progress,
+            )
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:

@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from turnout.progress import OnProgress
+from turnout.progress import OnProgress, silent
 
 INPUT_PATH = click.Path(path_type=Path)
 CONFIG_OPTION = click.option(
@@ -71,8 +71,15 @@ def parsed_pairs(texts: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def progress_bars() -> Iterator[OnProgress]:
-    """Draw one bar a step on stderr; on a terminal with time left, elsewhere one line a step."""
+def progress_bars(*, elsewhere: bool = True) -> Iterator[OnProgress]:
+    """Draw one bar a step on stderr; on a terminal with time left, elsewhere one line a step.
+
+    Nothing is drawn before the first step: until then a verb may ask, or fail, undisturbed.
+
+    Args:
+        elsewhere: False leaves nothing where stderr is no terminal: for steps that have no counts
+            worth keeping.
+    """
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
@@ -83,12 +90,21 @@ def progress_bars() -> Iterator[OnProgress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    progress = Progress(*columns, console=console)
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console) as progress:
 
-        def on_progress(step: str, done: int, total: int | None) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=done, total=total)
+    def on_progress(step: str, done: int, total: int | None) -> None:
+        if step not in tasks:
+            tasks[step] = progress.add_task(step, total=total)
+        progress.update(tasks[step], completed=done, total=total)
+        progress.start()
 
+    if not (elsewhere or console.is_terminal):
+        yield silent
+        return
+    try:
         yield on_progress
+    finally:
+        # Stopped without a step, it would leave an empty line.
+        if tasks:
+            progress.stop()

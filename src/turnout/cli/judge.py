@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ from turnout.errors import SettingsError
 if TYPE_CHECKING:
     from turnout.catalog import Price
     from turnout.mining import Estimate, JudgeReport
-    from turnout.progress import OnProgress
 
 
 @click.command(
@@ -104,14 +102,7 @@ def command(
         if not yes and estimate.answered < estimate.questions:
             _ask()
 
-    with ExitStack() as stack:
-        bars: list[OnProgress] = []
-
-        def on_progress(step: str, done: int, total: int | None) -> None:
-            if not bars:  # a bar would draw over the question whether to go on
-                bars.append(stack.enter_context(progress_bars()))
-            bars[0](step, done, total)
-
+    with progress_bars() as on_progress:
         report = judge_turns(
             turns, output, options, answers=answers, agree=agree, on_progress=on_progress
         )

@@ -14,6 +14,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     OUTPUT_OPTION_HELP,
     print_json,
+    progress_bars,
     say,
     stdout,
 )
@@ -80,9 +81,16 @@ def command(
     from turnout.settings import catalog_of
 
     judgements = Judgements(human, outcomes, judged)
-    report = label_turns(
-        turns, output, catalog_of(config), gold=gold, judgements=judgements, engine=engine
-    )
+    with progress_bars(elsewhere=False) as on_progress:
+        report = label_turns(
+            turns,
+            output,
+            catalog_of(config),
+            gold=gold,
+            judgements=judgements,
+            engine=engine,
+            on_progress=on_progress,
+        )
     if not report.fresh:
         say(f"{output}: up to date")
     explained = explain(turns, output, where) if where else None

@@ -13,6 +13,7 @@ from turnout.cli.console import (
     ENGINE_OPTION,
     INPUT_PATH,
     print_json,
+    progress_bars,
     say,
     stdout,
 )
@@ -64,9 +65,16 @@ def command(
 
     if around and output is None:
         raise click.UsageError("--around writes switch_turns.parquet; expected -o FOLDER with it.")
-    report = report_switches(
-        turns, catalog_of(config), out=output, n_examples=examples, around=around, engine=engine
-    )
+    with progress_bars(elsewhere=False) as on_progress:
+        report = report_switches(
+            turns,
+            catalog_of(config),
+            out=output,
+            n_examples=examples,
+            around=around,
+            engine=engine,
+            on_progress=on_progress,
+        )
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:

@@ -17,10 +17,12 @@ from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import Distinct, deduplicated, without_near
 from turnout.dataset.groups import assigned, kept_together
 from turnout.dataset.selection import balanced
+from turnout.progress import Steps, watched
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter
 
 SURPLUS = "left over after balancing"
+DRAW, COMPARE, SPLIT = "draw rows", "compare rows", "split and balance"
 
 # Rows drawn for each row wanted: duplicates go, and a split may want a row that another has.
 _MARGIN = 1.25
@@ -76,17 +78,28 @@ class Chosen:
     draws: Mapping[Cell, int]
 
 
-def chosen_rows(log: Log, formatter: Formatter, wish: Wish) -> Chosen:
-    """Draw from the log, leave duplicates out, split and balance."""
+def chosen_rows(log: Log, formatter: Formatter, wish: Wish, steps: Steps) -> Chosen:
+    """Draw from the log, leave duplicates out, split and balance.
+
+    Args:
+        log: What is drawn from.
+        formatter: How a turn is shown.
+        wish: What the data set should hold.
+        steps: Told of `DRAW`, `COMPARE` and `SPLIT`, as often as they are taken.
+    """
     stratified = formatter.architecture == "conversation"
     yields: dict[Cell, float] = {}
     margin = _MARGIN
-    for _ in range(_ROUNDS):
+    for attempt in range(1, _ROUNDS + 1):
         draws = _draws(log.found, yields, wish, margin, stratified=stratified)
         dropped = log.left_out.copy()
-        drawn = from_turns(log.drawn(draws), formatter, dropped)
-        distinct = _distinct(drawn, dropped)
-        splits, users_apart = _split(distinct, wish, stratified=stratified)
+        with steps.step(DRAW, sum(draws.values()), attempt=attempt) as tell:
+            rows = watched(log.drawn(draws), tell, lambda row: row["order_key"] is not None)
+            drawn = from_turns(rows, formatter, dropped)
+        with steps.step(COMPARE, attempt=attempt):
+            distinct = _distinct(drawn, dropped)
+        with steps.step(SPLIT, attempt=attempt):
+            splits, users_apart = _split(distinct, wish, stratified=stratified)
         kept = Counter(candidate.cell for candidate in distinct.rows)
         yields = {cell: kept[cell] / n for cell, n in draws.items() if n}
         able = sum(_plan(log.found, yields, wish, stratified=stratified).values())

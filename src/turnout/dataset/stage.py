@@ -20,7 +20,7 @@ from turnout.catalog import Catalog
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.card import card
 from turnout.dataset.cells import POSITIONS, SPLITS, Cell, Ratio, split_sizes
-from turnout.dataset.choosing import Chosen, Wish, chosen_rows
+from turnout.dataset.choosing import COMPARE, DRAW, SPLIT, Chosen, Wish, chosen_rows
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
@@ -30,6 +30,7 @@ from turnout.dataset.selection import weighted_within_groups
 from turnout.engine import DUCKDB, connect, reading, write_parquet
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.progress import OnProgress, Steps, silent
 from turnout.records import ID2LABEL, Architecture
 from turnout.routing import Formatter
 from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
@@ -37,6 +38,7 @@ from turnout.schema import SAMPLES
 
 DEFAULT_SIZE = 100_000
 DEFAULT_SPLIT = (80, 10, 10)
+_COUNT, _READ, _WRITE = "count the log", "read outcomes", "write"
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
 
@@ -80,6 +82,7 @@ def build_from_turns(
     oversample: bool = False,
     seed: int = 0,
     engine: str = DUCKDB,
+    on_progress: OnProgress = silent,
 ) -> BuildReport:
     """Make a balanced data set from turns and what their evidence says.
 
@@ -100,6 +103,7 @@ def build_from_turns(
             short; never in validation and test.
         seed: The same input, options and seed give the same bytes, whatever the rows' order.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
+        on_progress: Told every step, and of rows every few.
 
     Raises:
         RecordError: If the log cannot give both labels.
@@ -121,10 +125,12 @@ def build_from_turns(
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
     wish = Wish(size, reduced, shares, oversample, seed)
+    steps = Steps(on_progress, _COUNT, DRAW, COMPARE, SPLIT, _WRITE)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
     with reading(turns):
-        log = Log(backend, turns, labels, formatter, catalog, seed)
-        chosen = chosen_rows(log, formatter, wish)
+        with steps.step(_COUNT):
+            log = Log(backend, turns, labels, formatter, catalog, seed)
+        chosen = chosen_rows(log, formatter, wish, steps)
     _require_labels(turns, chosen.usable, chosen.splits, chosen.dropped)
     more = {
         "turns": log.total,
@@ -140,6 +146,7 @@ def build_from_turns(
         chosen.splits,
         chosen.dropped,
         {"source": "labels" if labels else "turns", "size": size, "seed": seed, **more},
+        steps,
     )
 
 
@@ -153,6 +160,7 @@ def build_from_outcomes(
     size: int | None = None,
     split: tuple[float, float, float] = DEFAULT_SPLIT,
     seed: int = 0,
+    on_progress: OnProgress = silent,
 ) -> BuildReport:
     """Make a data set whose target is the measured gap between reasoning and fast models.
 
@@ -169,6 +177,7 @@ def build_from_outcomes(
         size: Rows wanted over all splits; all by default.
         split: Parts of training, validation and test.
         seed: The same input, options and seed give the same bytes.
+        on_progress: Told every step.
 
     Raises:
         RecordError: If a column or a score cannot be read, or both labels are not there.
@@ -190,8 +199,11 @@ def build_from_outcomes(
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
     present = columns_of(prompts, columns or {})
-    found = from_outcomes(prompts, formatter, present, margin, seed)
-    kept = grouped_by_near(deduplicated(found, dropped).rows)
+    steps = Steps(on_progress, _READ, COMPARE, _WRITE)
+    with steps.step(_READ):
+        found = from_outcomes(prompts, formatter, present, margin, seed)
+    with steps.step(COMPARE):
+        kept = grouped_by_near(deduplicated(found, dropped).rows)
     if size is not None and len(kept) > size:
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
@@ -201,7 +213,7 @@ def build_from_outcomes(
             weighted_within_groups(rows)
     _require_labels(prompts, kept, splits, dropped)
     told = {"source": "outcomes", "size": size, "seed": seed}
-    return _write(out, manifest, formatter, splits, dropped, told)
+    return _write(out, manifest, formatter, splits, dropped, told, steps)
 
 
 def _reduced(ratio: Ratio, size: int) -> Ratio:
@@ -305,6 +317,7 @@ def _write(
     splits: Mapping[str, list[Candidate]],
     dropped: Counter[str],
     told: Mapping[str, Any],
+    steps: Steps,
 ) -> BuildReport:
     description = {
         "format_version": FORMAT_VERSION,
@@ -318,7 +331,7 @@ def _write(
         "leaks": leaks(splits),
     }
     manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
-    with staged_output(out, manifest) as partial:
+    with steps.step(_WRITE), staged_output(out, manifest) as partial:
         partial.mkdir()
         tables = {name: _table(rows) for name, rows in splits.items()}
         for name, table in tables.items():

@@ -30,7 +30,7 @@ from turnout.errors import RecordError
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.mining.evidence import CODES, SOURCES, votes
 from turnout.mining.given import Given, human_labels, judged, measured_outcomes
-from turnout.mining.patterns import Patterns, Votes, counted, numbered, silent
+from turnout.mining.patterns import Patterns, Votes, counted, numbered, voteless
 from turnout.mining.weighing import (
     BELIEF,
     Record,
@@ -41,11 +41,15 @@ from turnout.mining.weighing import (
     probability,
     record,
 )
+from turnout.progress import OnProgress, Steps, silent, watched
 from turnout.records import LABEL_REASONING
 from turnout.schema import EXPLAINED_LABELS, TURNS
 from turnout.tables import read_known_labels
 
 _KEYS = ("conversation_id", "turn_index")
+_MATCH, _GATHER, _WEIGH, _WRITE = (
+    "match judgements", "gather evidence", "weigh sources", "write labels"
+)  # fmt: skip
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
 
@@ -175,6 +179,7 @@ def label_turns(
     judgements: Judgements = Judgements(),
     engine: str = DUCKDB,
     memory_mb: int = _MEMORY_MB,
+    on_progress: OnProgress = silent,
 ) -> LabelReport:
     """Weigh all evidence of every turn and write what it adds up to.
 
@@ -194,6 +199,7 @@ def label_turns(
         judgements: What people, a judge model or measurements say.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
         memory_mb: Where DuckDB begins to spill to disk. It changes no byte.
+        on_progress: Told every step, and of labels every few thousand.
 
     Raises:
         RecordError: If a table cannot be read, a file knows none of the turns, or no turn has any
@@ -212,18 +218,22 @@ def label_turns(
         return LabelReport(**stored, sources=sources, given=given, fresh=False)
     backend = connect(engine, memory_mb=memory_mb, joined_as_written=True)
     read = list(judgements.read())
+    steps = Steps(on_progress, *([_MATCH] if read else []), _GATHER, _WEIGH, _WRITE)
     with reading(turns):
         log = read_turns(backend, turns)
         require_places(turns)
-        given = [_given(file, log, backend) for file in read]
-        rows, patterns = _patterns(votes(log, backend, catalog, read), turns, backend)
-        fitted_on, found, trust = _trust(gold, rows, patterns, backend)
-        report = _report(patterns, trust, found, fitted_on, given)
+        given = _matched(read, log, backend, steps) if read else []
+        with steps.step(_GATHER):
+            rows, patterns = _patterns(votes(log, backend, catalog, read), turns, backend)
+        with steps.step(_WEIGH):
+            fitted_on, found, trust = _trust(gold, rows, patterns, backend)
+            report = _report(patterns, trust, found, fitted_on, given)
         manifest.counts.update(report.to_json())
-        ordered = batches(backend, rows.filter(rows.pattern != silent(len(CODES))), _KEYS)
-        with staged_output(out, manifest) as partial:
+        with steps.step(_WRITE, report.labelled) as tell, staged_output(out, manifest) as partial:
+            ordered = batches(backend, rows.filter(rows.pattern != voteless(len(CODES))), _KEYS)
             labels = _labels(ordered, patterns, trust)
-            write_parquet_in_order(labels, EXPLAINED_LABELS, partial)
+            written = watched(labels, tell, lambda batch: batch.num_rows)
+            write_parquet_in_order(written, EXPLAINED_LABELS, partial)
     return report
 
 
@@ -247,6 +257,17 @@ def _patterns(
             "turnout.toml."
         )
     return rows, patterns
+
+
+def _matched(
+    read: list[Given], log: ibis.Table, backend: ibis.BaseBackend, steps: Steps
+) -> list[GivenReport]:
+    given = []
+    with steps.step(_MATCH, len(read)) as tell:
+        for file in read:
+            given.append(_given(file, log, backend))
+            tell(len(given))
+    return given
 
 
 def _given(file: Given, log: ibis.Table, backend: ibis.BaseBackend) -> GivenReport:

@@ -51,7 +51,7 @@ def numbered(votes: ibis.Table, codes: Sequence[str]) -> ibis.Value:
     return reduce(add, digits).cast("int64")
 
 
-def silent(sources: int) -> int:
+def voteless(sources: int) -> int:
     """The number of a row without any vote."""
     return sum(3**place for place in range(sources))
 

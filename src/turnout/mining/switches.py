@@ -44,12 +44,16 @@ from turnout.mining.switch_report import (
     SwitchReport,
 )
 from turnout.mining.switch_turns import SAMPLED_SWITCHES, examples, sampled, turns_around
+from turnout.progress import OnProgress, Steps, silent
 from turnout.schema import TIMESTAMP, TURNS
 
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
 _KEYS = ("conversation_id", "turn_index")
+_FIND, _COUNT, _RATE, _QUOTE, _WRITE = (
+    "find switches", "count models and switches", "rate by turn and time", "quote examples", "write"
+)  # fmt: skip
 _AROUND = ("turns_before", "turns_after", "chars_before", "chars_at", "chars_after")
 # What switches are counted by.
 _COUNTED = (
@@ -85,6 +89,7 @@ def report_switches(
     n_examples: int = 0,
     around: int = 0,
     engine: str = DUCKDB,
+    on_progress: OnProgress = silent,
 ) -> SwitchReport:
     """Count models and switches.
 
@@ -97,6 +102,7 @@ def report_switches(
         around: With `out`, also write `switch_turns.parquet`: that many turns before and after
             each switch, of at most `SAMPLED_SWITCHES` switches; 0 for none.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
+        on_progress: Told every step.
 
     Raises:
         RecordError: If the file is not a turns table or names no model at all.
@@ -107,25 +113,27 @@ def report_switches(
     manifest = Manifest.of("switches", [turns], options) if out else None
     if out and manifest and up_to_date(out, manifest):
         return SwitchReport.from_json(json.loads((out / REPORT_NAME).read_text(encoding="utf-8")))
+    asked = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
+    steps = Steps(on_progress, _FIND, _COUNT, _RATE, *asked)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
     with reading(turns):
         table = read_turns(backend, turns)
         require_places(turns)
-        # All that is counted is counted of these: computed once, without the messages.
-        named = kept(backend, _named_turns(table, backend, catalog))
-        chances = named.filter(named.from_model.notnull())
-        switches = kept(backend, chances.filter(chances.kind.notnull()).select(*_SWITCHES.names))
-        counted = backend.to_pyarrow(switches.group_by(*_COUNTED).agg(n=switches.count()))
-        groups = counted.to_pylist()
-        report = SwitchReport(
-            **_models(backend, pq.read_metadata(turns).num_rows, named),
-            switches=[_kind(kind, groups) for kind in KINDS],
-            fallbacks=_fallbacks(groups),
-            **all_rates(backend, chances),
-            pairs=_pairs(groups, _turns_on(backend, named)),
-            surroundings=_surroundings(backend, switches),
-            examples=examples(backend, table, switches, n_examples) if n_examples else [],
-        )
+        with steps.step(_FIND):
+            # All that is counted is counted of these: computed once, without the messages.
+            named = kept(backend, _named_turns(table, backend, catalog))
+            chances = named.filter(named.from_model.notnull())
+            made = chances.filter(chances.kind.notnull())
+            switches = kept(backend, made.select(*_SWITCHES.names))
+        with steps.step(_COUNT):
+            counts = _counts_of(backend, pq.read_metadata(turns).num_rows, named, switches)
+        with steps.step(_RATE):
+            rates = all_rates(backend, chances)
+        quoted = []
+        if n_examples:
+            with steps.step(_QUOTE):
+                quoted = examples(backend, table, switches, n_examples)
+        report = SwitchReport(**counts, **rates, examples=quoted)
         if report.conversations == 0:
             raise RecordError(
                 f"{turns}: none of {report.turns:,} turns names a model; expected a column "
@@ -133,7 +141,7 @@ def report_switches(
             )
         if out and manifest:
             manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
-            with staged_output(out, manifest) as partial:
+            with steps.step(_WRITE), staged_output(out, manifest) as partial:
                 _write(partial, report.to_json(), backend, switches)
                 if around:
                     drawn = sampled(backend, switches, SAMPLED_SWITCHES)
@@ -199,6 +207,21 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
         ),
         provider_switch=(pairs.from_provider != pairs.provider).fill_null(False),
     ).select(*_SWITCHES.names, "model", "model_name", "stands_in")
+
+
+def _counts_of(
+    backend: ibis.BaseBackend, turns: int, named: ibis.Table, switches: ibis.Table
+) -> dict[str, Any]:
+    """All of the report but rates and examples."""
+    counted = backend.to_pyarrow(switches.group_by(*_COUNTED).agg(n=switches.count()))
+    groups = counted.to_pylist()
+    return {
+        **_models(backend, turns, named),
+        "switches": [_kind(kind, groups) for kind in KINDS],
+        "fallbacks": _fallbacks(groups),
+        "pairs": _pairs(groups, _turns_on(backend, named)),
+        "surroundings": _surroundings(backend, switches),
+    }
 
 
 def _models(backend: ibis.BaseBackend, turns: int, named: ibis.Table) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""What a run shows of itself: on a terminal as it goes, in a pipe the result alone."""
+
+import json
+import os
+import pty
+import subprocess
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.test_commands import TURNOUT, run
+from tests.tables import turn, write_turns
+from turnout.cli.console import progress_bars
+from turnout.errors import RecordError
+
+VERBS = {
+    "switches": ("switches turns.parquet -o made --json", "4 of 4: write"),
+    "label": ("label turns.parquet -o made --json", "3 of 3: write labels"),
+    "build": ("build turns.parquet -o made --architecture session --json", "5 of 5: write"),
+    "build of outcomes": ("build scores.parquet -o made --outcomes --json", "3 of 3: write"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small log, and prompts on which both classes were measured."""
+    rows = [
+        turn(f"c{at}", index, f"message {index} of {at}", ("o3", "gpt-4o")[at % 2])
+        for at in range(200)
+        for index in (1, 2)
+    ]
+    write_turns(tmp_path / "turns.parquet", rows)
+
+    prompts = [
+        {"prompt": f"question {at}", "reasoning_score": 0.9, "fast_score": (0.1, 0.9)[at % 2]}
+        for at in range(200)
+    ]
+    pq.write_table(pa.Table.from_pylist(prompts), tmp_path / "scores.parquet")
+    return tmp_path
+
+
+def on_terminal(*arguments, cwd):
+    """Run the command with a terminal as its stderr; its stdout, and what the terminal got."""
+    screen, terminal = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    command = [*TURNOUT, *arguments]
+    with (
+        (cwd / "stdout").open("wb") as stdout,
+        subprocess.Popen(
+            command, stdout=stdout, stderr=terminal, cwd=cwd, env=environment
+        ) as running,
+    ):
+        os.close(terminal)
+        shown = b""
+        # Linux tells the end of a terminal as an error.
+        while chunk := _read(screen):
+            shown += chunk
+    os.close(screen)
+    assert running.returncode == 0, shown
+    return (cwd / "stdout").read_text(), shown.decode()
+
+
+def _read(screen):
+    try:
+        return os.read(screen, 65_536)
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_terminal_shows_the_steps_and_stdout_the_result_alone(folder, verb):
+    typed, last = VERBS[verb]
+    stdout, shown = on_terminal(*typed.split(), cwd=folder)
+    assert "1 of" in shown
+    assert last in shown
+    assert json.loads(stdout)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_pipe_gets_no_steps(folder, verb):
+    typed, _ = VERBS[verb]
+    done = run(*typed.split(), cwd=folder)
+    assert "1 of" not in done.stderr
+    assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("colour", [{}, {"FORCE_COLOR": "1"}], ids=["pipe", "terminal"])
+def test_a_run_that_ends_before_its_first_step_leaves_no_line(capsys, monkeypatch, colour):
+    for name, value in colour.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecordError), progress_bars():
+        raise RecordError("a.jsonl: no log there")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_a_missing_file_is_the_first_line_on_stderr(tmp_path):
+    done = run("ingest", "nowhere.jsonl", "-o", "turns.parquet", cwd=tmp_path, ok=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("turnout: nowhere.jsonl")
+
+
+def test_steps_are_left_in_a_pipe_one_a_line_unless_they_are_for_a_terminal_alone(capsys):
+    for elsewhere, lines in ((True, 1), (False, 0)):
+        with progress_bars(elsewhere=elsewhere) as on_progress:
+            on_progress("ingest", 3, 3)
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == lines
+        assert ("ingest" in shown) == elsewhere
