@@ -24,7 +24,7 @@ LOGITS_A_TARGET = 4.0
 # What one standard deviation of log length adds, in logits. Inside kinds that a fit has not seen,
 # length ranks well by itself (docs/experiments.md), and so it did on GSM8K and MMLU for
 # Ong et al. (2024), "RouteLLM: Learning to route LLMs with preference data".
-LENGTH_LOGITS = 0.3
+LENGTH_LOGITS = 0.6
 
 
 class SurfaceFit(NamedTuple):
