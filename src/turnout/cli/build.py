@@ -112,7 +112,7 @@ def command(
     _refuse_unread(_OF_TURNS_ALONE if outcomes else _OF_OUTCOMES_ALONE, outcomes=outcomes)
     if outcomes and architecture == "conversation":
         raise click.UsageError("--outcomes measures prompts alone; expected --architecture session")
-    with progress_bars(elsewhere=False) as on_progress:
+    with progress_bars() as on_progress:
         if outcomes:
             report = build_from_outcomes(
                 source,

@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from turnout.progress import OnProgress, silent
+from turnout.progress import OnProgress
 
 INPUT_PATH = click.Path(path_type=Path)
 CONFIG_OPTION = click.option(
@@ -71,16 +71,11 @@ def parsed_pairs(texts: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def progress_bars(*, elsewhere: bool = True) -> Iterator[OnProgress]:
+def progress_bars() -> Iterator[OnProgress]:
     """Draw one bar a step on stderr; on a terminal with time left, elsewhere one line a step.
 
     Nothing is drawn before the first step: until then a verb may ask, or fail, undisturbed.
-
-    Args:
-        elsewhere: False leaves nothing where stderr is no terminal: for steps that have no counts
-            worth keeping.
     """
-    console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -90,7 +85,7 @@ def progress_bars(*, elsewhere: bool = True) -> Iterator[OnProgress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=console)
+    progress = Progress(*columns, console=Console(stderr=True))
     tasks: dict[str, TaskID] = {}
 
     def on_progress(step: str, done: int, total: int | None) -> None:
@@ -99,9 +94,6 @@ def progress_bars(*, elsewhere: bool = True) -> Iterator[OnProgress]:
         progress.update(tasks[step], completed=done, total=total)
         progress.start()
 
-    if not (elsewhere or console.is_terminal):
-        yield silent
-        return
     try:
         yield on_progress
     finally:

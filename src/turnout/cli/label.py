@@ -81,7 +81,7 @@ def command(
     from turnout.settings import catalog_of
 
     judgements = Judgements(human, outcomes, judged)
-    with progress_bars(elsewhere=False) as on_progress:
+    with progress_bars() as on_progress:
         report = label_turns(
             turns,
             output,

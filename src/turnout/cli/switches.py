@@ -65,7 +65,7 @@ def command(
 
     if around and output is None:
         raise click.UsageError("--around writes switch_turns.parquet; expected -o FOLDER with it.")
-    with progress_bars(elsewhere=False) as on_progress:
+    with progress_bars() as on_progress:
         report = report_switches(
             turns,
             catalog_of(config),
