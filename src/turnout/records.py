@@ -55,7 +55,8 @@ class Decision:
         turn_index: 1-based position of the message in its conversation.
         conversation_id: The conversation, where the caller named it.
         previous_class: The class of the turn before, where it is known.
-        truncated_tokens: Tokens of the input that did not fit the encoder.
+        truncated_tokens: Tokens of the input that did not fit the encoder; at least so many where
+            a message is longer than the 16,000 characters that are looked at.
     """
 
     model_class: ModelClass
