@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -35,6 +37,12 @@ COPY (
 """
 
 
+def write_base(folder: Path, base: Path) -> None:
+    """The log of which the longer ones are copies."""
+    simulate(folder, n_conversations=50_000, seed=3)
+    ingest([folder / "turns.parquet"], base)
+
+
 def write_log(base: Path, log: Path, turns: int) -> int:
     """A log of about so many turns, in no order, out of copies of a shorter one; the number."""
     connection = duckdb.connect()
@@ -55,10 +63,11 @@ def main() -> None:
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     base, log = folder / "base.parquet", folder / "turns.parquet"
-    simulate(folder / "simulated", n_conversations=50_000, seed=3)
-    ingest([folder / "simulated" / "turns.parquet"], base)
+    # The peak memory of a process begins with that of the one which starts it.
+    maker = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    maker.submit(write_base, folder / "simulated", base).result()
     for turns in arguments.turns:
-        told: dict[str, float] = {"turns": write_log(base, log, turns)}
+        told: dict[str, float] = {"turns": maker.submit(write_log, base, log, turns).result()}
         told["file_gb"] = round(log.stat().st_size / 1e9, 2)
         for stage, out in (("label", folder / "labels.parquet"), ("switches", folder / "switches")):
             load = os.getloadavg()[0]
