@@ -10,6 +10,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+# What names a turn in every table that has turns.
+TURN_KEYS = ("conversation_id", "turn_index")
 
 TURNS = pa.schema(
     [
@@ -122,3 +124,8 @@ SAMPLES = pa.schema(
 )
 
 SCORES_COLUMN = "p_reasoning"
+
+
+def stored_text(text: str) -> str:
+    """Text as the tables hold it: without NUL bytes, lone surrogates as question marks."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from turnout.errors import RecordError
 from turnout.records import LABEL_FAST, LABEL_REASONING
+from turnout.schema import TURN_KEYS, stored_text
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-TURN_KEYS = ("conversation_id", "turn_index")
 _LABELS = {
     "0": LABEL_REASONING,
     "reasoning": LABEL_REASONING,
@@ -77,7 +77,7 @@ class Row:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         text = self.text(name)
-        return text and text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+        return text and stored_text(text)
 
     def whole(self, name: str) -> int | None:
         """A whole number from 0; None where it is anything else."""

@@ -24,6 +24,7 @@ from turnout.engine import batches, kept, read_labels, read_turns
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS
+from turnout.schema import TURN_KEYS
 
 NOT_FIRST = "not the first turn of a conversation"
 UNPLACED = "no conversation id or turn index"
@@ -31,7 +32,6 @@ UNNAMED = "names no model"
 UNKNOWN = "model not in the catalogue"
 UNTOLD = "no evidence in the labels"
 
-_KEYS = ("conversation_id", "turn_index")
 _PLACE = ["stratum", "position"]
 _HASH_STEPS = 16**8
 # Greater than every hash.
@@ -142,10 +142,10 @@ class Log:
         )
         turns = self._turns.inner_join(kept(self._backend, spans), "conversation_id")
         turns = turns.filter(turns.turn_index.between(turns.from_index, turns.to_index))
-        shown = turns.left_join(chosen, list(_KEYS)).drop(
+        shown = turns.left_join(chosen, list(TURN_KEYS)).drop(
             "conversation_id_right", "turn_index_right", "from_index", "to_index"
         )
-        for batch in batches(self._backend, shown, order_by=_KEYS):
+        for batch in batches(self._backend, shown, order_by=TURN_KEYS):
             for row in batch.to_pylist():
                 by_model = self._models.told(row)
                 yield by_model | row if self._labels is not None else row | by_model
@@ -172,7 +172,7 @@ class Log:
             room *= 4
         rank = ibis.row_number().over(group_by=["label", *_PLACE], order_by="order_key")
         ranked = below.mutate(rank=rank)
-        return ranked.filter(ranked.rank < ranked.most).select(*_KEYS, "order_key").distinct()
+        return ranked.filter(ranked.rank < ranked.most).select(*TURN_KEYS, "order_key").distinct()
 
     def _bounds(self, draws: Mapping[Cell, int], room: float) -> pa.Table:
         """For each group of `_counts` of which rows are drawn, how many and below which key."""
@@ -194,7 +194,7 @@ class Log:
         placed = self._placed(self._told(turns))
         joined = placed.inner_join(ibis.memtable(bounds), [*self._tells, *_PLACE])
         below = joined.filter(joined.order_key < joined.bound)
-        return below.select(*_KEYS, "order_key", "label", *_PLACE, "most")
+        return below.select(*TURN_KEYS, "order_key", "label", *_PLACE, "most")
 
     def _placed(self, turns: ibis.Table) -> ibis.Table:
         """The turns with their bucket and position; empty where all are taken alike."""
@@ -215,7 +215,7 @@ class Log:
             return turns
         labels = self._labels
         label = (labels.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST).cast("int8")
-        known = turns.left_join(labels.select(*_KEYS, label=label), list(_KEYS))
+        known = turns.left_join(labels.select(*TURN_KEYS, label=label), list(TURN_KEYS))
         return known.drop("conversation_id_right", "turn_index_right")
 
     def _best_told(self, turns: ibis.Table) -> ibis.Table:
@@ -224,11 +224,13 @@ class Log:
             return turns
         # One row a turn, or a label given twice would give the turn twice.
         best = ibis.row_number().over(
-            group_by=_KEYS, order_by=[ibis.desc("p_reasoning"), ibis.desc("confidence")]
+            group_by=TURN_KEYS, order_by=[ibis.desc("p_reasoning"), ibis.desc("confidence")]
         )
-        told = self._labels.semi_join(turns, list(_KEYS)).mutate(best=best)
+        told = self._labels.semi_join(turns, list(TURN_KEYS)).mutate(best=best)
         told = told.filter(told.best == 0).drop("best")
-        known = turns.left_join(told, list(_KEYS)).drop("conversation_id_right", "turn_index_right")
+        known = turns.left_join(told, list(TURN_KEYS)).drop(
+            "conversation_id_right", "turn_index_right"
+        )
         label = (known.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST)
         return known.mutate(label=known.p_reasoning.isnull().ifelse(None, label).cast("int8"))
 

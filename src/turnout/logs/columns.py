@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from turnout.errors import RecordError, SettingsError
-from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS
+from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS, stored_text
 
 # What other products call our columns, besides camelCase; the first one found is taken.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -142,7 +142,7 @@ def clean_text(value: Any) -> str | None:  # noqa: ANN401 (whatever a log holds)
         text = _decoded(value)
     else:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return stored_text(text)
 
 
 def flaws(value: object) -> list[str]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from turnout.engine import batches, write_parquet_in_order
 from turnout.logs.columns import CALL_ID
 from turnout.logs.gathering import POSITION
-from turnout.schema import FAILED, TURNS
+from turnout.schema import FAILED, TURN_KEYS, TURNS
 
 RESENT = "sent again (the longest is kept)"
 ELSEWHERE = "also in another source (the longest is kept)"
@@ -25,7 +25,6 @@ ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
 ANOTHER_CALL = "another model call of the turn (added to it)"
 
 _TOOLS_OF_CALLS = "tools_of_calls"
-_TURN = ("conversation_id", "turn_index")
 _ADDED_UP = (
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "duration_ms",
 )  # fmt: skip
@@ -54,9 +53,9 @@ def write_turns(
         dropped = _account(backend, rows, ranked)
     if has_calls:
         added = _with_calls_added(kept, rows).select(*TURNS.names, _TOOLS_OF_CALLS)
-        turns: Iterator[pa.RecordBatch] = map(_with_tools_added, batches(backend, added, _TURN))
+        turns: Iterator[pa.RecordBatch] = map(_with_tools_added, batches(backend, added, TURN_KEYS))
     else:
-        turns = batches(backend, kept.select(*TURNS.names), _TURN)
+        turns = batches(backend, kept.select(*TURNS.names), TURN_KEYS)
     write_parquet_in_order(turns, TURNS, out)
     return dropped
 
@@ -64,7 +63,7 @@ def write_turns(
 def turns_of_several_models(backend: ibis.BaseBackend, gathered: Path) -> int:
     """How many turns have rows that name different models."""
     rows = backend.read_parquet(gathered)
-    models = rows.group_by(*_TURN).agg(least=rows.model.min(), greatest=rows.model.max())
+    models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
     found = models.filter(models.least != models.greatest).count()
     return int(backend.to_pyarrow(found).as_py())
 
@@ -72,7 +71,7 @@ def turns_of_several_models(backend: ibis.BaseBackend, gathered: Path) -> int:
 def _ranked(rows: ibis.Table) -> ibis.Table:
     """Every row's rank in its turn, 0 for the one that stays; without the texts."""
     slim = rows.select(
-        *_TURN,
+        *TURN_KEYS,
         POSITION,
         "timestamp",
         CALL_ID,
@@ -81,7 +80,7 @@ def _ranked(rows: ibis.Table) -> ibis.Table:
         failed=_failed(rows),
     )
     in_turn = ibis.window(
-        group_by=_TURN,
+        group_by=TURN_KEYS,
         order_by=[
             ibis.desc("length"),
             ibis.asc("failed"),
@@ -100,13 +99,13 @@ def _account(backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table) ->
     """Why each row that does not stay does not."""
     texts = rows.select(POSITION, text=rows.user_message)
     loser = ranked.filter(ranked.rank > 0)
-    loser = loser.join(texts, POSITION).select(*_TURN, "source", CALL_ID, "text")
-    turns = loser.select(*_TURN).distinct()
-    winner = ranked.filter(ranked.rank == 0).semi_join(turns, _TURN).join(texts, POSITION)
+    loser = loser.join(texts, POSITION).select(*TURN_KEYS, "source", CALL_ID, "text")
+    turns = loser.select(*TURN_KEYS).distinct()
+    winner = ranked.filter(ranked.rank == 0).semi_join(turns, TURN_KEYS).join(texts, POSITION)
     winner = winner.select(
-        *_TURN, kept_source=winner.source, kept_call=winner[CALL_ID], kept_text=winner.text
+        *TURN_KEYS, kept_source=winner.source, kept_call=winner[CALL_ID], kept_text=winner.text
     )
-    both = loser.join(winner, _TURN)
+    both = loser.join(winner, TURN_KEYS)
     reason = ibis.cases(
         ((both[CALL_ID] != both.kept_call).fill_null(False), ANOTHER_CALL),
         (~both.kept_text.contains(both.text), ANOTHER_TEXT),
@@ -121,15 +120,15 @@ def _account(backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table) ->
 def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
     """Turns with what all their calls spent; a call that was logged twice counts once."""
     logged = rows.filter(rows[CALL_ID].notnull())
-    calls = logged.group_by(*_TURN, CALL_ID).agg(
+    calls = logged.group_by(*TURN_KEYS, CALL_ID).agg(
         tool_counts=logged.tool_counts.max(), **{name: logged[name].max() for name in _ADDED_UP}
     )
-    spent = calls.group_by(*_TURN).agg(
+    spent = calls.group_by(*TURN_KEYS).agg(
         calls=calls.count().cast("int32"),
         **{_TOOLS_OF_CALLS: calls.tool_counts.collect()},
         **{f"all_{name}": calls[name].sum().cast("int64") for name in _ADDED_UP},
     )
-    joined = kept.left_join(spent, _TURN)
+    joined = kept.left_join(spent, TURN_KEYS)
     return joined.mutate(
         llm_calls=ibis.greatest(joined.llm_calls, joined.calls),
         **{name: ibis.coalesce(joined[f"all_{name}"], joined[name]) for name in _ADDED_UP},

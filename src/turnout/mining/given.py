@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from turnout.records import LABEL_REASONING
-from turnout.tables import TURN_KEYS, Row, Table, read_whole_table
+from turnout.schema import TURN_KEYS
+from turnout.tables import Row, Table, read_whole_table
 
 # A gap below this is noise: as `turnout build --outcomes` has it.
 _MARGIN = 0.1

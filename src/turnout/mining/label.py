@@ -43,10 +43,9 @@ from turnout.mining.weighing import (
 )
 from turnout.progress import OnProgress, Steps, silent, watched
 from turnout.records import LABEL_REASONING
-from turnout.schema import EXPLAINED_LABELS, TURNS
+from turnout.schema import EXPLAINED_LABELS, TURN_KEYS, TURNS
 from turnout.tables import read_known_labels
 
-_KEYS = ("conversation_id", "turn_index")
 _MATCH, _GATHER, _WEIGH, _WRITE = (
     "match judgements", "gather evidence", "weigh sources", "write labels"
 )  # fmt: skip
@@ -230,7 +229,7 @@ def label_turns(
             report = _report(patterns, trust, found, fitted_on, given)
         manifest.counts.update(report.to_json())
         with steps.step(_WRITE, report.labelled) as tell, staged_output(out, manifest) as partial:
-            ordered = batches(backend, rows.filter(rows.pattern != voteless(len(CODES))), _KEYS)
+            ordered = batches(backend, rows.filter(rows.pattern != voteless(len(CODES))), TURN_KEYS)
             labels = _labels(ordered, patterns, trust)
             written = watched(labels, tell, lambda batch: batch.num_rows)
             write_parquet_in_order(written, EXPLAINED_LABELS, partial)
@@ -241,7 +240,7 @@ def _patterns(
     votes: ibis.Table, turns: Path, backend: ibis.BaseBackend
 ) -> tuple[ibis.Table, Patterns]:
     """The keys and the `pattern` of every turn, kept on the engine; and the patterns counted."""
-    rows = kept(backend, votes.select(*_KEYS, "repeats", pattern=numbered(votes, CODES)))
+    rows = kept(backend, votes.select(*TURN_KEYS, "repeats", pattern=numbered(votes, CODES)))
     patterns = counted(backend, rows, len(CODES))
     n_turns = int(patterns.turns.sum())
     repeats = int(backend.to_pyarrow(rows.filter(rows.repeats).count()).as_py())
@@ -321,7 +320,7 @@ def _of_gold(
             "truth": pa.array([int(x == LABEL_REASONING) for x in labels.values()], pa.int8()),
         }
     )
-    known = _in_order(rows.inner_join(ibis.memtable(truth), list(_KEYS)), backend)
+    known = _in_order(rows.inner_join(ibis.memtable(truth), list(TURN_KEYS)), backend)
     if not known.num_rows:
         raise RecordError(
             f"{path}: knows none of the log's {patterns.turns.sum():,} turns; expected the same "
@@ -334,7 +333,9 @@ def _in_order(rows: ibis.Table, backend: ibis.BaseBackend) -> pa.Table:
     """A few rows of the log, whole, whatever the engine in the same order."""
     few = kept(backend, rows)
     schema = few.schema().to_pyarrow()
-    found = [pa.Table.from_batches([batch]).cast(schema) for batch in batches(backend, few, _KEYS)]
+    found = [
+        pa.Table.from_batches([batch]).cast(schema) for batch in batches(backend, few, TURN_KEYS)
+    ]
     return pa.concat_tables([schema.empty_table(), *found])
 
 
@@ -354,7 +355,7 @@ def _labels(
     for batch in rows:
         place = pa.array(patterns.places(batch["pattern"].to_numpy()))
         columns = {name: column.take(place) for name, column in told.items()}
-        columns |= {name: batch[name].cast(kinds[name]) for name in _KEYS}
+        columns |= {name: batch[name].cast(kinds[name]) for name in TURN_KEYS}
         arrays = [columns[name] for name in EXPLAINED_LABELS.names]
         yield pa.RecordBatch.from_arrays(arrays, schema=EXPLAINED_LABELS)
 

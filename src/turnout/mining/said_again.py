@@ -8,7 +8,7 @@ import pyarrow as pa
 from rapidfuzz import fuzz, process, utils
 
 from turnout.engine import batches
-from turnout.schema import TURNS
+from turnout.schema import TURN_KEYS, TURNS
 
 # Two messages are one request said again from this likeness on, of 100: words in any order, so that
 # a rephrased one counts.
@@ -17,7 +17,6 @@ _SAME_REQUEST = 75
 _SHORT_CHARS = 12
 # Comparing is quadratic: longer messages are compared by their beginnings.
 _COMPARED_CHARS = 400
-_KEYS = ("conversation_id", "turn_index")
 
 
 def said_again(turns: ibis.Table, asked: ibis.Value, backend: ibis.BaseBackend) -> pa.Table:
@@ -30,17 +29,19 @@ def said_again(turns: ibis.Table, asked: ibis.Value, backend: ibis.BaseBackend) 
     """
     message = turns.user_message
     long = turns.mutate(asked=asked).filter(message.length() >= _SHORT_CHARS)
-    texts = long.select(*_KEYS, "asked", text=long.user_message.left(_COMPARED_CHARS))
+    texts = long.select(*TURN_KEYS, "asked", text=long.user_message.left(_COMPARED_CHARS))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = texts.mutate(
         following=texts.text.lead().over(in_order),
         next_index=texts.turn_index.lead().over(in_order),
     )
     pairs = near.filter(near.asked, near.next_index == near.turn_index + 1)
-    schema = pa.schema([TURNS.field(name) for name in _KEYS])
+    schema = pa.schema([TURNS.field(name) for name in TURN_KEYS])
     found = [
-        batch.select(_KEYS).filter(pa.array(_alike(batch["text"], batch["following"]))).cast(schema)
-        for batch in batches(backend, pairs.select(*_KEYS, "text", "following"))
+        batch.select(TURN_KEYS)
+        .filter(pa.array(_alike(batch["text"], batch["following"])))
+        .cast(schema)
+        for batch in batches(backend, pairs.select(*TURN_KEYS, "text", "following"))
     ]
     return pa.Table.from_batches(found, schema).combine_chunks()
 

@@ -45,12 +45,11 @@ from turnout.mining.switch_report import (
 )
 from turnout.mining.switch_turns import SAMPLED_SWITCHES, examples, sampled, turns_around
 from turnout.progress import OnProgress, Steps, silent
-from turnout.schema import TIMESTAMP, TURNS
+from turnout.schema import TIMESTAMP, TURN_KEYS, TURNS
 
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
-_KEYS = ("conversation_id", "turn_index")
 _FIND, _COUNT, _RATE, _QUOTE, _WRITE = (
     "find switches", "count models and switches", "rate by turn and time", "quote examples", "write"
 )  # fmt: skip
@@ -160,7 +159,7 @@ def _write(
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / REPORT_NAME).write_text(text, encoding="utf-8")
     (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
-    rows = batches(backend, switches, _KEYS)
+    rows = batches(backend, switches, TURN_KEYS)
     write_parquet_in_order(rows, _SWITCHES, folder / "switches.parquet")
 
 
@@ -170,7 +169,7 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
     name = ibis.coalesce(facts.model_name, facts.model)
     told = ("timestamp", "model", "model_name", "model_class", "provider", "named")
     facts = facts.select(
-        *_KEYS,
+        *TURN_KEYS,
         *told,
         name=ibis.ifelse(facts.named, name, ibis.null("string")),
         chars_at=facts.user_message.length().cast("int32"),
