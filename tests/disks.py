@@ -20,3 +20,11 @@ def small_disk(place: Path, size_kb: int) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk: Path, free_bytes: int = 0) -> Path:
+    """Take all of a disk's room but so many bytes, by one file."""
+    found = os.statvfs(disk)
+    filler = disk / "filler"
+    filler.write_bytes(bytes(found.f_bavail * found.f_frsize - free_bytes))
+    return filler

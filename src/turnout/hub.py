@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,7 +143,9 @@ def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
     if up_to_date(out, manifest):
         return PullReport(out, commit, RouterFolder.read(out).digest, fresh=False)
     with staged_output(out, manifest) as partial:
-        with _told(repo_id):
+        with _told(repo_id), warnings.catch_warnings():
+            # A disk without room is told once, by what is then written in vain.
+            warnings.filterwarnings("ignore", "Not enough free disk space")
             _download(repo_id, commit, partial)
         digest = RouterFolder.read(partial).digest
     return PullReport(out, commit, digest, fresh=True)

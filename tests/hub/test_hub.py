@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.disks import fill, small_disk
 from tests.hub.local_hub import LFS_FROM_BYTES, TOKEN, LocalHub, Repository, commit_id
 from tests.servers import free_port, running
 from tests.tiny_router import write_router
@@ -141,6 +142,24 @@ def test_what_the_hub_does_not_have_is_told_and_leaves_nothing(
     assert said in failed.stderr
     assert "internal error" not in failed.stderr
     assert not [p for p in tmp_path.iterdir() if "pulled" in p.name]
+
+
+def test_a_full_disk_is_told_and_leaves_the_router_that_was_pulled_before(
+    tmp_path, router, turnout
+):
+    turnout("push", router, REPO, "--yes")
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        assert turnout("pull", REPO, "-o", disk / "pulled").returncode == 0
+        before = RouterFolder.read(disk / "pulled").digest
+        (router / "manifest.json").unlink()
+        set_threshold(router, 0.7, "by hand")
+        turnout("push", router, REPO, "--yes")
+        fill(disk, free_bytes=8192)
+        failed = turnout("pull", REPO, "-o", disk / "pulled")
+        assert failed.returncode == 7, failed.stderr
+        assert failed.stderr.startswith(f"turnout: {disk / 'pulled'}: no space is left"), "alone"
+        assert RouterFolder.read(disk / "pulled").digest == before
+        assert sorted(path.name for path in disk.iterdir()) == ["filler", "pulled"]
 
 
 def test_an_earlier_commit_can_be_pulled(tmp_path, hub, router, turnout):

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from tests.disks import fill, small_disk
 from tests.servers import free_port, running
 from tests.tables import turn, write_turns
 from turnout.catalog import Price, load_catalog
@@ -367,6 +368,34 @@ def test_a_question_in_flight_when_the_run_died_counts_at_its_bound(tmp_path):
     with Answers(tmp_path / "a.sqlite") as kept:
         assert kept.found(["known", "in vain", "in flight"]) == {"known": answer}
         assert kept.spent_usd(["known", "in vain", "in flight", "never"]) == pytest.approx(1.25)
+
+
+def test_a_full_disk_keeps_what_was_judged_and_no_answer_is_paid_twice(tmp_path):
+    turns, judge = log(tmp_path, *(f"say {n}" for n in range(150))), Judge()
+    with small_disk(tmp_path / "disk", 512) as disk, running(judge.app) as url:
+        out = disk / "judged.parquet"
+        judge_turns(turns, out, options(url, sample=5))
+        before = out.read_bytes()
+        filler = fill(disk, free_bytes=16 << 10)
+        with pytest.raises(StorageError, match=r"sqlite: an answer could not be kept .*Free some"):
+            judge_turns(turns, out, options(url))
+        assert 5 < len(judge.bodies) < 150
+        assert out.read_bytes() == before
+        assert not [path for path in disk.iterdir() if path.name.startswith(".")]
+        filler.unlink()
+        report = judge_turns(turns, out, options(url))
+    assert report.statuses == {"judged": 150}
+    twice = [text for text, times in judge.asked.items() if times > 1]
+    assert len(twice) <= 4, "those in flight at most"
+
+
+def test_a_disk_too_full_to_keep_answers_is_told_before_any_is_asked(tmp_path):
+    turns, judge = log(tmp_path, "say hello"), Judge()
+    with small_disk(tmp_path / "disk", 512) as disk, running(judge.app) as url:
+        fill(disk)
+        with pytest.raises(StorageError, match=r"sqlite: no space is left on the device; .*Free"):
+            judge_turns(turns, disk / "judged.parquet", options(url))
+    assert judge.bodies == []
 
 
 def test_answers_are_held_by_one_run_at_a_time(tmp_path):

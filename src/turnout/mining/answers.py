@@ -6,6 +6,7 @@ asked when a run was killed may have been paid: it counts at its bound from then
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from turnout.errors import StorageError
+from turnout.manifest import storage_error
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -59,13 +61,10 @@ class Answers:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(path, isolation_level=None, timeout=1)
-            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._file.execute("BEGIN IMMEDIATE")
-            self._file.execute(_TABLE)
-            self._file.execute("UPDATE answers SET lost_usd = lost_usd + asked_usd, asked_usd = 0")
-            self._file.execute("COMMIT")
+            self._file = _held(path)
         except (sqlite3.Error, OSError) as error:
+            if _is_full(error):
+                raise storage_error(path, OSError(errno.ENOSPC, str(error))) from error
             raise StorageError(
                 f"{path}: the answers kept here cannot be used ({error}); expected a new file or "
                 "that of an earlier `turnout judge` that has ended. Wait for it, or name another "
@@ -131,3 +130,24 @@ class Answers:
                 f"{self._path}: an answer could not be kept ({error}); expected a place with room. "
                 "Free some space and run it again: answers kept so far are not asked again."
             ) from error
+
+
+def _held(path: Path) -> sqlite3.Connection:
+    """The file, locked for this process; what was in flight when the last one died is lost."""
+    file = sqlite3.connect(path, isolation_level=None, timeout=1)
+    try:
+        file.execute("PRAGMA locking_mode = EXCLUSIVE")
+        file.execute("BEGIN IMMEDIATE")
+        file.execute(_TABLE)
+        file.execute("UPDATE answers SET lost_usd = lost_usd + asked_usd, asked_usd = 0")
+        file.execute("COMMIT")
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file
+
+
+def _is_full(error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
