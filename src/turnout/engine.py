@@ -136,23 +136,13 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_table(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
-    """A Parquet file as an Ibis table, without reading its rows yet.
-
-    Raises:
-        RecordError: If the file is absent or is not whole Parquet.
-    """
-    parquet_schema(path)
-    return backend.read_parquet(path)
-
-
 def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     """A turns table as an Ibis table, without reading its rows yet.
 
     Raises:
         RecordError: If the file is absent, is not whole Parquet or is not a turns table.
     """
-    found = parquet_schema(path)
+    found = _parquet_schema(path, "the turns table", "ingest")
     if missing := [name for name in TURNS.names if name not in found.names]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected the turns table that "
@@ -221,7 +211,7 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     Raises:
         RecordError: If the file is absent, is not whole Parquet or holds no labels.
     """
-    found = parquet_schema(path)
+    found = _parquet_schema(path, "the labels", "label")
     if missing := [name for name in LABELS.names if name not in found.names]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
@@ -231,21 +221,25 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     return backend.read_parquet(path).select(*LABELS.names)
 
 
-def parquet_schema(path: Path) -> pa.Schema:
-    """The Arrow schema of a Parquet file.
+def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
+    """The Arrow schema of a Parquet file that a verb wrote.
 
     Raises:
         RecordError: If the file is absent or is not whole Parquet.
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "not found"
-        raise RecordError(f"{path}: {found}; expected a Parquet file. Check the path.")
+        raise RecordError(
+            f"{path}: {found}; expected the Parquet file with {what} that `turnout {verb}` "
+            "writes. Check the path."
+        )
     try:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise RecordError(
-            f"{path}: not readable as Parquet ({_first_line(error)}); expected a whole "
-            "Parquet file. If it was copied, copy it again."
+            f"{path}: not readable as Parquet ({_first_line(error)}); expected a whole Parquet "
+            f"file with {what} that `turnout {verb}` writes. If it was copied, copy it again; if "
+            f"it is another table, run `turnout {verb}` first."
         ) from error
 
 

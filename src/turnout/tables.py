@@ -89,7 +89,10 @@ class Row:
         value = self.values.get(name)
         if isinstance(value, str):
             return float(value) if _NUMBER.fullmatch(value) else None
-        return float(value) if isinstance(value, int | float | Decimal) else None
+        try:
+            return float(value) if isinstance(value, int | float | Decimal) else None
+        except OverflowError:
+            return None
 
     def turn(self) -> tuple[str, int]:
         """Conversation id and turn index.
@@ -180,12 +183,19 @@ def read_whole_table(
             "Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or name it what "
             "it is."
         ) from error
-    if missing := [name for name in required if name not in table.names]:
-        raise RecordError(
-            f"{path}: no column {', '.join(missing)}; found {', '.join(table.names) or 'none'}. "
-            f"{remedy}"
-        )
+    require_columns(table, required, remedy)
     return table
+
+
+def require_columns(table: Table, required: Sequence[str], remedy: str) -> None:
+    """Refuse a table without these columns.
+
+    Raises:
+        RecordError: If it lacks one.
+    """
+    if missing := [name for name in required if name not in table.names]:
+        found = ", ".join(table.names) or "none"
+        raise RecordError(f"{table.path}: no column {', '.join(missing)}; found {found}. {remedy}")
 
 
 def read_known_labels(path: Path) -> dict[tuple[str, int], int]:

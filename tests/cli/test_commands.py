@@ -164,7 +164,7 @@ def bad_inputs(folder):
         "outcomes of turns": (
             [*build, "--outcomes", "--architecture", "conversation"], 2, "measures prompts alone",
         ),
-        "a folder for a file": (["switches", folder], 3, "is a folder; expected a Parquet file"),
+        "a folder for a file": (["switches", folder], 3, "is a folder; expected the Parquet file"),
         "no such data set": (["threshold", router, "none", "--share", 0.3], 4, "none: not found"),
         "no data set": (["train", folder, "-o", out], 4, "expected a data set folder"),
         "a changed byte": (["route", changed, "hi"], 4, "changed or damaged"),

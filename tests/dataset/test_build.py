@@ -1,5 +1,7 @@
 """A data set from turns or measured outcomes: balanced, split by conversation, no leak."""
 
+import csv
+import gzip
 import json
 import re
 from collections import Counter
@@ -387,6 +389,64 @@ def test_the_target_of_measured_outcomes_is_the_gap(tmp_path):
     assert DatasetFolder.read(tmp_path / "data").measures_outcomes
 
 
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl.gz"])
+def test_outcomes_of_any_table_give_the_same_data_set(tmp_path, name):
+    rows = [row | {"target": None, "weight": 0.5 + at % 3} for at, row in enumerate(measured(80))]
+    for at, row in enumerate(rows):
+        if at % 3 == 0:
+            row |= {"reasoning_score": None, "fast_score": None, "target": at / 80}
+        if at % 5 == 0:
+            row |= {"group": None, "prompt": f'{row["prompt"]}, "quoted",\non two lines'}
+    build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+    if name.endswith(".csv"):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        with gzip.open(tmp_path / name, "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    build_from_outcomes(tmp_path / name, tmp_path / "again")
+    assert rows_of(tmp_path / "again") == rows_of(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("p,0.9,high", r"p\.csv:3: fast_score is 'high'; expected a number in \[0, 1\]"),
+        ("p,,0.5", r"p\.csv:3: reasoning_score is None"),
+        ("p,1", r"p\.csv:3: 2 fields; expected 3"),
+    ],
+)
+def test_a_csv_row_that_is_no_outcome_is_refused_with_its_line(tmp_path, line, said):
+    header = "prompt,reasoning_score,fast_score"
+    (tmp_path / "p.csv").write_text(f"{header}\nq,0.9,0.1\n{line}\n")
+    with pytest.raises(RecordError, match=said):
+        build_from_outcomes(tmp_path / "p.csv", tmp_path / "data")
+
+
+def test_text_that_no_table_can_hold_is_mended_in_outcomes(tmp_path):
+    rows = [*measured(80), measured(1)[0] | {"prompt": "half \ud83d and\0nothing", "group": 7}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build_from_outcomes(tmp_path / "p.jsonl", tmp_path / "data")
+    found = {r["message"]: r for split in rows_of(tmp_path / "data").values() for r in split}
+    assert found["half ? andnothing"]["group"] == "7"
+
+
+def test_a_number_beyond_all_floats_is_refused(tmp_path):
+    row = measured(1)[0] | {"fast_score": 10**400}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    with pytest.raises(RecordError, match=r"p\.jsonl:1: fast_score is 1000.*; expected a number"):
+        build_from_outcomes(tmp_path / "p.jsonl", tmp_path / "data")
+
+
+def test_a_map_of_no_field_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="--map: found promt; expected one of prompt, "):
+        build_from_outcomes(
+            outcomes(tmp_path, measured()), tmp_path / "data", columns={"promt": "q"}
+        )
+
+
 def test_the_steps_of_a_build_from_outcomes_are_told(tmp_path):
     told = []
     source = outcomes(tmp_path, measured())
@@ -478,6 +538,15 @@ def test_columns_may_have_other_names(tmp_path):
 def test_a_missing_outcome_column_is_named(tmp_path):
     with pytest.raises(RecordError, match="no column reasoning_score, fast_score; found prompt"):
         build_from_outcomes(outcomes(tmp_path, [{"prompt": "x"}]), tmp_path / "data")
+
+
+def test_a_damaged_table_of_outcomes_is_refused(tmp_path):
+    source = outcomes(tmp_path, measured())
+    whole = bytearray(source.read_bytes())
+    whole[4:400] = bytes(396)
+    source.write_bytes(whole)
+    with pytest.raises(RecordError, match=r"p\.parquet: not readable"):
+        build_from_outcomes(source, tmp_path / "data")
 
 
 def test_a_margin_out_of_range_is_refused(tmp_path):

@@ -43,13 +43,14 @@ _OF_OUTCOMES_ALONE = {"margin", "columns"}
 @click.option(
     "--labels",
     type=INPUT_PATH,
-    help="What `turnout label` wrote.  [default: the class of each turn's model is its label]",
+    help="The Parquet file that `turnout label` wrote.  [default: the class of each turn's model "
+    "is its label]",
 )
 @click.option(
     "--outcomes",
     is_flag=True,
-    help="SOURCE holds measured outcomes: prompt, reasoning_score, fast_score; optionally group, "
-    "target (in place of the gap), weight.",
+    help="SOURCE holds measured outcomes (Parquet, CSV or JSON Lines): prompt, reasoning_score, "
+    "fast_score; optionally group, target (in place of the gap), weight.",
 )
 @click.option(
     "--size",

@@ -6,25 +6,48 @@ scores tells its need, or both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from turnout.dataset.candidates import Candidate, candidate, hexdigest
-from turnout.engine import connect, parquet_schema, read_table
-from turnout.errors import RecordError
+from turnout.errors import SettingsError
 from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
+from turnout.schema import stored_text
+from turnout.tables import Row, Table, read_whole_table, require_columns
 
 OUTCOMES = "measured_outcomes"
 STATED = "stated_target"
 _SCORES = ("reasoning_score", "fast_score")
 _FIELDS = ("prompt", *_SCORES, "group", "target", "weight")
-_BATCH_ROWS = 10_000
+_REMEDY = (
+    "Name it with --map prompt=COLUMN (or reasoning_score=, fast_score=, group=, target=, weight=)."
+)
+
+
+def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> tuple[Table, dict[str, str]]:
+    """The file's rows, and field → its column for the fields that it has.
+
+    Raises:
+        RecordError: If the file cannot be read whole or a column that is needed is missing.
+        SettingsError: If `columns` names no field.
+    """
+    if unknown := sorted(set(columns) - set(_FIELDS)):
+        raise SettingsError(
+            f"--map: found {', '.join(unknown)}; expected one of {', '.join(_FIELDS)}."
+        )
+    names = {field: columns.get(field, field) for field in _FIELDS}
+    table = read_whole_table(prompts, [names["prompt"]], list(names.values()), remedy=_REMEDY)
+    present = {field: name for field, name in names.items() if name in table.names}
+    if "target" not in present:
+        require_columns(table, [names[field] for field in _SCORES], _REMEDY)
+    return table, present
 
 
 def from_outcomes(
-    prompts: Path, formatter: Formatter, present: Mapping[str, str], margin: float, seed: int
+    table: Table, present: Mapping[str, str], formatter: Formatter, margin: float, seed: int
 ) -> list[Candidate]:
     """A candidate for every prompt.
 
@@ -33,70 +56,44 @@ def from_outcomes(
     right at least half of the time, and null where neither was shown or nothing was scored.
 
     Args:
-        prompts: Parquet with `prompt` and `reasoning_score` and `fast_score`, or `target`, or all
-            three; optionally `group` and `weight`.
+        table: What `read_outcomes` gave.
+        present: The same.
         formatter: The session one: a prompt has no context.
-        present: What `columns_of` says of the file.
         margin: In (0, 1].
         seed: Decides the order.
 
     Raises:
         RecordError: If a row has neither scores nor target, or a number is out of its range.
     """
-    backend = connect()
-    table = backend.to_pyarrow(read_table(backend, prompts).select(*present.values()))
-    found = []
-    number = 0
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            number += 1
-            values = {field: row[name] for field, name in present.items()}
-            _check(f"{prompts}: row {number}", values, present)
-            found.append(_of_prompt(values, formatter, margin, seed))
-    return found
+    return [_of_prompt(_values(row, present), formatter, margin, seed) for row in table]
 
 
-def columns_of(prompts: Path, columns: Mapping[str, str]) -> dict[str, str]:
-    """Field → column of the file, for the fields that it has.
-
-    Raises:
-        RecordError: If the file cannot be read or a column that is needed is missing.
-    """
-    names = {field: columns.get(field, field) for field in _FIELDS}
-    found = parquet_schema(prompts).names
-    present = {field: name for field, name in names.items() if name in found}
-    needed = ("prompt",) if "target" in present else ("prompt", *_SCORES)
-    missing = [names[field] for field in needed if field not in present]
-    if missing:
-        raise RecordError(
-            f"{prompts}: no column {', '.join(missing)}; found {', '.join(found)}. Name it with "
-            "--map prompt=COLUMN (or reasoning_score=, fast_score=, group=, target=, weight=)."
-        )
-    return present
-
-
-def _check(where: str, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
-    scored = any(values.get(field) is not None for field in _SCORES)
-    stated = values.get("target") is not None
+def _values(row: Row, present: Mapping[str, str]) -> dict[str, Any]:
+    """Field → value, each of its kind and in its range."""
+    given = {field: row.values[name] for field, name in present.items()}
+    scored = any(given.get(field) is not None for field in _SCORES)
+    stated = given.get("target") is not None
     asked = [*(_SCORES if scored or not stated else ()), *(("target",) if stated else ())]
-    limits = dict.fromkeys(asked, 1.0)
-    if "weight" in values:
-        limits["weight"] = float("inf")
+    limits = dict.fromkeys(asked, 1.0) | ({"weight": math.inf} if "weight" in given else {})
+    group = given.get("group")
+    values: dict[str, Any] = {
+        "prompt": row.identity(present["prompt"]) or "",
+        "group": None if group is None else stored_text(str(group)),
+    }
     for field, most in limits.items():
-        value = values.get(field)
+        value = row.number(present.get(field, field))
         # NaN fails both comparisons.
-        if not isinstance(value, int | float) or not 0 <= value <= most or value == float("inf"):
+        if value is None or not 0 <= value <= most or value == math.inf:
             expected = "a number in [0, 1]" if most == 1 else "a number of at least 0"
-            raise RecordError(
-                f"{where}: {columns.get(field, field)} is {value!r}; expected {expected}. Mend "
-                "the row, or leave it out."
-            )
+            raise row.refused(present.get(field, field), expected)
+        values[field] = value
+    return values
 
 
 def _of_prompt(
     values: Mapping[str, Any], formatter: Formatter, margin: float, seed: int
 ) -> Candidate:
-    prompt, fast = values["prompt"] or "", values.get("fast_score")
+    prompt, group, fast = values["prompt"], values["group"], values.get("fast_score")
     label, target, evidence = None, values.get("target"), []
     if fast is not None:
         gap = values["reasoning_score"] - fast
@@ -109,7 +106,6 @@ def _of_prompt(
         target = (gap + 1) / 2
     else:
         evidence = [*evidence, STATED]
-    group, weight = values.get("group"), values.get("weight")
     prompt_id = hexdigest(prompt)[:16]
     return candidate(
         formatter,
@@ -119,14 +115,14 @@ def _of_prompt(
         {
             "conversation_id": prompt_id,
             "turn_count": 1,
-            "stratum": str(group) if group is not None else "all",
+            "stratum": "all" if group is None else group,
             "label": label,
             "target": target,
             "evidence": evidence,
-            "weight": 1.0 if weight is None else float(weight),
+            "weight": values.get("weight", 1.0),
             "position": None,
             "user_id": None,
             "model": None,
-            "group": str(group) if group is not None else None,
+            "group": group,
         },
     )

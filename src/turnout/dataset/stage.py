@@ -24,7 +24,7 @@ from turnout.dataset.choosing import COMPARE, DRAW, SPLIT, Chosen, Wish, chosen_
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
-from turnout.dataset.outcomes import columns_of, from_outcomes
+from turnout.dataset.outcomes import from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import weighted_within_groups
 from turnout.engine import DUCKDB, connect, reading, write_parquet
@@ -168,9 +168,9 @@ def build_from_outcomes(
     unless the rows bring weights of their own. Prompts that are nearly alike fall into one split.
 
     Args:
-        prompts: Parquet with `prompt`, `reasoning_score` and `fast_score` in [0, 1], and
-            optionally `group`, `target` in [0, 1] (in place of the gap, or of the scores) and
-            `weight` (at least 0).
+        prompts: Parquet, CSV or JSON Lines with `prompt`, `reasoning_score` and `fast_score` in
+            [0, 1], and optionally `group`, `target` in [0, 1] (in place of the gap, or of the
+            scores) and `weight` (at least 0).
         out: The folder; it appears only when whole.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
@@ -181,7 +181,7 @@ def build_from_outcomes(
 
     Raises:
         RecordError: If a column or a score cannot be read, or both labels are not there.
-        SettingsError: If the margin is out of range.
+        SettingsError: If the margin is out of range, or `columns` names no field.
         StorageError: If `out` cannot be written.
     """
     if not 0 < margin <= 1:
@@ -198,10 +198,11 @@ def build_from_outcomes(
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
-    present = columns_of(prompts, columns or {})
     steps = Steps(on_progress, _READ, COMPARE, _WRITE)
     with steps.step(_READ):
-        found = from_outcomes(prompts, formatter, present, margin, seed)
+        table, present = read_outcomes(prompts, columns or {})
+        found = from_outcomes(table, present, formatter, margin, seed)
+        del table  # its texts are the candidates' now
     with steps.step(COMPARE):
         kept = grouped_by_near(deduplicated(found, dropped).rows)
     if size is not None and len(kept) > size:
