@@ -177,6 +177,23 @@ def require_places(path: Path) -> None:
             )
 
 
+def refuse_repeats(path: Path, repeats: int) -> None:
+    """Refuse turns of several rows: which one was meant cannot be told.
+
+    Args:
+        path: The turns table.
+        repeats: Rows that have the conversation and index of another one.
+
+    Raises:
+        RecordError: If there are any.
+    """
+    if repeats:
+        raise RecordError(
+            f"{path}: {repeats:,} rows repeat the conversation and index of another; "
+            "expected one row a turn. Ingest the table with `turnout ingest`, which keeps one."
+        )
+
+
 def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
     """Refuse a column whose values are of another kind: text where a number belongs."""
     wrong = [

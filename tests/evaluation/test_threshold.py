@@ -94,6 +94,13 @@ def test_a_router_with_a_chosen_threshold_is_still_up_to_date(tmp_path):
     assert up_to_date(tmp_path / "router", manifest)
 
 
+def test_a_log_with_several_rows_a_turn_is_refused(tmp_path):
+    rows = [turn("a", 1, "prove it", "o3"), turn("a", 1, "prove it again", "o3")]
+    source = write_turns(tmp_path / "turns.parquet", [*rows, turn("b", 1, "hi", "o3")])
+    with pytest.raises(RecordError, match="1 rows repeat the conversation and index of another"):
+        choose_threshold(write_router(tmp_path / "router"), source, share=0.5)
+
+
 def test_turns_of_one_conversation_do_not_count_twice(tmp_path):
     router = write_router(tmp_path / "router", "conversation")
     data = write_data(tmp_path / "data", "conversation", test_rows=100)

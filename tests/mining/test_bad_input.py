@@ -74,9 +74,12 @@ def test_a_table_without_rows_is_refused(stage, tmp_path):
     refused(stage, write_turns(tmp_path / "t.parquet", []), "of 0 turns")
 
 
-def test_labels_are_refused_where_a_turn_has_several_rows(tmp_path):
-    path = write_turns(tmp_path / "t.parquet", [*ROWS, turn("a", 2, "another text", "o3")])
-    refused(STAGES["label"], path, "1 rows repeat the conversation and index")
+@pytest.mark.parametrize("stage", [*STAGES.values(), judged])
+@pytest.mark.parametrize("model", ["o3", None])
+def test_turns_of_several_rows_are_refused_with_their_count(stage, tmp_path, model):
+    more = [turn("a", 2, "another text", model), turn("b", 2, "of another conversation", "o3")]
+    path = write_turns(tmp_path / "t.parquet", [*ROWS, *more])
+    refused(stage, path, "1 rows repeat the conversation and index of another")
 
 
 def test_nul_bytes_long_messages_and_clocks_that_run_backwards_are_read(tmp_path):

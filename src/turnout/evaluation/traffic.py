@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.catalog import Catalog, Price
-from turnout.engine import connect, read_turns, reading, require_places, with_model_facts
+from turnout.engine import (
+    connect,
+    read_turns,
+    reading,
+    refuse_repeats,
+    require_places,
+    with_model_facts,
+)
 from turnout.errors import RecordError
 from turnout.records import ModelClass, ModelInput, Turn
 from turnout.routing import Formatter
 from turnout.samples import Samples
+from turnout.schema import TURN_KEYS
 
 Floats = NDArray[np.float64]
 
@@ -30,8 +39,7 @@ DEFAULT_COMPLETION_TOKENS: Mapping[ModelClass, float] = {"reasoning": 1_500, "fa
 # Fewer counted turns of a class give no mean that could stand for the others.
 MIN_COUNTED_TURNS = 30
 _COLUMNS = (
-    "conversation_id",
-    "turn_index",
+    *TURN_KEYS,
     "user_message",
     "assistant_message",
     "prompt_tokens",
@@ -111,6 +119,8 @@ def traffic_of_turns(turns: Path, formatter: Formatter, catalog: Catalog) -> Tra
         facts = with_model_facts(log, backend, catalog)
         ordered = facts.select(*_COLUMNS).order_by("conversation_id", "turn_index")
         rows: list[_Row] = backend.to_pyarrow(ordered).to_pylist()
+    places = map(itemgetter(*TURN_KEYS), rows)
+    refuse_repeats(turns, sum(before == place for before, place in pairwise(places)))
     means = _mean_answers(rows)
     decided: list[tuple[_Row, ModelInput, list[_Row]]] = []
     left_out = 0

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ import ibis
 import pyarrow as pa
 
 from turnout.catalog import Price
-from turnout.engine import connect, read_turns, reading, require_places, write_parquet
+from turnout.engine import (
+    connect,
+    read_turns,
+    reading,
+    refuse_repeats,
+    require_places,
+    write_parquet,
+)
 from turnout.errors import RecordError, SettingsError, UpstreamError
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.mining.answers import Answer, Answers
@@ -33,7 +41,7 @@ from turnout.mining.verdicts import (
 )
 from turnout.progress import OnProgress, silent
 from turnout.records import Turn
-from turnout.schema import JUDGED
+from turnout.schema import JUDGED, TURN_KEYS
 
 # A token is at least a byte; roles and marks around the two messages take some more.
 _FRAME_TOKENS = 64
@@ -202,12 +210,13 @@ def _questions(turns: Path, options: JudgeOptions, rubric: Rubric) -> Iterator[Q
     backend = connect()
     log = read_turns(backend, turns)
     require_places(turns)
-    log = log.filter(log.user_message.strip().length() > 0)
-    keys = backend.to_pyarrow(log.select("conversation_id", "turn_index"))
-    drawn = sorted(
-        zip(keys["conversation_id"].to_pylist(), keys["turn_index"].to_pylist(), strict=True),
-        key=lambda key: _draw(options.seed, *key),
-    )[: options.sample]
+    has_text = log.user_message.strip().length() > 0
+    columns = backend.to_pyarrow(log.select(*TURN_KEYS, has_text=has_text))
+    places = list(zip(*(columns[name].to_pylist() for name in TURN_KEYS), strict=True))
+    refuse_repeats(turns, len(places) - len(set(places)))
+    log = log.filter(has_text)
+    said = compress(places, columns["has_text"].to_pylist())
+    drawn = sorted(said, key=lambda place: _draw(options.seed, *place))[: options.sample]
     if not drawn:
         raise RecordError(f"{turns}: no turn has a message; expected something to judge.")
     texts = _texts(backend, log, drawn, options)
@@ -242,8 +251,8 @@ def _texts(
             "turn_index": pa.array([key[1] for key in drawn], pa.int32()),
         }
     )
-    near = log.mutate(**before).semi_join(ibis.memtable(wanted), ["conversation_id", "turn_index"])
-    rows = backend.to_pyarrow(near.select("conversation_id", "turn_index", sides[0], *before))
+    near = log.mutate(**before).semi_join(ibis.memtable(wanted), list(TURN_KEYS))
+    rows = backend.to_pyarrow(near.select(*TURN_KEYS, sides[0], *before))
     found = {}
     for batch in rows.to_batches(max_chunksize=1000):
         for row in batch.to_pylist():

@@ -23,6 +23,7 @@ from turnout.engine import (
     kept,
     read_turns,
     reading,
+    refuse_repeats,
     require_places,
     write_parquet_in_order,
 )
@@ -243,12 +244,7 @@ def _patterns(
     rows = kept(backend, votes.select(*TURN_KEYS, "repeats", pattern=numbered(votes, CODES)))
     patterns = counted(backend, rows, len(CODES))
     n_turns = int(patterns.turns.sum())
-    repeats = int(backend.to_pyarrow(rows.filter(rows.repeats).count()).as_py())
-    if repeats:
-        raise RecordError(
-            f"{turns}: {repeats:,} rows repeat the conversation and index of another; "
-            "expected one row a turn. Ingest the table with `turnout ingest`, which keeps one."
-        )
+    refuse_repeats(turns, backend.to_pyarrow(rows.filter(rows.repeats).count()).as_py())
     if not patterns.spoken.any():
         raise RecordError(
             f"{turns}: no evidence on any of {n_turns:,} turns; expected models that the "

@@ -25,6 +25,7 @@ from turnout.engine import (
     kept,
     read_turns,
     reading,
+    refuse_repeats,
     require_places,
     with_model_facts,
     write_parquet,
@@ -121,6 +122,7 @@ def report_switches(
         with steps.step(_FIND):
             # All that is counted is counted of these: computed once, without the messages.
             named = kept(backend, _named_turns(table, backend, catalog))
+            refuse_repeats(turns, backend.to_pyarrow(named.filter(named.repeats).count()).as_py())
             chances = named.filter(named.from_model.notnull())
             made = chances.filter(chances.kind.notnull())
             switches = kept(backend, made.select(*_SWITCHES.names))
@@ -164,7 +166,10 @@ def _write(
 
 
 def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
-    """One row a turn that names a model, with what led to it; `kind` is null where it stayed."""
+    """One row a turn that names a model, with what led to it; `kind` is null where it stayed.
+
+    Rows that repeat another's place are there too, so that they can be refused.
+    """
     facts = with_model_facts(table, backend, catalog)
     name = ibis.coalesce(facts.model_name, facts.model)
     told = ("timestamp", "model", "model_name", "model_class", "provider", "named")
@@ -183,8 +188,9 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
         captured=facts.count().over(ibis.window(group_by="conversation_id")),
         chars_before=chars.lag().over(in_order),
         chars_after=chars.lead().over(in_order),
+        repeats=(facts.turn_index.lag().over(in_order) == facts.turn_index).fill_null(False),
     )
-    named = facts.filter(facts.named).mutate(
+    named = facts.filter(facts.named | facts.repeats).mutate(
         to_model=facts["name"],
         to_class=facts.model_class.fill_null("unknown"),
         turns_after=facts.captured - facts.turns_before - 1,
@@ -205,7 +211,7 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
             else_="downgrade",
         ),
         provider_switch=(pairs.from_provider != pairs.provider).fill_null(False),
-    ).select(*_SWITCHES.names, "model", "model_name", "stands_in")
+    ).select(*_SWITCHES.names, "model", "model_name", "stands_in", "repeats")
 
 
 def _counts_of(
