@@ -42,10 +42,17 @@ $(VENV)/kusto-language: | $(BIN)/python
 	  mv ../$(notdir $@).partial ../$(notdir $@) || \
 	  { rm -rf ../$(notdir $@).partial; echo "npm gave no Kusto parser: its tests are skipped"; }
 
+# Microsoft's own server of Azure's Blob Storage, for the tests of logs there; as above.
+$(VENV)/azurite: | $(BIN)/python
+	@mkdir -p $@.partial && \
+	  npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@.partial azurite@3.35.0 \
+	    >/dev/null 2>&1 && mv $@.partial $@ || \
+	  { rm -rf $@.partial; echo "npm gave no Azure server: its tests are skipped"; }
+
 demo: $(VENV)/.product
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)"
 
-test: $(VENV)/.dev $(VENV)/kusto-language
+test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev

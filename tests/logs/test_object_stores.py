@@ -1,62 +1,50 @@
-"""Logs in an object store: a real S3 server on this machine, read by Arrow's own client."""
+"""Logs in object stores: real servers on this machine, read by Arrow's own clients."""
 
 import gzip
 import io
 import json
+import os
+from urllib.parse import quote, urlencode
 
-import boto3
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.core import DEFAULT_ACCOUNT_ID
 
+from tests.logs.object_stores import (
+    KEY,
+    azure,
+    azure_signature,
+    google,
+    listing_two_at_a_time,
+    s3,
+)
 from turnout.errors import RecordError
 from turnout.logs import ingest
-
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-
-
-class Store:
-    """A bucket with logs in it, and its address in Turnout's writing."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.endpoint = f"http://{host}:{port}"
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-        )
-        self.client.create_bucket(Bucket="logs")
-
-    def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(Bucket="logs", Key=key, Body=body)
-
-    def uri(self, path: str) -> str:
-        """The settings that a store of one's own needs are in the address."""
-        return f"s3://{path}?endpoint_override={self.endpoint}&scheme=http&region=us-east-1"
+from turnout.logs.formats import FORMAT_NAMES, is_log
+from turnout.logs.places import files_of
 
 
-@pytest.fixture(scope="module")
-def server():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()
-    server.stop()
+@pytest.fixture(scope="module", params=[s3, azure, google], ids=lambda kind: kind.__name__)
+def new_store(request):
+    with request.param() as new_store:
+        yield new_store
 
 
 @pytest.fixture
-def store(server, monkeypatch):
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+def store(new_store, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    store = Store(*server)
-    yield store
-    httpx.post(f"{store.endpoint}/moto-api/reset").raise_for_status()
+    store = new_store()
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    return store
+
+
+def only(kind):
+    return pytest.mark.parametrize("new_store", [kind], indirect=True, ids=[kind.__name__])
 
 
 def rows(conversation, n_turns=2):
@@ -85,56 +73,121 @@ def conversations(out):
 
 
 def test_a_file_a_folder_and_a_pattern_in_a_store_are_read(store, tmp_path):
-    store.put("2026/a.jsonl", lines("a"))
-    store.put("2026/deep/b.jsonl.gz", gzip.compress(lines("b")))
-    store.put("2026/deep/c.parquet", parquet("c", 1_000))
-    store.put("2026/notes.txt", b"not a log")
-    store.put("2025/old.jsonl", lines("old"))
-    out = tmp_path / "turns.parquet"
+    a, b, c, old = "2026/a.jsonl", "2026/deep/b b.jsonl.gz", "2026/deep/c.parquet", "old.jsonl"
+    for path, body in (
+        (a, lines("a")), (b, gzip.compress(lines("b"))), (c, parquet("c", 1_000)),
+        (old, lines("old")), ("2026/notes.txt", b"not a log"),
+    ):  # fmt: skip
+        store.put(path, body)
     for path, expected in (
-        ("logs/2026/a.jsonl", ["a"]),
-        ("logs/2026", ["a", "b", "c"]),
-        ("logs/2026/**/*.jsonl*", ["a", "b"]),
-        ("logs/*/*.jsonl", ["a", "old"]),
-        ("logs", ["a", "b", "c", "old"]),
+        (a, [a]),
+        ("2026/deep/b%20b.jsonl.gz", [b]),
+        ("2026", [a, b, c]),
+        ("2026/", [a, b, c]),
+        ("2026/**/*.jsonl*", [a, b]),
+        ("2026/d*/b%20*", [b]),
+        ("*/*.jsonl", [a]),
+        ("", [a, b, c, old]),
     ):
-        assert ingest([store.uri(path)], out).fresh
-        assert conversations(out) == expected
+        files = files_of([store.uri(path)], is_log, FORMAT_NAMES)
+        assert [file.name for file in files] == list(map(store.name, expected)), path
+    out = tmp_path / "turns.parquet"
+    ingest([store.uri("")], out)
+    assert conversations(out) == ["a", "b", "c", "old"]
     assert pq.read_table(out).num_rows == 1_000 + 3 * 2
 
 
+@only(s3)
 def test_more_files_than_one_reply_lists_are_all_read(store, tmp_path):
     # A reply lists 1,000. The server keeps its objects in this process: asking it takes too long.
-    bucket = get_backend("s3")[ACCOUNT]["aws"]
+    bucket = get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
     for at in range(1_100):
-        bucket.put_object("logs", f"many/{at:04}.txt", b"")
+        bucket.put_object(store.bucket, f"many/{at:04}.txt", b"")
     for name in ("0", "1050", "3"):
         store.put(f"many/{name}.jsonl", lines(f"c{name}"))
-    report = ingest([store.uri("logs/many")], tmp_path / "turns.parquet")
+    report = ingest([store.uri("many")], tmp_path / "turns.parquet")
     assert report.conversations == 3
 
 
 def test_what_changed_in_a_store_is_read_again_and_what_did_not_is_up_to_date(store, tmp_path):
     out = tmp_path / "turns.parquet"
     store.put("a.jsonl", lines("a"))
-    assert ingest([store.uri("logs/a.jsonl")], out).fresh
-    assert not ingest([store.uri("logs/a.jsonl")], out).fresh
+    assert ingest([store.uri("a.jsonl")], out).fresh
+    assert not ingest([store.uri("a.jsonl")], out).fresh
     store.put("a.jsonl", lines("another"))
-    assert ingest([store.uri("logs/a.jsonl")], out).fresh
+    assert ingest([store.uri("a.jsonl")], out).fresh
     assert conversations(out) == ["another"]
 
 
 def test_what_is_not_in_a_store_and_what_is_broken_there_is_told(store, tmp_path):
     store.put("half.parquet", parquet("a", 1_000)[:-50])
     store.put("half.jsonl.gz", gzip.compress(lines("a", 500))[:-40])
+    store.put("bad.jsonl", lines("a") + b"\n{")
     out = tmp_path / "turns.parquet"
     for path, problem in (
-        ("logs/nothing.jsonl", "no log there"),
-        ("nowhere/a.jsonl", "s3://nowhere/a.jsonl"),
-        ("logs/half.parquet", "s3://logs/half.parquet"),
-        ("logs/half.jsonl.gz", "s3://logs/half.jsonl.gz"),
+        ("nothing.jsonl", "no log there"),
+        ("nothing/*.jsonl", "no log there"),
+        ("half.parquet", "not readable as Parquet"),
+        ("half.jsonl.gz", "cannot be read to its end"),
+        ("bad.jsonl", "not JSON"),
     ):
-        with pytest.raises(RecordError, match=problem):
+        with pytest.raises(RecordError, match=problem) as told:
             ingest([store.uri(path)], out)
+        assert str(told.value).startswith(store.name(path))
         assert not out.exists()
-    assert not list(tmp_path.glob(".*")), "nothing half-made stays"
+    store.bucket = "nowhere"
+    with pytest.raises(RecordError, match="no log there"):
+        ingest([store.uri("a.jsonl")], out)
+    assert not list(tmp_path.iterdir()), "nothing half-made stays"
+
+
+@only(azure)
+def test_an_azure_account_that_does_not_know_who_asks_says_so(store, tmp_path, monkeypatch):
+    store.put("a.jsonl", lines("a"))
+    for key, problem in (
+        (KEY[4:], r"\[AuthorizationFailure\] 403"),
+        (KEY[:5], "failed: Unexpected end of Base64"),
+        ("", "Bearer token authentication is not permitted for non TLS"),
+    ):
+        monkeypatch.setenv("AZURE_STORAGE_KEY", key)
+        with pytest.raises(RecordError, match=problem) as told:
+            ingest([store.uri("a.jsonl")], tmp_path / "turns.parquet")
+        assert "AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN" in str(told.value)
+        assert not key or key not in str(told.value)
+
+
+@only(azure)
+@pytest.mark.parametrize("where", ["environment", "address"])
+def test_an_azure_signature_opens_a_container_page_by_page(store, tmp_path, monkeypatch, where):
+    for name in "abcde":
+        store.put(f"{name}.jsonl", lines(name))
+    signature = azure_signature(store.bucket, may="rl")
+    monkeypatch.delenv("AZURE_STORAGE_KEY")
+    if where == "environment":
+        monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", f"?{urlencode(signature)}")
+    else:
+        # What the address says goes first.
+        monkeypatch.setenv("AZURE_STORAGE_KEY", "AAAA")
+        store.settings = store.settings | signature
+    account, _, host = store.address.partition("@")
+    out = tmp_path / "turns.parquet"
+    with listing_two_at_a_time(f"http://{host.strip('/')}") as (door, listings):
+        store.address = f"{account}@{door.removeprefix('http://')}/"
+        ingest([store.uri("")], out)
+    assert conversations(out) == ["a", "b", "c", "d", "e"]
+    assert sum("marker=" in url for url in listings) == 2
+    inputs = json.loads((tmp_path / "turns.parquet.manifest.json").read_text())["inputs"]
+    assert list(inputs) == [store.name(f"{name}.jsonl") for name in "abcde"]
+
+
+@only(azure)
+def test_an_azure_signature_is_in_no_message(store, tmp_path, monkeypatch):
+    store.put("a.jsonl", lines("a"))
+    store.put("b.parquet", parquet("b", 10))
+    monkeypatch.delenv("AZURE_STORAGE_KEY")
+    signature = azure_signature(store.bucket, may="l")
+    for path in ("a.jsonl", "b.parquet", "*.jsonl"):
+        with pytest.raises(RecordError, match="403") as told:
+            ingest([store.uri(path, **signature)], tmp_path / "turns.parquet")
+        assert quote(signature["sig"], safe="") not in str(told.value)
+        assert "sig=" not in str(told.value)

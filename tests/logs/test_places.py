@@ -1,11 +1,14 @@
 """Files, folders, patterns and URIs name the same logs, in the same order."""
 
 import json
+import socket
 import time
 
 import pyarrow.parquet as pq
 import pytest
 
+import turnout.logs.stores
+from tests.servers import free_port
 from turnout.errors import RecordError
 from turnout.logs import ingest
 from turnout.logs.formats import FORMAT_NAMES, is_log
@@ -48,8 +51,12 @@ def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
 
 def test_a_folder_is_read_from_a_relative_path(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    for source in ("logs", "logs/", "./logs", "."):
+    for source in ("logs", "logs/", "./logs", ".", "*/**", "**/*"):
         assert len(files_of([source], is_log, FORMAT_NAMES)) == 4
+    monkeypatch.chdir(folder)
+    assert [file.label for file in files_of(["*.jsonl"], is_log, FORMAT_NAMES)] == [
+        "a.jsonl", "b.jsonl",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("source", ["ftp://host/a.jsonl", "https://host/a.jsonl"])
@@ -58,10 +65,53 @@ def test_a_place_of_an_unknown_kind_is_refused(source):
         files_of([source], is_log, FORMAT_NAMES)
 
 
-def test_keys_in_an_address_are_not_shown():
-    with pytest.raises(RecordError) as told:
-        files_of(["ftp://ann:secret@host/a.jsonl?token=secret"], is_log, FORMAT_NAMES)
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("ftp://ann:secret@host/a.jsonl?token=secret", "ftp://host/a.jsonl: an unknown kind"),
+        ("s3://ann:a/secret@bucket/a.jsonl", "s3://bucket/a.jsonl: not a place"),
+        ("abfs://account:secret@container/a.jsonl", "expected it in AZURE_STORAGE_KEY"),
+        ("abfs://account:a/secret==@host:10000/c/a.jsonl", "abfs://account@host:10000/c/a.jsonl"),
+        ("abfs://account@container/a b.jsonl?sv=1&sig=a secret", "Cannot parse"),
+    ],
+)
+def test_keys_in_an_address_are_not_shown(source, said):
+    with pytest.raises(RecordError, match=said) as told:
+        files_of([source], is_log, FORMAT_NAMES)
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "s3://bucket/a.jsonl?endpoint_override={}&scheme=http&region=us-east-1",
+        "abfs://account@{}/container?enable_tls=false&credential_kind=anonymous",
+        "gs://anonymous@bucket/*.jsonl?endpoint_override={}&scheme=http",
+    ],
+)
+def test_a_store_that_never_answers_is_not_waited_for(monkeypatch, source):
+    monkeypatch.setattr(turnout.logs.stores, "_SECONDS_TO_ANSWER", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(RecordError, match=r"no answer for 0\.1 s"),
+    ):
+        files_of([source.format(f"127.0.0.1:{silent.getsockname()[1]}")], is_log, FORMAT_NAMES)
+
+
+def test_a_store_s_own_word_of_a_timeout_is_told():
+    def ask():
+        raise TimeoutError("the disk does not answer")
+
+    with pytest.raises(TimeoutError, match="the disk"):
+        turnout.logs.stores.first_answer(ask)
+
+
+def test_google_s_store_is_not_tried_for_a_quarter_of_an_hour(monkeypatch):
+    monkeypatch.setattr(turnout.logs.stores, "_SECONDS_TO_TRY", 1)
+    address = f"gcs://anonymous@bucket/a?endpoint_override=127.0.0.1:{free_port()}&scheme=http"
+    with pytest.raises(RecordError, match="Retry policy exhausted") as told:
+        files_of([address], is_log, FORMAT_NAMES)
+    assert "error_info" not in str(told.value), "what only Google's own programmers read"
 
 
 def test_a_changed_file_is_ingested_again(tmp_path):

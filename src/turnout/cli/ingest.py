@@ -68,6 +68,9 @@ def command(
     logs, ChatGPT and Claude account exports, SpecStory sessions and the gateway's own journal are
     known. Prints what was kept, what was dropped and why; the two add up to what was read.
 
+    In Azure, abfs://ACCOUNT.blob.core.windows.net/CONTAINER/2026/*.jsonl, with AZURE_STORAGE_KEY or
+    after `az login`.
+
     Or read kusto://CLUSTER/DATABASE with --query and its options: --table to --percent; --map then
     names your table's columns.
     """

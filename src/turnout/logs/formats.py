@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from turnout.errors import RecordError
 from turnout.logs.columns import NOT_UTF8
 from turnout.logs.places import LogFile
+from turnout.logs.stores import reason
 
 # A longer line is no row of a log but another kind of file; it must not fill the memory.
 MAX_ROW_CHARS = 1 << 28
@@ -160,7 +161,7 @@ def read_rows(file: LogFile) -> Iterator[RawRow]:
         yield from reader(file)
     except (OSError, EOFError, UnicodeError, pa.ArrowException) as error:
         raise RecordError(
-            f"{file.name}: cannot be read to its end ({_first_line(error)}); expected a whole, "
+            f"{file.name}: cannot be read to its end ({reason(error)}); expected a whole, "
             "readable file. Copy it again or check its permissions."
         ) from error
 
@@ -188,7 +189,7 @@ def parquet_batches(file: LogFile) -> Iterator[pa.RecordBatch]:
                 yield batch.cast(schema, safe=False) if batch.schema != schema else batch
     except (pa.ArrowException, OSError) as error:
         raise RecordError(
-            f"{file.name}: not readable as Parquet ({_first_line(error)}); expected a whole "
+            f"{file.name}: not readable as Parquet ({reason(error)}); expected a whole "
             "Parquet file. If it was copied, copy it again."
         ) from error
 
@@ -351,7 +352,3 @@ class _Document:
             n_chars -= len(piece[0])
         self._text = "".join(pieces)
         return len(pieces) > 1
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,6 @@
 """Where logs lie: paths, patterns, folders and object stores → files to open; knows no format.
 
-Object stores are reached through Arrow's own file systems, with the credentials that their usual
-environment variables and files give. Nothing is asked of a network unless a source names one.
+Nothing is asked of a network unless a source names one.
 """
 
 from __future__ import annotations
@@ -13,16 +12,24 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
 
 from turnout.errors import RecordError
+from turnout.logs.stores import (
+    FAILURES,
+    credentials,
+    first_answer,
+    opened,
+    reason,
+    scheme_of,
+    shown,
+)
 from turnout.manifest import MANIFEST_NAME, tree_sha256
 from turnout.tables import COMPRESSIONS, decompressed
 
-SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-_URI = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -31,7 +38,7 @@ class LogFile:
     """One file of a log.
 
     Attributes:
-        name: Its path, or its URI without credentials: for messages and the manifest.
+        name: Its path, or its address without credentials: for messages and the manifest.
         path: Its path in the file system.
         filesystem: Where it lies.
         facts: Size and time of change, which stand for its content where it lies elsewhere.
@@ -84,7 +91,7 @@ def files_of(
     manifests.
 
     Args:
-        sources: Paths, patterns, folders, or URIs of one of `SCHEMES`.
+        sources: Paths, patterns, folders, or addresses of one of `stores.SCHEMES`.
         is_log: Whether a file's format is known.
         expected: What is, for messages.
 
@@ -96,10 +103,10 @@ def files_of(
         place = _place(str(source))
         try:
             found = place.files(is_log)
-        except OSError as error:
+        except FAILURES as error:
             raise RecordError(
-                f"{place.shown}: cannot be reached ({str(error).splitlines()[0]}); expected a "
-                "readable file, folder or pattern. Check the path, and the store's credentials."
+                f"{place.shown}: cannot be reached ({reason(error)}); expected a readable file, "
+                f"folder or pattern. Check the path.{credentials(place.shown)}"
             ) from error
         if not found:
             raise RecordError(
@@ -112,28 +119,45 @@ def files_of(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A source: a file system, a path in it that has no pattern, and the pattern below it."""
+    """A source: a file system, a path in it that has no pattern, and the pattern below it.
+
+    Attributes:
+        shown: The source, for messages.
+        address: How the path's name begins outside of the file system; None where it lies here.
+        filesystem: Where the path lies.
+        path: Has no pattern.
+        pattern: What follows it.
+    """
 
     shown: str
-    prefix: str
+    address: str | None
     filesystem: fs.FileSystem
     path: str
     pattern: tuple[str, ...]
 
     def files(self, is_log: Callable[[LogFile], bool]) -> list[LogFile]:
-        if not self.pattern:
-            found = self.filesystem.get_file_info(self.path)
-            if found.type == fs.FileType.File:
-                return [self._file(found)]
-            if found.type == fs.FileType.NotFound:
-                return []
-        selector = fs.FileSelector(self.path or ".", allow_not_found=True, recursive=True)
+        found = first_answer(self._found)
+        if found is not None and not self.pattern and found.type == fs.FileType.File:
+            return [self._file(found)]
+        if found is not None and found.type != fs.FileType.Directory:
+            return []
+        selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
         files = [
             self._file(info)
             for info in self.filesystem.get_file_info(selector)
             if info.type == fs.FileType.File and self._takes(info)
         ]
         return sorted(filter(is_log, files), key=lambda file: file.name)
+
+    def _found(self) -> fs.FileInfo | None:
+        """What lies at the path; None for a bucket or a container.
+
+        Who may list and read what is in one may not always ask for it itself.
+        """
+        is_bucket = self.address is not None and "/" not in self.path
+        asked = f"{self.path}/{MANIFEST_NAME}" if is_bucket else self.path
+        found = self.filesystem.get_file_info(asked)
+        return None if is_bucket else found
 
     def _takes(self, info: fs.FileInfo) -> bool:
         below = info.path[len(self.path) :].strip("/").split("/")
@@ -142,31 +166,22 @@ class _Place:
 
     def _file(self, info: fs.FileInfo) -> LogFile:
         facts = f"{info.size}|{info.mtime_ns}"
-        return LogFile(f"{self.prefix}{info.path}", info.path, self.filesystem, facts)
+        name = info.path if self.address is None else self.address + info.path[len(self.path) :]
+        return LogFile(name, info.path, self.filesystem, facts)
 
 
 def _place(source: str) -> _Place:
-    scheme = _URI.match(source)
-    if scheme is None:
+    if scheme_of(source) is None:
         path, pattern = _split(source, exists=Path(source).exists())
-        return _Place(source, "", fs.LocalFileSystem(), path, pattern)
-    shown = re.sub(r"//[^/@]*:[^/@]*@", "//", source.partition("?")[0])
-    if scheme[1].lower() not in SCHEMES:
-        raise RecordError(
-            f"{shown}: an unknown kind of place; expected a path or one of "
-            f"{', '.join(f'{name}://' for name in SCHEMES)}. Download it first."
-        )
+        return _Place(source, None, fs.LocalFileSystem(), path or ".", pattern)
     address, _, query = source.partition("?")
-    path, pattern = _split(address, exists=False)
-    try:
-        filesystem, path = fs.FileSystem.from_uri(path + (f"?{query}" if query else ""))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise RecordError(
-            f"{shown}: not a place that can be reached ({str(error).splitlines()[0]}); expected "
-            "for example s3://BUCKET/FOLDER/*.jsonl. Check how it is written."
-        ) from error
-    prefix = "" if isinstance(filesystem, fs.LocalFileSystem) else f"{scheme[1].lower()}://"
-    return _Place(shown, prefix, filesystem, path, pattern)
+    address, pattern = _split(address, exists=False)
+    pattern = tuple(map(unquote, pattern))
+    filesystem, path = opened(address, query)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return _Place(shown(source), None, filesystem, path, pattern)
+    name = unquote(shown(address).rstrip("/"))
+    return _Place(shown(source), name, filesystem, path.rstrip("/") or ".", pattern)
 
 
 def _split(source: str, *, exists: bool) -> tuple[str, tuple[str, ...]]:
