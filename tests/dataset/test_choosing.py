@@ -235,9 +235,9 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
     assert drawn.found == {cell: len(keys) for cell, keys in cells.items()}
     expected = {k for cell, n in wanted.items() for k in sorted(cells[cell])[:n]}
     found = {
-        (row["order_key"], (row["conversation_id"], row["turn_index"]))
-        for row in drawn.drawn(wanted)
-        if row["order_key"] is not None
+        (turn.order_key, (turn.conversation_id, turn.turn_index))
+        for turn in drawn.drawn(wanted)
+        if turn.order_key is not None
     }
     assert found == expected
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from turnout.dataset.cells import STRATA, Cell, position_of
-from turnout.dataset.drawing import UNKNOWN, UNNAMED
+from turnout.dataset.drawing import UNKNOWN, UNNAMED, DrawnTurn
 from turnout.records import LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS, kept
@@ -48,7 +48,7 @@ class Candidate:
 
 
 def from_turns(
-    rows: Iterable[Mapping[str, Any]], formatter: Formatter, dropped: Counter[str]
+    drawn: Iterable[DrawnTurn], formatter: Formatter, dropped: Counter[str]
 ) -> list[Candidate]:
     """A candidate for every drawn turn whose need is told, in order of their order keys.
 
@@ -56,75 +56,75 @@ def from_turns(
     captured turns, as a server would have seen them.
 
     Args:
-        rows: What `drawing.Log.drawn` yields.
+        drawn: What `drawing.Log.drawn` yields.
         formatter: How a turn is shown.
         dropped: Reason → rows, added to.
     """
     found: list[Candidate] = []
-    for _, conversation in groupby(rows, key=itemgetter("conversation_id")):
+    for _, conversation in groupby(drawn, key=attrgetter("conversation_id")):
         # Newest last, and no more than is kept: a conversation may have 100,000 turns.
         before: deque[Turn] = deque(maxlen=MAX_KEPT_TURNS)
-        for _, copies in groupby(conversation, key=itemgetter("turn_index")):
-            row = _longest(copies, dropped)
-            if row["order_key"] is not None:
-                found += _of_turn(row, before, formatter, dropped)
-            before.append(kept(Turn(row["message"] or "", row["answer"])))
-    return sorted(found, key=lambda candidate: candidate.order_key)
+        for _, copies in groupby(conversation, key=attrgetter("turn_index")):
+            turn = _longest(copies, dropped)
+            if turn.order_key is not None:
+                found += _of_turn(turn, turn.order_key, before, formatter, dropped)
+            before.append(kept(Turn(turn.message or "", turn.answer)))
+    return sorted(found, key=attrgetter("order_key"))
 
 
-def _longest(copies: Iterable[Mapping[str, Any]], dropped: Counter[str]) -> Mapping[str, Any]:
+def _longest(copies: Iterable[DrawnTurn], dropped: Counter[str]) -> DrawnTurn:
     """The longest text of a turn that the log holds more than once; ties go by content alone."""
     first, *more = copies
     if not more:
         return first
-    if first["order_key"] is not None:
+    if first.order_key is not None:
         dropped[OTHER_TEXT] += len(more)
-    content = ("message", "answer", "model", "user_id", "model_class")
+    content = attrgetter("message", "answer", "model", "user_id", "model_class")
     return max(
         (first, *more),
-        key=lambda row: (len(row["message"] or ""), [row[name] or "" for name in content]),
+        key=lambda turn: (len(turn.message or ""), [value or "" for value in content(turn)]),
     )
 
 
 def _of_turn(
-    row: Mapping[str, Any],
+    turn: DrawnTurn,
+    order_key: str,
     before: Sequence[Turn],
     formatter: Formatter,
     dropped: Counter[str],
 ) -> Iterator[Candidate]:
-    if row["label"] is None:
-        dropped[UNKNOWN if row["named"] else UNNAMED] += 1
+    if turn.label is None:
+        dropped[UNKNOWN if turn.named else UNNAMED] += 1
         return
-    count = row["turn_count"]
     values = {
-        "conversation_id": row["conversation_id"],
-        "turn_count": count,
-        "model": row["model"],
-        "user_id": row["user_id"],
-        "stratum": next(name for least, name in STRATA if count >= least),
-        "position": position_of(row["turn_index"], row["last_index"]),
-        "label": row["label"],
+        "conversation_id": turn.conversation_id,
+        "turn_count": turn.turn_count,
+        "model": turn.model,
+        "user_id": turn.user_id,
+        "stratum": next(name for least, name in STRATA if turn.turn_count >= least),
+        "position": position_of(turn.turn_index, turn.last_index),
+        "label": turn.label,
         "group": None,
-        **_told(row),
+        **_told(turn),
     }
     if formatter.architecture == "conversation":
         values["previous"] = list(map(_STORED, reversed(before)))
-    turns = [*before, Turn(row["message"] or "")]
-    yield candidate(formatter, turns, row["turn_index"], row["order_key"], values)
+    turns = [*before, Turn(turn.message or "")]
+    yield candidate(formatter, turns, turn.turn_index, order_key, values)
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row's label rests on: all evidence, or the class of the model that served it."""
-    if "p_reasoning" not in row:
+def _told(turn: DrawnTurn) -> dict[str, Any]:
+    """What a turn's label rests on: all evidence, or the class of the model that served it."""
+    if turn.confidence is None:
         return {
-            "target": 1.0 if row["label"] == LABEL_REASONING else 0.0,
+            "target": 1.0 if turn.label == LABEL_REASONING else 0.0,
             "evidence": [MODEL_CHOICE],
             "weight": 1.0,
         }
     return {
-        "target": row["p_reasoning"],
-        "evidence": row["evidence"],
-        "weight": max(_MIN_WEIGHT, row["confidence"]),
+        "target": turn.p_reasoning,
+        "evidence": turn.evidence,
+        "weight": max(_MIN_WEIGHT, turn.confidence),
     }
 
 

@@ -94,7 +94,7 @@ def chosen_rows(log: Log, formatter: Formatter, wish: Wish, steps: Steps) -> Cho
         draws = _draws(log.found, yields, wish, margin, stratified=stratified)
         dropped = log.left_out.copy()
         with steps.step(DRAW, sum(draws.values()), attempt=attempt) as tell:
-            rows = watched(log.drawn(draws), tell, lambda row: row["order_key"] is not None)
+            rows = watched(log.drawn(draws), tell, lambda turn: turn.order_key is not None)
             drawn = from_turns(rows, formatter, dropped)
         with steps.step(COMPARE, attempt=attempt):
             distinct = _distinct(drawn, dropped)

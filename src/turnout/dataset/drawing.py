@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ibis
 import pyarrow as pa
@@ -50,6 +51,44 @@ _BOUNDS = pa.schema(
         pa.field("bound", pa.string(), nullable=False),
     ]
 )
+
+
+class DrawnTurn(NamedTuple):
+    """A turn that was drawn, or that stands before one.
+
+    Attributes:
+        conversation_id: Its conversation.
+        turn_index: Its 1-based position there.
+        message: What the user wrote.
+        answer: What the assistant answered.
+        model: As logged.
+        user_id: As logged.
+        turn_count: The conversation's turns.
+        last_index: The conversation's greatest turn index.
+        order_key: Its place in the order; None of a turn that was not drawn.
+        named: Whether the log names a model.
+        model_class: What the catalogue says of the model.
+        label: By the labels file if there is one, else by the class; None where neither tells.
+        p_reasoning: What the labels file says of a turn that was drawn; None where there is none.
+        confidence: Likewise.
+        evidence: Likewise.
+    """
+
+    conversation_id: str
+    turn_index: int
+    message: str | None
+    answer: str | None
+    model: str | None
+    user_id: str | None
+    turn_count: int
+    last_index: int
+    order_key: str | None
+    named: bool
+    model_class: str | None
+    label: int | None
+    p_reasoning: float | None
+    confidence: float | None
+    evidence: list[str] | None
 
 
 class Log:
@@ -103,7 +142,9 @@ class Log:
         rows: list[dict[str, Any]] = self._backend.to_pyarrow(counted).to_pylist()
         if self._labels is not None:
             return rows
-        return [row | self._models.told(row) for row in rows]
+        return [
+            row | self._models.told(row["logged_model"], row["reasoned"])._asdict() for row in rows
+        ]
 
     @property
     def _tells(self) -> list[str]:
@@ -119,17 +160,14 @@ class Log:
                 counts[UNTOLD if self._labels is not None else reason] += row["rows"]
         return +counts
 
-    def drawn(self, draws: Mapping[Cell, int]) -> Iterator[dict[str, Any]]:
+    def drawn(self, draws: Mapping[Cell, int]) -> Iterator[DrawnTurn]:
         """The first rows of each cell, among the turns of their conversations before them.
 
         Args:
             draws: Rows of each cell.
 
         Yields:
-            Turns by conversation and index, a turn more than once where the log holds it so: the
-            keys, `turn_count` and `last_index` of the conversation, `message`, `answer`, `model`
-            and what the catalogue says of it, `user_id`. Of turns that were drawn, `order_key`
-            and `label` with what it rests on; null of others.
+            Turns by conversation and index, a turn more than once where the log holds it so.
         """
         chosen = kept(self._backend, self._best_told(self._first(draws)))
         wanted = chosen.group_by("conversation_id").agg(
@@ -146,9 +184,13 @@ class Log:
             "conversation_id_right", "turn_index_right", "from_index", "to_index"
         )
         for batch in batches(self._backend, shown, order_by=TURN_KEYS):
-            for row in batch.to_pylist():
-                by_model = self._models.told(row)
-                yield by_model | row if self._labels is not None else row | by_model
+            # Column after column: a quarter of the work of row after row.
+            columns = {name: batch[name].to_pylist() for name in batch.schema.names}
+            models = zip(columns["logged_model"], columns["reasoned"], strict=True)
+            told = zip(*(self._models.told(*model) for model in models), strict=True)
+            columns = dict(zip(_Told._fields, told, strict=False)) | columns
+            values = (columns.get(name, repeat(None)) for name in DrawnTurn._fields)
+            yield from map(DrawnTurn._make, zip(*values, strict=False))
 
     @property
     def _turns_before(self) -> int:
@@ -235,25 +277,29 @@ class Log:
         return known.mutate(label=known.p_reasoning.isnull().ifelse(None, label).cast("int8"))
 
 
+class _Told(NamedTuple):
+    """Whether a model is named, its class, and the label that follows from it."""
+
+    named: bool
+    model_class: str | None
+    label: int | None
+
+
 class _Models:
     """What the catalogue says of the models that turns name, looked up once each."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._told: dict[tuple[str, bool], dict[str, Any]] = {}
+        self._told: dict[tuple[str, bool], _Told] = {}
 
-    def told(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether a row names a model, the model's class, and the label that follows from it."""
-        key = logged, reasoned = row["logged_model"], row["reasoned"]
-        if key not in self._told:
+    def told(self, logged: str, reasoned: bool) -> _Told:
+        if (told := self._told.get((logged, reasoned))) is None:
             found = self._catalog.lookup(logged, reasoned=reasoned)
             model_class = found.model_class if found else None
-            self._told[key] = {
-                "named": self._catalog.names_a_model(logged),
-                "model_class": model_class,
-                "label": _LABELS.get(model_class or ""),
-            }
-        return self._told[key]
+            label = _LABELS.get(model_class or "")
+            told = _Told(self._catalog.names_a_model(logged), model_class, label)
+            self._told[logged, reasoned] = told
+        return told
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:
