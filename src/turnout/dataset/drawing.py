@@ -9,7 +9,7 @@ to know how many turns each cell has; texts once, of the turns that are drawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from math import sqrt
 from pathlib import Path
@@ -39,6 +39,8 @@ _HASH_STEPS = 16**8
 _NO_BOUND = "g"
 # A bound that lets through so many turns that it is not worth a filter before the join.
 _MANY = "2"
+# The least last index of a conversation that has a turn there.
+_LEAST_LAST_INDEX = {"early": 1, "middle": 3, "late": 2}
 _LABELS = {"reasoning": LABEL_REASONING, "fast": LABEL_FAST}
 _BOUNDS = pa.schema(
     [
@@ -137,7 +139,7 @@ class Log:
 
     def _counted(self) -> list[dict[str, Any]]:
         """Rows of each cell and of what told their label: by model, or by the labels' word."""
-        placed = self._placed(self._told(self._usable))
+        placed = _placed(self._told(self._usable), self._spans)
         counted = placed.group_by(*self._tells, *_PLACE).agg(rows=placed.count())
         rows: list[dict[str, Any]] = self._backend.to_pyarrow(counted).to_pylist()
         if self._labels is not None:
@@ -216,7 +218,7 @@ class Log:
         ranked = below.mutate(rank=rank)
         return ranked.filter(ranked.rank < ranked.most).select(*TURN_KEYS, "order_key").distinct()
 
-    def _bounds(self, draws: Mapping[Cell, int], room: float) -> pa.Table:
+    def _bounds(self, draws: Mapping[Cell, int], room: float) -> list[dict[str, Any]]:
         """For each group of `_counts` of which rows are drawn, how many and below which key."""
         rows = []
         for row in self._counts:
@@ -224,25 +226,52 @@ class Log:
                 share = room * (most + 6 * sqrt(most)) / self.found[_cell(row)]
                 bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
                 rows.append(row | {"most": most, "bound": bound})
-        names = dict.fromkeys([*self._tells, "label", *_PLACE, "most", "bound"])
-        return pa.Table.from_pylist(rows, pa.schema([_BOUNDS.field(name) for name in names]))
+        return rows
 
-    def _below(self, bounds: pa.Table) -> ibis.Table:
-        """The turns whose order key is below the bound of their cell."""
+    def _below(self, bounds: Sequence[Mapping[str, Any]]) -> ibis.Table:
+        """The turns whose order key is below the bound of their cell.
+
+        For the sake of a cell of which most turns are drawn every turn of the log would be joined:
+        such turns are looked for in the few conversations that can hold them.
+        """
+        scarce = [row for row in bounds if row["bound"] >= _MANY]
+        holding = self._holding(scarce)
+        if holding is None:
+            return self._below_among(self._spans, bounds)
+        others = [row for row in bounds if row["bound"] < _MANY]
+        return self._below_among(self._spans, others).union(self._below_among(holding, scarce))
+
+    def _holding(self, scarce: Sequence[Mapping[str, Any]]) -> ibis.Table | None:
+        """The spans of the conversations that can hold turns of some cells; None if not few can."""
+        strata = {row["stratum"] for row in scarce}
+        turns = sum(n for cell, n in self.found.items() if cell.stratum in strata)
+        if self._spans is None or not 0 < turns < self.found.total() / 2:
+            return None
+        spans = self._spans
+        return spans.filter(
+            ibis.or_(
+                *(
+                    (spans.stratum == row["stratum"])
+                    & (spans.last_index >= _LEAST_LAST_INDEX[row["position"]])
+                    for row in scarce
+                )
+            )
+        )
+
+    def _below_among(
+        self, spans: ibis.Table | None, bounds: Sequence[Mapping[str, Any]]
+    ) -> ibis.Table:
+        """The turns of some conversations whose order key is below the bound of their cell."""
         turns = self._usable.mutate(order_key=self._order_key(self._usable))
-        greatest = max(bounds["bound"].to_pylist(), default="")
+        greatest = max((row["bound"] for row in bounds), default="")
         if greatest < _MANY:
             turns = turns.filter(turns.order_key < greatest)
-        placed = self._placed(self._told(turns))
-        joined = placed.inner_join(ibis.memtable(bounds), [*self._tells, *_PLACE])
+        names = dict.fromkeys([*self._tells, "label", *_PLACE, "most", "bound"])
+        table = pa.Table.from_pylist(bounds, pa.schema([_BOUNDS.field(name) for name in names]))
+        placed = _placed(self._told(turns), spans)
+        joined = placed.inner_join(ibis.memtable(table), [*self._tells, *_PLACE])
         below = joined.filter(joined.order_key < joined.bound)
         return below.select(*TURN_KEYS, "order_key", "label", *_PLACE, "most")
-
-    def _placed(self, turns: ibis.Table) -> ibis.Table:
-        """The turns with their bucket and position; empty where all are taken alike."""
-        if self._spans is None:
-            return turns.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
-        return _with_position(turns.inner_join(self._spans, "conversation_id"))
 
     def _order_key(self, turns: ibis.Table) -> ibis.Value:
         place = turns.conversation_id + "|" + turns.turn_index.cast("string")
@@ -315,6 +344,13 @@ def _spans(turns: ibis.Table) -> ibis.Table:
         *((spans.turn_count >= least, name) for least, name in STRATA[:-1]), else_=STRATA[-1][1]
     )
     return spans.select("conversation_id", "last_index", stratum=stratum)
+
+
+def _placed(turns: ibis.Table, spans: ibis.Table | None) -> ibis.Table:
+    """The turns with their bucket and position; empty where all are taken alike."""
+    if spans is None:
+        return turns.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
+    return _with_position(turns.inner_join(spans, "conversation_id"))
 
 
 def _needed(turns: ibis.Table) -> ibis.Table:
