@@ -113,6 +113,11 @@ def _errors() -> tuple[type[Exception], ...]:
     return (duckdb.Error, loaded.PySparkException) if loaded else (duckdb.Error,)
 
 
+def lacks_disk(error: duckdb.Error) -> bool:
+    """Whether the engine ran out of disk: it calls that too a lack of memory."""
+    return "max_temp_directory_size" in str(error) or "No space left" in str(error)
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what an engine says of rows that it cannot read into our error.
@@ -124,10 +129,16 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise StorageError(
-            f"{path}: its rows do not fit into memory and the temporary folder "
-            f"({_first_line(error)}); expected space to spill to. Free some, or set TMPDIR to a "
-            "folder on a larger disk."
+        if lacks_disk(error):
+            raise StorageError(
+                f"{path}: its rows do not fit into memory and the temporary folder "
+                f"({_first_line(error)}); expected space to spill to. Free some, or set TMPDIR to "
+                "a folder on a larger disk."
+            ) from error
+        raise RecordError(
+            f"{path}: its rows are too long to be held in memory some thousands at a time "
+            f"({_first_line(error)}); expected messages of less. Ingest the log without its "
+            "longest messages."
         ) from error
     except _errors() as error:
         raise RecordError(

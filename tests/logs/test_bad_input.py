@@ -1,6 +1,7 @@
 """Logs as they must not be: a clear error or a counted drop, and never half a table."""
 
 import gzip
+import importlib
 import json
 import os
 import signal
@@ -251,6 +252,56 @@ def test_a_message_of_50_mb_is_kept_in_bounded_memory(tmp_path, kind):
     assert kept == 2_000
     assert added_mb < 1_200
     assert len(pq.read_table(out)["user_message"][-1].as_py()) == 50_000_000
+
+
+@pytest.fixture
+def engine_memory(monkeypatch):
+    """Gives the engine so many MB."""
+    stage = importlib.import_module("turnout.logs.ingest")
+    return lambda memory_mb: monkeypatch.setattr(stage, "_MEMORY_MB", memory_mb)
+
+
+def test_thousands_of_long_rows_are_sorted_in_memory_for_hundreds(tmp_path, engine_memory):
+    engine_memory(60)
+    rows = (row(1 + n * 11 % 2_100, assistant_message=f"{n} " * 5_000) for n in range(2_100))
+    report, turns = ingested(tmp_path, lines(rows))
+    assert report.rows_kept == 2_100
+    assert all(turn["assistant_message"].startswith(f"{at * 191 % 2_100} ") for at, turn in
+               enumerate(turns))  # fmt: skip
+
+
+def test_too_little_memory_is_told_as_that_and_not_as_a_full_disk(tmp_path, engine_memory):
+    engine_memory(1)
+    with pytest.raises(RecordError, match=r"turns\.parquet: .* sorted in 1 MB of memory .*Ingest"):
+        ingested(tmp_path, lines(row(n) for n in range(1, 2_000)))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("n_chars", [20, 20_000])
+def test_what_became_of_rows_is_told_alike_of_short_and_long_texts(tmp_path, kind, n_chars):
+    text = "é" * n_chars
+    rows = [
+        row(1, user_message=text, assistant_message=f"of {text}", source="a"),
+        row(1, user_message=text, source="a"),
+        row(1, user_message=text[2:], source="a"),
+        row(1, user_message=text[3:], source="b"),
+        row(1, user_message="x" + text[2:], source="a"),
+        row(1, user_message="y", source="b"),
+        row(2, user_message=text + "2", source="a"),
+    ]
+    path = tmp_path / f"log.{kind}"
+    if kind == "jsonl":
+        path.write_text(lines(rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    report = ingest([path], tmp_path / "turns.parquet")
+    assert report.dropped == {
+        "also in another source (the longest is kept)": 1,
+        "another text under the same turn index (the longest is kept)": 2,
+        "sent again (the longest is kept)": 2,
+    }
+    first, second = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert (first["user_message"], second["user_message"]) == (text, text + "2")
 
 
 def test_row_groups_end_before_long_messages_fill_them(tmp_path):

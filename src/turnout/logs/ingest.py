@@ -18,7 +18,7 @@ import duckdb
 import ibis
 import pyarrow as pa
 
-from turnout.engine import connect
+from turnout.engine import connect, lacks_disk
 from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
@@ -296,9 +296,7 @@ def _written(
     gathered: Gathered, partial: Path, out: Path, account: Account, ignored: set[str]
 ) -> IngestReport:
     with _sorting(partial, out) as backend:
-        dropped = account.dropped + write_turns(
-            backend, gathered.path, partial, has_calls=gathered.has_calls
-        )
+        dropped = account.dropped + write_turns(backend, gathered, partial)
         several = turns_of_several_models(backend, gathered.path)
         facts = _facts(backend, partial)
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
@@ -323,6 +321,13 @@ def _sorting(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
     try:
         yield backend
     except duckdb.Error as error:
+        if isinstance(error, duckdb.OutOfMemoryException) and not lacks_disk(error):
+            raise RecordError(
+                f"{out}: the rows could not be sorted in {_MEMORY_MB:,} MB of memory "
+                f"({str(error).splitlines()[0]}); expected some thousands of them to fit. Ingest "
+                "fewer files at a time, or leave out the longest rows; nothing was left "
+                "half-written."
+            ) from error
         raise StorageError(
             f"{out}: the rows could not be sorted ({str(error).splitlines()[0]}); "
             "expected free space of about three times the log's size. Free some space and run it "
