@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -302,6 +303,18 @@ def test_what_became_of_rows_is_told_alike_of_short_and_long_texts(tmp_path, kin
     }
     first, second = pq.read_table(tmp_path / "turns.parquet").to_pylist()
     assert (first["user_message"], second["user_message"]) == (text, text + "2")
+
+
+def test_the_rows_that_a_layout_is_judged_by_are_few_where_they_are_long(tmp_path):
+    (tmp_path / "log.jsonl").write_text(lines(row(n, user_message="z" * 4_000_000)
+                                              for n in range(1, 31)))  # fmt: skip
+    tracemalloc.start()
+    try:
+        ingest([tmp_path / "log.jsonl"], tmp_path / "turns.parquet")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 90_000_000, "of 120 MB"
 
 
 def test_row_groups_end_before_long_messages_fill_them(tmp_path):

@@ -53,6 +53,7 @@ SEVERAL_MODELS = "several models (that of the row that stays is kept)"
 _NOTED = (NO_TIME, NO_MODEL, NO_TOKENS, NOT_ANSWERED, BACKWARDS)
 # JSON rows need not all have the same keys: what is missing is judged by the first ones together.
 _JUDGED_ROWS = 1_000
+_JUDGED_CHARS = 1 << 25  # they are held together
 _PROGRESS_ROWS = 20_000
 _MEMORY_MB = 2_000
 _CALLS = "model calls"
@@ -203,7 +204,7 @@ class _Reading:
             where: Their place, for messages.
         """
         rows = self._without_parts(chain.from_iterable(map(turn_rows, raw_rows)))
-        first = list(islice(rows, _JUDGED_ROWS))
+        first = list(_first(rows))
         found = {column: None for raw in first for column in raw.values}
         if found:
             self.names.check(found, where)
@@ -285,6 +286,16 @@ class _Reading:
         before, self._n_read = self._n_read, self._n_read + n_rows
         if before // _PROGRESS_ROWS < self._n_read // _PROGRESS_ROWS:
             self._on_progress(f"ingest {self._label}", self._n_read, None)
+
+
+def _first(rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """The rows that say together which columns there are."""
+    n_chars = 0
+    for row in islice(rows, _JUDGED_ROWS):
+        yield row
+        n_chars += sum(len(value) for value in row.values.values() if isinstance(value, str))
+        if n_chars >= _JUDGED_CHARS:
+            return
 
 
 def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Table:
