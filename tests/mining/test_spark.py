@@ -2,8 +2,6 @@
 
 import datetime as dt
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,26 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.mining.switch_log import write_log
+from tests.spark import run_verbs
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.manifest import file_sha256, read_manifest, tree_sha256
 from turnout.mining import Judgements, label_turns, report_switches
 
 CATALOG = load_catalog()
-SPARK = """
-import sys
-from turnout.cli import main
-sys.argv = ["turnout", *sys.argv[1:], "--engine", "spark://local[2]"]
-main()
-"""
-
-
-def on_spark(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", SPARK, *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+LABEL = [
+    "label", "turns.parquet", "-o", "spark-labels.parquet", "--gold", "gold.parquet",
+    "--human", "human.csv", "--outcomes", "outcomes.parquet",
+]  # fmt: skip
+SWITCHES = [
+    "switches", "turns.parquet", "-o", "spark-switches", "--examples", "2", "--around", "1",
+]  # fmt: skip
 
 
 def odd_turns():
@@ -52,7 +44,11 @@ def odd_turns():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("engines")
+    return with_a_log(tmp_path_factory.mktemp("engines"))
+
+
+def with_a_log(folder):
+    """The folder, with turns and all that speaks for their labels."""
     rows = pq.read_table(write_log(folder)).to_pylist() + odd_turns()
     write_turns(folder / "turns.parquet", rows)
     truth = pq.read_table(folder / "log" / "truth.parquet").slice(0, 100)
@@ -70,10 +66,17 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 def test_spark_gives_the_labels_that_duckdb_gives(folder):
-    on_spark(
-        folder, "label", "turns.parquet", "-o", "spark-labels.parquet", "--gold", "gold.parquet",
-        "--human", "human.csv", "--outcomes", "outcomes.parquet",
-    )  # fmt: skip
+    run_verbs(folder, LABEL, engine="spark://local[2]")
+    gave_the_labels_that_duckdb_gives(folder)
+
+
+@pytest.mark.slow
+def test_spark_gives_the_switches_that_duckdb_gives(folder):
+    run_verbs(folder, SWITCHES, engine="spark://local[2]")
+    gave_the_switches_that_duckdb_gives(folder)
+
+
+def gave_the_labels_that_duckdb_gives(folder):
     here, there = folder / "labels.parquet", folder / "spark-labels.parquet"
     judgements = Judgements(folder / "human.csv", folder / "outcomes.parquet")
     gold = folder / "gold.parquet"
@@ -86,12 +89,7 @@ def test_spark_gives_the_labels_that_duckdb_gives(folder):
     assert told[0] == told[1]
 
 
-@pytest.mark.slow
-def test_spark_gives_the_switches_that_duckdb_gives(folder):
-    on_spark(
-        folder, "switches", "turns.parquet", "-o", "spark-switches", "--examples", "2",
-        "--around", "1",
-    )  # fmt: skip
+def gave_the_switches_that_duckdb_gives(folder):
     report_switches(
         folder / "turns.parquet", CATALOG, out=folder / "switches", n_examples=2, around=1
     )
