@@ -158,7 +158,7 @@ def word_problems(data: Path) -> list[dict[str, object]]:
 
 
 def unmeasured(data: Path, teacher: SurfaceTeacher, held: set[str]) -> list[dict[str, object]]:
-    """Prompts of many kinds that nobody scored; their target is what the surface teacher says."""
+    """Prompts that nobody scored, in no group; their target is what the surface teacher says."""
     prompts = [
         row["prompt"]
         for row in pq.read_table(data / "chat_prompts" / "prompts.parquet").to_pylist()
@@ -169,13 +169,13 @@ def unmeasured(data: Path, teacher: SurfaceTeacher, held: set[str]) -> list[dict
         prompts += [row["user_message"] for row in turns if row["turn_index"] == 1]
     prompts = [prompt for prompt in prompts if prompt and prompt.strip() and prompt not in held]
     return [
-        _stated(prompt, "unmeasured", gap - GAP_CENTRE, weight=UNMEASURED_WEIGHT)
+        _stated(prompt, None, gap - GAP_CENTRE, weight=UNMEASURED_WEIGHT)
         for prompt, gap in zip(prompts, teacher.predict(prompts), strict=True)
     ]
 
 
 def _stated(
-    prompt: str, group: str, gap: float, weight: float = STRONG_WEAK_WEIGHT
+    prompt: str, group: str | None, gap: float, weight: float = STRONG_WEAK_WEIGHT
 ) -> dict[str, object]:
     return {"prompt": prompt, "group": group, "target": _target(gap), "weight": weight}
 

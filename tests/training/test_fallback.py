@@ -55,6 +55,13 @@ def test_the_graphs_of_such_a_router_read_the_surface_and_those_of_others_do_not
     assert trained.export.float_difference < 1e-3
 
 
+def test_the_vectors_of_training_rows_are_not_quantised(trained):
+    graph = onnx.load(trained.router / "model.int8.onnx").graph
+    held = {one.name: one for one in graph.initializer}["anchors"]
+    assert held.data_type == onnx.TensorProto.FLOAT
+    assert held.dims[0] == trained.fallback.anchors
+
+
 def test_the_report_of_an_earlier_run_tells_the_fallback(trained):
     dataset = trained.router.with_name("dataset")
     again = train(dataset, trained.router, base=trained.base, recipe=LEARNS, max_tokens=48)
@@ -69,15 +76,15 @@ def test_the_card_says_that_plain_transformers_has_no_fallback(trained):
 
 def mixed(encoder, gate):
     zeros = np.zeros(len(Surface._fields))
-    slopes = zeros.copy()
-    slopes[Surface._fields.index("log_numbers")] = 2.0
+    slopes = np.zeros((2, len(zeros)))
+    slopes[:, Surface._fields.index("log_numbers")] = 2.0, -3.0
     anchors = np.eye(1, encoder.model.config.hidden_size)
     return RouterWithFallback(
         encoder.model,
         anchors=anchors,
         gate=gate,
         gate_width=1e-3,
-        surface=SurfaceFit(zeros, zeros + 1, slopes, bias=-1.0),
+        surface=SurfaceFit(zeros, zeros + 1, slopes, bias=np.asarray([-1.0, 0.5])),
     )
 
 
@@ -103,6 +110,13 @@ def test_a_count_far_from_the_training_rows_tells_no_more_than_one_at_four_devia
     model = mixed(load_base(str(base), 0), gate=2.0)
     far = torch.tensor([surface_of("1 " * 1000)])
     assert float(model.surface_margin(far)) == pytest.approx(2.0 * 4 - 1.0)
+
+
+def test_a_question_with_options_has_slopes_of_its_own(base):
+    model = mixed(load_base(str(base), 0), gate=2.0)
+    plain, asked = torch.tensor([surface_of("1 2 3"), surface_of("1 2 3\nA. yes\nB. no")])
+    found = model.surface_margin(torch.stack([asked, plain]))
+    assert found.tolist() == pytest.approx([-3.0 * math.log(4) + 0.5, 2.0 * math.log(4) - 1.0])
 
 
 def test_the_nearest_anchor_counts():

@@ -10,21 +10,25 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.training.batches import batch_rows
 from turnout.training.report import Calibration
 from turnout.training.split import TokenisedSplit, inputs_of
-from turnout.training.surface_fit import MOST_DEVIATIONS, SurfaceFit, fit_surface
+from turnout.training.surface_fit import (
+    HAS_OPTIONS,
+    MOST_DEVIATIONS,
+    SurfaceFit,
+    fit_surface,
+)
 
 Floats = NDArray[np.float64]
 
 # Which layer's states tell kinds apart: later ones know needs and have forgotten kinds.
-FEATURE_DEPTH = 2 / 3
-ANCHORS = 1024
-ANCHOR_ROWS = 4096
+FEATURE_DEPTH = 1 / 3
+# Training rows that stand for all, and as many again as a third of them to set the gate on.
+ANCHORS = 3072
 # The gate opens over a tenth of the distance between these quantiles of training rows' cosines.
 SPREAD = (0.05, 0.25)
 GATE_WIDTH = 0.1
@@ -106,7 +110,10 @@ class RouterWithFallback(torch.nn.Module):
         deviations = (surface - self.mean) / self.deviation
         deviations = deviations.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
         # Not a matrix product: those are quantised, and the counts differ in size.
-        return (deviations * self.slopes).sum(1) + self.bias
+        options = surface[:, HAS_OPTIONS] > 0
+        slopes = torch.where(options[:, None], self.slopes[1], self.slopes[0])  # (b, 18)
+        bias = torch.where(options, self.bias[1], self.bias[0])
+        return (deviations * slopes).sum(1) + bias
 
     def calibrate(self, calibration: Calibration) -> None:
         """Scale and shift the mixture from now on."""
@@ -135,7 +142,8 @@ def mean_of_tokens(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.
 def nearest(features: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """Cosine of b vectors to the nearest of k unit vectors, shape `(b,)`."""
     unit = torch.nn.functional.normalize(features, dim=1)
-    return (unit[:, None] * anchors[None]).sum(2).amax(1)
+    # The constant stands on the left: on the right it would be quantised, too coarse for the gate.
+    return torch.matmul(anchors, unit.T).amax(0)
 
 
 def fit_fallback(
@@ -147,15 +155,14 @@ def fit_fallback(
         classifier: Fine-tuned and calibrated, on the CPU.
         train: What it was trained on, with the counts of its messages; n rows.
         strange: Share of rows like these, in (0, 1), that lie beyond the gate.
-        seed: Decides which rows stand for all where there are many, and the anchors' start.
+        seed: Decides which rows stand for all where there are many.
     """
     draw = np.random.default_rng(seed)
-    rows = draw.permutation(len(train.tokens))[:ANCHOR_ROWS]
+    rows = draw.permutation(len(train.tokens))[: ANCHORS * 4 // 3]
     unit = _unit(features_of(classifier, train, rows))  # (m, d)
-    # The gate is set on rows that no anchor was fitted on.
+    # The gate is set on rows that are no anchors.
     held = max(1, len(rows) // 4)
-    clusters = MiniBatchKMeans(min(ANCHORS, len(rows) - held), random_state=seed, n_init=1)
-    anchors = _unit(clusters.fit(unit[held:]).cluster_centers_)
+    anchors = unit[held:]
     cosines = (unit[:held] @ anchors.T).max(1)
     low, high = np.quantile(cosines, SPREAD)
     counts = np.asarray([one.surface for one in train.tokens], np.float64)  # (n, 18)
