@@ -47,7 +47,7 @@ FAILED = (
     "502", "503", "504", *LIMITED,
 )  # fmt: skip
 
-REQUIRED_TURN_COLUMNS = ("conversation_id", "turn_index", "user_message", "model", "timestamp")
+REQUIRED_TURN_COLUMNS = ("conversation_id", "turn_index", "user_message", "model")
 
 TRUTH = pa.schema(
     [

@@ -126,6 +126,15 @@ def test_a_missing_column_is_named_with_what_was_found_and_what_to_do(tmp_path):
         ingested(tmp_path, rows)
 
 
+def test_four_columns_make_a_log(tmp_path):
+    rows = [row(turn_index=2, user_message="and then?"), row()]
+    for one in rows:
+        del one["timestamp"]
+    report, found = ingested(tmp_path, rows)
+    assert [(turn["turn_index"], turn["timestamp"]) for turn in found] == [(1, None), (2, None)]
+    assert report.noted["no time"] == 2
+
+
 def test_a_column_can_be_named(tmp_path):
     rows = [row(text="the real one")]
     _, found = ingested(tmp_path, rows, columns={"user_message": "text"})
