@@ -123,8 +123,13 @@ class DatasetFolder:
 
     @property
     def measures_outcomes(self) -> bool:
-        """Whether targets are measured gaps rather than labels."""
+        """Whether targets are gaps, measured or stated, rather than labels."""
         return self.description.get("source") == "outcomes"
+
+    @property
+    def measures_gaps(self) -> bool:
+        """Whether every target is a measured gap, moved to [0, 1], and nothing else."""
+        return self.measures_outcomes and not self.description.get("stated_targets")
 
     def require_shown_as(self, formatter: Formatter, router: Path) -> None:
         """Refuse rows that a router would be shown in another way.

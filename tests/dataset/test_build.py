@@ -485,6 +485,8 @@ def test_a_row_may_state_its_target_in_place_of_scores(tmp_path):
     scored = [r | {"target": None} for r in measured()]
     build_from_outcomes(outcomes(tmp_path, [*scored, *stated]), tmp_path / "data")
     found = {r["message"]: r for split in rows_of(tmp_path / "data").values() for r in split}
+    description = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert description["stated_targets"] == 50
     told = found["stated 7"]
     assert told["target"] == pytest.approx(0.7)
     assert told["label"] is None

@@ -45,7 +45,7 @@ def sample(split, at, architecture, draw, group=None):
     }
 
 
-def write_data(folder, architecture="session", source="turns", test_rows=120):
+def write_data(folder, architecture="session", source="turns", test_rows=120, **told):
     folder.mkdir()
     draw = random.Random(0)
     group = "bench" if source == "outcomes" else None
@@ -57,6 +57,7 @@ def write_data(folder, architecture="session", source="turns", test_rows=120):
         "architecture": architecture,
         "formatter": Formatter(architecture).to_json(),
         "source": source,
+        **told,
     }
     (folder / "dataset.json").write_text(json.dumps(description))
     return folder
@@ -227,6 +228,13 @@ def test_measured_gaps_are_judged_by_the_gap_recovered(tmp_path):
     assert found["oracle (knows the gap)"] >= found["this router"] > found["length"]
     assert "group mean (is told the group)" in found
     assert judgement["within_groups"]["groups"] == 2
+
+
+def test_a_stated_target_is_no_gap_to_be_judged_by(tmp_path):
+    data = write_data(tmp_path / "data", source="outcomes", stated_targets=3)
+    content = evaluate([(write_router(tmp_path / "router"), data)], tmp_path / "report").content
+    judgement = content["routers"][0]["judgements"][0]
+    assert (judgement["judge"], judgement["main_metric"]) == ("measured outcomes", "auroc")
 
 
 def test_a_second_run_is_up_to_date(tmp_path):

@@ -24,7 +24,7 @@ from turnout.dataset.choosing import COMPARE, DRAW, SPLIT, Chosen, Wish, chosen_
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
-from turnout.dataset.outcomes import from_outcomes, read_outcomes
+from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import weighted_within_groups
 from turnout.engine import DUCKDB, connect, reading, write_parquet
@@ -213,7 +213,8 @@ def build_from_outcomes(
         for rows in splits.values():
             weighted_within_groups(rows)
     _require_labels(prompts, kept, splits, dropped)
-    told = {"source": "outcomes", "size": size, "seed": seed}
+    stated = sum(STATED in one.values["evidence"] for rows in splits.values() for one in rows)
+    told = {"source": "outcomes", "size": size, "seed": seed, "stated_targets": stated}
     return _write(out, manifest, formatter, splits, dropped, told, steps)
 
 

@@ -225,7 +225,7 @@ def _judges(
     where: Path,
 ) -> list[Judge]:
     """The truth first, where there is one."""
-    gap = 2.0 * test.targets.astype(np.float64) - 1.0 if data.measures_outcomes else None
+    gap = 2.0 * test.targets.astype(np.float64) - 1.0 if data.measures_gaps else None
     by_label = Judge(
         LABEL_JUDGES.get(str(data.description.get("source")), "labels"),
         test.labels == LABEL_REASONING,
