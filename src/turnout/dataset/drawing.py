@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.dataset.cells import STRATA, Cell
+from turnout.dataset.cells import STRATA, Cell, position_of
 from turnout.engine import batches, kept, read_labels, read_turns
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing import Formatter
@@ -39,8 +39,10 @@ _HASH_STEPS = 16**8
 _NO_BOUND = "g"
 # A bound that lets through so many turns that it is not worth a filter before the join.
 _MANY = "2"
-# The least last index of a conversation that has a turn there.
-_LEAST_LAST_INDEX = {"early": 1, "middle": 3, "late": 2}
+# Position → the least last index of a conversation that has a turn there: three turns have all.
+_LEAST_LAST_INDEX = {
+    position_of(index, last): last for last in (3, 2, 1) for index in range(1, last + 1)
+}
 _LABELS = {"reasoning": LABEL_REASONING, "fast": LABEL_FAST}
 _BOUNDS = pa.schema(
     [

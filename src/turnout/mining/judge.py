@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -210,13 +209,15 @@ def _questions(turns: Path, options: JudgeOptions, rubric: Rubric) -> Iterator[Q
     backend = connect()
     log = read_turns(backend, turns)
     require_places(turns)
-    has_text = log.user_message.strip().length() > 0
-    columns = backend.to_pyarrow(log.select(*TURN_KEYS, has_text=has_text))
-    places = list(zip(*(columns[name].to_pylist() for name in TURN_KEYS), strict=True))
-    refuse_repeats(turns, len(places) - len(set(places)))
-    log = log.filter(has_text)
-    said = compress(places, columns["has_text"].to_pylist())
-    drawn = sorted(said, key=lambda place: _draw(options.seed, *place))[: options.sample]
+    places = log.select(*TURN_KEYS)
+    n_rows, n_places = (backend.to_pyarrow(t.count()).as_py() for t in (places, places.distinct()))
+    refuse_repeats(turns, n_rows - n_places)
+    log = log.filter(log.user_message.strip().length() > 0)
+    keys = backend.to_pyarrow(log.select(*TURN_KEYS))
+    drawn = sorted(
+        zip(*(keys[name].to_pylist() for name in TURN_KEYS), strict=True),
+        key=lambda place: _draw(options.seed, *place),
+    )[: options.sample]
     if not drawn:
         raise RecordError(f"{turns}: no turn has a message; expected something to judge.")
     texts = _texts(backend, log, drawn, options)

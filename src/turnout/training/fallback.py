@@ -16,18 +16,13 @@ from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.training.batches import batch_rows
 from turnout.training.report import Calibration
 from turnout.training.split import TokenisedSplit, inputs_of
-from turnout.training.surface_fit import (
-    HAS_OPTIONS,
-    MOST_DEVIATIONS,
-    SurfaceFit,
-    fit_surface,
-)
+from turnout.training.surface_fit import HAS_OPTIONS, MOST_DEVIATIONS, SurfaceFit, fit_surface
 
 Floats = NDArray[np.float64]
 
 # Which layer's states tell kinds apart: later ones know needs and have forgotten kinds.
 FEATURE_DEPTH = 1 / 3
-# Training rows that stand for all, and as many again as a third of them to set the gate on.
+# Training rows that stand for all; a third as many besides set the gate.
 ANCHORS = 3072
 # The gate opens over a tenth of the distance between these quantiles of training rows' cosines.
 SPREAD = (0.05, 0.25)
@@ -109,10 +104,10 @@ class RouterWithFallback(torch.nn.Module):
         """What the counts alone say, in logits, shape `(b,)`."""
         deviations = (surface - self.mean) / self.deviation
         deviations = deviations.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
-        # Not a matrix product: those are quantised, and the counts differ in size.
         options = surface[:, HAS_OPTIONS] > 0
         slopes = torch.where(options[:, None], self.slopes[1], self.slopes[0])  # (b, 18)
         bias = torch.where(options, self.bias[1], self.bias[0])
+        # Not a matrix product: those are quantised, and the counts differ in size.
         return (deviations * slopes).sum(1) + bias
 
     def calibrate(self, calibration: Calibration) -> None:
