@@ -9,10 +9,11 @@ Tables on prompts on which reasoning and fast models were scored (reasoning_gap/
 - within a group: the mean AUROC inside each benchmark, of the left-out scores.
 
 Trivial rows are always there. `--encoder` also trains five routers as the general router is
-trained, all without four strong/weak tasks. Four leave out some families too, and a random fold of
-the other prompts: they and the trivial rows, trained on the same prompts, are judged on what each
-left out, and every family is left out once. The fifth is judged on the tasks. Routers that are
-there already are not trained again. Brackets are 95 % intervals that resample prompts.
+trained. Four leave out some families, and a random fold of the other prompts: they and the trivial
+rows, trained on the same prompts, are judged on what each left out, and every family is left out
+once. The fifth leaves out four strong/weak tasks and is judged on them. MMLU-Pro's questions come
+from MMLU: whoever leaves out the one leaves out the other. Routers that are there already are not
+trained again. Brackets are 95 % intervals that resample prompts.
 """
 
 import argparse
@@ -44,13 +45,14 @@ Fit = Callable[["Prompts", Bools, Bools], Floats]
 HERE = Path(__file__).parent
 FOLDS = 5
 PARTS = 5
-# What each of four runs of `--encoder` leaves out.
+# What each of four runs of `--encoder` leaves out, and the sources that come from it.
 HELD = (
     ("reasoning_gym 0", "math_level5", "mmlu_redux"),
     ("medicine",),
     ("reasoning_gym 1", "reasoning_gym 2"),
     ("reasoning_gym 3", "reasoning_gym 4"),
 )
+HELD_SOURCES = (("mmlu",), (), (), ())
 HELD_TASKS = ("gsm8k", "agentverse-mgsm", "mmlu", "mbpp")
 MIN_ROWS_A_CLASS = 10
 NEIGHBOURS = 32
@@ -109,7 +111,8 @@ def judge_encoder(data: Path, out: Path, prompts: Prompts) -> None:
     seen_kinds = [(folds == run) & ~rows for run, rows in enumerate(held)]
     trained = [~rows & (folds != run) for run, rows in enumerate(held)]
     routers = [
-        _trained(data, out, run, prompts.at(~rows).texts) for run, rows in enumerate(trained)
+        _trained(data, out, run, prompts.at(~rows).texts, HELD_SOURCES[run])
+        for run, rows in enumerate(trained)
     ]
     for name, asked in (("kinds that were seen", seen_kinds), ("families left out", held)):
         print(f"\n{name}: {np.sum(asked):,} prompts\n")
@@ -127,7 +130,7 @@ def judge_encoder(data: Path, out: Path, prompts: Prompts) -> None:
 def _judge_tasks(data: Path, out: Path, prompts: Prompts) -> None:
     """What a router trained on all families makes of strong/weak tasks that it has not seen."""
     tasks = strong_weak(data, out)
-    scores = _scored(_trained(data, out, len(HELD), tasks.texts), tasks.texts, out)
+    scores = _scored(_trained(data, out, len(HELD), tasks.texts, HELD_TASKS), tasks.texts, out)
     for task in HELD_TASKS:
         rows = tasks.groups == task
         asked = tasks.at(rows)
@@ -145,12 +148,12 @@ def _joined(by_run: list[Floats], asked: list[Bools]) -> Floats:
     return scores[np.any(asked, axis=0)]
 
 
-def _trained(data: Path, out: Path, run: int, held: list[str]) -> Path:
-    """A general router that has seen neither some prompts nor the tasks that are judged."""
+def _trained(data: Path, out: Path, run: int, held: list[str], sources: tuple[str, ...]) -> Path:
+    """A general router that has seen neither some prompts nor some sources; trained if missing."""
     table, texts, router = (out / f"{name}-{run}" for name in ("train", "held", "router"))
     pq.write_table(pa.table({"prompt": held}), texts)
     source = HERE / "general_router" / "prompts.py"
-    _run(sys.executable, source, data, table, "--leave-out", *HELD_TASKS, "--without", texts)
+    _run(sys.executable, source, data, table, "--leave-out", *sources, "--without", texts)
     _run("sh", HERE / "general_router" / "train.sh", table, router)
     return router
 
