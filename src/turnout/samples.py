@@ -70,6 +70,18 @@ class Samples:
             weights=np.concatenate([self.weights, more.weights]),
         )
 
+    def at(self, rows: NDArray[np.int64]) -> Samples:
+        """Some of these rows, in that order."""
+        return Samples(
+            inputs=[self.inputs[row] for row in rows],
+            conversation_ids=[self.conversation_ids[row] for row in rows],
+            turn_indices=self.turn_indices[rows],
+            groups=[self.groups[row] for row in rows],
+            labels=self.labels[rows],
+            targets=self.targets[rows],
+            weights=self.weights[rows],
+        )
+
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """Rows that carry a label, shape `(n,)`."""

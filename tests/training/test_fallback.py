@@ -9,13 +9,21 @@ import torch
 
 import turnout
 from tests.training.conftest import EASY, HARD, rows, write_dataset, write_split
+from tests.training.test_surface_fit import samples
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import SURFACE_INPUT
 from turnout.routing.surface import Surface, surface_of
 from turnout.training import Recipe, train
 from turnout.training.encoder import load_base
-from turnout.training.fallback import RouterWithFallback, nearest
+from turnout.training.fallback import (
+    Around,
+    RouterWithFallback,
+    Weights,
+    around_of,
+    stacked,
+)
 from turnout.training.surface_fit import SurfaceFit
+from turnout.training.surface_trees import DEPTH, SurfaceTrees
 
 LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=16, fallback=0.2)
 NUMBERS = " 17 93 4 22 8 31 56 72 90 11 48 63"
@@ -55,7 +63,7 @@ def test_the_graphs_of_such_a_router_read_the_surface_and_those_of_others_do_not
     assert trained.export.float_difference < 1e-3
 
 
-def test_the_vectors_of_training_rows_are_not_quantised(trained):
+def test_the_counts_of_training_rows_are_not_quantised(trained):
     graph = onnx.load(trained.router / "model.int8.onnx").graph
     held = {one.name: one for one in graph.initializer}["anchors"]
     assert held.data_type == onnx.TensorProto.FLOAT
@@ -74,18 +82,24 @@ def test_the_card_says_that_plain_transformers_has_no_fallback(trained):
     assert "has no fallback" in (trained.router / "README.md").read_text()
 
 
-def mixed(encoder, gate):
+def mixed(encoder, gate, weights=None):
+    """Known is what has as many numbers as `1 2 3`; two trees tell one number from more."""
+    numbers = Surface._fields.index("log_numbers")
     zeros = np.zeros(len(Surface._fields))
     slopes = np.zeros((2, len(zeros)))
-    slopes[:, Surface._fields.index("log_numbers")] = 2.0, -3.0
-    anchors = np.eye(1, encoder.model.config.hidden_size)
-    return RouterWithFallback(
+    slopes[:, numbers] = 2.0, -3.0
+    nodes = 2**DEPTH - 1
+    thresholds, values = np.full((2, nodes), np.inf), np.zeros((2, nodes + 1))
+    thresholds[:, 0] = 1.0
+    values[:, 0], values[:, (nodes + 1) // 2] = (-1.0, -2.0), (10.0, 20.0)
+    model = RouterWithFallback(
         encoder.model,
-        anchors=anchors,
-        gate=gate,
-        gate_width=1e-3,
         surface=SurfaceFit(zeros, zeros + 1, slopes, bias=np.asarray([-1.0, 0.5])),
+        trees=SurfaceTrees(np.full((2, nodes), numbers), thresholds, values, bias=0.25),
+        around=Around(np.asarray([surface_of("1 2 3")]).clip(-4, 4), gate),
     )
+    model.weigh(weights or Weights(1.0, 0.0, 0.0))
+    return model
 
 
 def margin(model, **more):
@@ -98,28 +112,85 @@ def margin(model, **more):
 
 def test_beyond_the_gate_the_surface_alone_decides_and_before_it_the_encoder(base):
     encoder = load_base(str(base), 0)
-    surface = torch.tensor([surface_of("1 2 3")])
-    alone = margin(encoder.model)
-    assert margin(mixed(encoder, gate=2.0), surface=surface) == pytest.approx(
-        2.0 * math.log(4) - 1.0, abs=1e-5
+    near, far = (torch.tensor([surface_of(text)]) for text in ("1 2 3", "1"))
+    assert margin(mixed(encoder, gate=0.1), surface=far) == pytest.approx(
+        2.0 * math.log(2) - 1.0, abs=1e-4
     )
-    assert margin(mixed(encoder, gate=-2.0), surface=surface) == pytest.approx(alone, abs=1e-5)
+    alone = margin(encoder.model)
+    assert margin(mixed(encoder, gate=0.1), surface=near) == pytest.approx(alone, abs=0.01)
+
+
+def test_half_of_a_message_at_the_gate_is_familiar(base):
+    model = mixed(load_base(str(base), 0), gate=1.0)
+    away = model.anchors[:1].clone()
+    away[0, Surface._fields.index("questions")] += torch.tensor(1.0)
+    assert float(model.familiarity(away)) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_on_known_kinds_encoder_and_trees_count_by_their_weights(base):
+    encoder = load_base(str(base), 0)
+    model = mixed(encoder, gate=100.0, weights=Weights(0.5, 2.0, 3.0))
+    found = margin(model, surface=torch.tensor([surface_of("1 2 3")]))
+    expected = 0.5 * margin(encoder.model) + 2.0 * (10.0 + 20.0 + 0.25) + 3.0
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+def test_a_tree_goes_left_where_its_count_is_at_most_the_threshold(base):
+    model = mixed(load_base(str(base), 0), gate=1.0)
+    few, many = torch.tensor([surface_of("1"), surface_of("1 2 3")])
+    found = model.trees_margin(torch.stack([few, many]))
+    assert found.tolist() == pytest.approx([-1.0 - 2.0 + 0.25, 10.0 + 20.0 + 0.25])
 
 
 def test_a_count_far_from_the_training_rows_tells_no_more_than_one_at_four_deviations(base):
-    model = mixed(load_base(str(base), 0), gate=2.0)
+    model = mixed(load_base(str(base), 0), gate=1.0)
     far = torch.tensor([surface_of("1 " * 1000)])
     assert float(model.surface_margin(far)) == pytest.approx(2.0 * 4 - 1.0)
 
 
 def test_a_question_with_options_has_slopes_of_its_own(base):
-    model = mixed(load_base(str(base), 0), gate=2.0)
+    model = mixed(load_base(str(base), 0), gate=1.0)
     plain, asked = torch.tensor([surface_of("1 2 3"), surface_of("1 2 3\nA. yes\nB. no")])
     found = model.surface_margin(torch.stack([asked, plain]))
     assert found.tolist() == pytest.approx([-3.0 * math.log(4) + 0.5, 2.0 * math.log(4) - 1.0])
 
 
-def test_the_nearest_anchor_counts():
-    anchors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    found = nearest(torch.tensor([[3.0, 4.0], [-1.0, 0.0]]), anchors)
-    assert found.tolist() == pytest.approx([0.8, 0.0])
+def test_what_the_trees_look_up_is_not_quantised(trained):
+    graph = onnx.load(trained.router / "model.int8.onnx").graph
+    held = {one.name: one.data_type for one in graph.initializer}
+    for name in ("tree_thresholds", "tree_values"):
+        assert held[name] == onnx.TensorProto.FLOAT
+
+
+def test_what_speaks_against_itself_does_not_count():
+    draw = np.random.default_rng(0)
+    needs = np.tile([0.0, 1.0], 100)
+    helps, misleads = (sign * (2 * needs - 1) + draw.normal(0, 1, 200) for sign in (1, -1))
+    weights = stacked(helps, misleads, samples(needs, [None] * 200, 1 - needs))
+    assert weights.encoder > 0.5
+    assert weights.trees == 0
+
+
+def test_what_follows_the_targets_more_closely_than_the_labels_counts_more():
+    draw = np.random.default_rng(0)
+    targets = draw.uniform(0, 1, 400)
+    labels = (targets < 0.5).astype(int)
+    coarse, fine = 1.0 - 2 * labels, 4 * (targets - 0.5) + draw.normal(0, 0.3, 400)
+    weights = stacked(coarse, fine, samples(targets, [None] * 400, labels))
+    assert weights.trees > weights.encoder
+
+
+def test_encoder_and_trees_that_tell_nothing_leave_the_encoder():
+    weights = stacked(
+        np.zeros(20), np.zeros(20), samples(np.tile([0.0, 1.0], 10), [None] * 20, [1, 0] * 10)
+    )
+    assert weights.trees == 0
+    assert weights.encoder > 0
+
+
+def test_the_gate_leaves_the_asked_share_of_training_rows_outside():
+    rows = np.random.default_rng(0).normal(size=(1000, 18))
+    around = around_of(rows, 0.1, 0)
+    apart = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (apart.min(1) > around.gate).mean() == pytest.approx(0.1, abs=0.002)

@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, max_open=True),
     metavar="SHARE",
     help="Let the surface of a message (length, numbers, symbols) decide where it is unlike the "
-    "training rows, of which this share counts as strange. For a router that will meet kinds of "
-    "messages it was not trained on: 0.65.",
+    "training rows, of which this share counts as strange, and count beside the encoder elsewhere. "
+    "For a router that will meet kinds of messages it was not trained on: 0.05.",
 )
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine: same router.")
 @click.option(
@@ -144,8 +144,10 @@ def _show(report: TrainReport) -> None:
     if report.fallback:
         table.add_row(
             "fallback",
-            f"on the surface of messages far from {report.fallback.anchors:,} anchors; familiarity "
-            f"of validation rows {report.fallback.validation_familiarity:.2f}",
+            f"on the surface of messages far from {report.fallback.anchors:,} training rows; near "
+            f"them encoder × {report.fallback.encoder_weight:.2f}, trees on the surface × "
+            f"{report.fallback.trees_weight:.2f}; familiarity of validation rows "
+            f"{report.fallback.validation_familiarity:.2f}",
         )
     table.add_row(
         "int8 graph",

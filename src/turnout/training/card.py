@@ -130,11 +130,13 @@ def _fallback(fallback: FallbackReport | None) -> str:
     return f"""
 ## Messages unlike its training rows
 
-The graphs also read the surface of a message (length, numbers, symbols). The farther a message
-lies from {fallback.anchors:,} vectors that stand for the training rows, the more the surface
-decides; of the validation rows' scores the encoder makes {fallback.validation_familiarity:.0%}
-(median). Encoder and surface together are calibrated once more, in the graphs alone ({cal.method},
-scale {cal.scale:.4f}, bias {cal.bias:.4f}: expected calibration error {cal.ece_after:.3f}).
+The graphs also read the surface of a message (length, numbers, symbols). Where it lies near one of
+{fallback.anchors:,} training rows, the encoder's margin counts {fallback.encoder_weight:.2f} times
+and that of trees on the surface {fallback.trees_weight:.2f} times; the farther away, the more a
+line on the surface decides instead. The median of the labelled validation rows is
+{fallback.validation_familiarity:.0%} familiar. All of it is calibrated together, in the graphs
+alone ({cal.method}, scale {cal.scale:.4f}, bias {cal.bias:.4f}: expected calibration error
+{cal.ece_after:.3f}).
 """
 
 

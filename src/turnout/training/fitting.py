@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from turnout.errors import SettingsError
@@ -21,7 +22,7 @@ from turnout.training.card import write_card
 from turnout.training.disk import disk_errors
 from turnout.training.encoder import BaseEncoder, Classifier, load_base
 from turnout.training.export import check_export, write_model
-from turnout.training.fallback import RouterWithFallback, fit_fallback
+from turnout.training.fallback import RouterWithFallback, counts_of, fit_fallback
 from turnout.training.loop import Fit, SplitView, Surroundings, fit
 from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
@@ -181,15 +182,19 @@ def _calibrated(model: Classifier, validation: TokenisedSplit) -> Calibration:
 
 def _with_fallback(fitted: FittedRouter) -> tuple[RouterWithFallback, FallbackReport]:
     """The classifier with a fallback, calibrated together."""
+    recipe, validation = fitted.recipe, fitted.validation
     model = fit_fallback(
-        fitted.encoder.model, fitted.train, fitted.recipe.fallback, fitted.recipe.seed
+        fitted.encoder.model, fitted.train, validation, recipe.fallback, recipe.seed
     )
-    calibration = _calibrated(model, fitted.validation)
+    calibration = _calibrated(model, validation)
     model.calibrate(calibration)
-    familiar = model.familiarities(fitted.validation)
+    counts = counts_of(validation)[validation.samples.labelled]
+    familiar = model.familiarity(torch.as_tensor(counts, dtype=torch.float32))
     return model, FallbackReport(
         anchors=len(model.anchors),
-        validation_familiarity=float(np.median(familiar)),
+        encoder_weight=float(model.encoder_weight),
+        trees_weight=float(model.trees_weight),
+        validation_familiarity=float(familiar.median()),
         calibration=calibration,
     )
 

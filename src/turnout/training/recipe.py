@@ -21,9 +21,9 @@ class Recipe:
         seed: Decides the head's start and the order of rows.
         precision: What matrices are multiplied in; `auto` takes bfloat16 where the machine
             multiplies it itself. Weights are float32 always.
-        fallback: Share of the training rows, in [0, 1), that count as strange. The surface of a
-            message as strange as the least of them weighs as much as the encoder, and more beyond.
-            0: there is no fallback.
+        fallback: Share of the training rows, in [0, 1), that count as strange. Of a message as
+            strange as the least of them the surface decides half, and more beyond. 0: there is no
+            fallback.
     """
 
     epochs: int = 3

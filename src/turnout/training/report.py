@@ -53,12 +53,16 @@ class FallbackReport:
     """What was fitted for messages unlike the training rows.
 
     Attributes:
-        anchors: Vectors that stand for the training rows.
-        validation_familiarity: Median over the validation rows, in (0, 1).
+        anchors: Training rows by which it tells what is known.
+        encoder_weight: Of the encoder's margin on known kinds, at least 0.
+        trees_weight: Of the margin of the surface's trees there, at least 0.
+        validation_familiarity: Median over the labelled validation rows, in (0, 1).
         calibration: Of encoder and fallback together, folded into the graphs alone.
     """
 
     anchors: int
+    encoder_weight: float
+    trees_weight: float
     validation_familiarity: float
     calibration: Calibration
 

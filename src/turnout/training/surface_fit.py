@@ -47,6 +47,10 @@ class SurfaceFit(NamedTuple):
     slopes: Floats
     bias: Floats
 
+    def scaled(self, counts: Floats) -> Floats:
+        """Counts of shape `(n, 18)` in deviations from the mean, none beyond the most."""
+        return _scaled(counts, self.mean, self.deviation)
+
 
 class _Rows(NamedTuple):
     """Scaled counts, targets, weights, and the number of each row's group."""
@@ -73,14 +77,12 @@ def fit_surface(samples: Samples, counts: Floats) -> SurfaceFit:
         samples: Targets, weights, labels and groups, n rows; at least one label.
         counts: As `surface_of` gives them, shape `(n, 18)`.
     """
-    _, of = np.unique([group or "" for group in samples.groups], return_inverse=True)
-    labelled = np.isin(of, of[samples.labelled])
+    of, labelled = _group_numbers(samples), in_labelled_groups(samples)
     targets, weights = (x.astype(np.float64) for x in (samples.targets, samples.weights))
     mean = np.average(counts[labelled], axis=0, weights=weights[labelled])
     spread = np.average((counts[labelled] - mean) ** 2, axis=0, weights=weights[labelled])
     deviation = np.where(spread > 0, np.sqrt(spread), 1.0)
-    scaled = np.clip((counts - mean) / deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
-    rows = _Rows(scaled, targets, weights, of)
+    rows = _Rows(_scaled(counts, mean, deviation), targets, weights, of)
     known = rows.at(labelled)
     ridge = Ridge(alpha=PENALTY).fit(known.counts, known.targets, known.weights)
     slopes = np.tile(ridge.coef_, (2, 1))
@@ -101,6 +103,21 @@ def fit_surface(samples: Samples, counts: Floats) -> SurfaceFit:
     slopes *= LOGITS_A_TARGET
     slopes[:, LOG_CHARS] += LENGTH_LOGITS
     return SurfaceFit(mean, deviation, slopes, LOGITS_A_TARGET * bias)
+
+
+def in_labelled_groups(samples: Samples) -> NDArray[np.bool_]:
+    """Which rows stand in a group of which some row carries a label, shape `(n,)`."""
+    of = _group_numbers(samples)
+    return np.isin(of, of[samples.labelled])
+
+
+def _group_numbers(samples: Samples) -> NDArray[np.int64]:
+    _, of = np.unique([group or "" for group in samples.groups], return_inverse=True)
+    return np.asarray(of, np.int64)
+
+
+def _scaled(counts: Floats, mean: Floats, deviation: Floats) -> Floats:
+    return np.clip((counts - mean) / deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
 
 
 def _slopes_inside(rows: _Rows) -> Floats:
