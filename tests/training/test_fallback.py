@@ -10,6 +10,7 @@ import torch
 import turnout
 from tests.training.conftest import EASY, HARD, rows, write_dataset, write_split
 from tests.training.test_surface_fit import samples
+from turnout.errors import RecordError
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import SURFACE_INPUT
 from turnout.routing.surface import Surface, surface_of
@@ -194,3 +195,14 @@ def test_the_gate_leaves_the_asked_share_of_training_rows_outside():
     apart = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (apart.min(1) > around.gate).mean() == pytest.approx(0.1, abs=0.002)
+
+
+def test_labels_without_weight_are_refused_before_anything_is_trained(tmp_path, base):
+    folder = write_dataset(tmp_path / "dataset")
+    for name in ("train", "validation"):
+        measured = [sample | {"group": "measured", "weight": 0.0} for sample in rows(40, 0)]
+        stated = [sample | {"group": "stated", "label": None} for sample in rows(40, 1)]
+        write_split(folder, name, measured + stated)
+    with pytest.raises(RecordError, match="every row of a group that carries labels has weight 0"):
+        train(folder, tmp_path / "router", base=base, recipe=LEARNS)
+    assert not (tmp_path / "router").exists()

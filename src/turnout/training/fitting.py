@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from turnout.errors import SettingsError
+from turnout.errors import RecordError, SettingsError
 from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
@@ -30,6 +30,7 @@ from turnout.training.recipe import Recipe
 from turnout.training.report import Calibration, FallbackReport, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
+from turnout.training.surface_fit import in_labelled_groups
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
@@ -73,11 +74,14 @@ def fit_router(
 
     Raises:
         ArtifactError: If the base, or the checkpoint of an earlier run, cannot be used.
+        RecordError: If a fallback is asked for and no row that could teach it has weight.
         SettingsError: If the token budget does not suit the encoder, or the loss diverges.
         StoppedError: If it was told to stop.
         StorageError: If a checkpoint cannot be written.
     """
     started_s = time.monotonic()
+    if recipe.fallback:
+        _check_weights(dataset)
     encoder = load_base(base, recipe.seed)
     budget = (
         DEFAULT_MAX_TOKENS[dataset.formatter.architecture] if max_tokens is None else max_tokens
@@ -197,6 +201,16 @@ def _with_fallback(fitted: FittedRouter) -> tuple[RouterWithFallback, FallbackRe
         validation_familiarity=float(familiar.median()),
         calibration=calibration,
     )
+
+
+def _check_weights(dataset: Dataset) -> None:
+    """A fallback learns from rows of groups that carry labels, and from nothing else."""
+    for name, split in (("train", dataset.train), ("validation", dataset.validation)):
+        if not split.weights[in_labelled_groups(split)].any():
+            raise RecordError(
+                f"--fallback: in {name} every row of a group that carries labels has weight 0; "
+                "expected one above. Weigh such rows, or leave --fallback out."
+            )
 
 
 def _check_budget(budget: int, encoder: BaseEncoder) -> None:
