@@ -6,6 +6,8 @@ conversation router that is never shown such rows takes any hard history for a h
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,15 +57,11 @@ def _replaced(
 ) -> Samples:
     turn_indices = train.turn_indices[places]
     shown = zip(messages, turn_indices, previous, strict=True)
-    return Samples(
+    return replace(
+        train.at(messages),
         inputs=[
             found.formatter.format([*reversed(turns), Turn(train.inputs[row].message)], int(index))
             for row, index, turns in shown
         ],
-        conversation_ids=[train.conversation_ids[row] for row in messages],
         turn_indices=turn_indices,
-        groups=[train.groups[row] for row in messages],
-        labels=train.labels[messages],
-        targets=train.targets[messages],
-        weights=train.weights[messages],
     )
