@@ -40,29 +40,18 @@ def logits_of(
     model: Classifier, split: TokenisedSplit, precision: Precision
 ) -> Callable[[NDArray[np.int64]], torch.Tensor]:
     """A function from b rows of the split to their logits of shape `(b, 2)`."""
-    inputs = inputs_of(model, split)
-
-    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
-        with autocast(model.device, precision):
-            found: torch.Tensor = model(**inputs(rows)).logits
-        return found
-
-    return logits
-
-
-def inputs_of(
-    model: Classifier, split: TokenisedSplit
-) -> Callable[[NDArray[np.int64]], dict[str, torch.Tensor]]:
-    """A function from b rows of the split to what the model takes, on its device."""
     names = input_names(model)
     pad_id = model.config.pad_token_id or 0
     longest = int(split.lengths.max())
 
-    def inputs(rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+    def logits(rows: NDArray[np.int64]) -> torch.Tensor:
         batch = padded(split.tokens_of(rows), pad_id, longest)
-        return {name: getattr(batch, name).to(model.device) for name in names}
+        inputs = {name: getattr(batch, name).to(model.device) for name in names}
+        with autocast(model.device, precision):
+            found: torch.Tensor = model(**inputs).logits
+        return found
 
-    return inputs
+    return logits
 
 
 def predict(
