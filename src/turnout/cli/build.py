@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from turnout.records import Architecture
 
 _OF_TURNS_ALONE = {"labels", "ratio", "oversample", "engine", "config"}
-_OF_OUTCOMES_ALONE = {"margin", "columns"}
+_OF_OUTCOMES_ALONE = {"margin", "balance_groups", "columns"}
 
 
 @click.command(
@@ -73,6 +73,12 @@ _OF_OUTCOMES_ALONE = {"margin", "columns"}
     help="With --outcomes: the least gap that shows that reasoning helps.",
 )
 @click.option(
+    "--balance-groups",
+    is_flag=True,
+    help="With --outcomes: both labels weigh the same inside every group, so that a group's name "
+    "tells nothing.",
+)
+@click.option(
     "--map",
     "columns",
     multiple=True,
@@ -94,6 +100,7 @@ def command(
     split: str,
     oversample: bool,
     margin: float,
+    balance_groups: bool,
     columns: tuple[str, ...],
     engine: str,
     seed: int,
@@ -120,6 +127,7 @@ def command(
                 output,
                 columns=parsed_pairs(columns),
                 margin=margin,
+                balance_groups=balance_groups,
                 size=size,
                 split=(parts[0], parts[1], parts[2]),
                 seed=seed,

@@ -51,9 +51,8 @@ _LABELS = {
     "labels": "The target is what all evidence of the turn adds up to (`turnout label`), the "
     "weight how sure that is, the label its hard form. A code with `-` before it speaks for fast.",
     "outcomes": "The target is the measured gap between reasoning and fast models "
-    "(`measured_outcomes`), or what the row itself states (`stated_target`). Both labels weigh the "
-    "same inside every group, unless the rows brought weights. Prompts on which neither was shown "
-    "carry no label.",
+    "(`measured_outcomes`), or what the row itself states (`stated_target`). Prompts on which "
+    "neither was shown carry no label.",
 }
 
 
@@ -81,6 +80,8 @@ def card(description: Mapping[str, Any]) -> str:
     account = f"\n{description['account']}\n" if description.get("account") else ""
     if description.get("repeated"):
         account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
+    if description.get("balanced_groups"):
+        account += "\nBoth labels weigh the same inside every group.\n"
     return _CARD.format(
         architecture=description["architecture"],
         rows=description["rows"],

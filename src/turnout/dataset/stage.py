@@ -157,6 +157,7 @@ def build_from_outcomes(
     *,
     columns: Mapping[str, str] | None = None,
     margin: float = 0.1,
+    balance_groups: bool = False,
     size: int | None = None,
     split: tuple[float, float, float] = DEFAULT_SPLIT,
     seed: int = 0,
@@ -164,8 +165,7 @@ def build_from_outcomes(
 ) -> BuildReport:
     """Make a data set whose target is the measured gap between reasoning and fast models.
 
-    Nothing is thrown away to balance it: both labels weigh the same inside every group instead,
-    unless the rows bring weights of their own. Prompts that are nearly alike fall into one split.
+    Nothing is thrown away to balance it. Prompts that are nearly alike fall into one split.
 
     Args:
         prompts: Parquet, CSV or JSON Lines with `prompt`, `reasoning_score` and `fast_score` in
@@ -174,6 +174,8 @@ def build_from_outcomes(
         out: The folder; it appears only when whole.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
+        balance_groups: Let both labels weigh the same inside every group; the rows then bring no
+            weights of their own.
         size: Rows wanted over all splits; all by default.
         split: Parts of training, validation and test.
         seed: The same input, options and seed give the same bytes.
@@ -181,7 +183,8 @@ def build_from_outcomes(
 
     Raises:
         RecordError: If a column or a score cannot be read, or both labels are not there.
-        SettingsError: If the margin is out of range, or `columns` names no field.
+        SettingsError: If the margin is out of range, `columns` names no field, or rows that bring
+            weights are to be balanced.
         StorageError: If `out` cannot be written.
     """
     if not 0 < margin <= 1:
@@ -191,6 +194,7 @@ def build_from_outcomes(
         "outcomes": True,
         "columns": dict(columns or {}),
         "margin": margin,
+        "balance_groups": balance_groups,
         "split": shares,
     }
     manifest = Manifest.of("build", [prompts], {**options, "size": size, "seed": seed})
@@ -201,6 +205,11 @@ def build_from_outcomes(
     steps = Steps(on_progress, _READ, COMPARE, _WRITE)
     with steps.step(_READ):
         table, present = read_outcomes(prompts, columns or {})
+        if balance_groups and "weight" in present:
+            raise SettingsError(
+                f"--balance-groups: {prompts} has a column of weights; expected none, as balancing "
+                "sets them. Leave the option or the column out."
+            )
         found = from_outcomes(table, present, formatter, margin, seed)
         del table  # its texts are the candidates' now
     with steps.step(COMPARE):
@@ -209,12 +218,18 @@ def build_from_outcomes(
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
     splits = _split(kept, shares, seed)
-    if "weight" not in present:
+    if balance_groups:
         for rows in splits.values():
             weighted_within_groups(rows)
     _require_labels(prompts, kept, splits, dropped)
     stated = sum(STATED in one.values["evidence"] for rows in splits.values() for one in rows)
-    told = {"source": "outcomes", "size": size, "seed": seed, "stated_targets": stated}
+    told = {
+        "source": "outcomes",
+        "size": size,
+        "seed": seed,
+        "balanced_groups": balance_groups,
+        "stated_targets": stated,
+    }
     return _write(out, manifest, formatter, splits, dropped, told, steps)
 
 
