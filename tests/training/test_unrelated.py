@@ -1,19 +1,26 @@
 """First messages shown again after another conversation."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
+import pytest
+import torch
 
 from tests.training.conftest import write_dataset
-from turnout.records import Turn
-from turnout.samples import DatasetFolder
+from turnout.records import ModelInput, Turn
+from turnout.samples import DatasetFolder, Samples
+from turnout.training.loop import SplitView, fit
+from turnout.training.optimizer import adamw
+from turnout.training.recipe import Recipe
 from turnout.training.unrelated import UNRELATED_SHARE, after_unrelated_turns
 
 
 def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_path):
     found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
     train = found.split("train")
-    shown = after_unrelated_turns(found, train, seed=0)
+    shown, messages = after_unrelated_turns(found, train, seed=0)
 
     assert len(shown) > 0.9 * UNRELATED_SHARE * len(train)
     first = {
@@ -29,6 +36,8 @@ def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_pa
     for row, label, owner in zip(shown.inputs, shown.labels, shown.conversation_ids, strict=True):
         assert (label, owner) == first[row.message]
         assert contexts[row.context] != owner
+    assert (train.turn_indices[messages] == 1).all()
+    assert [train.inputs[at].message for at in messages] == [row.message for row in shown.inputs]
 
 
 def test_previous_turns_are_shown_in_their_order(tmp_path):
@@ -41,7 +50,7 @@ def test_previous_turns_are_shown_in_their_order(tmp_path):
     pq.write_table(pq.read_table(path).from_pylist(rows, pq.read_schema(path)), path)
     found = DatasetFolder.read(folder)
 
-    shown = after_unrelated_turns(found, found.split("train"), seed=0)
+    shown, _ = after_unrelated_turns(found, found.split("train"), seed=0)
     assert {row.context for row in shown.inputs} == {
         found.formatter.format([Turn("older"), Turn("newer"), Turn("x")], 2).context
     }
@@ -50,7 +59,8 @@ def test_previous_turns_are_shown_in_their_order(tmp_path):
 def test_another_seed_pairs_others(tmp_path):
     found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
     one, again, other = (
-        after_unrelated_turns(found, found.split("train"), seed).inputs for seed in (0, 0, 1)
+        after_unrelated_turns(found, found.split("train"), seed).samples.inputs
+        for seed in (0, 0, 1)
     )
     assert one == again != other
 
@@ -66,6 +76,35 @@ def test_a_data_set_that_keeps_no_previous_turns_trains_as_it_is(tmp_path):
     pq.write_table(pq.read_table(path).drop_columns(["previous"]), path)
     found = DatasetFolder.read(folder)
     assert after_unrelated_turns(found, found.split("train"), seed=0) is None
+
+
+def test_such_a_row_aims_half_at_its_label_and_half_at_the_score_of_the_message_alone():
+    n = 400  # a message and, in the odd rows, the same after unrelated turns
+    margins = torch.nn.Parameter(torch.tensor([4.0, 1.0]))
+    model = torch.nn.ParameterList([margins])
+    odd = np.arange(n) % 2
+    samples = Samples(
+        inputs=[ModelInput("x")] * n,
+        conversation_ids=["c"] * n,
+        turn_indices=np.ones(n, np.int32),
+        groups=[None] * n,
+        labels=odd.astype(np.int8),
+        targets=np.float32(1 - odd),
+        weights=np.float32(odd),  # the messages themselves are not learnt from
+    )
+
+    def logits(rows):
+        half = margins[torch.from_numpy(odd[rows])] / 2
+        return torch.stack([half, -half], 1)
+
+    view = SplitView(samples, np.ones(n, np.int64), logits)
+    recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=4)
+    answers = np.where(odd, 0, np.arange(n))
+    fit(model, adamw(model, 0.1), replace(view, answers=answers), view, recipe)
+
+    alone, after = margins.detach()
+    assert alone == 4.0, "the score aimed at is not moved towards the row"
+    assert float(after.sigmoid()) == pytest.approx(0.5 * float(alone.sigmoid()), abs=0.02)
 
 
 def test_the_card_tells_how_many_rows_were_added(trained):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from turnout.errors import RecordError, SettingsError
@@ -88,9 +89,10 @@ def fit_router(
     )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
-    rows = dataset.train
+    rows, answers = dataset.train, np.arange(len(dataset.train))
     if dataset.unrelated is not None:
-        rows = rows.followed_by(dataset.unrelated)
+        rows = rows.followed_by(dataset.unrelated.samples)
+        answers = np.concatenate([answers, dataset.unrelated.messages])
     train = _tokenised(rows, reader, "tokenise", around.on_progress)
     validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
     model = encoder.model.to(around.processes.device)
@@ -99,7 +101,7 @@ def fit_router(
         found = fit(
             model,
             optimizer,
-            _view(model, train, recipe),
+            _view(model, train, recipe, answers),
             _view(model, validation, recipe),
             recipe,
             around,
@@ -159,8 +161,14 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
     return report
 
 
-def _view(model: PreTrainedModel, split: TokenisedSplit, recipe: Recipe) -> SplitView:
-    return SplitView(split.samples, split.lengths, logits_of(model, split, recipe.precision))
+def _view(
+    model: PreTrainedModel,
+    split: TokenisedSplit,
+    recipe: Recipe,
+    answers: NDArray[np.int64] | None = None,
+) -> SplitView:
+    logits = logits_of(model, split, recipe.precision)
+    return SplitView(split.samples, split.lengths, logits, answers)
 
 
 def _tokenised(

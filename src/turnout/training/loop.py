@@ -27,6 +27,8 @@ from turnout.training.report import EpochResult
 from turnout.training.stopping import StopRequest
 
 MAX_GRADIENT_NORM = 1.0
+# Of a row that aims at another's score too: how much of its target that is.
+ANSWER_SHARE = 0.5
 # Epochs without a lower validation loss before the rest is left out.
 PATIENCE_EPOCHS = 1
 _VALIDATION_ROWS = 64
@@ -47,11 +49,15 @@ class SplitView:
         samples: Targets, weights and labels, n rows.
         lengths: What each row costs, shape `(n,)`; rows of like length share a batch.
         logits: From b rows of the split to logits of shape `(b, 2)`, label by label.
+        answers: Of every row, the row whose score, as it is when the step begins, makes up
+            `ANSWER_SHARE` of what it aims at; a row that names itself aims at its target alone.
+            Shape `(n,)`; None: every row does.
     """
 
     samples: Samples
     lengths: NDArray[np.int64]
     logits: Callable[[NDArray[np.int64]], torch.Tensor]
+    answers: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +200,7 @@ class _Fitting:
         share = processes.share(rows)
         loss = torch.zeros((), device=processes.device)
         if len(share):
-            per_row = _cross_entropy(self.train.logits(share), samples.targets[share])
+            per_row = _cross_entropy(self.train.logits(share), self._targets(share))
             weight = torch.as_tensor(samples.weights[share], device=per_row.device)  # (b,)
             loss = (per_row * weight).sum() / (len(rows) * float(samples.weights.mean()))
             loss.backward()  # type: ignore[no-untyped-call]
@@ -209,6 +215,19 @@ class _Fitting:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return value, float(sums[1]) > 0
+
+    def _targets(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What these rows aim at, shape `(b,)`."""
+        targets = self.train.samples.targets[rows]
+        if self.train.answers is None:
+            return targets
+        answers = self.train.answers[rows]
+        asked = np.flatnonzero(answers != rows)
+        if len(asked):
+            with torch.no_grad():
+                told = self.train.logits(answers[asked]).float().softmax(1)[:, LABEL_REASONING]
+            targets[asked] += ANSWER_SHARE * (told.cpu().numpy() - targets[asked])
+        return targets
 
     def _add_up_gradients(self) -> None:
         if self.around.processes.count == 1:

@@ -12,7 +12,7 @@ from turnout.errors import RecordError
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter
 from turnout.samples import NO_LABEL, DatasetFolder, Samples
-from turnout.training.unrelated import after_unrelated_turns
+from turnout.training.unrelated import Unrelated, after_unrelated_turns
 
 MIN_TRAIN_ROWS = 10
 
@@ -31,7 +31,7 @@ class Dataset:
     formatter: Formatter
     train: Samples
     validation: Samples
-    unrelated: Samples | None
+    unrelated: Unrelated | None
 
 
 def read_dataset(folder: Path, seed: int) -> Dataset:

@@ -1,12 +1,15 @@
 """First messages shown again after another conversation; knows no model and no tokenizer.
 
 A first message asks for itself: it needs the same after turns that have nothing to do with it. A
-conversation router that is never shown such rows takes any hard history for a hard request.
+conversation router that is never shown such rows takes any hard history for a hard request. They
+aim at the message's label and, as a label that is repeated is learnt by heart, as much at what the
+router itself says of the message alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +18,24 @@ from turnout.records import Turn
 from turnout.samples import DatasetFolder, Samples
 
 # Such rows beside every training row. In docs/experiments.md: what they cost and give.
-UNRELATED_SHARE = 0.2
+UNRELATED_SHARE = 0.4
 _SPLIT = "train"
 
 
-def after_unrelated_turns(found: DatasetFolder, train: Samples, seed: int) -> Samples | None:
-    """First messages with the label they have, in the place of another conversation's message.
+class Unrelated(NamedTuple):
+    """First messages in the place of another conversation's message.
+
+    Attributes:
+        samples: m rows; label, target and weight are those of the message.
+        messages: The training row that shows the message by itself, shape `(m,)`.
+    """
+
+    samples: Samples
+    messages: NDArray[np.int64]
+
+
+def after_unrelated_turns(found: DatasetFolder, train: Samples, seed: int) -> Unrelated | None:
+    """Show first messages once more, after turns that have nothing to do with them.
 
     Args:
         found: The data set.
@@ -45,7 +60,9 @@ def after_unrelated_turns(found: DatasetFolder, train: Samples, seed: int) -> Sa
     others = owners[messages] != owners[places]
     messages, places = messages[others], places[others]
     previous = found.previous(_SPLIT, places)
-    return None if previous is None else _replaced(found, train, messages, places, previous)
+    if previous is None:
+        return None
+    return Unrelated(_replaced(found, train, messages, places, previous), messages)
 
 
 def _replaced(
