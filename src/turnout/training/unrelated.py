@@ -1,8 +1,8 @@
 """First messages shown again after another conversation; knows no model and no tokenizer.
 
 A first message asks for itself: it needs the same after turns that have nothing to do with it. A
-conversation router that is never shown such rows takes any hard history for a hard request. They
-aim at the message's label and, as a label that is repeated is learnt by heart, as much at what the
+conversation router that is never shown such rows takes any hard history for a hard request. Such
+rows aim at the message's label and, as repeating it was measured to cost, as much at what the
 router itself says of the message alone.
 """
 
