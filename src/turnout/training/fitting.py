@@ -89,10 +89,10 @@ def fit_router(
     )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
-    rows, answers = dataset.train, np.arange(len(dataset.train))
+    rows, answers = dataset.train, None
     if dataset.unrelated is not None:
+        answers = np.concatenate([np.arange(len(rows)), dataset.unrelated.messages])
         rows = rows.followed_by(dataset.unrelated.samples)
-        answers = np.concatenate([answers, dataset.unrelated.messages])
     train = _tokenised(rows, reader, "tokenise", around.on_progress)
     validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
     model = encoder.model.to(around.processes.device)
