@@ -1,14 +1,16 @@
 """What fine-tuned session routers keep under wrong labels; results in docs/results.md.
 
 Usage: python benchmarks/label_noise_encoder.py OUTPUT_FOLDER [--rows N] [--epochs N] [--asked 21]
+           [--labels-alone]
 
 OUTPUT_FOLDER is that of label_noise.py, with its simulated logs (they are made where absent). One
-log's test rows are judged by what was learnt from N rows of the three others, fine-tuned as
-`turnout train` does it at 64 tokens; training and validation labels are flipped alike. The interval
-of the share kept resamples the test rows, the same for both routers.
+log's test rows are judged by what was learnt from N rows of the three others, fine-tuned at 64
+tokens as `turnout train` does it, or with labels alone to aim at; training and validation labels
+are flipped alike. The interval of the share kept resamples the test rows, the same for all.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from label_noise import NOISE_SHARE, SPLITS, Array, flips, read_log
 
 from turnout.evaluation.bootstrap import Resampling
 from turnout.evaluation.metrics import auroc
+from turnout.progress import silent
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder
 from turnout.samples import Samples
@@ -27,13 +30,19 @@ from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.split import TokenisedSplit, logits_of
+from turnout.training.words import told_by_words
 
 MAX_TOKENS = 64
 VALIDATION_ROWS = 2000
 
 
 def margins(
-    train: tuple[list[str], Array], held: tuple[list[str], Array], asked: list[str], recipe: Recipe
+    train: tuple[list[str], Array],
+    held: tuple[list[str], Array],
+    asked: list[str],
+    recipe: Recipe,
+    *,
+    labels_alone: bool,
 ) -> Array:
     """Margins of the asked texts after a fit on texts and labels (1 = needs reasoning)."""
     encoder = load_base(None, recipe.seed)
@@ -54,11 +63,14 @@ def margins(
         split = TokenisedSplit(samples, [reader.encode(row) for row in inputs])
         return SplitView(samples, split.lengths, logits_of(encoder.model, split, recipe.precision))
 
+    seen = view(*train)
+    if not labels_alone:
+        seen = replace(seen, words=told_by_words(seen.samples, recipe.seed, silent))
     with quick_attention(encoder.model, recipe.precision):
         done = fit(
             encoder.model,
             adamw(encoder.model, recipe.learning_rate, encoder.fresh),
-            view(*train),
+            seen,
             view(*held),
             recipe,
         )
@@ -75,6 +87,7 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=21)
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24])
     parser.add_argument("--conversations", type=int, default=12_000)
+    parser.add_argument("--labels-alone", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     logs = {
@@ -100,6 +113,7 @@ def main() -> None:
             (list(texts[held]), y[held]),
             test_texts,
             Recipe(epochs=asked.epochs),
+            labels_alone=asked.labels_alone,
         )
     resampling = Resampling([str(row) for row in range(len(needs))])
     print(f"\n{len(known):,} training rows, {len(needs):,} test rows\n")

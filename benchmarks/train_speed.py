@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import torch
 import transformers
 from sklearn.metrics import roc_auc_score
 
+from turnout.progress import silent
 from turnout.routing.encoding import InputEncoder
 from turnout.samples import Samples
 from turnout.training.encoder import BaseEncoder, load_base
@@ -36,6 +38,7 @@ from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.samples import read_dataset
 from turnout.training.split import TokenisedSplit, logits_of
+from turnout.training.words import told_by_words
 
 SLICE_S = 5.0
 
@@ -86,14 +89,15 @@ def with_turnout(
     """Fine-tune as `turnout train` does; validation AUROC of the epoch that is kept."""
     recipe = Recipe()
     model = encoder.model
-    views = [
+    seen, held = (
         SplitView(split.samples, split.lengths, logits_of(model, split, recipe.precision))
         for split in (train, validation)
-    ]
+    )
+    seen = replace(seen, words=told_by_words(train.samples, recipe.seed, silent))
     around = Surroundings(on_progress=lambda *_: step())
     with quick_attention(model, recipe.precision):
         found = fit(
-            model, adamw(model, recipe.learning_rate, encoder.fresh), *views, recipe, around
+            model, adamw(model, recipe.learning_rate, encoder.fresh), seen, held, recipe, around
         )
     return max(found.epochs, key=lambda epoch: -epoch.validation_loss).validation_auroc
 

@@ -130,6 +130,12 @@ def _show(report: TrainReport) -> None:
         f"{report.rows['train']:,} train, {report.rows['validation']:,} validation; "
         f"{report.cut_rows:,} of the first were cut to the token budget",
     )
+    if report.words_share:
+        table.add_row(
+            "labels",
+            f"words explain little of them: {report.words_share:.0%} of what rows aim at is what "
+            "words tell, less later",
+        )
     for epoch in report.epochs:
         kept = " (kept)" if epoch == report.kept else ""
         table.add_row(

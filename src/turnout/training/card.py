@@ -26,7 +26,7 @@ Scores how likely a user message needs a **reasoning** model (label 0) rather th
 | base encoder | {report.base} |
 | architecture | {report.architecture}: {reads} |
 | training rows | {report.rows[train]:,}, of which {report.labelled_rows[train]:,} carry a label\
-{unrelated} |
+{unrelated}{words} |
 | validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
 carry a label |
 | token budget | {spec.max_tokens}; {report.cut_rows:,} training rows were longer and were cut |
@@ -109,6 +109,7 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
         epochs=epochs,
         reads=_READS[report.architecture],
         unrelated=_unrelated(report.unrelated_rows),
+        words=_words(report.words_share),
         binding=_binding(report.export.binding),
         fallback=_fallback(report.fallback),
         alike=_ALIKE[report.fallback is not None],
@@ -121,6 +122,15 @@ def _unrelated(rows: int) -> str:
     if not rows:
         return ""
     return f"; {rows:,} first messages are shown again after turns of another conversation"
+
+
+def _words(share: float) -> str:
+    if not share:
+        return ""
+    return (
+        "; as words explain little of the labels, of what rows aim at "
+        f"{share:.0%} is at first what words of other conversations tell, less later"
+    )
 
 
 def _fallback(fallback: FallbackReport | None) -> str:

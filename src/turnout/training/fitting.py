@@ -32,6 +32,7 @@ from turnout.training.report import Calibration, FallbackReport, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
 from turnout.training.surface_fit import in_labelled_groups
+from turnout.training.words import Words, told_by_words
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
@@ -49,6 +50,7 @@ class FittedRouter:
         reader: How it reads an input.
         train: Tokenised; the rows after unrelated turns stand last.
         validation: Tokenised.
+        words: What words told of the training rows; None where they were not asked.
         fit: How the fit went.
         started_s: When it began, on the monotonic clock.
     """
@@ -59,6 +61,7 @@ class FittedRouter:
     reader: InputEncoder
     train: TokenisedSplit
     validation: TokenisedSplit
+    words: Words | None
     fit: Fit
     started_s: float
 
@@ -89,9 +92,12 @@ def fit_router(
     )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
-    rows, answers = dataset.train, None
+    rows, words, answers = dataset.train, None, None
+    if not dataset.measured:
+        words = told_by_words(rows, recipe.seed, around.on_progress)
     if dataset.unrelated is not None:
         answers = np.concatenate([np.arange(len(rows)), dataset.unrelated.messages])
+        words = None if words is None else words.at(answers)
         rows = rows.followed_by(dataset.unrelated.samples)
     train = _tokenised(rows, reader, "tokenise", around.on_progress)
     validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
@@ -101,13 +107,15 @@ def fit_router(
         found = fit(
             model,
             optimizer,
-            _view(model, train, recipe, answers),
+            _view(model, train, recipe, words, answers),
             _view(model, validation, recipe),
             recipe,
             around,
         )
     model.to("cpu")
-    return FittedRouter(dataset, encoder, recipe, reader, train, validation, found, started_s)
+    return FittedRouter(
+        dataset, encoder, recipe, reader, train, validation, words, found, started_s
+    )
 
 
 def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> TrainReport:
@@ -138,6 +146,7 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
             "validation": int(dataset.validation.labelled.sum()),
         },
         unrelated_rows=len(fitted.train.tokens) - len(dataset.train),
+        words_share=fitted.words.share if fitted.words else 0.0,
         cut_rows=sum(
             tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
         ),
@@ -165,10 +174,11 @@ def _view(
     model: PreTrainedModel,
     split: TokenisedSplit,
     recipe: Recipe,
+    words: Words | None = None,
     answers: NDArray[np.int64] | None = None,
 ) -> SplitView:
     logits = logits_of(model, split, recipe.precision)
-    return SplitView(split.samples, split.lengths, logits, answers)
+    return SplitView(split.samples, split.lengths, logits, words, answers)
 
 
 def _tokenised(

@@ -25,8 +25,11 @@ from turnout.training.processes import Processes
 from turnout.training.recipe import Recipe
 from turnout.training.report import EpochResult
 from turnout.training.stopping import StopRequest
+from turnout.training.words import Words
 
 MAX_GRADIENT_NORM = 1.0
+# What is left of the words' share at the last step; it falls evenly.
+WORDS_LEFT = 0.5
 # Of a row that aims at another's score too: how much of its target that is.
 ANSWER_SHARE = 0.5
 # Epochs without a lower validation loss before the rest is left out.
@@ -49,14 +52,17 @@ class SplitView:
         samples: Targets, weights and labels, n rows.
         lengths: What each row costs, shape `(n,)`; rows of like length share a batch.
         logits: From b rows of the split to logits of shape `(b, 2)`, label by label.
+        words: What words tell of the n rows, and how much of it they aim at in place of their
+            targets, less from step to step. None: nothing.
         answers: Of every row, the row whose score, as it is when the step begins, makes up
-            `ANSWER_SHARE` of what it aims at; a row that names itself aims at its target alone.
-            Shape `(n,)`; None: every row does.
+            `ANSWER_SHARE` of what it aims at; a row that names itself aims at no score. Shape
+            `(n,)`; None: every row does.
     """
 
     samples: Samples
     lengths: NDArray[np.int64]
     logits: Callable[[NDArray[np.int64]], torch.Tensor]
+    words: Words | None = None
     answers: NDArray[np.int64] | None = None
 
 
@@ -107,7 +113,7 @@ def fit(
     """Fit a model in place; it ends with the weights of the best epoch.
 
     The best epoch is that of least validation loss after calibration. The loss is cross-entropy
-    against the soft target, weighted by row. The same seed on the same machine gives the same
+    against what a row aims at, weighted by row. The same seed on the same machine gives the same
     weights, also where a run was stopped and went on from its checkpoint, and the same but for
     rounding where several processes share the rows of every batch.
 
@@ -219,14 +225,18 @@ class _Fitting:
     def _targets(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """What these rows aim at, shape `(b,)`."""
         targets = self.train.samples.targets[rows]
+        if self.train.words is not None:
+            left = 1 - (1 - WORDS_LEFT) * self._steps_done / self._steps
+            told, share = self.train.words.at(rows)
+            targets += left * share * (told - targets)
         if self.train.answers is None:
             return targets
         answers = self.train.answers[rows]
         asked = np.flatnonzero(answers != rows)
         if len(asked):
             with torch.no_grad():
-                told = self.train.logits(answers[asked]).float().softmax(1)[:, LABEL_REASONING]
-            targets[asked] += ANSWER_SHARE * (told.cpu().numpy() - targets[asked])
+                scores = self.train.logits(answers[asked]).float().softmax(1)[:, LABEL_REASONING]
+            targets[asked] += ANSWER_SHARE * (scores.cpu().numpy() - targets[asked])
         return targets
 
     def _add_up_gradients(self) -> None:

@@ -104,6 +104,8 @@ class TrainReport:
         rows: Split → rows in it.
         labelled_rows: Split → rows that carry a label.
         unrelated_rows: First messages that were shown again after turns of another conversation.
+        words_share: How much rows aimed at what words tell, at first, in [0, 1]; 0 where words
+            explain the labels well, or were not asked.
         cut_rows: Training rows with text beyond the token budget.
         epochs: In order; the one with the least validation loss was kept.
         calibration: What was folded into the weights.
@@ -121,6 +123,7 @@ class TrainReport:
     rows: Mapping[str, int]
     labelled_rows: Mapping[str, int]
     unrelated_rows: int
+    words_share: float
     cut_rows: int
     epochs: tuple[EpochResult, ...]
     calibration: Calibration

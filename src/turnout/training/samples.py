@@ -24,6 +24,7 @@ class Dataset:
     Attributes:
         formatter: How its rows were shown.
         train: At least `MIN_TRAIN_ROWS` rows.
+        measured: Whether its targets are outcomes of models rather than labels.
         unrelated: More rows to learn from: first messages after turns of another conversation.
         validation: At least one labelled row of each class.
     """
@@ -31,6 +32,7 @@ class Dataset:
     formatter: Formatter
     train: Samples
     validation: Samples
+    measured: bool
     unrelated: Unrelated | None
 
 
@@ -49,7 +51,7 @@ def read_dataset(folder: Path, seed: int) -> Dataset:
     train, validation = found.split("train"), found.split("validation")
     _check(folder, train, validation)
     unrelated = after_unrelated_turns(found, train, seed)
-    return Dataset(found.formatter, train, validation, unrelated)
+    return Dataset(found.formatter, train, validation, found.measures_outcomes, unrelated)
 
 
 def _check(folder: Path, train: Samples, validation: Samples) -> None:
