@@ -15,7 +15,7 @@ from turnout.samples import Samples
 from turnout.training import Recipe, train
 from turnout.training.loop import WORDS_LEFT, SplitView, fit
 from turnout.training.optimizer import adamw
-from turnout.training.words import Words, told_by_words
+from turnout.training.words import MIN_ROWS, Words, told_by_words
 
 
 def samples_of(inputs, targets, conversations=None, weights=None):
@@ -160,38 +160,49 @@ def test_rows_aim_at_words_by_their_share_first_and_by_less_from_step_to_step():
     assert (samples.targets == 1).all(), "the rows keep their targets"
 
 
-@pytest.mark.parametrize("source", ["labels", "outcomes"])
-def test_measured_targets_are_aimed_at_as_they_are(source, base, tmp_path):
-    folder = write_dataset(tmp_path / "data")
-    about = folder / "dataset.json"
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"source": source}))
-    steps = set()
-    train(
-        folder,
-        tmp_path / "router",
-        base=base,
-        recipe=Recipe(epochs=1),
-        max_tokens=48,
-        on_progress=lambda step, done, total: steps.add(step),
-    )
-    assert ("words" in steps) == (source == "labels")
-
-
-def test_a_run_on_wrong_labels_says_so_in_its_report_and_on_its_card(base, tmp_path):
-    folder = write_dataset(tmp_path / "data")
+def coins(n, architecture="session"):
+    """Rows whose label has nothing to do with their words."""
     draw = random.Random(0)
-    labels = [draw.randrange(2) for _ in range(160)]
-    wrong = [
+    labels = [draw.randrange(2) for _ in range(n)]
+    return [
         row | {"label": label, "target": 1.0 - label}
-        for row, label in zip(rows(160, 0), labels, strict=True)
+        for row, label in zip(rows(n, 0, architecture), labels, strict=True)
     ]
-    write_split(folder, "train", wrong)
-    report = train(folder, tmp_path / "router", base=base, recipe=Recipe(epochs=1), max_tokens=48)
+
+
+def train_on(folder, base, *, on_progress=silent):
+    recipe = Recipe(epochs=1, batch_size=64)
+    out = folder.with_name("router")
+    return train(folder, out, base=base, recipe=recipe, max_tokens=48, on_progress=on_progress)
+
+
+@pytest.mark.parametrize("architecture", ["session", "conversation"])
+def test_a_run_on_wrong_labels_says_so_in_its_report_and_on_its_card(architecture, base, tmp_path):
+    folder = write_dataset(tmp_path / "dataset", architecture)
+    write_split(folder, "train", coins(MIN_ROWS, architecture))
+    report = train_on(folder, base)
+    assert (report.unrelated_rows > 0) == (architecture == "conversation")
     assert report.words_share > 0.5
     said = f"{report.words_share:.0%} is at first what words of other conversations tell"
     assert said in (report.router / "README.md").read_text()
 
 
-def test_a_run_on_labels_that_words_explain_says_nothing_of_words(trained):
-    assert trained.report.words_share == 0
-    assert "explain little" not in (trained.report.router / "README.md").read_text()
+def test_a_run_on_labels_that_words_explain_says_nothing_of_words(dataset, base):
+    write_split(dataset, "train", rows(MIN_ROWS, 0))
+    steps = set()
+    report = train_on(dataset, base, on_progress=lambda step, *_: steps.add(step))
+    assert "words" in steps
+    assert report.words_share == 0
+    assert "explain little" not in (report.router / "README.md").read_text()
+
+
+def test_fewer_rows_aim_at_their_labels_as_words_tell_too_little_of_them(dataset, base):
+    write_split(dataset, "train", coins(MIN_ROWS - 1))
+    assert train_on(dataset, base).words_share == 0
+
+
+def test_measured_targets_are_aimed_at_as_they_are(dataset, base):
+    write_split(dataset, "train", coins(MIN_ROWS))
+    about = dataset / "dataset.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"source": "outcomes"}))
+    assert train_on(dataset, base).words_share == 0

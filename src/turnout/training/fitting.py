@@ -32,7 +32,7 @@ from turnout.training.report import Calibration, FallbackReport, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
 from turnout.training.surface_fit import in_labelled_groups
-from turnout.training.words import Words, told_by_words
+from turnout.training.words import MIN_ROWS, Words, told_by_words
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
@@ -93,7 +93,7 @@ def fit_router(
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
     rows, words, answers = dataset.train, None, None
-    if not dataset.measured:
+    if not dataset.measured and len(rows) >= MIN_ROWS:
         words = told_by_words(rows, recipe.seed, around.on_progress)
     if dataset.unrelated is not None:
         answers = np.concatenate([np.arange(len(rows)), dataset.unrelated.messages])

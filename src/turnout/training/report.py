@@ -105,7 +105,7 @@ class TrainReport:
         labelled_rows: Split → rows that carry a label.
         unrelated_rows: First messages that were shown again after turns of another conversation.
         words_share: How much rows aimed at what words tell, at first, in [0, 1]; 0 where words
-            explain the labels well, or were not asked.
+            explain the labels well or were not asked.
         cut_rows: Training rows with text beyond the token budget.
         epochs: In order; the one with the least validation loss was kept.
         calibration: What was folded into the weights.

@@ -23,6 +23,8 @@ from turnout.samples import Samples
 Bools: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float32]
 
+# Of fewer rows words explain little even where every label is right.
+MIN_ROWS = 1_000
 FOLDS = 5
 # The one with the least loss on a fold is taken for all.
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -58,7 +60,7 @@ def told_by_words(samples: Samples, seed: int, on_progress: OnProgress) -> Words
     Single words and pairs of message and context count.
 
     Args:
-        samples: n rows; some weight above 0.
+        samples: n rows, `MIN_ROWS` or more; some weight above 0.
         seed: Decides who learns from whom.
         on_progress: Told every fit.
 
