@@ -47,7 +47,7 @@ def test_words_outvote_labels_of_which_two_in_five_are_wrong():
     assert told.min() >= 0
     assert told.max() <= 1
     assert roc_auc_score(hard, told) > 0.9
-    assert share > 0.5
+    assert share > 0.25
     assert roc_auc_score(hard, hard ^ wrong) < 0.65
 
 
@@ -60,7 +60,7 @@ def test_the_less_words_explain_the_more_rows_aim_at_them():
     inputs, hard = rule(1000)
     shares = [
         told_by_words(samples_of(inputs, hard ^ wrong), 0, silent).share
-        for wrong in (np.random.default_rng(0).random(1000) < rate for rate in (0.3, 0.35, 0.4))
+        for wrong in (np.random.default_rng(0).random(1000) < rate for rate in (0.38, 0.41, 0.44))
     ]
     assert 0 < shares[0] < shares[1] < shares[2] < 1
 
