@@ -38,7 +38,7 @@ from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.samples import read_dataset
 from turnout.training.split import TokenisedSplit, logits_of
-from turnout.training.words import told_by_words
+from turnout.training.words import words_of
 
 SLICE_S = 5.0
 
@@ -93,7 +93,7 @@ def with_turnout(
         SplitView(split.samples, split.lengths, logits_of(model, split, recipe.precision))
         for split in (train, validation)
     )
-    seen = replace(seen, words=told_by_words(train.samples, recipe.seed, silent))
+    seen = replace(seen, words=words_of(train.samples, recipe.seed, silent))
     around = Surroundings(on_progress=lambda *_: step())
     with quick_attention(model, recipe.precision):
         found = fit(

@@ -32,7 +32,7 @@ from turnout.training.report import Calibration, FallbackReport, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
 from turnout.training.surface_fit import in_labelled_groups
-from turnout.training.words import MIN_ROWS, Words, told_by_words
+from turnout.training.words import Words, words_of
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
@@ -50,7 +50,7 @@ class FittedRouter:
         reader: How it reads an input.
         train: Tokenised; the rows after unrelated turns stand last.
         validation: Tokenised.
-        words: What words told of the training rows; None where they were not asked.
+        words_share: How much rows aimed at what words tell, at first.
         fit: How the fit went.
         started_s: When it began, on the monotonic clock.
     """
@@ -61,7 +61,7 @@ class FittedRouter:
     reader: InputEncoder
     train: TokenisedSplit
     validation: TokenisedSplit
-    words: Words | None
+    words_share: float
     fit: Fit
     started_s: float
 
@@ -92,9 +92,8 @@ def fit_router(
     )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
-    rows, words, answers = dataset.train, None, None
-    if not dataset.measured and len(rows) >= MIN_ROWS:
-        words = told_by_words(rows, recipe.seed, around.on_progress)
+    rows, answers = dataset.train, None
+    words = None if dataset.measured else words_of(rows, recipe.seed, around.on_progress)
     if dataset.unrelated is not None:
         answers = np.concatenate([np.arange(len(rows)), dataset.unrelated.messages])
         words = None if words is None else words.at(answers)
@@ -113,8 +112,9 @@ def fit_router(
             around,
         )
     model.to("cpu")
+    share = 0.0 if words is None else words.share
     return FittedRouter(
-        dataset, encoder, recipe, reader, train, validation, words, found, started_s
+        dataset, encoder, recipe, reader, train, validation, share, found, started_s
     )
 
 
@@ -146,7 +146,7 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
             "validation": int(dataset.validation.labelled.sum()),
         },
         unrelated_rows=len(fitted.train.tokens) - len(dataset.train),
-        words_share=fitted.words.share if fitted.words else 0.0,
+        words_share=fitted.words_share,
         cut_rows=sum(
             tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
         ),

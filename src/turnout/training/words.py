@@ -54,13 +54,18 @@ class Words(NamedTuple):
         return self._replace(told=self.told[rows])
 
 
+def words_of(samples: Samples, seed: int, on_progress: OnProgress) -> Words | None:
+    """What `told_by_words` gives; None where there are fewer than `MIN_ROWS` rows."""
+    return told_by_words(samples, seed, on_progress) if len(samples) >= MIN_ROWS else None
+
+
 def told_by_words(samples: Samples, seed: int, on_progress: OnProgress) -> Words:
     """Ask ridges on the words of other conversations for the target of every row.
 
     Single words and pairs of message and context count.
 
     Args:
-        samples: n rows, `MIN_ROWS` or more; some weight above 0.
+        samples: n rows; some weight above 0.
         seed: Decides who learns from whom.
         on_progress: Told every fit.
 
