@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -207,6 +208,33 @@ def test_a_broken_pipe_is_no_failure(line):
         process.wait(timeout=60)
     assert process.returncode == 0
     assert all(b" of 3: " in line for line in error.splitlines()), error
+
+
+def test_of_many_groups_the_largest_are_shown_and_the_card_names_all(tmp_path):
+    rows = [
+        {
+            "prompt": f"question {at} of {group}",
+            "group": f"group {group:02}",
+            "reasoning_score": 0.9,
+            "fast_score": (0.1, 0.9)[at % 2],
+        }
+        for group in range(40)
+        for at in range(20 if group % 4 or group == 36 else 60)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "scores.parquet")
+    shown = run("build", "scores.parquet", "--outcomes", "-o", "data", cwd=tmp_path).stdout
+    train = shown.split("│ validation")[0]
+    shown_rows = [line.split("│")[2:-1] for line in train.splitlines() if line.count("│") == 6]
+    assert [name.strip() for name, *_ in shown_rows] == [
+        *(f"group {at:02}" for at in range(0, 36, 4)),
+        "31 more (see README.md)",
+    ]
+    told = json.loads((tmp_path / "data" / "dataset.json").read_text())["composition"]
+    cells = [cell for cell in told if cell["split"] == "train"]
+    for at, label in enumerate(("reasoning", "fast", "none"), start=1):
+        assert sum(int(row[at]) for row in shown_rows) == sum(cell[label] for cell in cells)
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert all(f"| train | group {at:02} |" in card for at in range(40))
 
 
 @pytest.fixture

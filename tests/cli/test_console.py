@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.test_commands import TURNOUT, run
 from tests.tables import turn, write_turns
+from turnout.cli import console
 from turnout.cli.console import progress_bars
 from turnout.errors import RecordError
 
@@ -108,3 +109,23 @@ def test_steps_are_left_in_a_pipe_one_a_line(capsys):
         on_progress("write", 1, 1)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[0] for line in lines] == ["ingest", "write"]
+
+
+def test_a_long_step_tells_in_a_pipe_where_it_is_and_how_long_it_takes(capsys, monkeypatch):
+    seconds = iter([0, 59, 60, 90, 121, 130])
+    monkeypatch.setattr(console, "monotonic", lambda: next(seconds))
+    with progress_bars() as on_progress:
+        for done in (1_000, 1_500, 2_000, 2_400, 2_500, 3_000):
+            on_progress("fine-tune", done, 3_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "fine-tune  2,000/3,000  0:01:00, left 0:01:00",
+        "fine-tune  2,500/3,000  0:02:01, left 0:00:40",
+        "fine-tune  3,000/3,000  0:02:10",
+    ]
+
+
+def test_a_step_that_is_not_over_is_left_in_a_pipe_where_it_stood(capsys):
+    with pytest.raises(RecordError), progress_bars() as on_progress:
+        on_progress("ingest", 7, None)
+        raise RecordError("a.jsonl: line 8 is no record")
+    assert capsys.readouterr().err.startswith("ingest  7  0:00:00")

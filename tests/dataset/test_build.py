@@ -208,6 +208,12 @@ def test_one_class_alone_is_refused(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_outcomes_of_one_label_are_refused_with_what_to_do_about_outcomes(tmp_path):
+    rows = [row | {"fast_score": 0.9} for row in measured()]
+    with pytest.raises(RecordError, match=r"0 reasoning, 200 fast .* or another --margin"):
+        build_from_outcomes(outcomes(tmp_path, rows), tmp_path / "data")
+
+
 def test_a_log_of_empty_messages_is_refused_with_what_was_left_out(tmp_path):
     with pytest.raises(RecordError, match="0 usable rows; left out: 50 empty message; exp"):
         build(tmp_path, [turn(f"c{n}", 1, " ", "o3") for n in range(50)])

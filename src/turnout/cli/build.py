@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _OF_TURNS_ALONE = {"labels", "ratio", "oversample", "engine", "config"}
 _OF_OUTCOMES_ALONE = {"margin", "balance_groups", "columns"}
+_ROWS = ("reasoning", "fast", "none")
+_MOST_STRATA = 10
 
 
 @click.command(
@@ -180,25 +184,8 @@ def _parts(option: str, text: str, wanted: int) -> list[int]:
 
 
 def _show(description: dict[str, Any], output: Path) -> None:
-    from rich.table import Table
-
-    table = Table(
-        title=f"{description['architecture']} data set: {description['rows']:,} rows",
-        title_justify="left",
-    )
-    table.add_column("split")
-    table.add_column("stratum")
-    for name in ("reasoning", "fast", "no label"):
-        table.add_column(name, justify="right")
-    last = None
-    for cell in description["composition"]:
-        split = cell["split"] if cell["split"] != last else ""
-        last = cell["split"]
-        table.add_row(
-            split, cell["stratum"], *(f"{cell[n]:,}" for n in ("reasoning", "fast", "none"))
-        )
     out = stdout()
-    out.print(table)
+    out.print(_composition_table(description))
     if any(quota["position"] for quota in description.get("quotas", [])):
         out.print(_quota_table(description["quotas"]))
     if description.get("account"):
@@ -210,6 +197,44 @@ def _show(description: dict[str, Any], output: Path) -> None:
     for reason, rows in description["dropped"].items():
         out.print(f"Left out: {rows:,} {reason}")
     out.print(f"Data set: {output}")
+
+
+def _composition_table(description: dict[str, Any]) -> Table:
+    """Rows by split, stratum and label."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{description['architecture']} data set: {description['rows']:,} rows",
+        title_justify="left",
+    )
+    table.add_column("split")
+    table.add_column("stratum")
+    for name in ("reasoning", "fast", "no label"):
+        table.add_column(name, justify="right")
+    for split, cells in groupby(description["composition"], key=itemgetter("split")):
+        for name, rows in _largest(list(cells)):
+            table.add_row(split, name, *(f"{n:,}" for n in rows))
+            split = ""
+    return table
+
+
+def _largest(cells: list[dict[str, Any]]) -> list[tuple[str, list[int]]]:
+    """A split's strata and their rows; of many the largest, in their order, and one for the rest.
+
+    Outcomes may come in hundreds of groups; the data set's card names every one.
+    """
+    rows_of = {cell["stratum"]: [cell[name] for name in _ROWS] for cell in cells}
+    if len(rows_of) <= _MOST_STRATA:
+        return list(rows_of.items())
+    largest = sorted(rows_of, key=lambda name: -sum(rows_of[name]))[: _MOST_STRATA - 1]
+    rest = [rows for name, rows in rows_of.items() if name not in largest]
+    return [
+        *((name, rows) for name, rows in rows_of.items() if name in largest),
+        (
+            f"{len(rest):,} more (see README.md)",
+            [sum(column) for column in zip(*rest, strict=True)],
+        ),
+    ]
 
 
 def _quota_table(quotas: list[dict[str, Any]]) -> Table:

@@ -41,6 +41,15 @@ DEFAULT_SPLIT = (80, 10, 10)
 _COUNT, _READ, _WRITE = "count the log", "read outcomes", "write"
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
+# What to do where one label is missing.
+_BOTH_IN_A_LOG = (
+    "Use a log where both model classes were used, or say which models reason under [catalog] in "
+    "turnout.toml."
+)
+_BOTH_IN_OUTCOMES = (
+    "Use prompts of which some gain from reasoning and a fast model does others as well, or "
+    "another --margin."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,7 @@ def build_from_turns(
         with steps.step(_COUNT):
             log = Log(backend, turns, labels, formatter, catalog, seed)
         chosen = chosen_rows(log, formatter, wish, steps)
-    _require_labels(turns, chosen.usable, chosen.splits, chosen.dropped)
+    _require_labels(turns, chosen.usable, chosen.splits, chosen.dropped, _BOTH_IN_A_LOG)
     more = {
         "turns": log.total,
         "users_apart": chosen.users_apart,
@@ -221,7 +230,7 @@ def build_from_outcomes(
     if balance_groups:
         for rows in splits.values():
             weighted_within_groups(rows)
-    _require_labels(prompts, kept, splits, dropped)
+    _require_labels(prompts, kept, splits, dropped, _BOTH_IN_OUTCOMES)
     stated = sum(STATED in one.values["evidence"] for rows in splits.values() for one in rows)
     told = {
         "source": "outcomes",
@@ -268,6 +277,7 @@ def _require_labels(
     kept: Sequence[Candidate],
     splits: Mapping[str, Sequence[Candidate]],
     dropped: Counter[str],
+    advice: str,
 ) -> None:
     counts = Counter(c.values["label"] for c in kept)
     found = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
@@ -275,8 +285,7 @@ def _require_labels(
         left_out = "".join(f"; left out: {n:,} {why}" for why, n in dropped.most_common(3) if n)
         raise RecordError(
             f"{source}: {found} among {len(kept):,} usable rows{left_out}; expected both labels. "
-            "Use a log where both model classes were used, or say which models reason under "
-            "[catalog] in turnout.toml."
+            f"{advice}"
         )
     empty = [name for name, rows in splits.items() if not rows]
     if empty:
