@@ -130,7 +130,10 @@ class _Step:
     shown_s: float
     done: int = 0
     total: int | None = None
-    over: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.done == self.total
 
 
 class _Lines:
@@ -144,7 +147,7 @@ class _Lines:
         step = self._steps.setdefault(name, _Step(now, done, now))
         if step.over:
             return
-        step.done, step.total, step.over = done, total, done == total
+        step.done, step.total = done, total
         if step.over or now - step.shown_s >= _SECONDS_BETWEEN_LINES:
             self._show(name, step, now)
 
