@@ -1,4 +1,4 @@
-"""Which calibration map to fit on validation rows; results in docs/experiments.md.
+"""Which calibration map to fit on validation rows; see docs/experiments/012-calibration-maps.md.
 
 Usage: python benchmarks/calibration.py FOLDER …
 

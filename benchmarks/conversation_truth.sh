@@ -1,5 +1,5 @@
 #!/bin/sh
-# What previous turns are worth where the truth depends on them; results in docs/results.md.
+# What previous turns are worth where the truth depends on them; results in docs/results/conversation.md.
 # Usage: sh benchmarks/conversation_truth.sh OUTPUT_FOLDER [TURNS.parquet …]
 # Further tables of turns, real ones, are probed with the same router; they need no label.
 set -eu

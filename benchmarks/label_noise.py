@@ -1,4 +1,4 @@
-"""What helps against wrong labels, on simulated truth; results in docs/results.md.
+"""What helps against wrong labels, on simulated truth; results in docs/results/wrong-labels.md.
 
 Usage: python benchmarks/label_noise.py OUTPUT_FOLDER [--seeds 21 22 23 24] [--conversations 12000]
            [--no-embeddings] [--rows-only]

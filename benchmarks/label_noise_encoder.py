@@ -1,4 +1,4 @@
-"""What fine-tuned session routers keep under wrong labels; results in docs/results.md.
+"""What fine-tuned session routers keep under wrong labels; results in docs/results/wrong-labels.md.
 
 Usage: python benchmarks/label_noise_encoder.py OUTPUT_FOLDER [--rows N] [--epochs N] [--asked 21]
            [--labels-alone]

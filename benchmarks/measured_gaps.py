@@ -1,4 +1,4 @@
-"""How far a router gets on prompts it has not seen; results in docs/results.md.
+"""How far a router gets on prompts it has not seen; results in docs/results/measured-gaps.md.
 
 Usage: python benchmarks/measured_gaps.py DATA_FOLDER OUTPUT_FOLDER [--encoder]
 

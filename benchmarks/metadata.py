@@ -1,4 +1,4 @@
-"""Does what is known at turn 1 beside the text help a session router? See docs/experiments.md.
+"""Does metadata of turn 1 help a session router? See docs/experiments/013-metadata-at-turn-1.md.
 
 Usage: python benchmarks/metadata.py FOLDER …
 

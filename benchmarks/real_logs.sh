@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole line on real conversations and on measured prompts; results in docs/results.md.
+# The whole line on real conversations and on measured prompts; results in docs/results/real-logs.md.
 # Usage: sh benchmarks/real_logs.sh DATA_FOLDER OUTPUT_FOLDER
 # DATA_FOLDER holds dev_chat_logs/turns.parquet (conversation_id, turn_index, user_message, model, …)
 # and reasoning_gap/prompts.parquet (prompt, reasoning_score, fast_score, group).

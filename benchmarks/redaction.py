@@ -1,4 +1,4 @@
-"""Precision and recall of `--redact` on generated strings. Results in docs/results.md.
+"""Precision and recall of `--redact` on generated strings. Results in docs/results/redaction.md.
 
 Usage: python benchmarks/redaction.py [--names]
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Both architectures on a large simulated log, judged by its truth; results in docs/results.md.
+# Both architectures on a large simulated log, judged by its truth; results in docs/results/routers.md.
 # Usage: sh benchmarks/simulated_truth.sh OUTPUT_FOLDER
 set -eu
 out=$1

@@ -1,4 +1,4 @@
-"""Probes of a conversation router on any table of turns; results in docs/results.md.
+"""Probes of a conversation router on any table of turns; results in docs/results/conversation.md.
 
 Usage: python benchmarks/turn_structure.py ROUTER_FOLDER TURNS.parquet …
 

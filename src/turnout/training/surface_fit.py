@@ -24,7 +24,7 @@ HARDNESS_WEIGHT = 0.2
 # Slope of the logit at one half: soft targets near 0 and 1 are rare.
 LOGITS_A_TARGET = 4.0
 # What one standard deviation of log length adds, in logits. Inside kinds that a fit has not seen,
-# length ranks well by itself (docs/experiments.md), and so it did on GSM8K and MMLU for
+# length ranks well by itself (docs/experiments/), and so it did on GSM8K and MMLU for
 # Ong et al. (2024), "RouteLLM: Learning to route LLMs with preference data".
 LENGTH_LOGITS = 0.6
 LOG_CHARS, HAS_OPTIONS = map(Surface._fields.index, ("log_chars", "has_options"))

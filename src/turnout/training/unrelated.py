@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from turnout.records import Turn
 from turnout.samples import DatasetFolder, Samples
 
-# Such rows beside every training row. In docs/experiments.md: what they cost and give.
+# Such rows beside every training row (docs/experiments/022-self-distillation.md).
 UNRELATED_SHARE = 0.4
 _SPLIT = "train"
 

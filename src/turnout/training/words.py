@@ -29,7 +29,7 @@ FOLDS = 5
 # The one with the least loss on a fold is taken for all.
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 # Targets of which words explain so much of the variance are aimed at as they are. In
-# docs/experiments.md: what words explain of right and of wrong labels.
+# docs/experiments/027-tfidf-teacher.md: what words explain of right and of wrong labels.
 ENOUGH_EXPLAINED = 0.1
 # Of message and of context; more tell little and take memory.
 MAX_WORDS = 200_000

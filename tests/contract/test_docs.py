@@ -1,0 +1,97 @@
+"""README and docs: short pages, links that resolve, and only commands that exist."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import click
+import pytest
+
+from turnout.cli import turnout as group
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXPERIMENTS = sorted((ROOT / "docs" / "experiments").glob("[0-9]*.md"))
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+CONTEXT = click.Context(group)
+VERBS = group.list_commands(CONTEXT)
+
+
+def named(paths):
+    return [pytest.param(p, id=p.relative_to(ROOT).as_posix()) for p in paths]
+
+
+def options_of(verb):
+    command = group.get_command(CONTEXT, verb)
+    return {"--help", *(o for p in command.params for o in (*p.opts, *p.secondary_opts))}
+
+
+def commands_in(text):
+    """Code of a page: fenced lines with continuations joined, and inline spans, less comments."""
+    for block in FENCE.findall(text):
+        yield from block.replace("\\\n", " ").splitlines()
+    yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", text)))
+
+
+def paragraphs_in(text):
+    """Prose and list items of a page as `(first line, one joined line)`."""
+    text = FENCE.sub("\n\n", text)
+    items = re.sub(r"^(?=\s*(?:[-*]|\d+\.)\s)", "\n", text, flags=re.MULTILINE)
+    for block in re.split(r"\n\s*\n", items):
+        if not block.lstrip().startswith(("|", "#", "!")):
+            yield " ".join(block.split())
+
+
+@pytest.mark.parametrize("page", named(PAGES))
+def test_no_paragraph_has_more_than_six_lines(page):
+    for paragraph in paragraphs_in(page.read_text()):
+        lines = textwrap.wrap(paragraph, 100)
+        assert len(lines) <= 6, f"{len(lines)} lines: {lines[0]} …"
+
+
+def anchors_of(page):
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", named(PAGES))
+def test_every_relative_link_resolves(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked), target
+
+
+@pytest.mark.parametrize("page", named(PAGES))
+def test_every_command_and_option_exists(page):
+    anywhere = set().union(*map(options_of, VERBS))
+    for code in commands_in(page.read_text()):
+        code = code.split(" #")[0]
+        verb = re.search(r"\bturnout ([a-z]+)", code)
+        if verb and not re.search(r"(pip|import|load) ?.*turnout", code):
+            assert verb[1] in VERBS, code
+            known = options_of(verb[1])
+            written = OPTION.findall(code[verb.end() :])
+        elif code.startswith("--"):
+            known, written = anywhere, OPTION.findall(code)
+        else:
+            continue
+        assert set(written) <= known, code
+
+
+@pytest.mark.parametrize("page", named(EXPERIMENTS))
+def test_an_experiment_is_a_question_a_set_up_a_table_and_a_decision(page):
+    text = page.read_text()
+    assert re.match(rf"# {page.name[:3]}: \S", text)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Question", "Set-up", "Result", "Decision",
+    ]  # fmt: skip
+    tables = re.findall(r"^\|[-|]+\|$", text, re.MULTILINE)
+    assert len(tables) == 1
+    prose = [line for line in text.splitlines() if not line.startswith("|")]
+    assert len(" ".join(prose).split()) <= 150
+    assert f"]({page.name})" in (page.parent / "README.md").read_text()
