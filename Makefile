@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 # Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet)
 LOGS ?=
 
-.PHONY: help demo test check format bench general-router clean
+.PHONY: help demo test check format bench clean
 
 help:
 	@echo "make demo             the whole line on a simulated log, from log to served router"
@@ -17,7 +17,6 @@ help:
 	@echo "make test             the whole test suite"
 	@echo "make check            formatting, lint, types, import directions"
 	@echo "make bench            the measurements in docs/results.md"
-	@echo "make general-router   one router from measured prompts of many kinds, in build/general-router"
 	@echo "make format           format the code"
 	@echo "make clean            remove $(VENV) and build/"
 
@@ -64,11 +63,6 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench/real
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/simulated_truth.sh build/bench/simulated
-
-general-router: $(VENV)/.product
-	@mkdir -p build
-	$(BIN)/python benchmarks/general_router/prompts.py "$(DATA)" build/general-prompts.parquet
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/general_router/train.sh build/general-prompts.parquet build/general-router
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -17,7 +17,7 @@ turnout build "$data/reasoning_gap/prompts.parquet" --outcomes -o "$out/gap-data
 
 turnout train "$out/session-data" -o "$out/session-router"
 turnout train "$out/conversation-data" -o "$out/conversation-router"
-turnout train "$out/gap-data" -o "$out/gap-router" --max-tokens 160 --epochs 2 --fallback 0.15
+turnout train "$out/gap-data" -o "$out/gap-router" --max-tokens 160 --epochs 2
 
 turnout evaluate "$out/session-router" "$out/session-data" \
   "$out/conversation-router" "$out/conversation-data" \

@@ -1,16 +1,10 @@
-"""What the surface of a prompt tells of its gap, as a target for prompts that nobody scored.
-
-A ridge on the counts that a router's fallback reads, fitted on measured gaps. It ranks kinds of
-prompts that it has not seen better than words do; length, which it is blended with, ranks inside a
-kind.
-"""
+"""A ridge on surface counts, fitted on measured gaps: the target of prompts that nobody scored."""
 
 import numpy as np
+from counts import Surface, surface_of
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
-
-from turnout.routing.surface import Surface, surface_of
 
 Floats = NDArray[np.float64]
 

@@ -7,4 +7,4 @@ router=$2
 
 turnout build "$prompts" --outcomes --split 90:8:2 -o "$router-data"
 turnout train "$router-data" -o "$router" \
-  --max-tokens 160 --epochs 1 --batch-size 32 --learning-rate 2e-4 --fallback 0.15
+  --max-tokens 160 --epochs 1 --batch-size 32 --learning-rate 2e-4

@@ -461,28 +461,9 @@ def test_the_steps_of_a_build_from_outcomes_are_told(tmp_path):
     assert told == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]
 
 
-def test_both_labels_weigh_the_same_inside_a_group_where_asked(tmp_path):
-    build_from_outcomes(outcomes(tmp_path, measured()), tmp_path / "data", balance_groups=True)
-    weight = Counter()
-    for row in rows_of(tmp_path / "data")["train"]:
-        weight[row["group"], row["label"]] += row["weight"]
-    assert weight["g0", 0] == pytest.approx(weight["g0", 1])
-    assert "weigh the same inside every group" in (tmp_path / "data" / "README.md").read_text()
-
-
 def test_measured_rows_weigh_the_same_by_default(tmp_path):
     build_from_outcomes(outcomes(tmp_path, measured()), tmp_path / "data")
     assert {r["weight"] for split in rows_of(tmp_path / "data").values() for r in split} == {1.0}
-    assert "inside every group" not in (tmp_path / "data" / "README.md").read_text()
-
-
-def test_rows_that_bring_weights_are_not_balanced(tmp_path):
-    source = outcomes(tmp_path, [r | {"weight": 2.0} for r in measured()])
-    with pytest.raises(
-        SettingsError, match=r"--balance-groups: .*p\.parquet has a column of weights"
-    ):
-        build_from_outcomes(source, tmp_path / "data", balance_groups=True)
-    assert not (tmp_path / "data").exists()
 
 
 def test_a_prompt_that_nobody_solves_carries_no_label(tmp_path):

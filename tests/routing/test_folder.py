@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.tiny_router import write_router
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput
 from turnout.routing import RouterFolder
-from turnout.routing.scorer import reasoning_probability
+from turnout.routing.encoding import InputEncoder
+from turnout.routing.scorer import OnnxScorer, reasoning_probability
 
 
 @pytest.fixture
@@ -25,20 +27,6 @@ def rewritten(folder, **changes):
 def test_what_was_written_is_read(folder):
     spec = RouterFolder.read(folder).spec
     assert (spec.formatter.architecture, spec.max_tokens, spec.threshold) == ("session", 32, 0.5)
-
-
-def test_newer_counts_of_the_surface_are_refused(folder):
-    rewritten(folder, surface_version=2)
-    with pytest.raises(ArtifactError, match="version 2; this Turnout counts version 1"):
-        RouterFolder.read(folder)
-
-
-def test_a_folder_that_says_nothing_of_the_surface_has_no_fallback(folder):
-    path = folder / "router.json"
-    stored = json.loads(path.read_text())
-    del stored["surface_version"]
-    path.write_text(json.dumps(stored))
-    assert RouterFolder.read(folder).spec.surface_version is None
 
 
 @pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json"])
@@ -88,6 +76,17 @@ def test_a_row_scores_the_same_alone_and_among_others(folder):
     alone = [scorer.score_one(one) for one in inputs]
     np.testing.assert_allclose(together, alone, rtol=1e-7)
     assert together.shape == (30,)
+
+
+def test_a_graph_with_an_input_that_serving_does_not_give_is_refused(folder):
+    path = folder / "model.int8.onnx"
+    graph = onnx.load(path)
+    graph.graph.input.append(
+        onnx.helper.make_tensor_value_info("surface", onnx.TensorProto.FLOAT, ["rows", 18])
+    )
+    onnx.save(graph, path)
+    with pytest.raises(ArtifactError, match=r"the graph has the input 'surface'.*train the router"):
+        OnnxScorer(path, InputEncoder.from_file(folder / "tokenizer.json", 32))
 
 
 def test_nothing_to_score_gives_no_scores(folder):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from turnout.records import Architecture
 
 _OF_TURNS_ALONE = {"labels", "ratio", "oversample", "engine", "config"}
-_OF_OUTCOMES_ALONE = {"margin", "balance_groups", "columns"}
+_OF_OUTCOMES_ALONE = {"margin", "columns"}
 _ROWS = ("reasoning", "fast", "none")
 _MOST_STRATA = 10
 
@@ -77,12 +77,6 @@ _MOST_STRATA = 10
     help="With --outcomes: the least gap that shows that reasoning helps.",
 )
 @click.option(
-    "--balance-groups",
-    is_flag=True,
-    help="With --outcomes: both labels weigh the same inside every group, so that a group's name "
-    "tells nothing.",
-)
-@click.option(
     "--map",
     "columns",
     multiple=True,
@@ -104,7 +98,6 @@ def command(
     split: str,
     oversample: bool,
     margin: float,
-    balance_groups: bool,
     columns: tuple[str, ...],
     engine: str,
     seed: int,
@@ -131,7 +124,6 @@ def command(
                 output,
                 columns=parsed_pairs(columns),
                 margin=margin,
-                balance_groups=balance_groups,
                 size=size,
                 split=(parts[0], parts[1], parts[2]),
                 seed=seed,

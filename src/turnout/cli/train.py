@@ -57,16 +57,6 @@ if TYPE_CHECKING:
     type=int,
     help="Token budget of the encoder.  [default: 128 session, 192 conversation]",
 )
-@click.option(
-    "--fallback",
-    default=0.0,
-    show_default="none",
-    type=click.FloatRange(0, 1, max_open=True),
-    metavar="SHARE",
-    help="Let the surface of a message (length, numbers, symbols) decide where it is unlike the "
-    "training rows, of which this share counts as strange, and count beside the encoder elsewhere. "
-    "For a router that will meet kinds of messages it was not trained on: 0.15.",
-)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine: same router.")
 @click.option(
     "--log-to",
@@ -85,7 +75,6 @@ def command(
     batch_size: int,
     precision: Precision,
     max_tokens: int | None,
-    fallback: float,
     seed: int,
     log_to: tuple[Tracker, ...],
     as_json: bool,
@@ -104,7 +93,7 @@ def command(
             dataset,
             output,
             base=base,
-            recipe=Recipe(epochs, learning_rate, batch_size, seed, precision, fallback),
+            recipe=Recipe(epochs, learning_rate, batch_size, seed, precision),
             max_tokens=max_tokens,
             log_to=log_to,
             on_progress=on_progress,
@@ -147,14 +136,6 @@ def _show(report: TrainReport) -> None:
         f"{calibration.method}: ECE {calibration.ece_before:.3f} → {calibration.ece_after:.3f} "
         f"on {calibration.n:,} validation rows (in-sample)",
     )
-    if report.fallback:
-        table.add_row(
-            "fallback",
-            f"on the surface of messages far from {report.fallback.anchors:,} training rows; near "
-            f"them encoder × {report.fallback.encoder_weight:.2f}, trees on the surface × "
-            f"{report.fallback.trees_weight:.2f}; familiarity of validation rows "
-            f"{report.fallback.validation_familiarity:.2f}",
-        )
     table.add_row(
         "int8 graph",
         f"AUROC {export.auroc_int8:.4f} against {export.auroc_float:.4f} in float "

@@ -80,8 +80,6 @@ def card(description: Mapping[str, Any]) -> str:
     account = f"\n{description['account']}\n" if description.get("account") else ""
     if description.get("repeated"):
         account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
-    if description.get("balanced_groups"):
-        account += "\nBoth labels weigh the same inside every group.\n"
     return _CARD.format(
         architecture=description["architecture"],
         rows=description["rows"],

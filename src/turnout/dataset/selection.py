@@ -1,20 +1,16 @@
-"""Candidates → the rows of one split, balanced or weighted; knows no file and no other split.
+"""Candidates → the rows of one split, balanced; knows no file and no other split.
 
 Every choice follows the candidates' order keys, so the order of the input changes nothing.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle, islice
 
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import Cell, Ratio, quotas
-from turnout.records import LABEL_FAST, LABEL_REASONING
-
-# A group with one row of a class would otherwise give that row the weight of the whole group.
-_MAX_WEIGHT = 4.0
 
 
 def balanced(
@@ -41,17 +37,3 @@ def balanced(
     for cell, n in quotas(room, size, ratio, inside=inside).items():
         taken += islice(cycle(cells[cell]), n)
     return sorted(taken, key=lambda c: c.order_key)
-
-
-def weighted_within_groups(candidates: Sequence[Candidate]) -> None:
-    """Give both labels the same weight inside every group, so that a group's name tells nothing.
-
-    Rows without a label keep weight 1. Weights are capped at `_MAX_WEIGHT`.
-    """
-    counts = Counter((c.values["stratum"], c.values["label"]) for c in candidates)
-    for candidate in candidates:
-        stratum, label = candidate.values["stratum"], candidate.values["label"]
-        if label is None:
-            continue
-        both = counts[stratum, LABEL_REASONING] + counts[stratum, LABEL_FAST]
-        candidate.values["weight"] = min(_MAX_WEIGHT, both / (2 * counts[stratum, label]))

@@ -26,7 +26,6 @@ from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
 from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
-from turnout.dataset.selection import weighted_within_groups
 from turnout.engine import DUCKDB, connect, reading, write_parquet
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
@@ -166,7 +165,6 @@ def build_from_outcomes(
     *,
     columns: Mapping[str, str] | None = None,
     margin: float = 0.1,
-    balance_groups: bool = False,
     size: int | None = None,
     split: tuple[float, float, float] = DEFAULT_SPLIT,
     seed: int = 0,
@@ -183,8 +181,6 @@ def build_from_outcomes(
         out: The folder; it appears only when whole.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
-        balance_groups: Let both labels weigh the same inside every group; the rows then bring no
-            weights of their own.
         size: Rows wanted over all splits; all by default.
         split: Parts of training, validation and test.
         seed: The same input, options and seed give the same bytes.
@@ -192,8 +188,7 @@ def build_from_outcomes(
 
     Raises:
         RecordError: If a column or a score cannot be read, or both labels are not there.
-        SettingsError: If the margin is out of range, `columns` names no field, or rows that bring
-            weights are to be balanced.
+        SettingsError: If the margin is out of range or `columns` names no field.
         StorageError: If `out` cannot be written.
     """
     if not 0 < margin <= 1:
@@ -203,7 +198,6 @@ def build_from_outcomes(
         "outcomes": True,
         "columns": dict(columns or {}),
         "margin": margin,
-        "balance_groups": balance_groups,
         "split": shares,
     }
     manifest = Manifest.of("build", [prompts], {**options, "size": size, "seed": seed})
@@ -214,11 +208,6 @@ def build_from_outcomes(
     steps = Steps(on_progress, _READ, COMPARE, _WRITE)
     with steps.step(_READ):
         table, present = read_outcomes(prompts, columns or {})
-        if balance_groups and "weight" in present:
-            raise SettingsError(
-                f"--balance-groups: {prompts} has a column of weights; expected none, as balancing "
-                "sets them. Leave the option or the column out."
-            )
         found = from_outcomes(table, present, formatter, margin, seed)
         del table  # its texts are the candidates' now
     with steps.step(COMPARE):
@@ -227,16 +216,12 @@ def build_from_outcomes(
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
     splits = _split(kept, shares, seed)
-    if balance_groups:
-        for rows in splits.values():
-            weighted_within_groups(rows)
     _require_labels(prompts, kept, splits, dropped, _BOTH_IN_OUTCOMES)
     stated = sum(STATED in one.values["evidence"] for rows in splits.values() for one in rows)
     told = {
         "source": "outcomes",
         "size": size,
         "seed": seed,
-        "balanced_groups": balance_groups,
         "stated_targets": stated,
     }
     return _write(out, manifest, formatter, splits, dropped, told, steps)

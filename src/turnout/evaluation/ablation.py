@@ -24,8 +24,6 @@ from turnout.samples import Samples
 
 # Every row is scored once a view: more rows than these would take many minutes.
 MAX_ROWS = 2000
-# Of an answer, where the router itself reads none.
-ANSWER_CHARS = 200
 _PREVIOUS_TURNS = (0, 1, 2, 3)
 
 Floats = NDArray[np.float64]
@@ -44,11 +42,6 @@ class View:
     as_served: bool
 
     @property
-    def with_answers(self) -> bool:
-        """Whether the assistant's text is shown."""
-        return self.formatter.assistant_chars > 0
-
-    @property
     def previous_turns(self) -> int | None:
         """At most so many; None for all that are kept."""
         shown = self.formatter.previous_turns
@@ -59,7 +52,6 @@ class View:
         """For tables."""
         turns = self.previous_turns
         name = f"all (up to {MAX_KEPT_TURNS})" if turns is None else str(turns or "none")
-        name += ", with answers" if self.with_answers else ""
         return f"{name} (as served)" if self.as_served else name
 
 
@@ -79,7 +71,6 @@ class ViewResult:
     Attributes:
         name: For tables.
         previous_turns: At most so many previous turns are shown; None for all that are kept.
-        with_answers: Whether the assistant's text is shown.
         as_served: Whether it is the router's own view.
         cut_share: Share of rows in [0, 1] of which the token budget cut something.
         auroc: Over all rows.
@@ -89,7 +80,6 @@ class ViewResult:
 
     name: str
     previous_turns: int | None
-    with_answers: bool
     as_served: bool
     cut_share: float
     auroc: Estimate
@@ -105,26 +95,19 @@ class ContextAblation:
         judge: What scores were judged by.
         rows: Rows measured, evenly spaced where there are more than `MAX_ROWS`.
         kept_turns: Most previous turns that "all" means; the token budget may end before.
-        answer_chars: Most characters shown of an answer.
         views: The one without previous turns first.
     """
 
     judge: str
     rows: int
     kept_turns: int
-    answer_chars: int
     views: list[ViewResult]
 
 
 def views_of(formatter: Formatter) -> list[View]:
-    """None, 1, 2, 3, the router's own, and all previous turns; then the same with answers.
-
-    Without previous turns no answer is shown either: the view is there once.
-    """
+    """None, 1, 2, 3, the router's own number, and all previous turns."""
     numbers = sorted({*_PREVIOUS_TURNS, formatter.previous_turns, MAX_KEPT_TURNS})
-    chars = formatter.assistant_chars or ANSWER_CHARS
-    shown = [replace(formatter, previous_turns=n, assistant_chars=0) for n in numbers]
-    shown += [replace(one, assistant_chars=chars) for one in shown if one.previous_turns]
+    shown = [replace(formatter, previous_turns=n) for n in numbers]
     return [View(one, one == formatter) for one in shown]
 
 
@@ -179,8 +162,7 @@ def context_ablation(
         scored.append(_scores(scorer, inputs, memory))
     on_progress("context", len(views), len(views))
     results = _judged(views, scored, test, rows, judge.positive[rows], seed)
-    chars = max(view.formatter.assistant_chars for view in views)
-    return ContextAblation(judge.name, len(rows), MAX_KEPT_TURNS, chars, results)
+    return ContextAblation(judge.name, len(rows), MAX_KEPT_TURNS, results)
 
 
 def _scores(
@@ -220,7 +202,6 @@ def _judged(
             ViewResult(
                 name=view.name,
                 previous_turns=view.previous_turns,
-                with_answers=view.with_answers,
                 as_served=view.as_served,
                 cut_share=cut_share,
                 auroc=_auroc(scores, positive, resampling),

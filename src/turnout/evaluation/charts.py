@@ -95,27 +95,22 @@ def reliability(judgement: Stored, chart_id: str) -> str:
 
 
 def context(found: Stored, chart_id: str) -> str:
-    """AUROC by how many previous turns are shown, without and with the assistant's text."""
+    """AUROC by how many previous turns are shown."""
     views = found["views"]
-    turns = list(dict.fromkeys(view["previous_turns"] for view in views))
     with drawn(7.2, 3.2) as (figure, axes):
-        for with_answers, colour, aside in ((False, ACCENT, -0.08), (True, SECOND, 0.08)):
-            shown = [view for view in views if view["with_answers"] == with_answers]
-            places = [turns.index(view["previous_turns"]) + aside for view in shown]
-            # A missing number is NaN here, which is not drawn.
-            values, lows, highs = (
-                np.asarray([view["auroc"][key] for view in shown], dtype=float)
-                for key in ("value", "low", "high")
-            )
-            name = "with answers" if with_answers else "user messages alone"
-            axes.plot(places, values, "o-", color=colour, label=name)
-            axes.vlines(places, lows, highs, color=colour, linewidth=1.6)
+        # A missing number is NaN here, which is not drawn.
+        values, lows, highs = (
+            np.asarray([view["auroc"][key] for view in views], dtype=float)
+            for key in ("value", "low", "high")
+        )
+        axes.plot(range(len(views)), values, "o-", color=ACCENT)
+        axes.vlines(range(len(views)), lows, highs, color=ACCENT, linewidth=1.6)
+        turns = [view["previous_turns"] for view in views]
         names = ["all" if n is None else str(n) for n in turns]
         axes.set_xticks(range(len(turns)), names, color=INK)
         axes.set_xlabel("previous turns shown, newest first")
         axes.set_ylabel("AUROC")
         axes.grid(axis="y")
-        axes.legend(loc="lower right", fontsize=8.5, labelcolor=MUTED)
         return inline_svg(figure, chart_id, "AUROC by previous turns shown")
 
 

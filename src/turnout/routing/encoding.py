@@ -9,7 +9,6 @@ from tokenizers import Tokenizer
 
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput
-from turnout.routing.surface import Surface, surface_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +19,11 @@ class TokenIds:
         ids: Token ids with the special tokens, length at most the budget.
         type_ids: 0 for segment A, 1 for segment B; same length.
         truncated_tokens: Tokens of the text that did not fit.
-        surface: Counts of the whole message; None where the router does not read them.
     """
 
     ids: list[int]
     type_ids: list[int]
     truncated_tokens: int
-    surface: Surface | None = None
 
 
 class InputEncoder:
@@ -38,26 +35,24 @@ class InputEncoder:
     Args:
         tokenizer: A fast tokenizer; its own truncation and padding are switched off.
         max_tokens: The budget in tokens, special tokens included.
-        surface: Whether the surface of every message is counted too, for a router with a fallback.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int, *, surface: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
-        self._counts_surface = surface
         self._single = _Layout.of(tokenizer, pair=False)
         self._pair = _Layout.of(tokenizer, pair=True)
 
     @classmethod
-    def from_file(cls, path: Path, max_tokens: int, *, surface: bool = False) -> InputEncoder:
+    def from_file(cls, path: Path, max_tokens: int) -> InputEncoder:
         """Read a `tokenizer.json`.
 
         Raises:
             ArtifactError: If the file cannot be read as a tokenizer.
         """
-        return cls(read_tokenizer(path), max_tokens, surface=surface)
+        return cls(read_tokenizer(path), max_tokens)
 
     def encode(self, model_input: ModelInput) -> TokenIds:
         """Tokenise one input; an empty message gives the special tokens alone."""
@@ -72,8 +67,7 @@ class InputEncoder:
         room = budget - len(message)
         cut += max(0, len(context) - room)
         ids, type_ids = layout.filled(message, context[:room])
-        surface = surface_of(model_input.message) if self._counts_surface else None
-        return TokenIds(ids, type_ids, cut, surface)
+        return TokenIds(ids, type_ids, cut)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

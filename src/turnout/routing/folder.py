@@ -14,7 +14,6 @@ from turnout.records import ID2LABEL
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.formatter import Formatter
 from turnout.routing.scorer import OnnxScorer
-from turnout.routing.surface import SURFACE_VERSION
 
 FORMAT_VERSION = 1
 DESCRIPTION_NAME = "router.json"
@@ -34,8 +33,6 @@ class RouterSpec:
         threshold_origin: How the threshold was chosen, for a person.
         calibration: Method and numbers; already folded into the weights, kept for the record.
         trained_on: Facts for a person: base encoder, data set, counts.
-        surface_version: Which counts of the message's surface the graphs take; None for a router
-            without a fallback.
     """
 
     formatter: Formatter
@@ -44,7 +41,6 @@ class RouterSpec:
     threshold_origin: str = "default"
     calibration: Mapping[str, Any] = field(default_factory=dict)
     trained_on: Mapping[str, Any] = field(default_factory=dict)
-    surface_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +86,7 @@ class RouterFolder:
 
     def scorer(self, precision: str = "int8", threads: int | None = None) -> OnnxScorer:
         """The scorer of this folder; `precision` is `int8` (default) or `float32`."""
-        encoder = InputEncoder.from_file(
-            self.path / TOKENIZER_NAME,
-            self.spec.max_tokens,
-            surface=self.spec.surface_version is not None,
-        )
+        encoder = InputEncoder.from_file(self.path / TOKENIZER_NAME, self.spec.max_tokens)
         return OnnxScorer(self.path / GRAPHS[precision], encoder, threads)
 
 
@@ -110,7 +102,6 @@ def write_description(folder: Path, spec: RouterSpec) -> None:
         "threshold": {"value": spec.threshold, "origin": spec.threshold_origin},
         "calibration": dict(spec.calibration),
         "trained_on": dict(spec.trained_on),
-        "surface_version": spec.surface_version,
         "files": {name: file_sha256(folder / name) for name in names},
     }
     text = json.dumps(stored, indent=2, sort_keys=True) + "\n"
@@ -140,14 +131,7 @@ def _spec(stored: Mapping[str, Any], where: Path) -> RouterSpec:
             f"{where}: router format {version}; this Turnout reads format {FORMAT_VERSION}. "
             "Upgrade Turnout, or train the router again."
         )
-    surface_version = stored.get("surface_version")
-    if surface_version not in (None, SURFACE_VERSION):
-        raise ArtifactError(
-            f"{where}: counts of the surface in version {surface_version}; this Turnout counts "
-            f"version {SURFACE_VERSION}. Upgrade Turnout, or train the router again."
-        )
     return RouterSpec(
-        surface_version=surface_version,
         formatter=Formatter.from_json(stored["formatter"], str(where)),
         max_tokens=int(stored["max_tokens"]),
         threshold=float(stored["threshold"]["value"]),

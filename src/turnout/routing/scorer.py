@@ -16,8 +16,8 @@ from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder, TokenIds
 
-SURFACE_INPUT = "surface"
 _PROGRESS_EVERY_ROWS = 64
+_GRAPH_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 class OnnxScorer:
@@ -28,8 +28,7 @@ class OnnxScorer:
     same score.
 
     Args:
-        path: An ONNX graph from ids, and counts of the surface where the router has a fallback, to
-            two logits, calibration folded in.
+        path: An ONNX graph from token ids to two logits, calibration folded in.
         encoder: The tokenizer side.
         threads: Rows scored at the same time; by default one a core.
     """
@@ -48,6 +47,12 @@ class OnnxScorer:
                 "`turnout train` exported. Train or copy the folder again."
             ) from error
         self._inputs = {node.name for node in self._session.get_inputs()}
+        if unknown := sorted(self._inputs - _GRAPH_INPUTS):
+            raise ArtifactError(
+                f"{path}: the graph has the input {unknown[0]!r}; expected only "
+                f"{', '.join(sorted(_GRAPH_INPUTS))}. An earlier version made it: train the router "
+                "again."
+            )
         self._encoder = encoder
         self._threads = threads or os.cpu_count() or 1
 
@@ -79,7 +84,6 @@ class OnnxScorer:
             "input_ids": ids,
             "attention_mask": np.ones_like(ids),
             "token_type_ids": np.asarray([tokens.type_ids], np.int64),
-            SURFACE_INPUT: np.asarray([tokens.surface or ()], np.float32),  # (1, 18)
         }
         (logits,) = self._session.run(
             ["logits"], {name: value for name, value in feeds.items() if name in self._inputs}

@@ -24,13 +24,11 @@ class Batch:
         input_ids: Shape `(b, t)`; `pad_id` where the mask is 0.
         attention_mask: Shape `(b, t)`.
         token_type_ids: Shape `(b, t)`.
-        surface: Counts of the messages, shape `(b, 18)`; `(b, 0)` where they were not counted.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     token_type_ids: torch.Tensor
-    surface: torch.Tensor
 
 
 def batch_rows(
@@ -66,5 +64,4 @@ def padded(tokens: Sequence[TokenIds], pad_id: int, longest: int) -> Batch:
     for at, one in enumerate(tokens):
         n = len(one.ids)
         ids[at, :n], mask[at, :n], types[at, :n] = one.ids, 1, one.type_ids
-    surface = np.asarray([one.surface or () for one in tokens], np.float32)
-    return Batch(*map(torch.from_numpy, (ids, mask, types, surface)))
+    return Batch(*map(torch.from_numpy, (ids, mask, types)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from turnout.routing.folder import RouterSpec
 from turnout.training.encoder import DEFAULT_BASE
 from turnout.training.export import MAX_AUROC_LOSS, MIN_ROWS_A_CLASS
-from turnout.training.report import FallbackReport, TrainReport
+from turnout.training.report import TrainReport
 
 _CARD = """---
 license: {licence}
@@ -49,7 +49,7 @@ The weights are those of epoch {report.kept.epoch}.
 | {cal.ece_after:.3f} |
 
 The calibration is folded into the weights: every file of this folder gives calibrated scores.
-{fallback}
+
 | graph | rows compared | largest difference in p_reasoning | AUROC |
 |---|---|---|---|
 | the model | | | {export.auroc_float:.4f} |
@@ -75,7 +75,7 @@ classify("Why does this deadlock?", truncation=True)
 ```
 
 Plain transformers cuts a text of more than {spec.max_tokens} tokens at its end; Turnout keeps its
-head and tail. {alike}
+head and tail. Shorter texts score alike.
 Without `top_k=None` a pipeline shows the likelier label's score alone.
 
 ## Licence
@@ -84,10 +84,6 @@ The weights derive from {report.base} and keep its licence. The training rows ar
 folder.
 """
 
-_ALIKE = {
-    False: "Shorter texts score alike.",
-    True: "It has no fallback: it gives the encoder's score alone, however strange a text is.",
-}
 _READS = {
     "session": "reads the first user message, decides once",
     "conversation": "reads the message, the turn index and previous turns, decides every turn",
@@ -111,8 +107,6 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
         unrelated=_unrelated(report.unrelated_rows),
         words=_words(report.words_share),
         binding=_binding(report.export.binding),
-        fallback=_fallback(report.fallback),
-        alike=_ALIKE[report.fallback is not None],
         licence="apache-2.0" if report.base == DEFAULT_BASE else "other",
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -131,23 +125,6 @@ def _words(share: float) -> str:
         "; as words explain little of the labels, of what rows aim at "
         f"{share:.0%} is at first what words of other conversations tell, less later"
     )
-
-
-def _fallback(fallback: FallbackReport | None) -> str:
-    if fallback is None:
-        return ""
-    cal = fallback.calibration
-    return f"""
-## Messages unlike its training rows
-
-The graphs also read the surface of a message (length, numbers, symbols). Where it lies near one of
-{fallback.anchors:,} training rows, the encoder's margin counts {fallback.encoder_weight:.2f} times
-and that of trees on the surface {fallback.trees_weight:.2f} times; the farther away, the more a
-line on the surface decides instead. The median of the labelled validation rows is
-{fallback.validation_familiarity:.0%} familiar. All of it is calibrated together, in the graphs
-alone ({cal.method}, scale {cal.scale:.4f}, bias {cal.bias:.4f}: expected calibration error
-{cal.ece_after:.3f}).
-"""
 
 
 def _binding(binding: bool) -> str:

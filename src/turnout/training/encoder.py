@@ -19,7 +19,6 @@ from turnout.manifest import file_sha256
 from turnout.records import ID2LABEL
 from turnout.routing.encoding import read_tokenizer
 from turnout.routing.folder import TOKENIZER_NAME
-from turnout.routing.scorer import SURFACE_INPUT
 from turnout.training.quiet import quiet
 
 DEFAULT_BASE = "all-MiniLM-L6-v2"
@@ -99,7 +98,7 @@ class Logits(Protocol):
 
 
 class Classifier(Protocol):
-    """From inputs by name to two logits: a fine-tuned encoder, alone or with its fallback."""
+    """From inputs by name to two logits."""
 
     config: Any
 
@@ -112,14 +111,9 @@ class Classifier(Protocol):
 
 
 def input_names(model: Classifier) -> tuple[str, ...]:
-    """What it takes, in the order of its arguments.
-
-    `token_type_ids` only where it has embeddings for them, counts of the surface only where it has
-    a fallback.
-    """
+    """Names of its inputs, in order; `token_type_ids` only where it has embeddings for them."""
     types = ("token_type_ids",) if getattr(model.config, "type_vocab_size", 0) > 1 else ()
-    surface = (SURFACE_INPUT,) if getattr(model, "reads_surface", False) else ()
-    return ("input_ids", "attention_mask", *surface, *types)
+    return ("input_ids", "attention_mask", *types)
 
 
 def _default_folder() -> Path:

@@ -17,8 +17,7 @@ from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME, WEIGHTS_NAME
-from turnout.routing.scorer import SURFACE_INPUT, OnnxScorer, reasoning_probability
-from turnout.routing.surface import Surface
+from turnout.routing.scorer import OnnxScorer, reasoning_probability
 from turnout.training.encoder import (
     TOKENIZER_CONFIG_NAME,
     BaseEncoder,
@@ -42,15 +41,13 @@ _OPSET = 17
 
 def write_model(
     encoder: BaseEncoder,
-    model: Classifier,
     folder: Path,
     max_tokens: int,
     on_progress: OnProgress = silent,
 ) -> None:
     """Write weights, tokenizer, and both graphs into `folder`.
 
-    The weights are the encoder's alone; the graphs are those of `model`, which is the encoder's own
-    or has its fallback besides. The tokenizer's own truncation length becomes `max_tokens`, so that
+    The tokenizer's own truncation length becomes `max_tokens`, so that
     plain `transformers` reads no more of a text than Turnout does.
     """
     on_progress("export", 0, 3)
@@ -63,7 +60,7 @@ def write_model(
     text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / TOKENIZER_CONFIG_NAME).write_text(text, encoding="utf-8")
     on_progress("export", 1, 3)
-    _write_graph(model, folder / GRAPHS["float32"])
+    _write_graph(encoder.model, folder / GRAPHS["float32"])
     on_progress("export", 2, 3)
     with quiet():
         # Seven bits: on CPUs without VNNI eight would saturate in the 16-bit sums.
@@ -149,9 +146,6 @@ def _write_graph(model: Classifier, path: Path) -> None:
     names = input_names(model)
     example: dict[str, object] = {name: torch.ones(2, 8, dtype=torch.long) for name in names}
     axes = {name: {0: "rows", 1: "tokens"} for name in names} | {"logits": {0: "rows"}}
-    if SURFACE_INPUT in names:
-        example[SURFACE_INPUT] = torch.ones(2, len(Surface._fields))
-        axes[SURFACE_INPUT] = {0: "rows"}
     with quiet():
         # By tracing: a smaller graph, written six times quicker than by the other exporter.
         torch.onnx.export(

@@ -7,31 +7,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from turnout.errors import RecordError, SettingsError
+from turnout.errors import SettingsError
 from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import RouterSpec, write_description
-from turnout.routing.surface import SURFACE_VERSION
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
 from turnout.training.disk import disk_errors
 from turnout.training.encoder import BaseEncoder, Classifier, load_base
 from turnout.training.export import check_export, write_model
-from turnout.training.fallback import RouterWithFallback, counts_of, fit_fallback
 from turnout.training.loop import Fit, SplitView, Surroundings, fit
 from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
-from turnout.training.report import Calibration, FallbackReport, TrainReport
+from turnout.training.report import Calibration, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
-from turnout.training.surface_fit import in_labelled_groups
 from turnout.training.words import Words, words_of
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
@@ -78,20 +74,17 @@ def fit_router(
 
     Raises:
         ArtifactError: If the base, or the checkpoint of an earlier run, cannot be used.
-        RecordError: If a fallback is asked for and no row that could teach it has weight.
         SettingsError: If the token budget does not suit the encoder, or the loss diverges.
         StoppedError: If it was told to stop.
         StorageError: If a checkpoint cannot be written.
     """
     started_s = time.monotonic()
-    if recipe.fallback:
-        _check_weights(dataset)
     encoder = load_base(base, recipe.seed)
     budget = (
         DEFAULT_MAX_TOKENS[dataset.formatter.architecture] if max_tokens is None else max_tokens
     )
     _check_budget(budget, encoder)
-    reader = InputEncoder(encoder.tokenizer, budget, surface=recipe.fallback > 0)
+    reader = InputEncoder(encoder.tokenizer, budget)
     rows, answers = dataset.train, None
     words = None if dataset.measured else words_of(rows, recipe.seed, around.on_progress)
     if dataset.unrelated is not None:
@@ -128,13 +121,9 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
     dataset, encoder, reader = fitted.dataset, fitted.encoder, fitted.reader
     calibration = _calibrated(encoder.model, fitted.validation)
     fold(encoder.head, calibration)
-    model: Classifier = encoder.model
-    fallback = None
-    if fitted.recipe.fallback:
-        model, fallback = _with_fallback(fitted)
     with disk_errors(folder):
-        write_model(encoder, model, folder, reader.max_tokens, on_progress)
-    check = check_export(folder, model, reader, fitted.validation, on_progress)
+        write_model(encoder, folder, reader.max_tokens, on_progress)
+    check = check_export(folder, encoder.model, reader, fitted.validation, on_progress)
     report = TrainReport(
         router=folder,
         fresh=True,
@@ -152,7 +141,6 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         ),
         epochs=fitted.fit.epochs,
         calibration=calibration,
-        fallback=fallback,
         export=check,
         tokens_per_s=round(fitted.fit.tokens / fitted.fit.seconds),
         rows_per_s=round(fitted.fit.rows / fitted.fit.seconds, 1),
@@ -162,7 +150,6 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         formatter=dataset.formatter,
         max_tokens=reader.max_tokens,
         calibration=asdict(calibration),
-        surface_version=SURFACE_VERSION if fallback else None,
         trained_on={"base": encoder.name, "rows": report.rows, "export": asdict(check)},
     )
     write_card(folder, spec, report)
@@ -200,35 +187,6 @@ def _calibrated(model: Classifier, validation: TokenisedSplit) -> Calibration:
         np.float64(logits[:, LABEL_REASONING]) - logits[:, LABEL_FAST],
         validation.samples.labels[rows] == LABEL_REASONING,
     )
-
-
-def _with_fallback(fitted: FittedRouter) -> tuple[RouterWithFallback, FallbackReport]:
-    """The classifier with a fallback, calibrated together."""
-    recipe, validation = fitted.recipe, fitted.validation
-    model = fit_fallback(
-        fitted.encoder.model, fitted.train, validation, recipe.fallback, recipe.seed
-    )
-    calibration = _calibrated(model, validation)
-    model.calibrate(calibration)
-    counts = counts_of(validation)[validation.samples.labelled]
-    familiar = model.familiarity(torch.as_tensor(counts, dtype=torch.float32))
-    return model, FallbackReport(
-        anchors=len(model.anchors),
-        encoder_weight=float(model.encoder_weight),
-        trees_weight=float(model.trees_weight),
-        validation_familiarity=float(familiar.median()),
-        calibration=calibration,
-    )
-
-
-def _check_weights(dataset: Dataset) -> None:
-    """A fallback learns from rows of groups that carry labels, and from nothing else."""
-    for name, split in (("train", dataset.train), ("validation", dataset.validation)):
-        if not split.weights[in_labelled_groups(split)].any():
-            raise RecordError(
-                f"--fallback: in {name} every row of a group that carries labels has weight 0; "
-                "expected one above. Weigh such rows, or leave --fallback out."
-            )
 
 
 def _check_budget(budget: int, encoder: BaseEncoder) -> None:

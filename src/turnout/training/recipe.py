@@ -21,9 +21,6 @@ class Recipe:
         seed: Decides the head's start and the order of rows.
         precision: What matrices are multiplied in; `auto` takes bfloat16 where the machine
             multiplies it itself. Weights are float32 always.
-        fallback: Share of the training rows, in [0, 1), that count as strange. Of a message as
-            strange as the least of them the surface decides half, and more beyond. 0: there is no
-            fallback.
     """
 
     epochs: int = 3
@@ -31,4 +28,3 @@ class Recipe:
     batch_size: int = 16
     seed: int = 0
     precision: Precision = "auto"
-    fallback: float = 0.0

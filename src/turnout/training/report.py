@@ -49,25 +49,6 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class FallbackReport:
-    """What was fitted for messages unlike the training rows.
-
-    Attributes:
-        anchors: Training rows by which it tells what is known.
-        encoder_weight: Of the encoder's margin on known kinds, at least 0.
-        trees_weight: Of the margin of the surface's trees there, at least 0.
-        validation_familiarity: Median over the labelled validation rows, in (0, 1).
-        calibration: Of encoder and fallback together, folded into the graphs alone.
-    """
-
-    anchors: int
-    encoder_weight: float
-    trees_weight: float
-    validation_familiarity: float
-    calibration: Calibration
-
-
-@dataclass(frozen=True, slots=True)
 class ExportCheck:
     """How far the exported graphs are from the model, on validation rows.
 
@@ -109,7 +90,6 @@ class TrainReport:
         cut_rows: Training rows with text beyond the token budget.
         epochs: In order; the one with the least validation loss was kept.
         calibration: What was folded into the weights.
-        fallback: None for a router without one.
         export: The graphs beside the model.
         tokens_per_s: Training tokens a second, validation included.
         rows_per_s: Training rows a second, validation included.
@@ -127,7 +107,6 @@ class TrainReport:
     cut_rows: int
     epochs: tuple[EpochResult, ...]
     calibration: Calibration
-    fallback: FallbackReport | None
     export: ExportCheck
     tokens_per_s: int
     rows_per_s: float
@@ -150,13 +129,6 @@ class TrainReport:
         nested = {
             "epochs": tuple(EpochResult(**epoch) for epoch in stored["epochs"]),
             "calibration": Calibration(**stored["calibration"]),
-            "fallback": _fallback_of(stored["fallback"]),
             "export": ExportCheck(**stored["export"]),
         }
         return cls(router=router, fresh=False, **{**stored, **nested})
-
-
-def _fallback_of(stored: Mapping[str, Any] | None) -> FallbackReport | None:
-    if stored is None:
-        return None
-    return FallbackReport(**{**stored, "calibration": Calibration(**stored["calibration"])})

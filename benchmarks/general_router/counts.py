@@ -1,4 +1,4 @@
-"""What a text's surface tells: counts of characters, words, numbers, symbols; knows no model."""
+"""Counts of characters, words, numbers and symbols in a text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import re
 from typing import NamedTuple
 
-SURFACE_VERSION = 1
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
