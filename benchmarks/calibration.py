@@ -25,8 +25,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from turnout.evaluation.metrics import expected_calibration_error
 from turnout.samples import DatasetFolder
+from turnout.stats.metrics import expected_calibration_error
 from turnout.training.calibration import fit_calibration
 
 Floats = NDArray[np.float64]

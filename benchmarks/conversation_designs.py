@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from turnout.evaluation.bootstrap import Estimate, Resampling
-from turnout.evaluation.metrics import auroc
 from turnout.records import LABEL_REASONING, ModelInput, Turn
 from turnout.routing import Formatter
 from turnout.routing.encoding import InputEncoder, TokenIds
 from turnout.samples import DatasetFolder, Samples
+from turnout.stats.bootstrap import Estimate, Resampling
+from turnout.stats.metrics import auroc
 from turnout.tables import read_known_labels
 from turnout.training.batches import batch_rows, padded
 from turnout.training.encoder import BaseEncoder, load_base

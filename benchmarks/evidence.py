@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from turnout.catalog import load_catalog
-from turnout.engine import connect, read_turns
-from turnout.logs import ingest, simulate
-from turnout.mining.evidence import CODES, votes
-from turnout.mining.given import Given, human_labels, judged, measured_outcomes
-from turnout.mining.weighing import BELIEF, Trust, Votes, calibrated, fit, probability, record
+from turnout.engine import connect
+from turnout.labels.aggregation import BELIEF, Trust, Votes, calibrated, fit, probability, record
+from turnout.labels.evidence import CODES, votes
+from turnout.labels.external_votes import Given, human_labels, judged, measured_outcomes
+from turnout.logs import ingest
+from turnout.simulation import simulate
 from turnout.tables import read_known_labels
+from turnout.turns import read_turns
 
 Indices = NDArray[np.int64]
 

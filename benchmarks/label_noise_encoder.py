@@ -18,12 +18,12 @@ import torch
 from conversation_designs import margins_of, shown
 from label_noise import NOISE_SHARE, SPLITS, Array, flips, read_log
 
-from turnout.evaluation.bootstrap import Resampling
-from turnout.evaluation.metrics import auroc
 from turnout.progress import silent
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder
 from turnout.samples import Samples
+from turnout.stats.bootstrap import Resampling
+from turnout.stats.metrics import auroc
 from turnout.training.encoder import load_base
 from turnout.training.loop import SplitView, fit
 from turnout.training.optimizer import adamw

@@ -35,8 +35,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 
-from turnout.evaluation.bootstrap import Estimate, Resampling
-from turnout.evaluation.metrics import apgr, auroc
+from turnout.stats.bootstrap import Estimate, Resampling
+from turnout.stats.metrics import apgr, auroc
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

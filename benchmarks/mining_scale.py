@@ -20,7 +20,8 @@ import duckdb
 import pyarrow.parquet as pq
 from dataset_scale import measured
 
-from turnout.logs import ingest, simulate
+from turnout.logs import ingest
+from turnout.simulation import simulate
 
 COMMAND = "from turnout.cli import main; main()"
 COPY = """

@@ -24,7 +24,7 @@ from scipy.stats import beta
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from turnout.evaluation.threshold import threshold_for_miss
+from turnout.replay.threshold import threshold_for_miss
 from turnout.routing import RouterFolder
 from turnout.samples import DatasetFolder
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import redaction_fresh as fresh
 from scipy.stats import binomtest
 
-from turnout.logs.redaction import redacted
+from turnout.redaction import redacted
 
 DRAWS = 6
 EMAIL, KEY, PATH, IP4, IP6 = fresh.EMAIL, fresh.KEY, fresh.PATH, "IPv4", "IPv6"

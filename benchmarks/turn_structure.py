@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from turnout.evaluation.bootstrap import Estimate
-from turnout.evaluation.structure import Probe, probes_of, structure
+from turnout.evaluation.probes import Probe, probes_of, structure
 from turnout.records import Turn
 from turnout.routing import RouterFolder
+from turnout.stats.bootstrap import Estimate
 
 SEED = 0
 _COLUMNS = ["conversation_id", "turn_index", "user_message"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from turnout.engine import write_parquet
+from turnout.parquet import write_parquet
 from turnout.schema import TURNS
 
 NOON = dt.datetime(2026, 5, 4, 12, tzinfo=dt.UTC)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.dataset.test_spark import gives_the_bytes_that_duckdb_gives
-from tests.mining.test_spark import (
+from tests.labels.test_spark import (
     LABEL,
     SWITCHES,
     gave_the_labels_that_duckdb_gives,

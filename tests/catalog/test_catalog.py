@@ -172,7 +172,7 @@ def test_a_price_that_cannot_be_read_is_refused(change, told):
 
 
 def test_every_shipped_price_says_where_and_when_it_was_read_and_a_cache_is_never_dearer():
-    text = resources.files("turnout").joinpath("catalog.toml").read_text(encoding="utf-8")
+    text = resources.files("turnout.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
     prices = tomllib.loads(text)["price"]
     assert len(prices) > 30
     for price in prices:

@@ -80,7 +80,7 @@ def command(
     reading: dict[str, Any] = {"columns": parsed_pairs(columns), **given}
     with progress_bars() as on_progress:
         if _is_kusto(sources, query, asked=any(asdict(parameters).values())):
-            from turnout.logs.kusto import ingest_kusto
+            from turnout.logs.kusto.ingest import ingest_kusto
 
             report = ingest_kusto(
                 sources[0],

@@ -23,7 +23,7 @@ from turnout.errors import SettingsError
 
 if TYPE_CHECKING:
     from turnout.catalog import Price
-    from turnout.mining import Estimate, JudgeReport
+    from turnout.judge import Estimate, JudgeReport
 
 
 @click.command(
@@ -83,7 +83,7 @@ def command(
     arrive: a run that was killed goes on where it was, and pays for none twice. `turnout label
     --judged` takes the result as one source of evidence.
     """
-    from turnout.mining import JudgeOptions, judge_turns
+    from turnout.judge import JudgeOptions, judge_turns
 
     options = JudgeOptions(
         base_url,
@@ -131,7 +131,7 @@ def _price(
 
 
 def _redact(text: str) -> str:
-    from turnout.logs.redaction import redacted
+    from turnout.redaction import redacted
 
     return redacted(text, Counter())
 

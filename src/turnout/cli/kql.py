@@ -29,7 +29,7 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
     Without NAME, list the queries. `turnout ingest kusto://CLUSTER/DATABASE --query NAME` runs one;
     or export what it returns as CSV or JSON Lines and give that to `turnout ingest`.
     """
-    from turnout.logs.kql import queries, query_text
+    from turnout.logs.kusto.kql import queries, query_text
 
     if name is None:
         for query in queries().values():

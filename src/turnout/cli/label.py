@@ -20,7 +20,7 @@ from turnout.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from turnout.mining import ExplainedTurn, LabelReport
+    from turnout.labels import ExplainedTurn, LabelReport
 
 _FITTED_ON = {
     "beliefs": "stated beliefs",
@@ -77,7 +77,7 @@ def command(
     are given. `turnout build --labels` uses the result. Their files are Parquet, CSV or JSON
     Lines; TURNS is Parquet.
     """
-    from turnout.mining import Judgements, explain, label_turns
+    from turnout.labels import Judgements, explain, label_turns
     from turnout.settings import catalog_of
 
     judgements = Judgements(human, outcomes, judged)

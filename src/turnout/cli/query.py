@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from turnout.logs.kql import QueryParameters
+    from turnout.logs.kusto.kql import QueryParameters
 
 _OPTIONS = (
     click.option("--table", help="Your Kusto table.  [default: ConversationTurns]"),
@@ -42,6 +42,6 @@ def query_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def parameters_of(given: dict[str, Any]) -> QueryParameters:
     """Take the options of a query out of all that were given."""
-    from turnout.logs.kql import QueryParameters
+    from turnout.logs.kusto.kql import QueryParameters
 
     return QueryParameters(**{name: given.pop(name) for name in _NAMES})

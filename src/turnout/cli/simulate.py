@@ -34,7 +34,7 @@ def command(output: Path, conversations: int, seed: int, noise: float, as_json: 
     The folder holds turns.parquet, what telemetry would have recorded, and truth.parquet, what
     each turn really needs. See docs/simulator.md for how the truth is decided.
     """
-    from turnout.logs import simulate
+    from turnout.simulation import simulate
 
     with progress_bars() as on_progress:
         report = simulate(

@@ -21,8 +21,8 @@ from turnout.cli.console import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from turnout.mining import SwitchReport
-    from turnout.mining.switch_report import Share
+    from turnout.switches import SwitchReport
+    from turnout.switches.report import Share
 
 _PAIRS_SHOWN = 10
 _MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
@@ -60,8 +60,8 @@ def command(
     its class; each may also switch the provider. A fallback is one that a product made: after a
     rate limit, as a retry, for a sub-agent, or for one turn and back.
     """
-    from turnout.mining import report_switches
     from turnout.settings import catalog_of
+    from turnout.switches import report_switches
 
     if around and output is None:
         raise click.UsageError("--around writes switch_turns.parquet; expected -o FOLDER with it.")

@@ -14,7 +14,7 @@ from turnout.records import ModelClass
 
 if TYPE_CHECKING:
     from turnout.catalog import Price
-    from turnout.evaluation.threshold import ThresholdReport
+    from turnout.replay.threshold import ThresholdReport
     from turnout.settings import Settings
 
 
@@ -64,7 +64,7 @@ def command(
     95 % confidence at most that share of the messages that need reasoning is missed.
     """
     from turnout.catalog import load_catalog
-    from turnout.evaluation.threshold import Goal, choose_threshold
+    from turnout.replay.threshold import Goal, choose_threshold
     from turnout.settings import Settings, load_settings
 
     goal = Goal(share, budget, max_miss, confidence)

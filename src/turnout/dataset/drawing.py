@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.dataset.cells import STRATA, Cell, position_of
-from turnout.engine import batches, kept, read_labels, read_turns
+from turnout.engine import batches, kept
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS
 from turnout.schema import TURN_KEYS
+from turnout.turns import read_labels, read_turns
 
 NOT_FIRST = "not the first turn of a conversation"
 UNPLACED = "no conversation id or turn index"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from rensa import RMinHash, RMinHashLSH
 
 from turnout.dataset.candidates import Candidate
-from turnout.dataset.union import Union
+from turnout.dataset.disjoint_set import Union
 
 EMPTY = "empty message"
 EXACT = "exact duplicate of another row"

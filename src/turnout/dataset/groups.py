@@ -12,8 +12,8 @@ from itertools import chain
 
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import SPLITS, Cell
+from turnout.dataset.disjoint_set import Union
 from turnout.dataset.duplicates import is_long
-from turnout.dataset.union import Union
 
 
 def split_of(group: str, seed: int, shares: Sequence[float]) -> str:

@@ -26,9 +26,10 @@ from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
 from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
-from turnout.engine import DUCKDB, connect, reading, write_parquet
+from turnout.engine import DUCKDB, connect, reading
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, Steps, silent
 from turnout.records import ID2LABEL, Architecture
 from turnout.routing import Formatter

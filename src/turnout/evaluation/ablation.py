@@ -6,21 +6,22 @@ a router that was. Knows no baseline and no page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.evaluation import metrics
-from turnout.evaluation.bootstrap import Estimate, Resampling
-from turnout.evaluation.measure import MIN_ROWS_A_CLASS, TURN_BUCKETS, Judge, turn_bucket
+from turnout.buckets import turn_buckets
+from turnout.evaluation.measure import MIN_ROWS_A_CLASS, Judge
 from turnout.progress import OnProgress, silent
 from turnout.records import ModelInput, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS
 from turnout.routing.scorer import OnnxScorer
 from turnout.samples import Samples
+from turnout.stats import metrics
+from turnout.stats.bootstrap import Estimate, Resampling
 
 # Every row is scored once a view: more rows than these would take many minutes.
 MAX_ROWS = 2000
@@ -186,7 +187,7 @@ def _judged(
 ) -> list[ViewResult]:
     clusters = [test.conversation_ids[row] for row in rows]
     resampling = Resampling(clusters, seed)
-    buckets = _buckets([int(test.turn_indices[row]) for row in rows])
+    buckets = turn_buckets([int(test.turn_indices[row]) for row in rows])
     blind = scored[0][0]
     results = []
     for view, (scores, cut_share) in zip(views, scored, strict=True):
@@ -213,13 +214,6 @@ def _judged(
             )
         )
     return results
-
-
-def _buckets(turn_indices: Sequence[int]) -> Mapping[str, NDArray[np.intp]]:
-    """Row numbers of every bucket that has rows, by rising turn index."""
-    names = np.asarray([turn_bucket(index) for index in turn_indices])
-    found = {name: np.flatnonzero(names == name) for _, name in reversed(TURN_BUCKETS)}
-    return {name: rows for name, rows in found.items() if len(rows)}
 
 
 def _bucket(

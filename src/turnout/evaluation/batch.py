@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from turnout.engine import write_parquet
 from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
 from turnout.records import Turn
 from turnout.routing import RouterFolder

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from turnout.evaluation.metrics import SHARES
 from turnout.pages.drawing import ACCENT, INK, LINE, MUTED, SECOND, THIRD, drawn, inline_svg
+from turnout.stats.metrics import SHARES
 
 Stored = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from turnout.evaluation.cuts import Cuts
 from turnout.evaluation.measure import MAIN_METRICS, Judgement
-from turnout.evaluation.structure import Structure
+from turnout.evaluation.probes import Structure
+from turnout.evaluation.truncation import Cuts
 from turnout.samples import Samples
 
 Outcome = Literal["pass", "issue", "not applicable"]

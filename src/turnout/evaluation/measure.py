@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.evaluation import metrics
+from turnout.buckets import turn_buckets
 from turnout.evaluation.baselines import Baseline
-from turnout.evaluation.bootstrap import Estimate, Resampling
-from turnout.evaluation.calibration import Calibration, calibration
 from turnout.samples import Samples
+from turnout.stats import metrics
+from turnout.stats.bootstrap import Estimate, Resampling
+from turnout.stats.calibration import Calibration, calibration
 
 Floats = NDArray[np.float64]
 Kind = Literal["router", "ablation", "baseline", "oracle"]
@@ -21,7 +22,6 @@ Kind = Literal["router", "ablation", "baseline", "oracle"]
 # A part with fewer rows of a class is counted and not judged.
 MIN_ROWS_A_CLASS = 10
 # Turn-index buckets: least index of each.
-TURN_BUCKETS = ((11, "11+"), (6, "6–10"), (3, "3–5"), (2, "2"), (1, "1"))
 # What a main metric is called.
 MAIN_METRICS = {"auroc": "AUROC", "apgr": "APGR"}
 
@@ -242,16 +242,14 @@ def _parts(
     judge: Judge, scored: Sequence[Scored], test: Samples, rows: NDArray[np.intp], seed: int
 ) -> list[Part]:
     """By turn index and by group, wherever there are at least two."""
-    turns = [turn_bucket(int(test.turn_indices[row])) for row in rows]
-    groups = [test.groups[row] or "" for row in rows]
-    order = [name for _, name in reversed(TURN_BUCKETS) if name in set(turns)]
+    groups = np.asarray([test.groups[row] or "" for row in rows])
+    by_group = {name: np.flatnonzero(groups == name) for name in sorted(set(groups.tolist()))}
     found = []
-    for by, names, distinct in (
-        ("turn index", turns, order),
-        ("group", groups, sorted(set(groups))),
+    for by, members in (
+        ("turn index", turn_buckets(np.asarray(test.turn_indices)[rows])),
+        ("group", by_group),
     ):
-        for name in distinct if len(distinct) > 1 else ():
-            inside = np.asarray([at for at, one in enumerate(names) if one == name])
+        for name, inside in members.items() if len(members) > 1 else ():
             inside = inside[judge.known[inside]]
             clusters = [test.conversation_ids[rows[at]] for at in inside]
             found.append(_part(by, name, judge, scored, inside, clusters, seed))
@@ -298,18 +296,6 @@ def _within(parts: Sequence[Part]) -> dict[str, float]:
         "router": float(np.mean([part.router.value for part in parts if part.router])),
         "linear": float(np.mean([part.linear.value for part in parts if part.linear])),
     }
-
-
-def turn_bucket(turn_index: int) -> str:
-    """The bucket of a 1-based turn index."""
-    return next(name for least, name in TURN_BUCKETS if turn_index >= least)
-
-
-def turn_buckets(turn_indices: NDArray[np.int32]) -> list[tuple[str, NDArray[np.intp]]]:
-    """The buckets that are not empty, early turns first, with their row numbers."""
-    names = [turn_bucket(int(index)) for index in turn_indices]
-    order = [name for _, name in reversed(TURN_BUCKETS) if name in set(names)]
-    return [(name, np.flatnonzero([one == name for one in names])) for name in order]
 
 
 def _reliability(judge: Judge, scores: Floats, resampling: Resampling) -> list[ReliabilityBin]:

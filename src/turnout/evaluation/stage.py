@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.ablation import ContextAblation, context_ablation
 from turnout.evaluation.baselines import Splits, baselines
-from turnout.evaluation.cuts import cuts_of
 from turnout.evaluation.findings import findings
 from turnout.evaluation.measure import MAIN_METRICS, Judge, Scored, judge_methods
-from turnout.evaluation.structure import Probe, Structure, probes_of, structure
+from turnout.evaluation.probes import Probe, Structure, probes_of, structure
+from turnout.evaluation.truncation import cuts_of
 from turnout.manifest import Manifest, read_manifest, staged_output, tree_sha256, up_to_date
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput, Turn

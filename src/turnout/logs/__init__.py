@@ -1,8 +1,7 @@
-"""Any log → the canonical turns table; the simulator. Knows no label and no router."""
+"""Any log → the canonical turns table."""
 
 from __future__ import annotations
 
 from turnout.logs.ingest import IngestReport, ingest
-from turnout.logs.simulate import SimulateReport, simulate
 
-__all__ = ["IngestReport", "SimulateReport", "ingest", "simulate"]
+__all__ = ["IngestReport", "ingest"]

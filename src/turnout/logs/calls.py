@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from turnout.engine import batches
 from turnout.logs.formats import MAX_ROW_CHARS, RawRow
-from turnout.logs.gathering import POSITION, Account, Spool
 from turnout.logs.readers.litellm import last_turn
 from turnout.logs.readers.messages import Message
 from turnout.logs.readers.parts import CallPart
+from turnout.logs.row_writer import POSITION, Account, Spool
 
 NOTHING_ASKED = "model call without a user message"
 NO_SPAN = "message of a model call that does not name its span"

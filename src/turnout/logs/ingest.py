@@ -23,6 +23,7 @@ from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
 from turnout.logs.columns import ColumnNames, UnreadableRowError, canonical
+from turnout.logs.deduplicated_turns import turns_of_several_models, write_turns
 from turnout.logs.formats import (
     FORMAT_NAMES,
     RawRow,
@@ -31,14 +32,13 @@ from turnout.logs.formats import (
     parquet_batches,
     read_rows,
 )
-from turnout.logs.gathering import Account, Gathered
-from turnout.logs.one_row_a_turn import turns_of_several_models, write_turns
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.readers import read_by_turns, turn_rows
 from turnout.logs.readers.parts import CallPart
-from turnout.logs.redaction import redacted
+from turnout.logs.row_writer import Account, Gathered
 from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
 from turnout.progress import OnProgress, silent
+from turnout.redaction import redacted
 from turnout.schema import FAILED
 
 DEFAULT_SALT = "turnout"

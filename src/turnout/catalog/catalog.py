@@ -1,0 +1,263 @@
+"""Model names as logs write them → provider, family, class and list price; knows no log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, get_args
+
+from turnout.errors import SettingsError
+from turnout.records import ModelClass
+
+_REASONING_ENDING = re.compile(r"-(?:thinking|reasoning|high|xhigh|max-effort)(?:-|$)")
+_FAST_ENDING = re.compile(r"-(?:no-?thinking|non-reasoning|minimal)(?:-|$)")
+_PREFIX = re.compile(r"^(?:(?:us|eu|apac|global)\.)?(?:anthropic|amazon|meta|mistral|cohere)\.")
+_DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-\d\d|\d{4})(?=-|$)")
+_KEYS = {"pattern", "name", "provider", "family", "class", "hybrid"}
+# How hard a model was told to think: it changes the tokens spent, not what one costs.
+_EFFORT_ENDING = re.compile(
+    r"(?:-(?:thinking|reasoning|non-?reasoning|no-?thinking|none|minimal|low|medium|high|xhigh"
+    r"|max-effort|latest))+$"
+)
+_USD_KEYS = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
+_TOKENS_PER_MTOK = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """What the catalogue says of one logged name.
+
+    Attributes:
+        name: Canonical: the same for every spelling of one model.
+        provider: Who makes it.
+        family: Its line.
+        model_class: The class that served, as far as name and turn tell.
+    """
+
+    name: str
+    provider: str
+    family: str
+    model_class: ModelClass
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs, in USD for a million tokens.
+
+    Attributes:
+        input_usd_per_mtok: Prompt tokens.
+        output_usd_per_mtok: Completion tokens, reasoning among them.
+        cached_input_usd_per_mtok: Prompt tokens read from the prompt cache; None where they cost as
+            much as others.
+        source: Where it was read.
+        as_of: When; None where the settings file does not say.
+    """
+
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    cached_input_usd_per_mtok: float | None = None
+    source: str = ""
+    as_of: dt.date | None = None
+
+    def cost_usd(
+        self, *, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
+    ) -> float:
+        """What so many tokens cost.
+
+        Args:
+            prompt_tokens: All of the prompt, cached ones among them.
+            completion_tokens: All of the answer, reasoning among it.
+            cached_tokens: Prompt tokens read from the cache.
+        """
+        cached_usd = self.cached_input_usd_per_mtok
+        if cached_usd is None:
+            cached_usd = self.input_usd_per_mtok
+        fresh = prompt_tokens - cached_tokens
+        return (
+            fresh * self.input_usd_per_mtok
+            + cached_tokens * cached_usd
+            + completion_tokens * self.output_usd_per_mtok
+        ) / _TOKENS_PER_MTOK
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    pattern: re.Pattern[str]
+    name: str | None
+    provider: str
+    family: str
+    model_class: ModelClass
+    hybrid: bool
+
+
+class Catalog:
+    """The entries, tried in order.
+
+    Args:
+        entries: As in `catalog.toml`.
+        unnamed: Names that name no model.
+        prices: As in `catalog.toml`.
+
+    Attributes:
+        digest: Hex sha256 of entries and unnamed names: what a stage's table depends on. No table
+            depends on a price.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Mapping[str, Any]],
+        unnamed: Sequence[str],
+        prices: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._prices = [_price(number, entry) for number, entry in enumerate(prices, start=1)]
+        self._entries = [_entry(number, entry) for number, entry in enumerate(entries, start=1)]
+        self._unnamed = frozenset(unnamed)
+        stored = json.dumps([list(map(dict, entries)), sorted(unnamed)], sort_keys=True)
+        self.digest = hashlib.sha256(stored.encode()).hexdigest()
+
+    def names_a_model(self, logged: str | None) -> bool:
+        """Whether a logged name means a model at all; `auto`, `default` and null do not."""
+        name = normalised(logged or "")
+        return bool(name) and name not in self._unnamed
+
+    def lookup(self, logged: str | None, *, reasoned: bool | None = None) -> CatalogModel | None:
+        """What is known of a logged name.
+
+        Args:
+            logged: As the log writes it.
+            reasoned: For a hybrid model, whether it reasoned at that turn; None where the log
+                does not tell.
+
+        Returns:
+            None where the name names no model or no entry matches: unknown is never guessed.
+        """
+        if not self.names_a_model(logged):
+            return None
+        name = normalised(logged or "")
+        for entry in self._entries:
+            match = entry.pattern.fullmatch(name)
+            if match:
+                groups = {key: value or "" for key, value in match.groupdict().items()}
+                return CatalogModel(
+                    name=entry.name.format(**groups).strip("-") if entry.name else name,
+                    provider=entry.provider,
+                    family=entry.family.format(**groups),
+                    model_class=_class_used(entry, name, reasoned),
+                )
+        return None
+
+    def price(self, logged: str | None) -> Price | None:
+        """What a model costs.
+
+        Args:
+            logged: As the log or an upstream writes it. A model that no entry names may have a
+                price all the same.
+
+        Returns:
+            None where no price is known: unknown is never guessed, not from the family either.
+        """
+        if not self.names_a_model(logged):
+            return None
+        found = self.lookup(logged)
+        name = _EFFORT_ENDING.sub("", found.name if found else normalised(logged or ""))
+        return next((price for pattern, price in self._prices if pattern.fullmatch(name)), None)
+
+
+def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
+    """The shipped catalogue, with the user's entries before it.
+
+    Args:
+        overrides: The `[catalog]` table of turnout.toml: `model` and `price` entries and `unnamed`
+            names.
+
+    Raises:
+        SettingsError: If an entry is not in the form that `catalog.toml` documents.
+    """
+    text = resources.files("turnout.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
+    shipped = tomllib.loads(text)
+    own = overrides or {}
+    return Catalog(*([*own.get(key, []), *shipped[key]] for key in ("model", "unnamed", "price")))
+
+
+def normalised(logged: str) -> str:
+    """A logged name in one spelling: without prefixes, dates, blanks, dots and capitals."""
+    name = logged.strip().lower().rpartition("/")[2]
+    name = re.sub(r"[<>()\[\]]", " ", name)
+    name = re.sub(r"\s+\.\S*$", "", name)  # a stray fraction of a second after the name
+    name = re.sub(r"[@:].*$", "", name)
+    name = _PREFIX.sub("", name.strip())
+    name = re.sub(r"[\s._]+", "-", name).strip("-")
+    name = re.sub(r"-v\d+$", "", name)
+    return _DATE.sub("", name).strip("-")
+
+
+def _class_used(entry: _Entry, name: str, reasoned: bool | None) -> ModelClass:
+    if not entry.hybrid:
+        return entry.model_class
+    if _FAST_ENDING.search(name):
+        return "fast"
+    if _REASONING_ENDING.search(name):
+        return "reasoning"
+    # Reasoning tokens show that it reasoned; their absence may only mean an older log.
+    return "reasoning" if reasoned else entry.model_class
+
+
+def _entry(number: int, entry: Mapping[str, Any]) -> _Entry:
+    missing = {"pattern", "provider", "family", "class"} - set(entry)
+    unknown = set(entry) - _KEYS
+    if missing or unknown or entry["class"] not in get_args(ModelClass):
+        raise SettingsError(
+            f"catalog entry {number}: found {dict(entry)}; expected pattern, provider, family and "
+            "class (reasoning or fast), and optionally name and hybrid."
+        )
+    return _Entry(
+        _pattern(f"catalog entry {number}", entry["pattern"]),
+        entry.get("name"),
+        entry["provider"],
+        entry["family"],
+        entry["class"],
+        bool(entry.get("hybrid", False)),
+    )
+
+
+def _price(number: int, entry: Mapping[str, Any]) -> tuple[re.Pattern[str], Price]:
+    where = f"catalog price {number}"
+    missing = {"pattern", "input_usd_per_mtok", "output_usd_per_mtok"} - set(entry)
+    unknown = set(entry) - {"pattern", "source", "as_of", *_USD_KEYS}
+    as_of = entry.get("as_of")
+    if missing or unknown or not isinstance(as_of, dt.date | None):
+        raise SettingsError(
+            f"{where}: found {dict(entry)}; expected pattern, input_usd_per_mtok and "
+            "output_usd_per_mtok, and optionally cached_input_usd_per_mtok, source and as_of "
+            "(a date)."
+        )
+    usd = {key: entry[key] for key in _USD_KEYS if key in entry}
+    for key, value in usd.items():
+        if not _is_amount(value):
+            raise SettingsError(
+                f"{where}: {key} is {value!r}; expected USD for a million tokens, 0 or more."
+            )
+    pattern = _pattern(where, entry["pattern"])
+    return pattern, Price(**usd, source=str(entry.get("source", "")), as_of=as_of)
+
+
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
+
+
+def _pattern(where: str, text: object) -> re.Pattern[str]:
+    try:
+        return re.compile(str(text))
+    except re.error as error:
+        raise SettingsError(
+            f"{where}: pattern {text!r} is no regular expression ({error})."
+        ) from error

@@ -1,0 +1,1 @@
+"""Who chose a turn's model: a person, or the product itself."""

@@ -1,0 +1,151 @@
+"""Model changes that a product made rather than a person; knows no class and no kind of switch.
+
+A product that falls back to another model and returns afterwards leaves two switches in the log
+that nobody chose. Four kinds are told apart, the first that fits:
+
+- `sub_agent`: the turn is a sub-agent's or a notice of the product, as its mode or text says.
+- `rate_limit`: the turn before was refused because of a limit or overload.
+- `retry`: the turn before failed; or it was cancelled and the same message is sent again, sooner
+  than a person could have chosen another model where the log tells how soon.
+- `excursion`: the message of the turn before is sent again, for one turn, and the next turn is back
+  on the first model.
+
+The way back from any of them is of the same kind. Who stays, or goes on to a third model, chose to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+
+from turnout.chosen_by.patterns import AFTER_WORD, ANY, BEFORE_WORD, SPACE, any_case, digest, lower
+from turnout.schema import FAILED, LIMITED
+
+CANCELLED = ("cancelled", "canceled", "aborted", "interrupted", "stopped")
+
+# What the answer of a failed turn says of a limit.
+_LIMIT_TEXT = BEFORE_WORD + any_case(
+    rf"(429|529|rate{ANY}?limit|usage limit|quota|overloaded|too many requests)"
+)
+# An answer that is an error, where the log does not say how turns ended.
+_ERROR_TEXT = f"^{SPACE}*(API Error|Error: [0-9][0-9][0-9]){AFTER_WORD}"
+_AGENT_MODE = any_case(r"(sub[-_ ]?agent|side[-_ ]?chain|background)")
+_AGENT_TEXT = f"^{SPACE}*<(task|system|agent)[-_]notification>"
+# Nobody reads an ending, chooses another model and sends again sooner.
+_LEAST_CHOICE_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackKind:
+    """A kind of change that a product makes.
+
+    Attributes:
+        code: Stable name, as in the report.
+        reason: What it is, for a person.
+    """
+
+    code: str
+    reason: str
+
+
+FALLBACKS = (
+    FallbackKind("rate_limit", "the turn before met a rate limit or an overloaded model"),
+    FallbackKind("retry", "the turn before failed, or was cancelled and at once sent again"),
+    FallbackKind("sub_agent", "a sub-agent's turn or a notice of the product"),
+    FallbackKind("excursion", "the same message again on another model for one turn, and back"),
+)
+
+
+def traces(turns: ibis.Table) -> dict[str, ibis.Value]:
+    """What each turn alone shows of this, by name: all that `with_fallbacks` asks of its texts."""
+    return {
+        "agent": _true(turns["mode"].re_search(_AGENT_MODE))
+        | _true(turns.user_message.re_search(_AGENT_TEXT)),
+        "ended": _ended(turns),
+        "said": digest(turns.user_message),
+        "sent_s": turns.timestamp.epoch_seconds(),
+        "lasted_ms": turns.duration_ms.cast("int64"),
+    }
+
+
+def with_fallbacks(turns: ibis.Table, name: str) -> ibis.Table:
+    """Add `fallback_kind` (a code of `FALLBACKS`, null where a person chose) and `fallback`.
+
+    Args:
+        turns: Turns with their `traces`.
+        name: The column that tells models apart; null where a turn names none. Such a turn is
+            passed over, but how it ended counts.
+    """
+    in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
+    before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
+    facts = turns.mutate(
+        previous=_latest(turns, name).over(before),
+        following=turns[name].lead().over(in_order),
+        ended_before=turns.ended.lag().over(in_order),
+        again=_true(turns.said.lag().over(in_order) == turns.said),
+        waited_s=_waited_s(turns, in_order),
+    )
+    changed = _true(facts.previous != facts[name])
+    at_once = ~_true(facts.waited_s > _LEAST_CHOICE_S)
+    retried = (facts.ended_before == "failed") | (
+        (facts.ended_before == "cancelled") & facts.again & at_once
+    )
+    entered = ibis.cases(
+        (facts.agent & changed, "sub_agent"),
+        (changed & _true(facts.ended_before == "limited"), "rate_limit"),
+        (changed & _true(retried), "retry"),
+        (changed & facts.again & _true(facts.following == facts.previous), "excursion"),
+        else_=ibis.null("string"),
+    )
+    facts = facts.mutate(entered=entered)
+    # A sub-agent's later turns change nothing, but nobody chose them either.
+    stands_in = ibis.cases(
+        (facts.entered.notnull(), facts.entered),
+        (facts.agent, "sub_agent"),
+        else_=ibis.null("string"),
+    )
+    facts = facts.mutate(stands_in=stands_in)
+    # The model that a person was last on: what stood in since does not count.
+    facts = facts.mutate(
+        chosen=ibis.ifelse(facts.stands_in.isnull(), facts[name], ibis.null("string")),
+        role=ibis.ifelse(facts[name].notnull(), facts.stands_in.fill_null(""), ibis.null("string")),
+    )
+    facts = facts.mutate(
+        home=_latest(facts, "chosen").over(before),
+        stood_in=_latest(facts, "role").over(before).nullif(""),
+    )
+    returned = changed & _true(facts.home == facts[name])
+    kind = ibis.coalesce(facts.entered, ibis.ifelse(returned, facts.stood_in, ibis.null("string")))
+    marked = facts.mutate(fallback_kind=kind, fallback=kind.notnull())
+    return marked.select(*turns.columns, "fallback_kind", "fallback", "stands_in")
+
+
+def _latest(facts: ibis.Table, name: str) -> ibis.Value:
+    """The value of the greatest turn index that has one: to be taken over a window."""
+    index = ibis.ifelse(facts[name].notnull(), facts.turn_index, ibis.null("int32"))
+    return facts[name].argmax(index)
+
+
+def _ended(turns: ibis.Table) -> ibis.Value:
+    """limited, failed, cancelled, or null where the turn ended well or nothing is known."""
+    how = lower(turns.response_type.strip()).re_replace(r"[ \t\n\r\f-]+", "_")
+    answer = turns.assistant_message
+    failed = _true(how.isin(FAILED)) | (how.isnull() & _true(answer.re_search(_ERROR_TEXT)))
+    limited = _true(how.isin(LIMITED)) | (failed & _true(answer.re_search(_LIMIT_TEXT)))
+    return ibis.cases(
+        (limited, "limited"),
+        (failed, "failed"),
+        (_true(how.isin(CANCELLED)), "cancelled"),
+        else_=ibis.null("string"),
+    )
+
+
+def _waited_s(facts: ibis.Table, in_order: ibis.expr.builders.WindowBuilder) -> ibis.Value:
+    """Seconds from the end of the turn before to this one; null where that is not known."""
+    ended_s = facts.sent_s + facts.lasted_ms / 1000
+    return facts.sent_s - ended_s.lag().over(in_order)
+
+
+def _true(condition: ibis.Value) -> ibis.Value:
+    return condition.fill_null(False)

@@ -1,0 +1,95 @@
+"""What was spent on turns → whether that is much or little for a model of its class.
+
+Knows no model's name. Ranks come from counts of the values that there are, never from an order of
+all turns, so that a log of any length needs little memory.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+
+import ibis
+
+from turnout.chosen_by.patterns import lower
+from turnout.engine import kept
+from turnout.schema import FAILED
+
+# Of a turn, as `spent` leaves them.
+MEASURES = ("completion_tokens", "reasoning_tokens", "llm_calls", "tool_calls", "duration_ms")
+# Shares of effort inside a model class that count as little and as much.
+_LITTLE, _MUCH = 0.3, 0.7
+
+
+def spent(turns: ibis.Table) -> dict[str, ibis.Value]:
+    """Measure → what was spent on a turn; null where it was not counted or the turn not ended."""
+    unfinished = lower(turns.response_type).isin(("cancelled", *FAILED)).fill_null(False)
+    counted = {name: turns[name] for name in MEASURES if name != "tool_calls"}
+    counted["tool_calls"] = _tool_calls(turns.tool_counts)
+    return {
+        name: ibis.ifelse(unfinished, ibis.null("int64"), counted[name].cast("int64"))
+        for name in MEASURES
+    }
+
+
+def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
+    """Add `effort`: 1 where much was spent for the turn's `model_class`, −1 where little, else 0.
+
+    Args:
+        facts: Turns that are `kept`, with `model_class` and the columns of `spent`.
+        backend: Where they are kept.
+    """
+    known = facts.agg(**{name: facts[name].count() for name in MEASURES})
+    counts = backend.to_pyarrow(known).to_pylist()[0]
+    ranks = []
+    for name in (name for name in MEASURES if counts[name]):
+        ranked = kept(backend, _ranks(facts, name)).select(
+            "rank", class_ranked="model_class", value_ranked="value"
+        )
+        facts = facts.left_join(
+            ranked, [facts.model_class == ranked.class_ranked, facts[name] == ranked.value_ranked]
+        )
+        facts = facts.drop("class_ranked", "value_ranked").rename({f"{name}_rank": "rank"})
+        ranks.append(f"{name}_rank")
+    if not ranks:
+        return facts.mutate(effort=ibis.literal(0))
+    counted = reduce(add, [facts[rank].notnull().cast("int8") for rank in ranks])
+    total = reduce(add, [facts[rank].fill_null(0.0) for rank in ranks])
+    mean = ibis.ifelse(counted > 0, total / counted, ibis.null("float64"))
+    facts = facts.mutate(mean=mean).drop(*ranks)
+    of_all = kept(backend, _ranks(facts, "mean"))
+    cuts = of_all.group_by(class_cut="model_class").agg(
+        little=of_all.value.max(where=of_all["rank"] <= _LITTLE),
+        much=of_all.value.min(where=of_all["rank"] >= _MUCH),
+    )
+    facts = facts.left_join(cuts, facts.model_class == cuts.class_cut)
+    effort = ibis.cases(
+        ((facts["mean"] >= facts.much).fill_null(False), 1),
+        ((facts["mean"] <= facts.little).fill_null(False), -1),
+        else_=0,
+    )
+    return facts.mutate(effort=effort).drop("mean", "class_cut", "little", "much")
+
+
+def _ranks(facts: ibis.Table, name: str) -> ibis.Table:
+    """Of every value in each model class its rank in [0, 1]: equal ones share the middle."""
+    known = facts.filter(facts[name].notnull(), facts.model_class.notnull())
+    values = known.group_by("model_class", value=known[name]).agg(n=known.count())
+    up_to = ibis.window(group_by="model_class", order_by="value", rows=(None, 0))
+    values = values.mutate(
+        until=values.n.sum().over(up_to).cast("int64"),
+        total=values.n.sum().over(ibis.window(group_by="model_class")).cast("int64"),
+    )
+    below = ibis.ifelse(
+        values.total > 1, (values.until - values.n) / (values.total - 1).nullif(0), 0.0
+    )
+    return values.select("model_class", "value", rank=(below + values.until / values.total) / 2)
+
+
+def _tool_calls(counts: ibis.Value) -> ibis.Value:
+    """The sum of a JSON object's numbers: keys go first, then all that is no digit."""
+    numbers = counts.re_replace(r'"[^"\\]*(?:\\[^\n][^"\\]*)*"', "").re_replace(r"[^0-9]+", " ")
+    numbers = numbers.strip()
+    each = ibis.ifelse(numbers == "", "0", numbers).split(" ")
+    # From its second batch of rows on, DuckDB also casts what the choice above replaced.
+    return each.map(lambda text: text.nullif("").cast("int64")).sums()

@@ -1,0 +1,202 @@
+"""Gathered rows → the turns table: one row a turn, in order, with an account of the others.
+
+Computed on the engine, out of core; the rows are written as they come out of its sort. Knows no
+file format and no raw column.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from turnout.engine import batches
+from turnout.logs.columns import CALL_ID
+from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_AT, Gathered, Texts
+from turnout.parquet import write_parquet_in_order
+from turnout.schema import FAILED, TURN_KEYS, TURNS
+
+RESENT = "sent again (the longest is kept)"
+ELSEWHERE = "also in another source (the longest is kept)"
+ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
+ANOTHER_CALL = "another model call of the turn (added to it)"
+
+_TOOLS_OF_CALLS = "tools_of_calls"
+_HELD = [*TURNS.names, *TEXT_AT.values()]
+_MAX_CHARS = 1 << 25  # of long texts, in one batch
+_ADDED_UP = (
+    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "duration_ms",
+)  # fmt: skip
+
+
+def write_turns(backend: ibis.BaseBackend, gathered: Gathered, out: Path) -> Counter[str]:
+    """Write one row a turn, in order of conversation and turn.
+
+    Of several rows for a turn the one with the longest message stays; among those, one that did
+    not fail, then the latest, then the one that was read last. Calls of one turn are added up.
+
+    Returns:
+        Reason → rows that were dropped.
+    """
+    rows = backend.read_parquet(gathered.path)
+    ranked = _ranked(rows)
+    others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
+    with Texts(gathered.texts) as texts:
+        kept = rows
+        dropped: Counter[str] = Counter()
+        if others:
+            losers = ranked.filter(ranked.rank > 0).select(POSITION)
+            kept = rows.anti_join(losers, POSITION)
+            dropped = _account(backend, rows, ranked, texts)
+        if gathered.has_calls:
+            added = _with_calls_added(kept, rows).select(*_HELD, _TOOLS_OF_CALLS)
+            turns: Iterator[pa.RecordBatch] = map(
+                _with_tools_added, batches(backend, added, TURN_KEYS)
+            )
+        else:
+            turns = batches(backend, kept.select(*_HELD), TURN_KEYS)
+        whole = chain.from_iterable(_with_long_texts(batch, texts) for batch in turns)
+        write_parquet_in_order(whole, TURNS, out)
+    return dropped
+
+
+def turns_of_several_models(backend: ibis.BaseBackend, gathered: Path) -> int:
+    """How many turns have rows that name different models."""
+    rows = backend.read_parquet(gathered)
+    models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
+    found = models.filter(models.least != models.greatest).count()
+    return int(backend.to_pyarrow(found).as_py())
+
+
+def _ranked(rows: ibis.Table) -> ibis.Table:
+    """Every row's rank in its turn, 0 for the one that stays; without the texts."""
+    slim = rows.select(
+        *TURN_KEYS,
+        POSITION,
+        "timestamp",
+        CALL_ID,
+        "source",
+        length=rows[N_CHARS],
+        failed=_failed(rows),
+    )
+    in_turn = ibis.window(
+        group_by=TURN_KEYS,
+        order_by=[
+            ibis.desc("length"),
+            ibis.asc("failed"),
+            ibis.desc("timestamp", nulls_first=False),
+            ibis.desc(POSITION),
+        ],
+    )
+    return slim.mutate(rank=ibis.row_number().over(in_turn))
+
+
+def _failed(rows: ibis.Table) -> ibis.ir.BooleanValue:
+    return rows.response_type.lower().isin([*FAILED, "cancelled"]).fill_null(False)
+
+
+def _account(
+    backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table, texts: Texts
+) -> Counter[str]:
+    """Why each row that does not stay does not."""
+    said = rows.select(POSITION, text=rows.user_message, at=rows[TEXT_AT["user_message"]])
+    loser = ranked.filter(ranked.rank > 0)
+    loser = loser.join(said, POSITION).select(*TURN_KEYS, "source", CALL_ID, "text", "at")
+    turns = loser.select(*TURN_KEYS).distinct()
+    winner = ranked.filter(ranked.rank == 0).semi_join(turns, TURN_KEYS).join(said, POSITION)
+    winner = winner.select(
+        *TURN_KEYS,
+        kept_source=winner.source,
+        kept_call=winner[CALL_ID],
+        kept_text=winner.text,
+        kept_at=winner["at"],
+    )
+    both = loser.join(winner, TURN_KEYS)
+    same_text = ibis.ifelse((both.source != both.kept_source).fill_null(False), ELSEWHERE, RESENT)
+    both = both.mutate(
+        same_text=same_text,
+        another_call=(both[CALL_ID] != both.kept_call).fill_null(False),
+        # Of a long text the engine has the digest alone.
+        unseen=both.kept_at.notnull() & (both.text != both.kept_text),
+    )
+    reason = ibis.cases(
+        (both.another_call, ANOTHER_CALL),
+        (both.kept_text.contains(both.text), both.same_text),
+        else_=ANOTHER_TEXT,
+    )
+    seen = both.filter(both.another_call | ~both.unseen)
+    counts = backend.to_pyarrow(seen.select(reason=reason).value_counts(name="rows")).to_pylist()
+    dropped = Counter({row["reason"]: row["rows"] for row in counts})
+    unseen = both.filter(both.unseen & ~both.another_call)
+    for batch in batches(backend, unseen.select("text", "at", "kept_at", "same_text")):
+        for row in batch.to_pylist():
+            text = row["text"] if row["at"] is None else texts.at(row["at"])
+            is_part = text in texts.at(row["kept_at"])
+            dropped[row["same_text"] if is_part else ANOTHER_TEXT] += 1
+    return dropped
+
+
+def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
+    """Turns with what all their calls spent; a call that was logged twice counts once."""
+    logged = rows.filter(rows[CALL_ID].notnull())
+    calls = logged.group_by(*TURN_KEYS, CALL_ID).agg(
+        tool_counts=logged.tool_counts.max(), **{name: logged[name].max() for name in _ADDED_UP}
+    )
+    spent = calls.group_by(*TURN_KEYS).agg(
+        calls=calls.count().cast("int32"),
+        **{_TOOLS_OF_CALLS: calls.tool_counts.collect()},
+        **{f"all_{name}": calls[name].sum().cast("int64") for name in _ADDED_UP},
+    )
+    joined = kept.left_join(spent, TURN_KEYS)
+    return joined.mutate(
+        llm_calls=ibis.greatest(joined.llm_calls, joined.calls),
+        **{name: ibis.coalesce(joined[f"all_{name}"], joined[name]) for name in _ADDED_UP},
+    )
+
+
+def _with_tools_added(turns: pa.RecordBatch) -> pa.RecordBatch:
+    """Turns with the tools that all their calls asked for, without the calls' own counts."""
+    own, called = turns["tool_counts"].to_pylist(), turns[_TOOLS_OF_CALLS].to_pylist()
+    counts = [_added_up(many or []) or one for one, many in zip(own, called, strict=True)]
+    at = TURNS.get_field_index("tool_counts")
+    return turns.select(_HELD).set_column(at, "tool_counts", pa.array(counts, pa.string()))
+
+
+def _with_long_texts(turns: pa.RecordBatch, texts: Texts) -> Iterator[pa.RecordBatch]:
+    """Turns with their texts in place of digests, no more at a time than memory is for."""
+    places = {name: turns[at].to_pylist() for name, at in TEXT_AT.items()}
+    turns = turns.select(TURNS.names)
+    found: dict[str, list[str | None]] = {name: [] for name in places}
+    start, n_chars = 0, 0
+    for end, ats in enumerate(zip(*places.values(), strict=True), start=1):
+        for name, at in zip(places, ats, strict=True):
+            text = None if at is None else texts.at(at)
+            found[name].append(text)
+            n_chars += len(text or "")
+        if n_chars >= _MAX_CHARS or end == turns.num_rows:
+            part = turns.slice(start, end - start)
+            for name, long in found.items():
+                whole = pc.coalesce(pa.array(long, pa.string()), part[name])
+                part = part.set_column(TURNS.get_field_index(name), name, whole)
+                long.clear()
+            yield part
+            start, n_chars = end, 0
+
+
+def _added_up(texts: list[str]) -> str | None:
+    """One JSON object of all: None where any is something else."""
+    if len(texts) == 1:
+        return texts[0]
+    total = Counter[str]()
+    for text in texts:
+        counts = json.loads(text)
+        if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
+            return None
+        total.update(counts)
+    return json.dumps(dict(sorted(total.items())), ensure_ascii=False) if texts else None

@@ -1,0 +1,1 @@
+"""Metrics, intervals and calibration error, the same for every stage."""

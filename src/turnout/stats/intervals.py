@@ -1,0 +1,23 @@
+"""Intervals of shares that were counted."""
+
+from __future__ import annotations
+
+import math
+
+_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share seen in `n` independent trials; (0, 1) where there are none.
+
+    Args:
+        share: In [0, 1].
+        n: May be a fraction: an effective number of trials.
+
+    Source:
+        Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    total = n + _Z**2
+    centre = (share * n + _Z**2 / 2) / total
+    half = _Z / total * math.sqrt(n * share * (1 - share) + _Z**2 / 4)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))

@@ -1,0 +1,135 @@
+"""Switches → the turns before and after them, for a person to read; knows no statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ibis
+import pyarrow as pa
+
+from turnout.engine import batches, kept
+from turnout.schema import TURNS
+from turnout.switches.report import KINDS, Example
+
+# More than anybody reads.
+SAMPLED_SWITCHES = 1000
+_EXAMPLE_CHARS = 160
+_KEYS = ("conversation_id", "switch_turn_index", "kind", "from_model", "to_model", "fallback_kind")
+_SWITCH = ("conversation_id", "turn_index", "kind", "from_model", "to_model", "fallback_kind")
+_SHOWN = (
+    "turn_index", "model", "response_type", "timestamp", "user_message", "assistant_message",
+)  # fmt: skip
+
+
+def sampled(backend: ibis.BaseBackend, switches: ibis.Table, size: int) -> list[dict[str, Any]]:
+    """At most `size` of the rows, the same whatever their order, spread over all conversations."""
+    return heapq.nsmallest(size, _rows(backend, switches.select(*_SWITCH)), key=_draw)
+
+
+def _rows(backend: ibis.BaseBackend, table: ibis.Table) -> Iterator[dict[str, Any]]:
+    for batch in batches(backend, table):
+        yield from batch.to_pylist()
+
+
+def turns_around(
+    backend: ibis.BaseBackend, turns: ibis.Table, switches: Sequence[dict[str, Any]], around: int
+) -> pa.Table:
+    """`around` captured turns before each switch, the first turn after it, and `around` more.
+
+    `offset` 0 is the first turn on the new model, −1 the one before it.
+
+    Args:
+        backend: Where it is computed.
+        turns: A turns table.
+        switches: As `sampled` gives them.
+        around: At least 1.
+    """
+    wanted = ibis.memtable(
+        pa.Table.from_pylist(
+            [{**row, "switch_turn_index": row["turn_index"]} for row in switches], _WANTED
+        )
+    )
+    of_them = turns.semi_join(wanted, "conversation_id").select("conversation_id", *_SHOWN)
+    in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
+    numbered = of_them.mutate(number=ibis.row_number().over(in_order))
+    at = wanted.join(
+        numbered.select("conversation_id", "turn_index", at_number=numbered.number),
+        [
+            wanted.conversation_id == numbered.conversation_id,
+            wanted.switch_turn_index == numbered.turn_index,
+        ],
+    ).select(*_KEYS, "at_number")
+    near = at.join(
+        numbered, [at.conversation_id == numbered.conversation_id, _near(at, numbered, around)]
+    )
+    offset = (numbered.number - at.at_number).cast("int32")
+    shown = near.select(*(at[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset)
+    few = kept(backend, shown.select(*_AROUND.names))
+    order = ("conversation_id", "switch_turn_index", "offset")
+    found = [pa.Table.from_batches([one]).cast(_AROUND) for one in batches(backend, few, order)]
+    return pa.concat_tables([_AROUND.empty_table(), *found])
+
+
+def examples(
+    backend: ibis.BaseBackend, turns: ibis.Table, switches: ibis.Table, each: int
+) -> list[Example]:
+    """At most `each` switches of each kind that people made, with their messages cut."""
+    made = switches.filter(~switches.fallback)
+    chosen = [
+        row for kind in KINDS for row in sampled(backend, made.filter(made.kind == kind), each)
+    ]
+    if not chosen:
+        return []
+    found = {
+        (row["conversation_id"], row["switch_turn_index"], row["offset"]): row["user_message"]
+        for row in turns_around(backend, turns, chosen, 1).to_pylist()
+    }
+    return [_example(row, found) for row in chosen]
+
+
+def _example(row: dict[str, Any], found: dict[tuple[str, int, int], str]) -> Example:
+    place = (row["conversation_id"], row["turn_index"])
+    return Example(
+        kind=row["kind"],
+        conversation_id=row["conversation_id"],
+        turn_index=row["turn_index"],
+        from_model=row["from_model"],
+        to_model=row["to_model"],
+        before=_cut(found.get((*place, -1))),
+        at=_cut(found.get((*place, 0))) or "",
+        after=_cut(found.get((*place, 1))),
+    )
+
+
+_WANTED = pa.schema(
+    [
+        pa.field("conversation_id", pa.string()),
+        pa.field("switch_turn_index", TURNS.field("turn_index").type),
+        pa.field("kind", pa.string()),
+        pa.field("from_model", pa.string()),
+        pa.field("to_model", pa.string()),
+        pa.field("fallback_kind", pa.string()),
+    ]
+)
+_AROUND = pa.schema(
+    [*_WANTED, pa.field("offset", pa.int32()), *(TURNS.field(name) for name in _SHOWN)]
+)
+
+
+def _near(at: ibis.Table, numbered: ibis.Table, around: int) -> ibis.Value:
+    return (numbered.number - at.at_number).between(-around, around)
+
+
+def _draw(row: dict[str, Any]) -> tuple[str, int]:
+    key = f"{row['conversation_id']}\0{row['turn_index']}".encode()
+    return hashlib.sha256(key).hexdigest(), row["turn_index"]
+
+
+def _cut(message: str | None) -> str | None:
+    if message is None:
+        return None
+    text = " ".join(message.split())
+    return text if len(text) <= _EXAMPLE_CHARS else text[: _EXAMPLE_CHARS - 1] + "…"

@@ -1,0 +1,81 @@
+"""The switch report → one self-contained HTML page; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from turnout.pages import render_page
+from turnout.switches import charts
+
+Stored = Mapping[str, Any]
+
+MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
+_PAIRS_SHOWN = 20
+_AROUND = {
+    "turns_before": "turns before",
+    "turns_after": "turns after",
+    "chars_before": "message before",
+    "chars_at": "first message after",
+    "chars_after": "the one after that",
+}
+
+_CLOCKS = {"by_hour": "hour of the day (UTC)", "by_weekday": "day of the week (UTC)"}
+
+
+def render(content: Stored) -> str:
+    """The page as HTML; it needs no network and no other file.
+
+    Args:
+        content: What `report.json` says.
+    """
+    chosen = sum(kind["count"] - kind["fallbacks"] for kind in content["switches"])
+    values = dict(content) | {
+        "models_named": MODELS_NAMED,
+        "around_columns": _AROUND,
+        "chosen": chosen,
+        "made": sum(kind["fallbacks"] for kind in content["switches"]),
+        "shown_pairs": content["pairs"][:_PAIRS_SHOWN],
+        "charts": _charts(content, chosen),
+    }
+    filters: dict[str, Callable[..., Any]] = {
+        "share": _share,
+        "percent": _percent,
+        "number": _number,
+    }
+    return render_page("turnout.switches", "switches.html", values, filters)
+
+
+def _charts(content: Stored, chosen: int) -> dict[str, str | None]:
+    """Name → drawing, None where the log has nothing to draw."""
+    drawn: dict[str, str | None] = dict.fromkeys(("flow", "by_turn", "by_date", *_CLOCKS))
+    if not chosen:
+        return drawn
+    drawn["flow"] = charts.flow(content["pairs"], "flow")
+    drawn["by_turn"] = charts.by_turn(content["by_turn"], "by-turn")
+    if _several(content["by_date"]):
+        drawn["by_date"] = charts.by_date(content["by_date"], content["date_unit"], "by-date")
+    for name, label in _CLOCKS.items():
+        if _several(content[name]):
+            drawn[name] = charts.by_clock(content[name], label, name)
+    return drawn
+
+
+def _several(rates: Sequence[Stored]) -> bool:
+    return len([rate for rate in rates if rate["turns"]]) > 1
+
+
+def _share(found: Stored) -> Markup:
+    """A share of turns with its interval small below it."""
+    interval = f"{found['low'] * 100:.2f} … {found['high'] * 100:.2f}"
+    return Markup("{} %<small>{}</small>").format(f"{found['value'] * 100:.2f}", interval)
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

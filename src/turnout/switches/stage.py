@@ -1,0 +1,308 @@
+"""The switches stage: which models conversations use, and where they switch; knows no reason why.
+
+A switch is a pair of consecutive turns of one conversation on different models. Turns that name
+no model are passed over. Models are told apart by their canonical names, so two spellings of one
+model are no switch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnout.catalog import Catalog
+from turnout.chosen_by.fallbacks import FALLBACKS, traces, with_fallbacks
+from turnout.engine import DUCKDB, batches, connect, kept, reading
+from turnout.errors import RecordError
+from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.parquet import write_parquet, write_parquet_in_order
+from turnout.progress import OnProgress, Steps, silent
+from turnout.schema import TIMESTAMP, TURN_KEYS, TURNS
+from turnout.switches.examples import SAMPLED_SWITCHES, examples, sampled, turns_around
+from turnout.switches.rates import all_rates
+from turnout.switches.report import (
+    KINDS,
+    MODEL_BUCKETS,
+    FallbackCount,
+    ModelPair,
+    Surroundings,
+    SwitchKind,
+    SwitchReport,
+)
+from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
+
+REPORT_NAME, PAGE_NAME = "report.json", "report.html"
+# What the engine may use before it spills to disk, however long the log.
+_MEMORY_MB = 2_000
+_FIND, _COUNT, _RATE, _QUOTE, _WRITE = (
+    "find switches", "count models and switches", "rate by turn and time", "quote examples", "write"
+)  # fmt: skip
+_AROUND = ("turns_before", "turns_after", "chars_before", "chars_at", "chars_after")
+# What switches are counted by.
+_COUNTED = (
+    "kind", "from_model", "from_class", "to_model", "to_class", "provider_switch", "fallback_kind",
+)  # fmt: skip
+_SWITCHES = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", TURNS.field("turn_index").type, nullable=False),
+        pa.field("timestamp", TIMESTAMP),
+        pa.field("from_model", pa.string(), nullable=False),
+        pa.field("from_class", pa.string(), nullable=False),
+        pa.field("to_model", pa.string(), nullable=False),
+        pa.field("to_class", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("provider_switch", pa.bool_(), nullable=False),
+        pa.field("fallback", pa.bool_(), nullable=False),
+        pa.field("fallback_kind", pa.string()),
+        pa.field("turns_before", pa.int64(), nullable=False),  # captured ones
+        pa.field("turns_after", pa.int64(), nullable=False),
+        pa.field("chars_before", pa.int32()),
+        pa.field("chars_at", pa.int32(), nullable=False),
+        pa.field("chars_after", pa.int32()),
+    ]
+)
+
+
+def report_switches(
+    turns: Path,
+    catalog: Catalog,
+    *,
+    out: Path | None = None,
+    n_examples: int = 0,
+    around: int = 0,
+    engine: str = DUCKDB,
+    on_progress: OnProgress = silent,
+) -> SwitchReport:
+    """Count models and switches.
+
+    Args:
+        turns: A turns table, as `turnout ingest` writes it.
+        catalog: Names to classes.
+        out: Where `report.json`, `report.html` and `switches.parquet` (one row a switch) go, if
+            anywhere.
+        n_examples: Switches of each kind whose messages are quoted, cut; none by default.
+        around: With `out`, also write `switch_turns.parquet`: that many turns before and after
+            each switch, of at most `SAMPLED_SWITCHES` switches; 0 for none.
+        engine: Where the log is read; see `engine.connect`. It changes no byte.
+        on_progress: Told every step.
+
+    Raises:
+        RecordError: If the file is not a turns table or names no model at all.
+        SettingsError: If the engine is not there.
+        StorageError: If `out` cannot be written.
+    """
+    options = {"catalog": catalog.digest, "examples": n_examples, "around": around}
+    manifest = Manifest.of("switches", [turns], options) if out else None
+    if out and manifest and up_to_date(out, manifest):
+        return SwitchReport.from_json(json.loads((out / REPORT_NAME).read_text(encoding="utf-8")))
+    asked = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
+    steps = Steps(on_progress, _FIND, _COUNT, _RATE, *asked)
+    backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
+    with reading(turns):
+        table = read_turns(backend, turns)
+        require_places(turns)
+        with steps.step(_FIND):
+            # All that is counted is counted of these: computed once, without the messages.
+            named = kept(backend, _named_turns(table, backend, catalog))
+            refuse_repeats(turns, backend.to_pyarrow(named.filter(named.repeats).count()).as_py())
+            chances = named.filter(named.from_model.notnull())
+            made = chances.filter(chances.kind.notnull())
+            switches = kept(backend, made.select(*_SWITCHES.names))
+        with steps.step(_COUNT):
+            counts = _counts_of(backend, pq.read_metadata(turns).num_rows, named, switches)
+        with steps.step(_RATE):
+            rates = all_rates(backend, chances)
+        quoted = []
+        if n_examples:
+            with steps.step(_QUOTE):
+                quoted = examples(backend, table, switches, n_examples)
+        report = SwitchReport(**counts, **rates, examples=quoted)
+        if report.conversations == 0:
+            raise RecordError(
+                f"{turns}: none of {report.turns:,} turns names a model; expected a column "
+                "`model`. Say which column it is with `turnout ingest --map model=COLUMN`."
+            )
+        if out and manifest:
+            manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
+            with steps.step(_WRITE), staged_output(out, manifest) as partial:
+                _write(partial, report.to_json(), backend, switches)
+                if around:
+                    drawn = sampled(backend, switches, SAMPLED_SWITCHES)
+                    sample = turns_around(backend, table, drawn, around)
+                    write_parquet(sample, partial / "switch_turns.parquet")
+    return report
+
+
+def _write(
+    folder: Path, content: dict[str, Any], backend: ibis.BaseBackend, switches: ibis.Table
+) -> None:
+    # Drawing is slow to import and needed for the page alone.
+    from turnout.switches.page import render
+
+    folder.mkdir()
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / REPORT_NAME).write_text(text, encoding="utf-8")
+    (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
+    rows = batches(backend, switches, TURN_KEYS)
+    write_parquet_in_order(rows, _SWITCHES, folder / "switches.parquet")
+
+
+def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
+    """One row a turn that names a model, with what led to it; `kind` is null where it stayed.
+
+    Rows that repeat another's place are there too, so that they can be refused.
+    """
+    facts = with_model_facts(table, backend, catalog)
+    name = ibis.coalesce(facts.model_name, facts.model)
+    told = ("timestamp", "model", "model_name", "model_class", "provider", "named")
+    facts = facts.select(
+        *TURN_KEYS,
+        *told,
+        name=ibis.ifelse(facts.named, name, ibis.null("string")),
+        chars_at=facts.user_message.length().cast("int32"),
+        **traces(facts),
+    )
+    facts = with_fallbacks(facts, "name")
+    in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
+    chars = facts.chars_at
+    facts = facts.mutate(
+        turns_before=ibis.row_number().over(in_order).cast("int64"),
+        captured=facts.count().over(ibis.window(group_by="conversation_id")),
+        chars_before=chars.lag().over(in_order),
+        chars_after=chars.lead().over(in_order),
+        repeats=(facts.turn_index.lag().over(in_order) == facts.turn_index).fill_null(False),
+    )
+    named = facts.filter(facts.named | facts.repeats).mutate(
+        to_model=facts["name"],
+        to_class=facts.model_class.fill_null("unknown"),
+        turns_after=facts.captured - facts.turns_before - 1,
+    )
+    pairs = named.mutate(
+        from_model=named.to_model.lag().over(in_order),
+        from_class=named.to_class.lag().over(in_order),
+        from_provider=named.provider.lag().over(in_order),
+    )
+    switched = pairs.from_model != pairs.to_model
+    unknown = (pairs.from_class == "unknown") | (pairs.to_class == "unknown")
+    return pairs.mutate(
+        kind=ibis.cases(
+            (~switched.fill_null(False), ibis.null("string")),
+            (unknown, "unknown"),
+            (pairs.from_class == pairs.to_class, "lateral"),
+            (pairs.to_class == "reasoning", "upgrade"),
+            else_="downgrade",
+        ),
+        provider_switch=(pairs.from_provider != pairs.provider).fill_null(False),
+    ).select(*_SWITCHES.names, "model", "model_name", "stands_in", "repeats")
+
+
+def _counts_of(
+    backend: ibis.BaseBackend, turns: int, named: ibis.Table, switches: ibis.Table
+) -> dict[str, Any]:
+    """All of the report but rates and examples."""
+    counted = backend.to_pyarrow(switches.group_by(*_COUNTED).agg(n=switches.count()))
+    groups = counted.to_pylist()
+    return {
+        **_models(backend, turns, named),
+        "switches": [_kind(kind, groups) for kind in KINDS],
+        "fallbacks": _fallbacks(groups),
+        "pairs": _pairs(groups, _turns_on(backend, named)),
+        "surroundings": _surroundings(backend, switches),
+    }
+
+
+def _models(backend: ibis.BaseBackend, turns: int, named: ibis.Table) -> dict[str, Any]:
+    per_conversation = named.group_by("conversation_id").agg(
+        used=named.to_model.nunique(),
+        # A conversation of sub-agents alone is on one model all the same.
+        chosen=ibis.greatest(named.to_model.nunique(where=named.stands_in.isnull()), 1),
+    )
+    by_class = _counts(backend, named, "to_class")
+    by_models = _buckets(backend, per_conversation, "used")
+    return {
+        "turns": turns,
+        "turns_without_model": turns - sum(by_class.values()),
+        "unknown_models": _counts(backend, named.filter(named.model_name.isnull()), "model"),
+        "conversations": sum(by_models.values()),
+        "by_models": by_models,
+        "by_models_chosen": _buckets(backend, per_conversation, "chosen"),
+        "turns_by_class": {c: by_class.get(c, 0) for c in ("reasoning", "fast", "unknown")},
+    }
+
+
+def _buckets(backend: ibis.BaseBackend, conversations: ibis.Table, column: str) -> dict[str, int]:
+    models = conversations[column]
+    many = len(MODEL_BUCKETS)
+    bucket = ibis.ifelse(models >= many, MODEL_BUCKETS[-1], models.cast("string"))
+    found = _counts(backend, conversations.mutate(bucket=bucket), "bucket")
+    return {name: found.get(name, 0) for name in MODEL_BUCKETS}
+
+
+def _counts(backend: ibis.BaseBackend, table: ibis.Table, column: str) -> dict[str, int]:
+    """Value → rows, most frequent first, then by value."""
+    counted = table.group_by(column).agg(n=table.count())
+    rows = backend.to_pyarrow(counted).to_pylist()
+    return {r[column]: r["n"] for r in sorted(rows, key=lambda r: (-r["n"], r[column]))}
+
+
+def _turns_on(backend: ibis.BaseBackend, named: ibis.Table) -> dict[tuple[str, str], int]:
+    counted = named.group_by("to_model", "to_class").agg(n=named.count())
+    rows = backend.to_pyarrow(counted).to_pylist()
+    return {(row["to_model"], row["to_class"]): row["n"] for row in rows}
+
+
+def _kind(kind: str, groups: Sequence[dict[str, Any]]) -> SwitchKind:
+    of_kind = [group for group in groups if group["kind"] == kind]
+    return SwitchKind(
+        kind=kind,
+        count=sum(group["n"] for group in of_kind),
+        provider_switches=sum(group["n"] for group in of_kind if group["provider_switch"]),
+        fallbacks=sum(group["n"] for group in of_kind if group["fallback_kind"]),
+    )
+
+
+def _fallbacks(groups: Sequence[dict[str, Any]]) -> list[FallbackCount]:
+    counted = []
+    for known in FALLBACKS:
+        by_kind = dict.fromkeys(KINDS, 0)
+        for group in groups:
+            if group["fallback_kind"] == known.code:
+                by_kind[group["kind"]] += group["n"]
+        counted.append(FallbackCount(known.code, known.reason, sum(by_kind.values()), by_kind))
+    return counted
+
+
+def _surroundings(backend: ibis.BaseBackend, switches: ibis.Table) -> list[Surroundings]:
+    chosen = switches.filter(~switches.fallback)
+    medians = chosen.group_by("kind").agg(**{name: chosen[name].median() for name in _AROUND})
+    found = {row.pop("kind"): row for row in backend.to_pyarrow(medians).to_pylist()}
+    nothing = dict.fromkeys(_AROUND)
+    return [Surroundings(kind, **found.get(kind, nothing)) for kind in KINDS]
+
+
+def _pairs(
+    groups: Sequence[dict[str, Any]], turns_on: dict[tuple[str, str], int]
+) -> list[ModelPair]:
+    names = ("from_model", "from_class", "to_model", "to_class", "kind")
+    counted: dict[tuple[str, ...], Counter[bool]] = {}
+    for group in groups:
+        pair = tuple(group[name] for name in names)
+        counted.setdefault(pair, Counter())[group["fallback_kind"] is not None] += group["n"]
+    pairs = [
+        ModelPair(
+            **dict(zip(names, pair, strict=True)),
+            count=made.total(),
+            fallbacks=made[True],
+            rate=made.total() / turns_on[pair[0], pair[1]],
+        )
+        for pair, made in counted.items()
+    ]
+    return sorted(pairs, key=lambda p: (-p.count, p.from_model, p.to_model, p.from_class, p.kind))

@@ -1,0 +1,191 @@
+"""The turns table and its labels as Ibis tables: checked on opening, joined with the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnout.catalog import Catalog
+from turnout.engine import first_line, kept
+from turnout.errors import RecordError
+from turnout.schema import LABELS, TURNS
+
+
+def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
+    """A turns table as an Ibis table, without reading its rows yet.
+
+    Raises:
+        RecordError: If the file is absent, is not whole Parquet or is not a turns table.
+    """
+    found = _parquet_schema(path, "the turns table", "ingest")
+    if missing := [name for name in TURNS.names if name not in found.names]:
+        raise RecordError(
+            f"{path}: no column {', '.join(missing)}; expected the turns table that "
+            "`turnout ingest` writes. Ingest the log first, or build from measured scores with "
+            "`turnout build --outcomes`."
+        )
+    _require_kinds(path, found, TURNS)
+    return backend.read_parquet(path)
+
+
+def require_places(path: Path) -> None:
+    """Refuse turns without a conversation, an index or a message, as the file's footer tells.
+
+    Raises:
+        RecordError: If a row has none.
+    """
+    footer = pq.read_metadata(path)
+    leaves = {footer.schema.column(at).path: at for at in range(len(footer.schema))}
+    for field in TURNS:
+        if field.nullable:
+            continue
+        groups = (
+            footer.row_group(g).column(leaves[field.name]) for g in range(footer.num_row_groups)
+        )
+        nulls = sum(
+            group.statistics.null_count or 0 for group in groups if group.statistics is not None
+        )
+        if nulls:
+            raise RecordError(
+                f"{path}: {nulls:,} rows have no {field.name}; expected one in every row. Ingest "
+                "the log again with `turnout ingest`, which tells or counts such rows."
+            )
+
+
+def refuse_repeats(path: Path, repeats: int) -> None:
+    """Refuse turns of several rows: which one was meant cannot be told.
+
+    Args:
+        path: The turns table.
+        repeats: Rows that have the conversation and index of another one.
+
+    Raises:
+        RecordError: If there are any.
+    """
+    if repeats:
+        raise RecordError(
+            f"{path}: {repeats:,} rows repeat the conversation and index of another; "
+            "expected one row a turn. Ingest the table with `turnout ingest`, which keeps one."
+        )
+
+
+def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    """Refuse a column whose values are of another kind: text where a number belongs."""
+    wrong = [
+        f"{field.name} is {found.field(field.name).type}, expected {field.type}"
+        for field in expected
+        if _kind(found.field(field.name).type) not in (_kind(field.type), "null")
+    ]
+    if wrong:
+        raise RecordError(
+            f"{path}: {'; '.join(wrong)}. Ingest the log again with `turnout ingest`, which "
+            "gives every column its type."
+        )
+
+
+def _kind(found: pa.DataType) -> str:
+    if pa.types.is_dictionary(found):
+        return _kind(found.value_type)
+    kinds = {
+        "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        "whole number": (pa.types.is_integer,),
+        "number": (pa.types.is_floating, pa.types.is_decimal),
+        "time": (pa.types.is_timestamp,),
+        "list": (pa.types.is_list, pa.types.is_large_list),
+        "null": (pa.types.is_null,),
+    }
+    return next((k for k, tests in kinds.items() if any(t(found) for t in tests)), str(found))
+
+
+def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
+    """What `turnout label` wrote as an Ibis table, without reading its rows yet.
+
+    Raises:
+        RecordError: If the file is absent, is not whole Parquet or holds no labels.
+    """
+    found = _parquet_schema(path, "the labels", "label")
+    if missing := [name for name in LABELS.names if name not in found.names]:
+        raise RecordError(
+            f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
+            "Check --labels."
+        )
+    _require_kinds(path, found, LABELS)
+    return backend.read_parquet(path).select(*LABELS.names)
+
+
+def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
+    """The Arrow schema of a Parquet file that a verb wrote.
+
+    Raises:
+        RecordError: If the file is absent or is not whole Parquet.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "not found"
+        raise RecordError(
+            f"{path}: {found}; expected the Parquet file with {what} that `turnout {verb}` "
+            "writes. Check the path."
+        )
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(
+            f"{path}: not readable as Parquet ({first_line(error)}); expected a whole Parquet "
+            f"file with {what} that `turnout {verb}` writes. If it was copied, copy it again; if "
+            f"it is another table, run `turnout {verb}` first."
+        ) from error
+
+
+def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
+    """Join what the catalogue says to every turn.
+
+    Adds `named` (whether the log names a model at all), `model_name`, `provider` and
+    `model_class`, null where the catalogue does not know the name. Names are looked up once each.
+    """
+    told = kept(backend, ibis.memtable(_told_of_models(turns, backend, catalog)))
+    turns = turns.mutate(reasoned=(turns.reasoning_tokens > 0).fill_null(False))
+    joined = turns.left_join(
+        told,
+        [turns.model.fill_null("") == told.logged_model, turns.reasoned == told.logged_reasoned],
+    )
+    return joined.drop("logged_model", "logged_reasoned")
+
+
+def _told_of_models(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> pa.Table:
+    """What the catalogue says of every model that the turns name."""
+    # A log may hold both null and "": one row for both, or the join would give turns twice.
+    named = turns.select(
+        model=turns.model.fill_null(""), reasoned=(turns.reasoning_tokens > 0).fill_null(False)
+    ).distinct()
+    rows = [
+        _model_facts(row["model"], row["reasoned"], catalog)
+        for row in backend.to_pyarrow(named).to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, _FACTS)
+
+
+_FACTS = pa.schema(
+    [
+        pa.field("logged_model", pa.string(), nullable=False),
+        pa.field("logged_reasoned", pa.bool_(), nullable=False),
+        pa.field("named", pa.bool_(), nullable=False),
+        pa.field("model_name", pa.string()),
+        pa.field("provider", pa.string()),
+        pa.field("model_class", pa.string()),
+    ]
+)
+
+
+def _model_facts(logged: str, reasoned: bool, catalog: Catalog) -> dict[str, Any]:
+    found = catalog.lookup(logged, reasoned=reasoned)
+    return {
+        "logged_model": logged,
+        "logged_reasoned": reasoned,
+        "named": catalog.names_a_model(logged),
+        "model_name": found.name if found else None,
+        "provider": found.provider if found else None,
+        "model_class": found.model_class if found else None,
+    }

@@ -1,0 +1,630 @@
+"""Evidence and what it adds up to."""
+
+import json
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings, strategies
+
+from tests.tables import turn, write_turns
+from turnout.catalog import load_catalog
+from turnout.dataset import build_from_turns
+from turnout.engine import connect
+from turnout.errors import RecordError
+from turnout.labels import Judgements, explain, label_turns
+from turnout.labels.aggregation import BELIEF, calibrated, fit, probability, record
+from turnout.labels.evidence import CODES, SOURCES, votes
+from turnout.labels.external_votes import human_labels, judged, measured_outcomes
+from turnout.labels.vote_patterns import counted, numbered, voteless
+from turnout.logs import ingest
+from turnout.manifest import file_sha256
+from turnout.simulation import simulate
+from turnout.stats.intervals import wilson
+from turnout.turns import read_turns
+
+CATALOG = load_catalog()
+DEEP, QUICK = "o3", "gpt-4o"
+
+
+def evidence(tmp_path, rows):
+    """(conversation, turn) → code → vote, votes of 0 left out."""
+    backend = connect()
+    table = read_turns(backend, write_turns(tmp_path / "t.parquet", rows))
+    found = backend.to_pyarrow(votes(table, backend, CATALOG)).to_pylist()
+    return {
+        (row["conversation_id"], row["turn_index"]): {c: row[c] for c in CODES if row[c]}
+        for row in found
+    }
+
+
+def test_the_model_chosen_votes_by_its_class_and_by_its_turn(tmp_path):
+    rows = [turn("a", 1, "x", DEEP), turn("a", 2, "y", DEEP), turn("b", 1, "z", QUICK)]
+    assert evidence(tmp_path, rows) == {
+        ("a", 1): {"model_first": 1},
+        ("a", 2): {"model_later": 1},
+        ("b", 1): {"model_first": -1},
+    }
+
+
+def test_an_upgrade_speaks_for_its_turn_and_the_one_before(tmp_path):
+    found = evidence(tmp_path, [turn("a", 1, "x", QUICK), turn("a", 2, "y", DEEP)])
+    assert found["a", 1] == {"model_first": -1, "before_upgrade": 1}
+    assert found["a", 2] == {"upgrade": 1}
+
+
+def test_a_downgrade_speaks_for_fast(tmp_path):
+    found = evidence(tmp_path, [turn("a", 1, "x", DEEP), turn("a", 2, "y", QUICK)])
+    assert found["a", 2] == {"downgrade": -1}
+
+
+def test_a_fallback_after_a_failure_is_nobodys_choice(tmp_path):
+    rows = [
+        turn("a", 1, "x", QUICK, response_type="failed"),
+        turn("a", 2, "y", DEEP),
+        turn("a", 3, "z", QUICK),
+    ]
+    found = evidence(tmp_path, rows)
+    assert found == {("a", 1): {"model_first": -1}, ("a", 2): {}, ("a", 3): {}}
+
+
+def test_nothing_is_claimed_across_a_gap_or_of_unknown_models(tmp_path):
+    rows = [turn("a", 1, "x", QUICK), turn("a", 3, "y", DEEP), turn("b", 1, "z", "mystery-9")]
+    found = evidence(tmp_path, rows)
+    assert found["a", 3] == {"model_later": 1}
+    assert found["b", 1] == {}
+
+
+def test_effort_is_ranked_inside_its_model_class_and_equal_effort_votes_alike(tmp_path):
+    rows = [turn(f"q{n}", 1, f"m{n}", QUICK, completion_tokens=n) for n in range(10)]
+    rows += [turn(f"d{n}", 1, f"m{n}", DEEP, completion_tokens=1000 + n) for n in range(10)]
+    rows += [turn(f"s{n}", 1, f"m{n}", QUICK, llm_calls=1) for n in range(5)]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 9)] == [-1, 1]
+    assert [found[f"d{n}", 1].get("effort", 0) for n in (0, 9)] == [-1, 1]
+    assert {found[f"s{n}", 1].get("effort", 0) for n in range(5)} == {0}
+
+
+def test_the_effort_of_cancelled_turns_tells_nothing(tmp_path):
+    rows = [turn(f"q{n}", 1, f"m{n}", QUICK, completion_tokens=n) for n in range(10)]
+    rows[9]["response_type"] = "cancelled"
+    assert "effort" not in evidence(tmp_path, rows)["q9", 1]
+
+
+@pytest.mark.parametrize(
+    ("following", "code"),
+    [
+        ("please sort the list of names!", "said_again"),
+        ("that's wrong, the list is reversed", "complaint"),
+        ("das funktioniert nicht", "complaint"),
+    ],
+)
+def test_what_the_user_says_next_speaks_of_a_fast_models_answer(tmp_path, following, code):
+    first = "please sort the list of names"
+    fast = [turn("a", 1, first, QUICK), turn("a", 2, following, QUICK)]
+    assert evidence(tmp_path, fast)["a", 1][code] == 1
+    deep = [turn("a", 1, first, DEEP), turn("a", 2, following, DEEP)]
+    assert code not in evidence(tmp_path, deep)["a", 1]
+
+
+@pytest.mark.parametrize(
+    ("first", "following", "again"),
+    [
+        ("why does the build fail on windows?", "why is the build failing on Windows??", True),
+        ("Fix the login test in auth.py", "the login test in auth.py still fails, fix it", True),
+        ("write a function that merges lists", "write a haiku about merging functions", False),
+        ("please sort the list of names", "now reverse the list, please", False),
+    ],
+)
+def test_a_rephrased_request_is_said_again_and_a_new_one_is_not(tmp_path, first, following, again):
+    rows = [turn("a", 1, first, QUICK), turn("a", 2, following, QUICK)]
+    assert ("said_again" in evidence(tmp_path, rows)["a", 1]) == again
+
+
+def test_a_long_way_to_the_next_turn_is_not_said_again(tmp_path):
+    first = "please sort the list of names"
+    rows = [turn("a", 1, first, QUICK), turn("a", 3, first, QUICK)]
+    assert "said_again" not in evidence(tmp_path, rows)["a", 1]
+
+
+def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path):
+    rows = [
+        turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps({'a "9" b': n, "run": 1}))
+        for n in range(10)
+    ]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
+
+
+def test_numbers_in_the_names_of_tools_are_no_calls(tmp_path):
+    rows = [
+        turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps({f'"{10 - n}" of 3': n}))
+        for n in range(10)
+    ]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
+
+
+def test_turns_without_tools_come_after_thousands_with_some(tmp_path):
+    counts = [{"run": n} for n in range(3_000)] + [{}] * 3
+    rows = [
+        turn(f"q{n:04}", 1, f"m{n}", QUICK, tool_counts=json.dumps(count))
+        for n, count in enumerate(counts)
+    ]
+    found = evidence(tmp_path, rows)
+    assert [found[f"q{n}", 1].get("effort", 0) for n in (2999, 3002)] == [1, -1]
+
+
+def middle_ranks(values):
+    """Rank in [0, 1] of each value, equal ones in the middle; NaN for NaN."""
+    known = values[~np.isnan(values)]
+    below = (known[None, :] < values[:, None]).sum(axis=1)
+    up_to = (known[None, :] <= values[:, None]).sum(axis=1)
+    ranks = (below / max(1, len(known) - 1) + up_to / max(1, len(known))) / 2
+    return np.where(np.isnan(values), np.nan, ranks)
+
+
+def test_effort_is_the_mean_rank_of_what_was_counted(tmp_path):
+    draw = np.random.default_rng(0)
+    n, names = 200, ("completion_tokens", "llm_calls", "duration_ms")
+    counts = {name: draw.integers(0, 20, n).astype(float) for name in names}
+    for values in counts.values():
+        values[draw.random(n) < 0.3] = np.nan
+    rows = [
+        turn(f"c{at}", 1, "m", QUICK)
+        | {name: None if np.isnan(v[at]) else int(v[at]) for name, v in counts.items()}
+        for at in range(n)
+    ]
+    ranks = np.stack([middle_ranks(values) for values in counts.values()])
+    counted = (~np.isnan(ranks)).sum(axis=0)
+    mean = np.where(counted, np.nansum(ranks, axis=0) / np.maximum(1, counted), np.nan)
+    rank = middle_ranks(mean)
+    found = evidence(tmp_path, rows)
+    voted = [found[f"c{at}", 1].get("effort", 0) for at in range(n)]
+    assert voted == [int(r >= 0.7) - int(r <= 0.3) for r in rank]
+    assert set(voted) == {-1, 0, 1}
+
+
+def written(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def said(conversation_id, turn_index, label, annotator=None):
+    return {
+        "conversation_id": conversation_id,
+        "turn_index": turn_index,
+        "label": label,
+        "annotator": annotator,
+    }
+
+
+def test_the_majority_of_people_votes_and_a_tie_says_nothing(tmp_path):
+    rows = [
+        *(said("a", 1, label, who) for label, who in (("reasoning", "x"), ("0", "y"), ("1", "z"))),
+        *(said("b", 1, label, who) for label, who in (("fast", "x"), ("reasoning", "y"))),
+        *(said("c", 1, label, "x") for label in ("reasoning", "fast")),
+        said("d", 1, "", "x"),
+    ]
+    found = human_labels(written(tmp_path / "human.parquet", rows))
+    votes_of = {row["conversation_id"]: row["human"] for row in found.votes.to_pylist()}
+    assert votes_of == {"a": 1, "b": 0, "c": -1}
+    assert (found.rows, found.unused, found.annotators) == (8, 1, 3)
+    assert found.annotator_agreement == pytest.approx(1 / 4)
+
+
+def test_an_annotator_may_be_a_number(tmp_path):
+    rows = [said("a", 1, label, who) for label, who in (("0", 0), ("0", 7), ("fast", 0))]
+    found = human_labels(written(tmp_path / "human.parquet", rows))
+    assert (found.annotators, found.votes["human"].to_pylist()) == (2, [0])
+
+
+def test_a_judge_that_sees_both_sides_says_nothing(tmp_path):
+    path = tmp_path / "judged.csv"
+    path.write_text("conversation_id,turn_index,need\na,1,3\nb,1,\n")
+    found = judged(path)
+    assert found.votes.to_pylist() == [
+        {"conversation_id": "a", "turn_index": 1, "judge": 0, "judge_leaning": 0}
+    ]
+    assert (found.rows, found.unused) == (2, 1)
+
+
+def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
+    path = tmp_path / "human.csv"
+    path.write_text("conversation_id,turn_index,label\n007,1,0\n")
+    assert human_labels(path).votes.to_pylist() == [
+        {"conversation_id": "007", "turn_index": 1, "human": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "told"),
+    [
+        (human_labels, "conversation_id,turn_index,label\na,1,maybe\n", ":2: label is 'maybe'"),
+        (human_labels, "conversation_id,turn_index,label\na,x,0\n", ":2: turn_index is 'x'"),
+        (human_labels, "conversation_id,label\na,0\n", "no column turn_index"),
+        (measured_outcomes, "prompt,reasoning_score,fast_score\nx,1.5,0\n", ":2: reasoning_score"),
+        (measured_outcomes, "prompt,reasoning_score,fast_score\nx,,0\n", "reasoning_score is None"),
+        (measured_outcomes, "text,reasoning_score,fast_score\nx,1,0\n", ":2: prompt is None"),
+        (judged, "conversation_id,turn_index\na,1\n", "no column need"),
+        (judged, "conversation_id,turn_index,need\na,1,6\n", ":2: need is '6'; expected a whole"),
+        (judged, "conversation_id,turn_index,need\na,1,5\na,1,1\n", ":3: .*one answer a turn"),
+        (human_labels, 'conversation_id,turn_index,label\n"a,1,0\nb,1,0\n', ":2: not CSV"),
+    ],
+)
+def test_a_file_of_judgements_that_cannot_be_read_is_refused_with_its_row(
+    tmp_path, reader, text, told
+):
+    (tmp_path / "given.csv").write_text(text)
+    with pytest.raises(RecordError, match=told):
+        reader(tmp_path / "given.csv")
+
+
+def test_outcomes_vote_by_the_gap_and_are_silent_where_neither_class_did_well(tmp_path):
+    pairs = {"hard": (0.9, 0.2), "easy": (0.9, 0.9), "unsolved": (0.1, 0.1)}
+    rows = [
+        {"prompt": name, "reasoning_score": r + d, "fast_score": f}
+        for name, (r, f) in pairs.items()
+        for d in (-0.1, 0.1)  # averaged
+    ]
+    found = measured_outcomes(written(tmp_path / "o.parquet", rows))
+    assert {row["user_message"]: row["outcome"] for row in found.votes.to_pylist()} == {
+        "hard": 1,
+        "easy": -1,
+        "unsolved": 0,
+    }
+
+
+def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
+    turns = write_turns(
+        tmp_path / "t.parquet", [turn("a", 1, "x", QUICK), turn("b", 1, "y", QUICK)]
+    )
+    key = {"conversation_id": "a", "turn_index": 1}
+    judgements = Judgements(
+        written(tmp_path / "h.parquet", [said("a", 1, "reasoning"), said("gone", 1, "fast")]),
+        written(
+            tmp_path / "o.parquet",
+            [{"prompt": "y", "reasoning_score": 1.0, "fast_score": 0.0}],
+        ),
+        written(
+            tmp_path / "j.parquet",
+            [key | {"need": 4}, {"conversation_id": "b", "turn_index": 1, "need": None}],
+        ),
+    )
+    out = tmp_path / "labels.parquet"
+    report = label_turns(turns, out, CATALOG, judgements=judgements)
+    rows = {row["conversation_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert rows["a"]["evidence"] == ["-model_first", "judge_leaning", "human"]
+    assert rows["b"]["evidence"] == ["-model_first", "outcome"]
+    assert [(file.unused, file.unmatched) for file in report.given] == [(0, 1), (0, 0), (1, 0)]
+    assert report.fitted_on == "human"
+    assert report.gold_turns == 1
+
+
+def test_turns_of_known_truth_may_come_as_csv(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("7", n, f"x{n}", QUICK) for n in (1, 2)])
+    (tmp_path / "gold.csv").write_text("conversation_id,turn_index,label\n7,1,reasoning\n7,2,\n")
+    report = label_turns(turns, tmp_path / "l", CATALOG, gold=tmp_path / "gold.csv")
+    assert (report.fitted_on, report.gold_turns) == ("gold", 1)
+
+
+def test_the_steps_of_labelling_are_told_with_files_and_labels_counted(tmp_path):
+    rows = [turn(f"c{at}", 1, "x", QUICK if at % 3 else "mystery-9") for at in range(3000)]
+    turns = write_turns(tmp_path / "t.parquet", rows)
+    judgements = Judgements(
+        human=written(tmp_path / "h.parquet", [said("c0", 1, "fast")]),
+        judged=written(
+            tmp_path / "j.parquet", [{"conversation_id": "c1", "turn_index": 1, "need": 4}]
+        ),
+    )
+    told = []
+    label_turns(
+        turns,
+        tmp_path / "l",
+        CATALOG,
+        judgements=judgements,
+        on_progress=lambda *what: told.append(what),
+    )
+    assert told == [
+        *(("1 of 4: match judgements", done, 2) for done in (0, 1, 2, 2)),
+        *(("2 of 4: gather evidence", *units) for units in ((0, None), (1, 1))),
+        *(("3 of 4: weigh sources", *units) for units in ((0, None), (1, 1))),
+        *(("4 of 4: write labels", done, 2001) for done in (0, 2001, 2001)),
+    ]
+
+
+def test_without_judgements_no_step_matches_them(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
+    told = []
+    label_turns(turns, tmp_path / "l", CATALOG, on_progress=lambda *what: told.append(what[0]))
+    assert list(dict.fromkeys(told)) == [
+        "1 of 3: gather evidence", "2 of 3: weigh sources", "3 of 3: write labels",
+    ]  # fmt: skip
+
+
+def test_judgements_of_another_log_are_refused(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
+    human = written(tmp_path / "h.parquet", [said("gone", 1, "fast")])
+    with pytest.raises(RecordError, match="knows none of the log's turns"):
+        label_turns(turns, tmp_path / "l", CATALOG, judgements=Judgements(human=human))
+
+
+def test_every_label_carries_the_weights_and_reasons_that_add_up_to_it(tmp_path):
+    rows = [turn("a:1", 1, "x", QUICK), turn("a:1", 2, "y", DEEP), turn("b", 1, "z", "mystery-9")]
+    turns, out = write_turns(tmp_path / "t.parquet", rows), tmp_path / "labels.parquet"
+    label_turns(turns, out, CATALOG)
+    for row in pq.read_table(out).to_pylist():
+        assert len(row["evidence"]) == len(row["weights"]) == len(row["reasons"])
+        assert row["p_reasoning"] == pytest.approx(1 / (1 + np.exp(-sum(row["weights"]))))
+    first, second = explain(turns, out, "a:1")
+    assert [vote.code for vote in first.votes] == ["model_first", "before_upgrade"]
+    assert first.votes[0].weight < 0 < first.votes[1].weight
+    assert explain(turns, out, "a:1:2") == [second]
+    assert explain(turns, out, "b")[0].p_reasoning is None
+    with pytest.raises(RecordError, match="no turn c:4"):
+        explain(turns, out, "c:4")
+
+
+def test_short_answers_are_not_the_same_request(tmp_path):
+    rows = [turn("a", 1, "yes", QUICK), turn("a", 2, "yes", QUICK)]
+    assert "said_again" not in evidence(tmp_path, rows)["a", 1]
+
+
+@pytest.mark.parametrize(("feedback", "vote"), [("thumbs_down", 1), ("Positive", -1), ("meh", 0)])
+def test_feedback_votes_on_a_fast_models_answer(tmp_path, feedback, vote):
+    found = evidence(tmp_path, [turn("a", 1, "x", QUICK, feedback=feedback)])
+    assert found["a", 1].get("feedback", 0) == vote
+
+
+def test_a_long_query_draws_no_bar_into_the_result():
+    shown = connect().raw_sql("SELECT current_setting('enable_progress_bar')").fetchone()
+    assert shown == (False,)
+
+
+def test_log_odds_add_up():
+    cast = np.zeros((1, len(CODES)), np.int8)
+    cast[0, [CODES.index("upgrade"), CODES.index("downgrade")]] = 1, -1
+    odds = 0.92 / 0.08 * (0.35 / 0.65)
+    assert probability(cast, BELIEF)[0] == pytest.approx(odds / (1 + odds))
+
+
+def test_known_truth_teaches_how_far_a_source_can_be_trusted():
+    draw = np.random.default_rng(0)
+    truth = (draw.random(4000) < 0.3).astype(np.int8)
+    cast = np.zeros((4000, len(CODES)), np.int8)
+    right = draw.random(4000) < 0.9
+    cast[:, CODES.index("effort")] = np.where(right == (truth == 1), 1, -1)
+    trust = fit(record(cast, truth, np.arange(4000)))
+    assert trust.accuracy[CODES.index("effort")] == pytest.approx(0.9, abs=0.02)
+    assert trust.accuracy[CODES.index("upgrade")] == pytest.approx(0.92)
+    assert trust.prior == pytest.approx(0.3, abs=0.03)
+
+
+def test_people_weigh_the_other_sources_and_never_themselves():
+    cast = np.zeros((400, len(CODES)), np.int8)
+    cast[:, CODES.index("effort")] = 1
+    truth = np.ones(400, np.int8)
+    trust = fit(record(cast, truth, np.arange(400)))
+    changed = calibrated(trust, cast, truth, np.arange(len(CODES)) != CODES.index("human"))
+    effort, human = CODES.index("effort"), CODES.index("human")
+    assert changed.log_odds[effort] > trust.log_odds[effort]
+    assert changed.log_odds[human] == trust.log_odds[human]
+
+
+def test_known_turns_of_few_conversations_are_worth_less(tmp_path):
+    draw = np.random.default_rng(0)
+    each = draw.random(40) < 0.5  # a conversation is right or wrong as a whole
+    cast = np.zeros((400, len(CODES)), np.int8)
+    cast[:, 0] = np.where(np.repeat(each, 10), 1, -1)
+    found = record(cast, np.ones(400, np.int8), np.repeat(np.arange(40), 10))
+    assert found.votes[0] == 400
+    assert found.independent[0] == pytest.approx(40, abs=2)
+
+
+@settings(max_examples=50)
+@given(
+    share=strategies.floats(0, 1), votes=strategies.floats(0, 1e6), more=strategies.floats(1, 1e6)
+)
+def test_an_interval_holds_its_share_and_narrows_with_votes(share, votes, more):
+    low, high = wilson(share, votes)
+    assert 0 <= low <= share + 1e-9
+    assert share - 1e-9 <= high <= 1
+    narrow = wilson(share, votes + more)
+    assert narrow[1] - narrow[0] <= high - low + 1e-9
+
+
+@settings(max_examples=50)
+@given(
+    strategies.lists(
+        strategies.tuples(strategies.integers(-1, 1), strategies.booleans()), min_size=1
+    )
+)
+def test_calibration_never_turns_evidence_round_and_stays_finite(rows):
+    cast = np.zeros((len(rows), len(CODES)), np.int8)
+    cast[:, 0] = [vote for vote, _ in rows]
+    truth = np.asarray([need for _, need in rows], np.int8)
+    found = calibrated(BELIEF, cast, truth, np.ones(len(CODES), bool))
+    assert np.isfinite(found.log_odds).all()
+    assert np.isfinite(found.prior_log_odds)
+    assert (found.log_odds >= 0).all()
+
+
+def test_a_source_that_is_mostly_wrong_is_not_turned_round():
+    cast = np.zeros((500, len(CODES)), np.int8)
+    cast[:, CODES.index("complaint")] = 1
+    trust = fit(record(cast, np.zeros(500, np.int8), np.arange(500)))
+    assert trust.accuracy[CODES.index("complaint")] == 0.5
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("label")
+    simulate(folder / "log", n_conversations=400, seed=2)
+    ingest([folder / "log" / "turns.parquet"], folder / "turns.parquet")
+    return folder
+
+
+def test_evidence_agrees_with_the_truth_better_than_the_model_alone(simulated):
+    report = label_turns(simulated / "turns.parquet", simulated / "labels.parquet", CATALOG)
+    truth = {
+        (row["conversation_id"], row["turn_index"]): row["label"] == 0
+        for row in pq.read_table(simulated / "log" / "truth.parquet").to_pylist()
+    }
+    labels = pq.read_table(simulated / "labels.parquet").to_pylist()
+    assert len(labels) == report.labelled
+    needs = np.array([truth[row["conversation_id"], row["turn_index"]] for row in labels])
+    by_evidence = np.array([row["p_reasoning"] >= 0.5 for row in labels])
+    by_model = np.array(
+        [bool({"model_first", "model_later", "upgrade"} & {*row["evidence"]}) for row in labels]
+    )
+    assert (by_evidence == needs).mean() > (by_model == needs).mean() + 0.04
+
+
+def test_known_turns_make_probabilities_mean_what_they_say(simulated, tmp_path):
+    truth = pq.read_table(simulated / "log" / "truth.parquet").to_pylist()
+    needs = {(row["conversation_id"], row["turn_index"]): row["label"] == 0 for row in truth}
+    few = pa.Table.from_pylist(np.random.default_rng(0).permutation(truth)[:300].tolist())
+    pq.write_table(few, tmp_path / "gold.parquet")
+    errors = []
+    for gold in (None, tmp_path / "gold.parquet"):
+        label_turns(simulated / "turns.parquet", tmp_path / "l.parquet", CATALOG, gold=gold)
+        rows = pq.read_table(tmp_path / "l.parquet").to_pylist()
+        p = np.array([row["p_reasoning"] for row in rows])
+        need = np.array([needs[row["conversation_id"], row["turn_index"]] for row in rows])
+        bins = np.minimum((p * 10).astype(int), 9)
+        inside = [bins == b for b in range(10)]
+        errors.append(sum(abs((p - need)[rows].sum()) for rows in inside) / len(p))
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_a_second_run_is_up_to_date_and_tells_the_same(simulated):
+    arguments = (simulated / "turns.parquet", simulated / "again.parquet", CATALOG)
+    gold = simulated / "log" / "truth.parquet"
+    first = label_turns(*arguments, gold=gold)
+    again = label_turns(*arguments, gold=gold)
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.to_json() == first.to_json()
+    assert first.gold_turns > 1000
+
+
+def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, tmp_path):
+    turns, out = simulated / "turns.parquet", tmp_path / "labels.parquet"
+    report = label_turns(turns, out, CATALOG)
+    backend = connect()
+    table = votes(read_turns(backend, turns), backend, CATALOG)
+    rows = backend.to_pyarrow(table.order_by("conversation_id", "turn_index")).to_pylist()
+    cast = np.asarray([[row[code] for code in CODES] for row in rows], np.int8)
+    spoken = (cast != 0).any(axis=1)
+    labels = pq.read_table(out).to_pylist()
+    keys = [(row["conversation_id"], row["turn_index"]) for row in labels]
+    assert keys == [
+        (row["conversation_id"], row["turn_index"])
+        for row, speaks in zip(rows, spoken, strict=True)
+        if speaks
+    ]
+    p = probability(cast[spoken], BELIEF)
+    assert [row["p_reasoning"] for row in labels] == pytest.approx(p)
+    for row, own in zip(labels, cast[spoken], strict=True):
+        assert row["evidence"] == [
+            code if vote > 0 else f"-{code}" for code, vote in zip(CODES, own, strict=True) if vote
+        ]
+    assert (report.turns, report.reasoning) == (len(rows), int((p >= 0.5).sum()))
+    assert [source.turns for source in report.sources] == (cast != 0).sum(axis=0).tolist()
+
+
+def test_labels_are_the_same_bytes_whatever_the_rows_order_and_the_memory(simulated, tmp_path):
+    table = pq.read_table(simulated / "turns.parquet")
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    pq.write_table(shuffled, tmp_path / "shuffled.parquet", row_group_size=300)
+    gold = simulated / "log" / "truth.parquet"
+    label_turns(simulated / "turns.parquet", tmp_path / "one.parquet", CATALOG, gold=gold)
+    label_turns(
+        tmp_path / "shuffled.parquet", tmp_path / "other.parquet", CATALOG, gold=gold, memory_mb=100
+    )
+    assert file_sha256(tmp_path / "one.parquet") == file_sha256(tmp_path / "other.parquet")
+
+
+@settings(max_examples=20)
+@given(strategies.lists(strategies.lists(strategies.integers(-1, 1), min_size=4, max_size=4)))
+def test_votes_are_counted_by_pattern_and_found_again(rows):
+    names = ("a", "b", "c", "d")
+    schema = pa.schema([pa.field(name, pa.int8()) for name in names])
+    table = ibis.memtable(
+        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema)
+    )
+    backend = connect()
+    numbers = table.select(pattern=numbered(table, names))
+    found = counted(backend, numbers, len(names))
+    cast = np.asarray(rows, np.int8).reshape(-1, len(names))
+    expected, turns = np.unique(cast, axis=0, return_counts=True)
+    assert (found.votes.tolist(), found.turns.tolist()) == (expected.tolist(), turns.tolist())
+    assert [found.votes[at].any() for at in found.places(found.numbers)] == [
+        number != voteless(len(names)) for number in found.numbers
+    ]
+
+
+def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, tmp_path):
+    label_turns(simulated / "turns.parquet", simulated / "labels.parquet", CATALOG)
+    report = build_from_turns(
+        simulated / "turns.parquet",
+        tmp_path / "data",
+        architecture="conversation",
+        catalog=CATALOG,
+        labels=simulated / "labels.parquet",
+    )
+    assert report.description["source"] == "labels"
+    labels = {
+        (row["conversation_id"], row["turn_index"]): row
+        for row in pq.read_table(simulated / "labels.parquet").to_pylist()
+    }
+    rows = pq.read_table(tmp_path / "data" / "train.parquet").to_pylist()
+    for row in rows:
+        found = labels[row["conversation_id"], row["turn_index"]]
+        assert row["target"] == pytest.approx(found["p_reasoning"])
+        assert row["weight"] == pytest.approx(max(0.05, found["confidence"]))
+        assert (row["evidence"], row["label"]) == (
+            found["evidence"],
+            0 if found["p_reasoning"] >= 0.5 else 1,
+        )
+
+
+def test_a_log_without_any_evidence_is_refused(tmp_path):
+    path = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", "mystery-9")])
+    with pytest.raises(RecordError, match="no evidence on any of 1 turns"):
+        label_turns(path, tmp_path / "labels.parquet", CATALOG)
+
+
+def test_gold_of_another_log_is_refused(simulated, tmp_path):
+    gold = pa.table({"conversation_id": ["none"], "turn_index": [1], "label": [0]})
+    pq.write_table(gold, tmp_path / "gold.parquet")
+    with pytest.raises(RecordError, match="knows none of the log's"):
+        label_turns(
+            simulated / "turns.parquet", tmp_path / "l", CATALOG, gold=tmp_path / "gold.parquet"
+        )
+
+
+def test_labels_that_are_none_are_refused(simulated, tmp_path):
+    with pytest.raises(RecordError, match="no column p_reasoning"):
+        build_from_turns(
+            simulated / "turns.parquet",
+            tmp_path / "data",
+            architecture="session",
+            catalog=CATALOG,
+            labels=simulated / "log" / "truth.parquet",
+        )
+
+
+def test_every_source_has_a_reason_and_a_belief_above_chance():
+    assert len(set(CODES)) == len(CODES)
+    assert all(source.reason and 0.5 < source.accuracy < 1 for source in SOURCES)
+
+
+def test_the_page_states_the_beliefs_as_they_are():
+    from pathlib import Path
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "labels.md").read_text()
+    for source in SOURCES:
+        (line,) = [row for row in page.splitlines() if row.startswith(f"| `{source.code}`")]
+        assert line.endswith(f"| {source.accuracy:.0%} |".replace("%", " %"))

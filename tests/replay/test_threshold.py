@@ -1,0 +1,285 @@
+"""A chosen threshold keeps what it promises."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.evaluation.test_evaluate import write_data
+from tests.tables import turn, write_turns
+from tests.tiny_router import write_router
+from turnout.catalog import Price, load_catalog
+from turnout.cli.threshold import command
+from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.replay.threshold import (
+    Goal,
+    threshold_for_budget,
+    threshold_for_miss,
+    threshold_for_share,
+)
+from turnout.replay.threshold import choose_threshold as choose
+from turnout.replay.traffic import traffic_of_turns
+from turnout.routing import Formatter, Router, RouterFolder
+
+CATALOG = load_catalog()
+PRICES = {"reasoning": Price(5.0, 25.0), "fast": Price(1.0, 5.0)}
+
+
+def choose_threshold(router, source, prices=None, **goal):
+    return choose(router, source, Goal(**goal), catalog=CATALOG, prices=prices)
+
+
+def log(path, n=40, **tokens):
+    """Conversations of two turns: a hard request answered at length, then thanks."""
+    rows = []
+    for at in range(n):
+        counts = {name: value * (1 + at) for name, value in tokens.items()}
+        rows.append(turn(f"c{at}", 1, f"prove {'it ' * at}", "claude-opus-4-5", **counts))
+        rows.append(turn(f"c{at}", 2, "thanks", "claude-haiku-4-5", **tokens))
+    return write_turns(path, rows)
+
+
+@pytest.mark.parametrize(
+    ("n", "max_miss"), [(80, 0.05), (300, 0.05), (400, 0.01), (300, 0.1), (60, 0.2)]
+)
+def test_the_miss_rate_exceeds_its_bound_no_more_often_than_promised(n, max_miss):
+    draw = np.random.default_rng(0)
+    over = 0
+    for _ in range(2000):
+        # Scores are uniform: the true miss rate of a threshold is the threshold itself.
+        over += threshold_for_miss(draw.random(n), max_miss, 0.95, where="here") > max_miss
+    assert over / 2000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_the_threshold_is_no_lower_than_it_must_be():
+    draw = np.random.default_rng(1)
+    chosen = [threshold_for_miss(draw.random(1000), 0.05, 0.95, where="here") for _ in range(200)]
+    assert 0.03 < np.mean(chosen) < 0.05
+
+
+def test_too_few_rows_for_a_promise_are_refused_with_how_many_it_takes():
+    with pytest.raises(RecordError, match=r"58 independent .* expected at least 59"):
+        threshold_for_miss(np.linspace(0, 1, 58), 0.05, 0.95, where="here")
+    threshold_for_miss(np.linspace(0, 1, 59), 0.05, 0.95, where="here")
+
+
+@pytest.mark.parametrize("wanted", [0.01, 0.3, 0.5, 0.99])
+def test_the_wanted_share_goes_to_reasoning(wanted):
+    scores = np.random.default_rng(2).random(500)
+    found = (scores >= threshold_for_share(scores, wanted)).mean()
+    assert wanted <= found <= wanted + 1 / 500
+
+
+def test_the_choice_is_written_and_decides(tmp_path):
+    router, data = write_router(tmp_path / "router"), write_data(tmp_path / "data")
+    report = choose_threshold(router, data, share=0.99)
+    folder = RouterFolder.read(router)
+    assert folder.spec.threshold == report.value < report.before == 0.5
+    assert (
+        folder.spec.threshold_origin == "sends at least 99% to reasoning on the test rows of data"
+    )
+    assert report.share.value >= 0.99
+    assert Router(folder).decide("hello").model_class == "reasoning"
+
+
+def test_a_router_with_a_chosen_threshold_is_still_up_to_date(tmp_path):
+    manifest = Manifest("train", {}, {})
+    with staged_output(tmp_path / "router", manifest) as partial:
+        write_router(partial)
+    choose_threshold(tmp_path / "router", write_data(tmp_path / "data"), share=0.3)
+    assert up_to_date(tmp_path / "router", manifest)
+
+
+def test_a_log_with_several_rows_a_turn_is_refused(tmp_path):
+    rows = [turn("a", 1, "prove it", "o3"), turn("a", 1, "prove it again", "o3")]
+    source = write_turns(tmp_path / "turns.parquet", [*rows, turn("b", 1, "hi", "o3")])
+    with pytest.raises(RecordError, match="1 rows repeat the conversation and index of another"):
+        choose_threshold(write_router(tmp_path / "router"), source, share=0.5)
+
+
+def test_turns_of_one_conversation_do_not_count_twice(tmp_path):
+    router = write_router(tmp_path / "router", "conversation")
+    data = write_data(tmp_path / "data", "conversation", test_rows=100)
+    # 50 rows need reasoning; a bound of 0.06 takes 49 independent ones.
+    choose_threshold(router, data, max_miss=0.06)
+    alone = write_data(tmp_path / "alone", "conversation", test_rows=90)
+    with pytest.raises(RecordError, match="45 independent test rows"):
+        choose_threshold(router, alone, max_miss=0.06)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        {},
+        {"share": 0.3, "max_miss": 0.1},
+        {"share": 0.3, "budget_usd": 1.0},
+        {"share": 1.2},
+        {"max_miss": 0.0},
+        {"budget_usd": 0.0},
+        {"budget_usd": float("nan")},
+        {"max_miss": 0.1, "confidence": 1.0},
+    ],
+)
+def test_a_goal_that_makes_no_sense_is_refused(goal):
+    with pytest.raises(SettingsError, match="expected"):
+        Goal(**goal)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.1, 0.4, 0.7]), st.floats(0.1, 3), st.floats(0, 9)), min_size=1
+    ),
+    st.floats(0.5, 100),
+)
+def test_a_budget_is_kept_and_used_as_far_as_scores_tell_messages_apart(rows, budget_usd):
+    scores, fast, extra = np.asarray(rows).T
+
+    def cost(threshold):
+        return fast.sum() + extra[scores >= threshold].sum()
+
+    if fast.sum() > budget_usd * (1 + 1e-9):
+        with pytest.raises(SettingsError, match="fast class alone"):
+            threshold_for_budget(scores, fast, fast + extra, budget_usd)
+        return
+    chosen = threshold_for_budget(scores, fast, fast + extra, budget_usd)
+    assert cost(chosen) <= budget_usd * (1 + 1e-9)
+    lower = scores[scores < chosen]
+    assert not len(lower) or cost(lower.max()) > budget_usd * (1 - 1e-9)
+
+
+def test_a_budget_holds_on_the_users_own_turns_for_a_thousand_messages(tmp_path):
+    router = write_router(tmp_path / "router", "conversation")
+    turns = log(tmp_path / "turns.parquet", prompt_tokens=1000, completion_tokens=100)
+    all_fast, all_reasoning = (
+        choose_threshold(router, turns, PRICES, share=share).cost for share in (0.01, 0.99)
+    )
+    assert all_fast.fast_usd < all_fast.usd < all_reasoning.usd <= all_fast.reasoning_usd
+    budget_usd = (all_fast.fast_usd + all_fast.reasoning_usd) / 2
+    report = choose_threshold(router, turns, PRICES, budget_usd=budget_usd)
+    assert report.cost.usd <= budget_usd
+    assert report.cost.counted == 1.0
+    assert RouterFolder.read(router).spec.threshold == report.value
+    assert report.origin.endswith("USD for 1,000 messages on turns.parquet")
+
+
+def test_tokens_are_those_of_the_log_and_answers_of_the_other_class_its_mean(tmp_path):
+    turns = log(tmp_path / "turns.parquet", prompt_tokens=10, completion_tokens=1, cached_tokens=99)
+    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG)
+    first, second = found.turn_indices == 1, found.turn_indices == 2
+    assert sorted(found.prompt_tokens[first]) == [10 * (1 + at) for at in range(40)]
+    assert sorted(found.completion_tokens["reasoning"][first]) == list(range(1, 41))
+    assert set(found.completion_tokens["fast"][first]) == {1.0}
+    assert set(found.completion_tokens["reasoning"][second]) == {20.5}
+    assert (found.cached_tokens <= found.prompt_tokens).all()
+    assert found.messages.tolist() == [1] * 80
+
+
+def test_a_session_router_decides_once_and_pays_for_the_conversation(tmp_path):
+    rows = [turn("a", 1, "prove", None), turn("a", 2, "thanks", None), turn("b", 2, "hello", None)]
+    turns = write_turns(tmp_path / "turns.parquet", rows)
+    found = traffic_of_turns(turns, Formatter("session"), CATALOG)
+    assert found.conversation_ids == ["a"]
+    assert found.messages.tolist() == [2]
+    assert found.left_out == 1
+    assert found.counted == 0.0
+    assert found.prompt_tokens.tolist() == [2000.0]
+
+
+def test_a_log_without_a_first_turn_gives_a_session_router_nothing_to_decide(tmp_path):
+    turns = write_turns(tmp_path / "turns.parquet", [turn("b", 2, "hello", None)])
+    with pytest.raises(RecordError, match="none of which the router decides on"):
+        choose_threshold(write_router(tmp_path / "router"), turns, share=0.5)
+
+
+def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
+    turns = log(tmp_path / "turns.parquet", n=2)
+    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG)
+    assert [row.context for row in found.inputs] == [
+        "",
+        "turn 2 | prove",
+        "",
+        "turn 2 | prove it",
+    ]
+
+
+def test_what_fires_is_told_by_turn_index(tmp_path):
+    router = write_router(tmp_path / "router", "conversation")
+    rows = [turn(f"c{at}", 1, "prove", None) for at in range(4)]
+    rows += [turn(f"c{at}", 2, "hello", None) for at in range(4)]
+    report = choose_threshold(router, write_turns(tmp_path / "t.parquet", rows), share=0.5)
+    assert [(t.turns, t.decisions, t.share) for t in report.by_turn] == [
+        ("1", 4, 1.0),
+        ("2", 4, 0.0),
+    ]
+    assert report.warning is None
+    assert report.recall is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "said"), [({"share": 0.9}, "Every"), ({"budget_usd": 3.01}, "No")]
+)
+def test_a_threshold_that_never_or_always_fires_is_warned_of(tmp_path, goal, said):
+    rows = [turn(f"c{at}", 1, "hello", None) for at in range(9)]
+    turns = write_turns(tmp_path / "turns.parquet", rows)
+    # All alike: all go to reasoning, or, where the money is for one alone, none.
+    report = choose_threshold(write_router(tmp_path / "router"), turns, PRICES, **goal)
+    assert report.warning.startswith(said)
+
+
+def test_a_damaged_log_and_one_with_rows_of_no_message_are_refused(tmp_path):
+    router = write_router(tmp_path / "router")
+    turns = log(tmp_path / "t.parquet", 400)
+    whole = bytearray(turns.read_bytes())
+    whole[50 : len(whole) // 2] = bytes(len(whole) // 2 - 50)
+    (tmp_path / "damaged.parquet").write_bytes(whole)
+    with pytest.raises(RecordError, match="copy it again"):
+        choose_threshold(router, tmp_path / "damaged.parquet", share=0.3)
+    table = pq.read_table(turns)
+    at = table.schema.get_field_index("user_message")
+    texts = pa.array([None, *table["user_message"].to_pylist()[1:]], pa.string())
+    pq.write_table(table.set_column(at, "user_message", texts), turns)
+    with pytest.raises(RecordError, match="1 rows have no user_message"):
+        choose_threshold(router, turns, share=0.3)
+
+
+def test_a_data_set_of_the_other_architecture_is_refused(tmp_path):
+    router = write_router(tmp_path / "router", "session")
+    before = (router / "router.json").read_bytes()
+    with pytest.raises(ArtifactError, match="Build a data set with --architecture session"):
+        choose_threshold(router, write_data(tmp_path / "data", "conversation"), share=0.3)
+    assert (router / "router.json").read_bytes() == before
+
+
+def test_a_promise_on_misses_needs_labels(tmp_path):
+    with pytest.raises(RecordError, match="needs reasoning; expected a data set folder"):
+        choose_threshold(
+            write_router(tmp_path / "router"), log(tmp_path / "turns.parquet"), max_miss=0.1
+        )
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def test_models_are_named_by_option_or_by_the_gateways_targets(tmp_path):
+    router, turns = write_router(tmp_path / "router"), log(tmp_path / "turns.parquet")
+    settings = tmp_path / "turnout.toml"
+    settings.write_text(
+        '[upstreams.u]\nurl = "http://127.0.0.1:9/v1"\n'
+        '[targets.reasoning]\nupstream = "u"\nmodel = "acme-deep"\n'
+        '[targets.fast]\nupstream = "u"\nmodel = "claude-haiku-4-5"\n'
+        "[[catalog.price]]\npattern = 'acme-.*'\ninput_usd_per_mtok = 9\n"
+        "output_usd_per_mtok = 90\n"
+    )
+    by_target = run(router, turns, "--budget", 40, "-c", settings)
+    assert by_target.exit_code == 0, by_target.output
+    assert "Cost of 1,000 messages" in by_target.stdout
+    unknown = run(router, turns, "--share", 0.3, "--fast-model", "claude-haiku-4-5")
+    assert isinstance(unknown.exception, SettingsError)
+    assert "--reasoning-model" in str(unknown.exception)
+    without = run(router, turns, "--budget", 40)
+    assert "no models were named" in str(without.exception)

@@ -1,0 +1,39 @@
+"""Calibration error with chance taken out: what it finds where the truth is known."""
+
+import numpy as np
+import pytest
+
+from turnout.stats.bootstrap import Resampling
+from turnout.stats.calibration import calibration
+
+
+def measured(seed, shift, n=600, copies=1):
+    """Scores that are `shift` above the probability they stand for; rows in clusters of copies."""
+    draw = np.random.default_rng(seed)
+    true = np.repeat(draw.uniform(0.1, 0.8, n // copies), copies)
+    needs = np.repeat(draw.random(n // copies) < true[::copies], copies)
+    clusters = [str(at // copies) for at in range(n)]
+    return calibration(true + shift, needs, Resampling(clusters, seed, 200), seed)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_the_interval_holds_the_true_error(shift):
+    found = [measured(seed, shift).debiased for seed in range(20)]
+    held = [one.low <= shift <= one.high for one in found]
+    assert np.mean(held) > 0.75
+    squares = [one.value**2 for one in found]
+    assert abs(np.mean(squares) - shift**2) < 0.004
+
+
+def test_chance_alone_gives_perfect_scores_an_error_that_is_taken_out():
+    found = [measured(seed, 0.0) for seed in range(10)]
+    assert np.mean([one.ece.value for one in found]) > 0.03
+    assert np.mean([one.debiased.value for one in found]) < 0.02
+    assert np.mean([one.ece.value <= one.chance for one in found]) > 0.75
+
+
+def test_rows_of_one_conversation_do_not_pass_for_as_many_rows():
+    alone = [measured(seed, 0.0).debiased for seed in range(10)]
+    alike = [measured(seed, 0.0, copies=5).debiased for seed in range(10)]
+    assert np.mean([one.high for one in alike]) > 1.5 * np.mean([one.high for one in alone])
+    assert np.mean([one.low == 0.0 for one in alike]) > 0.75

@@ -1,0 +1,42 @@
+"""Shares with intervals that know what belongs together."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnout.switches.rates import TURN_BUCKETS, bucket_name, share
+
+
+def deviation(conversations):
+    count, turns = (sum(column) for column in zip(*conversations, strict=True))
+    return sum((y - count / turns * n) ** 2 for y, n in conversations)
+
+
+CONVERSATIONS = st.lists(
+    st.integers(1, 30).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), min_size=1
+)
+
+
+@given(CONVERSATIONS)
+def test_an_interval_holds_its_share_and_stays_in_zero_to_one(conversations):
+    count, turns = (sum(column) for column in zip(*conversations, strict=True))
+    found = share(count, turns, deviation(conversations))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.count == count
+    assert found.low < found.high
+
+
+def test_turns_of_few_conversations_say_less_than_as_many_of_many():
+    # 20 of 100 turns: one conversation that always switches, or one turn in five of each.
+    together = share(20, 100, deviation([(20, 20), *[(0, 20)] * 4]))
+    apart = share(20, 100, deviation([(4, 20)] * 5))
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_no_switch_in_many_turns_is_still_no_certainty():
+    assert 0 < share(0, 300, 0.0).high < 0.02
+    assert share(0, 0, 0.0).high == 1
+
+
+def test_stretches_of_turns_leave_no_gap():
+    assert [low for low, _ in TURN_BUCKETS[1:]] == [high + 1 for _, high in TURN_BUCKETS[:-1]]
+    assert [bucket_name(b) for b in TURN_BUCKETS[-3:]] == ["6–10", "11–20", "21+"]
