@@ -15,7 +15,9 @@ EASY = ("hello", "thanks", "rename", "spell")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
-def write_router(folder: Path, architecture: str = "session", max_tokens: int = 32) -> Path:
+def write_router(
+    folder: Path, architecture: str = "session", max_tokens: int = 32, **spec: object
+) -> Path:
     """A router whose logit margin is −1, +3 for every hard word and −1 for every easy one."""
     folder.mkdir(parents=True)
     words = [*_SPECIAL, *HARD, *EASY]
@@ -35,7 +37,7 @@ def write_router(folder: Path, architecture: str = "session", max_tokens: int = 
     weights[[words.index(word) for word in EASY], 0] = -1.0
     for name in GRAPHS.values():
         onnx.save(_graph(weights, np.array([-1.0, 0.0], np.float32)), folder / name)
-    write_description(folder, RouterSpec(Formatter(architecture), max_tokens))
+    write_description(folder, RouterSpec(Formatter(architecture), max_tokens, **spec))
     return folder
 
 

@@ -10,23 +10,28 @@ from turnout.records import Decision, Turn
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from turnout.records import Population
     from turnout.routing.router import Router
 
 __all__ = ["Decision", "Turn", "TurnoutError", "load"]
 
 
-def load(folder: str | Path) -> Router:
+def load(folder: str | Path, population: Population | None = None) -> Router:
     """Open a router folder, ready to decide.
 
     Args:
         folder: What `turnout train` wrote.
+        population: Whose probabilities decisions show: `log`, the log that the router was trained
+            from, or `balanced`, the data set's rows. By default `log` where the router knows the
+            log's share of reasoning. Which messages go where does not depend on it.
 
     Returns:
         The router; `router.decide(messages, conversation_id=…)` gives a `Decision`.
 
     Raises:
         ArtifactError: If the folder is absent, altered, or newer than this version.
+        SettingsError: If the log is asked for and its share of reasoning is not known.
     """
     from turnout.routing.router import Router  # onnxruntime loads here, not at `import turnout`
 
-    return Router.from_folder(folder)
+    return Router.from_folder(folder, population)

@@ -1,20 +1,17 @@
-"""Router folders to and from a Hugging Face hub, by its own client; knows no trainer, no policy.
+"""Router folders to and from a Hugging Face hub, by its own client.
 
-The client alone reads the token, from its environment or its login: nothing here sees it.
+Only the client reads the token, from its environment or its login.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -29,9 +26,11 @@ from huggingface_hub.errors import (
 from turnout.errors import ArtifactError, SettingsError, UpstreamError
 from turnout.manifest import Manifest, package_version, staged_output, up_to_date
 from turnout.routing import RouterFolder
-from turnout.routing.folder import DESCRIPTION_NAME
+from turnout.routing.folder import DESCRIPTION_NAME, read_description
 
 _STATUS_NOT_ALLOWED = (401, 403)
+# The base of all errors of the HTTP library that the client chose.
+_TRANSPORT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def push(plan: PushPlan) -> str:
             "login. Run `hf auth login`."
         )
     api = _client()
-    with _told(plan.repo_id):
+    with _client_errors_as_ours(plan.repo_id):
         api.create_repo(plan.repo_id, private=plan.private, exist_ok=True)
         if plan.private and not api.model_info(plan.repo_id).private:
             raise SettingsError(
@@ -137,14 +136,14 @@ def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
         StorageError: If the folder cannot be written.
         UpstreamError: If the hub does not answer.
     """
-    with _told(repo_id):
+    with _client_errors_as_ours(repo_id):
         commit = str(_client().model_info(repo_id, revision=revision).sha)
     manifest = Manifest("pull", {f"hf://{repo_id}": commit}, {})
     if up_to_date(out, manifest):
         return PullReport(out, commit, RouterFolder.read(out).digest, fresh=False)
     with staged_output(out, manifest) as partial:
-        with _told(repo_id), warnings.catch_warnings():
-            # A disk without room is told once, by what is then written in vain.
+        with _client_errors_as_ours(repo_id), warnings.catch_warnings():
+            # A full disk is reported once, by the write that fails.
             warnings.filterwarnings("ignore", "Not enough free disk space")
             _download(repo_id, commit, partial)
         digest = RouterFolder.read(partial).digest
@@ -158,29 +157,11 @@ def _download(repo_id: str, commit: str, folder: Path) -> None:
     def bring(name: str) -> Path:
         return Path(api.hf_hub_download(repo_id, name, revision=commit, local_dir=folder))
 
-    for name in _listed(bring(DESCRIPTION_NAME), repo_id):
+    _, files = read_description(bring(DESCRIPTION_NAME), where=f"{repo_id}/{DESCRIPTION_NAME}")
+    for name in files:
         bring(name)
     # The client's own notes: the folder holds the router alone.
     shutil.rmtree(folder / ".cache")
-
-
-def _listed(description: Path, repo_id: str) -> list[str]:
-    try:
-        stored: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
-        names = sorted(stored["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{repo_id}: its {DESCRIPTION_NAME} is not in the form of a router description "
-            f"({error!r}); expected what `turnout push` sent."
-        ) from error
-    for name in names:
-        # What a stranger wrote must not decide where we write.
-        if PurePosixPath(name).name != name or "\\" in name:
-            raise ArtifactError(
-                f"{repo_id}: its {DESCRIPTION_NAME} lists {name!r}; expected plain file names. "
-                "Do not use this repository."
-            )
-    return names
 
 
 def _client() -> HfApi:
@@ -188,8 +169,8 @@ def _client() -> HfApi:
 
 
 @contextmanager
-def _told(repo_id: str) -> Iterator[None]:
-    """The client's errors as ours."""
+def _client_errors_as_ours(repo_id: str) -> Iterator[None]:
+    """Raise the client's errors as ours."""
     where = f"{constants.ENDPOINT}/{repo_id}"
     try:
         yield
@@ -213,7 +194,7 @@ def _told(repo_id: str) -> Iterator[None]:
         raise UpstreamError(
             f"{where}: HF_HUB_OFFLINE is set; expected to reach the hub. Unset it."
         ) from error
-    except httpx2.HTTPError as error:
+    except _TRANSPORT_ERROR as error:
         raise UpstreamError(
             f"{where}: the hub does not answer ({type(error).__name__}); expected it to. Check the "
             "network and HF_ENDPOINT, and run it again."

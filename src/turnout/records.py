@@ -1,4 +1,4 @@
-"""The small frozen values that cross module borders; knows no file, no model, no network."""
+"""The small frozen values that cross module borders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal
 
 ModelClass = Literal["reasoning", "fast"]
 Architecture = Literal["session", "conversation"]
+Population = Literal["log", "balanced"]
+"""The messages that a probability is right for: a log as it is, or a balanced data set's rows."""
 
 LABEL_REASONING = 0
 LABEL_FAST = 1
@@ -50,6 +52,7 @@ class Decision:
         p_reasoning: Calibrated probability in [0, 1] that the message needs reasoning; None when
             nothing was scored (a pinned session, a fixed policy).
         threshold: The least `p_reasoning` that sends a message to the reasoning class.
+        population: The messages that `p_reasoning` and `threshold` are stated for.
         policy: Which policy decided.
         reason: One sentence for a person.
         turn_index: 1-based position of the message in its conversation.
@@ -63,6 +66,7 @@ class Decision:
     label: int
     p_reasoning: float | None
     threshold: float
+    population: Population
     policy: str
     reason: str
     turn_index: int

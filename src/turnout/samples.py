@@ -1,4 +1,4 @@
-"""A data set folder as arrays, the same for every stage that reads one; knows no encoder."""
+"""A data set folder as arrays, the same for every stage that reads one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput, Turn
-from turnout.routing import Formatter
+from turnout.routing import Formatter, Priors
 from turnout.schema import SAMPLES
 
 DESCRIPTION_NAME = "dataset.json"
@@ -91,17 +91,19 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class DatasetFolder:
-    """A data set folder that was found and is of this version.
+    """A data set folder of this version.
 
     Attributes:
         path: The folder.
         description: What `dataset.json` says.
         formatter: How its rows were shown.
+        priors: The share of reasoning among the training rows, and in the log they come from.
     """
 
     path: Path
     description: dict[str, Any]
     formatter: Formatter
+    priors: Priors
 
     @classmethod
     def read(cls, path: Path) -> DatasetFolder:
@@ -131,7 +133,9 @@ class DatasetFolder:
                 f"{where}: data set format {version!r}; expected {FORMAT_VERSION}. "
                 "Upgrade Turnout, or build it again."
             )
-        return cls(path, description, formatter)
+        return cls(
+            path, description, formatter, Priors.from_json(description.get("priors"), str(where))
+        )
 
     @property
     def measures_outcomes(self) -> bool:

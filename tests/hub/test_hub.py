@@ -179,8 +179,8 @@ def test_an_earlier_commit_can_be_pulled(tmp_path, hub, router, turnout):
     [
         ("tokenizer.json", b"{}", "sha256"),
         ("tokenizer.json", None, "404"),
-        (DESCRIPTION_NAME, b'{"files": {"../outside": "00"}}', "plain file names"),
-        (DESCRIPTION_NAME, b"[]", "not in the form"),
+        (DESCRIPTION_NAME, {"../outside": "0" * 64}, "plain file names"),
+        (DESCRIPTION_NAME, b"[]", "expected an object"),
         (DESCRIPTION_NAME, None, "404"),
     ],
 )
@@ -191,6 +191,9 @@ def test_what_was_changed_on_the_hub_is_refused(
     files = dict(hub.repositories[REPO].commits[-1])
     if content is None:
         del files[name]
+    elif isinstance(content, dict):
+        stored = json.loads(files[name])
+        files[name] = json.dumps(stored | {"files": stored["files"] | content}).encode()
     else:
         files[name] = content
     hub.repositories[REPO].commits.append(files)

@@ -36,7 +36,7 @@ def test_the_front_door_decides_with_score_threshold_and_reason(folders):
     decision = turnout.load(folders["session"]).decide("Prove it")
     assert (decision.model_class, decision.label) == ("reasoning", 0)
     assert decision.p_reasoning == pytest.approx(0.8808, abs=1e-3)
-    assert decision.reason.endswith("is 0.881 ≥ threshold 0.500")
+    assert decision.reason.endswith("is 0.881 ≥ threshold 0.500 (population: balanced)")
 
 
 def test_a_score_equal_to_the_threshold_goes_to_reasoning(folders):
@@ -114,6 +114,14 @@ def test_turns_may_be_given_instead_of_messages(folders):
         {"role": "user", "content": "go on"},
     ]
     assert router.decide(turns) == router.decide(messages)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_turns_mixed_with_messages_are_refused(folders, at):
+    mixed = [Turn("prove it")]
+    mixed.insert(at, {"role": "user", "content": "go on"})
+    with pytest.raises(RecordError, match=rf"messages\[{at}\]: found dict beside turns"):
+        router_of(folders).decide(mixed)
 
 
 def test_no_message_at_all_is_refused(folders):

@@ -1,25 +1,32 @@
-"""The router folder: its layout, its description, its digests; knows no trainer and no policy."""
+"""The router folder: its layout, its description, its digests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from turnout.errors import ArtifactError
 from turnout.manifest import file_sha256, replace_file
-from turnout.records import ID2LABEL
+from turnout.records import ID2LABEL, Population
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.formatter import Formatter
+from turnout.routing.population import Priors
 from turnout.routing.scorer import OnnxScorer
 
 FORMAT_VERSION = 1
 DESCRIPTION_NAME = "router.json"
 WEIGHTS_NAME = "model.safetensors"
 TOKENIZER_NAME = "tokenizer.json"
+# The first that is there serves.
 GRAPHS = {"int8": "model.int8.onnx", "float32": "model.onnx"}
+_SCORING_LIBRARIES = ("numpy", "onnxruntime", "tokenizers")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REMEDY = "Copy the folder again, or train again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +36,30 @@ class RouterSpec:
     Attributes:
         formatter: How a turn is shown to the encoder; names the architecture too.
         max_tokens: The encoder's budget in tokens.
-        threshold: The least p_reasoning that sends a message to the reasoning class.
+        threshold: The least p_reasoning that sends a message to the reasoning class, in [0, 1].
         threshold_origin: How the threshold was chosen, for a person.
+        threshold_population: The population whose scores the threshold is for.
+        priors: The share of reasoning in each population.
         calibration: Method and numbers; already folded into the weights, kept for the record.
         trained_on: Facts for a person: base encoder, data set, counts.
+        versions: Library → version that the graphs were checked with; other versions may move
+            int8 scores by up to 0.008.
     """
 
     formatter: Formatter
     max_tokens: int
     threshold: float = 0.5
     threshold_origin: str = "default"
+    threshold_population: Population = "balanced"
+    priors: Priors = field(default_factory=Priors)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     trained_on: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RouterFolder:
-    """A router folder that was found whole: every listed file has the digest it was written with.
+    """A whole router folder: every listed file has the digest it was written with.
 
     Attributes:
         path: The folder.
@@ -73,25 +87,52 @@ class RouterFolder:
                 f"{path}: no {DESCRIPTION_NAME} in it; expected a router folder. "
                 "Make one with `turnout train`, or check the path."
             )
-        try:
-            stored = json.loads(description.read_text(encoding="utf-8"))
-            spec = _spec(stored, description)
-            _verify(path, stored["files"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"{description}: not in the form of a router description ({error!r}); expected "
-                "what `turnout train` wrote. Copy the folder again, or train again."
-            ) from error
-        return cls(path, spec, file_sha256(description), tuple(stored["files"]))
+        spec, files = read_description(description)
+        _verify(path, files)
+        return cls(path, spec, file_sha256(description), tuple(files))
 
-    def scorer(self, precision: str = "int8", threads: int | None = None) -> OnnxScorer:
-        """The scorer of this folder; `precision` is `int8` (default) or `float32`."""
+    @property
+    def precision(self) -> str:
+        """The graph that serves: `int8`, or `float32` where the encoder does not stand int8."""
+        return next(name for name, file in GRAPHS.items() if file in self.files)
+
+    def scorer(
+        self,
+        precision: str | None = None,
+        threads: int | None = None,
+        population: Population = "balanced",
+    ) -> OnnxScorer:
+        """The scorer of this folder.
+
+        Args:
+            precision: `int8` or `float32`; by default what serves.
+            threads: Rows scored at the same time; by default one a core.
+            population: Whose probabilities to give.
+
+        Raises:
+            ArtifactError: If there is no graph of that precision, or it cannot be loaded.
+            SettingsError: If the population's share of reasoning is not known.
+        """
+        graph = GRAPHS[precision or self.precision]
+        if graph not in self.files:
+            raise ArtifactError(
+                f"{self.path}: has no {graph}; expected the precision {self.precision}. Leave the "
+                "precision out."
+            )
         encoder = InputEncoder.from_file(self.path / TOKENIZER_NAME, self.spec.max_tokens)
-        return OnnxScorer(self.path / GRAPHS[precision], encoder, threads)
+        return OnnxScorer(self.path / graph, encoder, threads, self.spec.priors.shift(population))
+
+
+def scoring_versions() -> dict[str, str]:
+    """Library → installed version, of the libraries that can change a score's last digits."""
+    return {name: metadata.version(name) for name in _SCORING_LIBRARIES}
 
 
 def write_description(folder: Path, spec: RouterSpec) -> None:
-    """Write `router.json` over the files that lie in `folder`; the last step of an export."""
+    """Write `router.json` over the files that lie in `folder`; the last step of an export.
+
+    The versions that it names are those installed now.
+    """
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != DESCRIPTION_NAME)
     stored = {
         "format_version": FORMAT_VERSION,
@@ -99,46 +140,156 @@ def write_description(folder: Path, spec: RouterSpec) -> None:
         "labels": {str(label): name for label, name in ID2LABEL.items()},
         "formatter": spec.formatter.to_json(),
         "max_tokens": spec.max_tokens,
-        "threshold": {"value": spec.threshold, "origin": spec.threshold_origin},
+        "threshold": _threshold(spec.threshold, spec.threshold_origin, spec.threshold_population),
+        "priors": spec.priors.to_json(),
         "calibration": dict(spec.calibration),
         "trained_on": dict(spec.trained_on),
+        "versions": scoring_versions(),
         "files": {name: file_sha256(folder / name) for name in names},
     }
     text = json.dumps(stored, indent=2, sort_keys=True) + "\n"
     (folder / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
 
 
-def set_threshold(folder: Path, value: float, origin: str) -> None:
+def set_threshold(
+    folder: Path, value: float, origin: str, population: Population = "balanced"
+) -> None:
     """Replace the threshold of a router folder; the folder stays whole at every instant.
 
     Args:
         folder: A router folder.
         value: In [0, 1].
         origin: How it was chosen, for a person.
+        population: The population whose scores it was chosen for.
 
     Raises:
         StorageError: If the folder cannot be written.
     """
     stored = json.loads((folder / DESCRIPTION_NAME).read_text(encoding="utf-8"))
-    stored["threshold"] = {"value": value, "origin": origin}
+    stored["threshold"] = _threshold(value, origin, population)
     replace_file(folder, DESCRIPTION_NAME, json.dumps(stored, indent=2, sort_keys=True) + "\n")
 
 
-def _spec(stored: Mapping[str, Any], where: Path) -> RouterSpec:
-    version = stored["format_version"]
+def read_description(path: Path, where: str | None = None) -> tuple[RouterSpec, dict[str, str]]:
+    """Read a `router.json`.
+
+    Args:
+        path: The file.
+        where: How messages name it; by default its path.
+
+    Returns:
+        The description, and the name → sha256 of every file that makes the router.
+
+    Raises:
+        ArtifactError: If it is of another format, or a value is not what `turnout train` writes.
+    """
+    where = where or str(path)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{where}: not readable as JSON ({error}); expected a router description. {_REMEDY}"
+        ) from error
+    values = _Values(stored, where)
+    version = values.take("format_version", _is_whole, "a whole number")
     if version != FORMAT_VERSION:
         raise ArtifactError(
             f"{where}: router format {version}; this Turnout reads format {FORMAT_VERSION}. "
             "Upgrade Turnout, or train the router again."
         )
-    return RouterSpec(
-        formatter=Formatter.from_json(stored["formatter"], str(where)),
-        max_tokens=int(stored["max_tokens"]),
-        threshold=float(stored["threshold"]["value"]),
-        threshold_origin=str(stored["threshold"]["origin"]),
-        calibration=stored["calibration"],
-        trained_on=stored["trained_on"],
+    threshold = _Values(values.take("threshold", _is_object, "an object"), f"{where}: threshold")
+    spec = RouterSpec(
+        formatter=Formatter.from_json(values.take("formatter", _is_object, "an object"), where),
+        max_tokens=values.take("max_tokens", _is_whole, "a whole number from 1"),
+        threshold=threshold.take("value", _is_probability, "a number from 0 to 1"),
+        threshold_origin=threshold.take("origin", _is_text, "text"),
+        threshold_population=threshold.take(
+            "population", _is_population, "log or balanced", "balanced"
+        ),
+        priors=Priors.from_json(stored.get("priors"), where),
+        calibration=values.take("calibration", _is_object, "an object"),
+        trained_on=values.take("trained_on", _is_object, "an object"),
+        versions=values.take("versions", _is_object, "an object", {}),
     )
+    if spec.threshold_population == "log" and spec.priors.log is None:
+        raise ArtifactError(
+            f"{where}: the threshold is for the log, and priors.log is missing; expected the share "
+            f"of reasoning in the log. {_REMEDY}"
+        )
+    return spec, values.take("files", _is_router_files, _ROUTER_FILES)
+
+
+class _Values:
+    """The values of a JSON object, each checked as it is taken."""
+
+    def __init__(self, stored: object, where: str) -> None:
+        self._where = where
+        if not isinstance(stored, dict):
+            raise self._refused("", stored, "an object, as `turnout train` writes it")
+        self._stored = stored
+
+    def take(
+        self, name: str, fits: Callable[[Any], bool], expected: str, default: object = None
+    ) -> Any:  # noqa: ANN401
+        """The value of a name; the default, where there is one, stands for an absent value."""
+        value = self._stored.get(name)
+        if value is None and default is not None:
+            return default
+        if not fits(value):
+            raise self._refused(f"{name}: ", value, expected)
+        return value
+
+    def _refused(self, name: str, value: object, expected: str) -> ArtifactError:
+        found = "nothing" if value is None else repr(value)
+        return ArtifactError(
+            f"{self._where}: {name}found {found[:200]}; expected {expected}. {_REMEDY}"
+        )
+
+
+_ROUTER_FILES = (
+    f"plain file names with their sha256, {TOKENIZER_NAME} and {' or '.join(GRAPHS.values())} "
+    "among them"
+)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_population(value: object) -> bool:
+    return value in get_args(Population)
+
+
+def _is_router_files(value: object) -> bool:
+    """Whether a stored list of files makes a router; its names must not lead out of the folder."""
+    return (
+        isinstance(value, dict)
+        and all(
+            isinstance(digest, str)
+            and _SHA256.fullmatch(digest) is not None
+            and Path(name).name == name
+            and "\\" not in name
+            for name, digest in value.items()
+        )
+        and TOKENIZER_NAME in value
+        and any(graph in value for graph in GRAPHS.values())
+    )
+
+
+def _threshold(value: float, origin: str, population: Population) -> dict[str, Any]:
+    return {"value": value, "origin": origin, "population": population}
 
 
 def _verify(path: Path, files: Mapping[str, str]) -> None:
@@ -148,9 +299,9 @@ def _verify(path: Path, files: Mapping[str, str]) -> None:
             raise ArtifactError(
                 f"{file}: not found; {DESCRIPTION_NAME} lists it. Copy the folder again."
             )
-        found = file_sha256(file)
-        if found != expected:
+        actual = file_sha256(file)
+        if actual != expected:
             raise ArtifactError(
-                f"{file}: sha256 {found[:12]}…; expected {expected[:12]}… as {DESCRIPTION_NAME} "
+                f"{file}: sha256 {actual[:12]}…; expected {expected[:12]}… as {DESCRIPTION_NAME} "
                 "lists it. The file was changed or damaged: copy the folder again."
             )

@@ -1,4 +1,4 @@
-"""Turns → the text the encoder reads, the same in every stage; knows no tokenizer and no model.
+"""Turns → the text the encoder reads, the same in every stage.
 
 The version is stored in every data set and router folder. Any change to what `format` returns is
 a new version.
@@ -88,13 +88,19 @@ class Formatter:
                 f"{where}: formatter version {version!r}; expected {FORMATTER_VERSION}. "
                 "Use the Turnout version that wrote it, or build and train again."
             )
-        architecture: Architecture = stored["architecture"]
-        if architecture not in get_args(Architecture):
+        architecture: Any = stored.get("architecture")
+        counts: list[Any] = [stored.get(name) for name in ("previous_turns", "assistant_chars")]
+        if architecture not in get_args(Architecture) or not all(map(_is_count, counts)):
             raise ArtifactError(
-                f"{where}: architecture {architecture!r}; expected session or conversation. "
-                "Build and train again."
+                f"{where}: formatter is {stored!r}; expected architecture session or conversation, "
+                "and previous_turns and assistant_chars as whole numbers from 0. Build and train "
+                "again."
             )
-        return cls(architecture, int(stored["previous_turns"]), int(stored["assistant_chars"]))
+        return cls(architecture, *counts)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def kept(turn: Turn) -> Turn:

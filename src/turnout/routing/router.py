@@ -1,16 +1,25 @@
-"""The decision itself: turns in, class out, with its reason; knows no network and no table."""
+"""The decision itself: turns in, class out, with its reason."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from turnout.records import ID2LABEL, LABEL_FAST, LABEL_REASONING, Decision, ModelInput, Turn
+from turnout.errors import RecordError
+from turnout.records import (
+    ID2LABEL,
+    LABEL_FAST,
+    LABEL_REASONING,
+    Decision,
+    ModelInput,
+    Population,
+    Turn,
+)
 from turnout.routing.folder import RouterFolder
 from turnout.routing.policy import Policy
-from turnout.routing.scorer import OnnxScorer
+from turnout.routing.scorer import OnnxScorer, probabilities
 from turnout.routing.sessions import MemorySessions, SessionState, SessionStore
 from turnout.routing.transcript import turns_of
 
@@ -28,8 +37,14 @@ class Router:
         policy: By default the folder's architecture.
         sessions: Where decisions are remembered; by default this process's memory.
         scorer: By default the folder's int8 graph.
-        threshold: The least p_reasoning that sends a message to the reasoning class; by default
-            the folder's.
+        threshold: The least p_reasoning that sends a message to the reasoning class, for
+            `population`; by default the folder's, which sends the same messages there whichever
+            population is shown.
+        population: Whose probabilities decisions show; by default the log's where the router knows
+            its share of reasoning, else those of balanced rows.
+
+    Raises:
+        SettingsError: If the share of reasoning in that population is not known.
     """
 
     def __init__(
@@ -39,21 +54,36 @@ class Router:
         sessions: SessionStore | None = None,
         scorer: OnnxScorer | None = None,
         threshold: float | None = None,
+        population: Population | None = None,
     ) -> None:
+        spec = folder.spec
         self.folder = folder
-        self.threshold = folder.spec.threshold if threshold is None else threshold
+        self.population: Population = population or spec.priors.default
+        self._shift = spec.priors.shift(self.population)
+        if threshold is None:
+            self._cut, self._cut_shift = (
+                spec.threshold,
+                spec.priors.shift(spec.threshold_population),
+            )
+            self.threshold = spec.priors.converted(
+                spec.threshold, spec.threshold_population, self.population
+            )
+        else:
+            self._cut, self._cut_shift = threshold, self._shift
+            self.threshold = threshold
         self.policy = policy or Policy(folder.spec.formatter.architecture)
         self._sessions = sessions if sessions is not None else MemorySessions()
         self._scorer = scorer or folder.scorer()
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Router:
+    def from_folder(cls, folder: str | Path, population: Population | None = None) -> Router:
         """Open a router folder with its defaults.
 
         Raises:
             ArtifactError: If the folder is absent, altered, or newer than this version.
+            SettingsError: If the share of reasoning in that population is not known.
         """
-        return cls(RouterFolder.read(folder))
+        return cls(RouterFolder.read(folder), population=population)
 
     def input_of(self, turns: Sequence[Turn]) -> ModelInput:
         """What the encoder would read for the last of `turns` (the first, for a session router)."""
@@ -119,14 +149,18 @@ class Router:
             label, reason = _LABELS[state.model_class], stay
         else:
             tokens = self._scorer.encode(self.input_of(turns))
-            score, truncated = self._scorer.score_ids(tokens), tokens.truncated_tokens
-            label = LABEL_REASONING if score >= self.threshold else LABEL_FAST
-            reason = self._reason(score, turns)
+            log_odds, truncated = self._scorer.log_odds(tokens), tokens.truncated_tokens
+            # Compared as the threshold was chosen, so that the population shown decides nothing.
+            needs_reasoning = float(probabilities(log_odds + self._cut_shift)) >= self._cut
+            label = LABEL_REASONING if needs_reasoning else LABEL_FAST
+            score = float(probabilities(log_odds + self._shift))
+            reason = self._reason(score, "≥" if needs_reasoning else "<", turns)
         return Decision(
             model_class=ID2LABEL[label],
             label=label,
             p_reasoning=score,
             threshold=self.threshold,
+            population=self.population,
             policy=self.policy.name,
             reason=reason,
             turn_index=len(turns),
@@ -135,21 +169,29 @@ class Router:
             truncated_tokens=truncated,
         )
 
-    def _reason(self, score: float, turns: Sequence[Turn]) -> str:
+    def _reason(self, score: float, sign: str, turns: Sequence[Turn]) -> str:
         what = "the message"
         if self._scores_first_turn:
             what = "the conversation's first message"
         elif len(turns) > 1:
             shown = min(len(turns) - 1, self.folder.spec.formatter.previous_turns)
             what = f"turn {len(turns)}, read with {shown} previous"
-        sign = "≥" if score >= self.threshold else "<"
-        return f"p_reasoning of {what} is {score:.3f} {sign} threshold {self.threshold:.3f}"
+        return (
+            f"p_reasoning of {what} is {score:.3f} {sign} threshold {self.threshold:.3f} "
+            f"(population: {self.population})"
+        )
 
 
 def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tuple[Turn, ...]:
     if isinstance(messages, str):
         return turns_of([{"role": "user", "content": messages}])
-    turns = tuple(message for message in messages if isinstance(message, Turn))
-    if turns and len(turns) == len(messages):
-        return turns
-    return turns_of([message for message in messages if not isinstance(message, Turn)])
+    is_turn = [isinstance(message, Turn) for message in messages]
+    if not any(is_turn):
+        return turns_of(cast("Sequence[Mapping[str, Any]]", messages))
+    if not all(is_turn):
+        position = is_turn.index(False)
+        raise RecordError(
+            f"messages[{position}]: found {type(messages[position]).__name__} beside turns; "
+            "expected turns only, or chat messages (role, content) only."
+        )
+    return tuple(cast("Sequence[Turn]", messages))

@@ -1,4 +1,4 @@
-"""Encoder inputs → calibrated probabilities, by ONNX Runtime; knows no conversation, no policy."""
+"""Encoder inputs → calibrated probabilities, by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from turnout.routing.encoding import InputEncoder, TokenIds
 
 _PROGRESS_EVERY_ROWS = 64
 _GRAPH_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 class OnnxScorer:
@@ -31,9 +32,12 @@ class OnnxScorer:
         path: An ONNX graph from token ids to two logits, calibration folded in.
         encoder: The tokenizer side.
         threads: Rows scored at the same time; by default one a core.
+        shift: Added to the log-odds, so that scores are for another population; see `Priors`.
     """
 
-    def __init__(self, path: Path, encoder: InputEncoder, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, encoder: InputEncoder, threads: int | None = None, shift: float = 0.0
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -55,6 +59,7 @@ class OnnxScorer:
             )
         self._encoder = encoder
         self._threads = threads or os.cpu_count() or 1
+        self._shift = shift
 
     def score(
         self, inputs: Sequence[ModelInput], on_progress: OnProgress = silent
@@ -62,7 +67,7 @@ class OnnxScorer:
         """Probability that each message needs reasoning.
 
         Returns:
-            Shape `(n,)`, in [0, 1], in input order; empty for no inputs.
+            Shape `(n,)`, in (0, 1), in input order; empty for no inputs.
         """
         scores = np.zeros(len(inputs), np.float32)  # (n,)
         with ThreadPoolExecutor(self._threads) as pool:
@@ -74,11 +79,11 @@ class OnnxScorer:
         return scores
 
     def score_one(self, model_input: ModelInput) -> float:
-        """Probability in [0, 1] that one message needs reasoning."""
-        return self.score_ids(self.encode(model_input))
+        """Probability that one message needs reasoning; the same number as `score` gives."""
+        return float(probabilities(self.log_odds(self.encode(model_input)) + self._shift))
 
-    def score_ids(self, tokens: TokenIds) -> float:
-        """Probability in [0, 1] for an input already tokenised."""
+    def log_odds(self, tokens: TokenIds) -> float:
+        """Calibrated log-odds of reasoning among balanced rows, for an input already tokenised."""
         ids = np.asarray([tokens.ids], np.int64)  # (1, t)
         feeds = {
             "input_ids": ids,
@@ -88,15 +93,31 @@ class OnnxScorer:
         (logits,) = self._session.run(
             ["logits"], {name: value for name, value in feeds.items() if name in self._inputs}
         )
-        return float(reasoning_probability(logits[0]))
+        return float(reasoning_log_odds(logits[0]))
 
     def encode(self, model_input: ModelInput) -> TokenIds:
-        """What `score_ids` takes, with the count of what was cut."""
+        """What `log_odds` takes, with the count of what was cut."""
         return self._encoder.encode(model_input)
 
 
-def reasoning_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax probability of the reasoning class; logits of shape `(…, 2)` give `(…)`."""
+def reasoning_log_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-odds of the reasoning class; logits of shape `(…, 2)` give `(…)`."""
     exact = np.asarray(logits, np.float64)
-    margin = exact[..., 1 - LABEL_REASONING] - exact[..., LABEL_REASONING]
-    return np.asarray(1.0 / (1.0 + np.exp(np.clip(margin, -60.0, 60.0))))
+    return np.asarray(exact[..., LABEL_REASONING] - exact[..., 1 - LABEL_REASONING])
+
+
+def probabilities(log_odds: NDArray[np.float64] | float) -> NDArray[np.float32]:
+    """Log-odds → probabilities, rounded to float32 here and nowhere else.
+
+    A batch, a single decision and a threshold so compare the same numbers.
+
+    Returns:
+        The same shape, more than 0 and less than 1: a threshold can lie above every score.
+    """
+    exact = 1.0 / (1.0 + np.exp(np.clip(-np.asarray(log_odds, np.float64), -60.0, 60.0)))
+    return np.minimum(np.asarray(exact, np.float32), _BELOW_ONE)
+
+
+def reasoning_probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of the reasoning class; logits of shape `(…, 2)` give `(…)`."""
+    return probabilities(reasoning_log_odds(logits))

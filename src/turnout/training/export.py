@@ -135,7 +135,7 @@ def _scores(
     logits = predict(model, validation, rows)
     scorer = OnnxScorer(folder / GRAPHS[precision], reader)
     scores = scorer.score([validation.samples.inputs[row] for row in rows], on_progress)
-    return reasoning_probability(logits), scores.astype(np.float64)
+    return reasoning_probability(logits).astype(np.float64), scores.astype(np.float64)
 
 
 def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
