@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from turnout.dataset.cells import STRATA, Cell, position_of
-from turnout.dataset.drawing import UNKNOWN, UNNAMED, DrawnTurn
+from turnout.dataset.drawing import MIN_WEIGHT, UNKNOWN, UNNAMED, DrawnTurn
 from turnout.records import LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS, kept
@@ -19,8 +19,6 @@ from turnout.schema import PREVIOUS_TURN
 
 MODEL_CHOICE = "model_choice"
 OTHER_TEXT = "another text of the same turn"
-# Evidence that says nothing still says that the turn happened.
-_MIN_WEIGHT = 0.05
 # A previous turn as `schema.PREVIOUS_TURN`: a tuple takes half the time of a dict on its way there.
 _STORED = attrgetter(*(field.name for field in PREVIOUS_TURN))
 
@@ -124,7 +122,7 @@ def _told(turn: DrawnTurn) -> dict[str, Any]:
     return {
         "target": turn.p_reasoning,
         "evidence": turn.evidence,
-        "weight": max(_MIN_WEIGHT, turn.confidence),
+        "weight": max(MIN_WEIGHT, turn.confidence),
     }
 
 

@@ -35,6 +35,10 @@ UNKNOWN = "model not in the catalogue"
 UNTOLD = "no evidence in the labels"
 
 _PLACE = ["stratum", "position"]
+# Evidence that says nothing still says that the turn happened.
+MIN_WEIGHT = 0.05
+# Weights are summed as whole numbers, which no order of the rows changes.
+_WEIGHT_STEPS = 2**20
 _HASH_STEPS = 16**8
 # Greater than every hash.
 _NO_BOUND = "g"
@@ -111,6 +115,9 @@ class Log:
         total: Rows of the file.
         found: Rows of each cell.
         left_out: Reason → rows that stand in no cell.
+        prior: Weighted share of label 0 among all labelled turns that the architecture takes, in
+            [0, 1]: what the score, which is calibrated on weighted labels, would average on them.
+            A turn weighs as much as its row would in the data set. None where no turn is labelled.
     """
 
     def __init__(
@@ -127,7 +134,7 @@ class Log:
         self._seed = seed
         self._models = _Models(catalog)
         self._turns = _needed(read_turns(backend, turns))
-        self._labels = read_labels(backend, labels) if labels else None
+        self._labels = _valid(read_labels(backend, labels)) if labels else None
         self._usable = self._turns
         if not self._stratified:
             self._usable = self._turns.filter(self._turns.turn_index == 1)
@@ -139,17 +146,31 @@ class Log:
             if row["label"] is not None:
                 self.found[_cell(row)] += row["rows"]
         self.left_out = self._left_out()
+        self.prior = self._prior()
 
     def _counted(self) -> list[dict[str, Any]]:
         """Rows of each cell and of what told their label: by model, or by the labels' word."""
         placed = _placed(self._told(self._usable), self._spans)
-        counted = placed.group_by(*self._tells, *_PLACE).agg(rows=placed.count())
+        sums = {"rows": placed.count()}
+        if self._labels is not None:
+            sums["weight"] = placed.weight.sum().cast("int64")
+        counted = placed.group_by(*self._tells, *_PLACE).agg(**sums)
         rows: list[dict[str, Any]] = self._backend.to_pyarrow(counted).to_pylist()
         if self._labels is not None:
             return rows
         return [
-            row | self._models.told(row["logged_model"], row["reasoned"])._asdict() for row in rows
+            row
+            | {"weight": row["rows"]}
+            | self._models.told(row["logged_model"], row["reasoned"])._asdict()
+            for row in rows
         ]
+
+    def _prior(self) -> float | None:
+        weights: Counter[int | None] = Counter()
+        for row in self._counts:
+            weights[row["label"]] += row["weight"] or 0
+        labelled = weights[LABEL_REASONING] + weights[LABEL_FAST]
+        return weights[LABEL_REASONING] / labelled if labelled else None
 
     @property
     def _tells(self) -> list[str]:
@@ -281,7 +302,7 @@ class Log:
         return (ibis.literal(f"{self._seed}|") + place).hexdigest("md5")
 
     def _told(self, turns: ibis.Table) -> ibis.Table:
-        """The turns with the `label` that the labels file gives them, if there is one.
+        """The turns with the `label` and `weight` of the labels file, if there is one.
 
         A turn that it names twice stands there twice.
         """
@@ -289,7 +310,9 @@ class Log:
             return turns
         labels = self._labels
         label = (labels.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST).cast("int8")
-        known = turns.left_join(labels.select(*TURN_KEYS, label=label), list(TURN_KEYS))
+        weight = ibis.greatest(labels.confidence.cast("float64"), MIN_WEIGHT) * _WEIGHT_STEPS
+        columns = labels.select(*TURN_KEYS, label=label, weight=weight.floor().cast("int64"))
+        known = turns.left_join(columns, list(TURN_KEYS))
         return known.drop("conversation_id_right", "turn_index_right")
 
     def _best_told(self, turns: ibis.Table) -> ibis.Table:
@@ -332,6 +355,13 @@ class _Models:
             told = _Told(self._catalog.names_a_model(logged), model_class, label)
             self._told[logged, reasoned] = told
         return told
+
+
+def _valid(labels: ibis.Table) -> ibis.Table:
+    """The labels whose numbers are numbers: a turn of any other has no evidence."""
+    numbers = [labels.p_reasoning, labels.confidence]
+    # A file's statistics leave NaN out, and an engine may take a bound for kept that they keep.
+    return labels.filter(*(x.between(0, 1) for x in numbers), *(~x.isnan() for x in numbers))
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:

@@ -31,7 +31,7 @@ from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest, staged_output, up_to_date
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, Steps, silent
-from turnout.records import ID2LABEL, Architecture
+from turnout.records import ID2LABEL, LABEL_REASONING, Architecture
 from turnout.routing import Formatter
 from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
 from turnout.schema import SAMPLES
@@ -156,6 +156,7 @@ def build_from_turns(
         chosen.dropped,
         {"source": "labels" if labels else "turns", "size": size, "seed": seed, **more},
         steps,
+        log_prior=log.prior,
     )
 
 
@@ -330,6 +331,7 @@ def _write(
     dropped: Counter[str],
     told: Mapping[str, Any],
     steps: Steps,
+    log_prior: float | None = None,
 ) -> BuildReport:
     description = {
         "format_version": FORMAT_VERSION,
@@ -337,6 +339,7 @@ def _write(
         "formatter": formatter.to_json(),
         "labels": {str(label): name for label, name in ID2LABEL.items()},
         **told,
+        "priors": _priors(splits["train"], log_prior),
         "rows": sum(map(len, splits.values())),
         "composition": _composition(splits),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
@@ -355,6 +358,20 @@ def _write(
         (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         (partial / "README.md").write_text(card(description), encoding="utf-8")
     return BuildReport(description, fresh=True)
+
+
+def _priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, float | None] | None:
+    """The weighted share of reasoning among the labelled training rows, and of the log.
+
+    None where the training rows carry one label alone: no score can be moved from them to a log.
+    """
+    weights = dict.fromkeys(ID2LABEL, 0.0)
+    for row in train:
+        if (label := row.values["label"]) is not None:
+            weights[label] += row.values["weight"]
+    if not all(weights.values()):
+        return None
+    return {"balanced": weights[LABEL_REASONING] / sum(weights.values()), "log": log_prior}
 
 
 def _table(rows: Sequence[Candidate]) -> pa.Table:
