@@ -4,21 +4,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
-# Where `make bench` finds real logs and measured prompts
-DATA ?= ../shared/data
+# Real logs and measured prompts for make bench; benchmarks/real_logs.sh says what the folder holds
+DATA ?=
 # Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet)
 LOGS ?=
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-fast check format bench clean
 
 help:
-	@echo "make demo             the whole line on a simulated log, from log to served router"
-	@echo "make demo LOGS=path   the same on your own log"
-	@echo "make test             the whole test suite"
-	@echo "make check            formatting, lint, types, import directions"
-	@echo "make bench            the measurements in docs/results.md"
-	@echo "make format           format the code"
-	@echo "make clean            remove $(VENV) and build/"
+	@echo "make demo              the whole line on a simulated log: two routers, a report, decisions"
+	@echo "make demo LOGS=path    the same on your own log"
+	@echo "make test              the whole test suite"
+	@echo "make test-fast         the tests that take no more than moments"
+	@echo "make check             formatting, lint, types, import directions"
+	@echo "make bench             both routers on simulated truth (docs/results/routers.md)"
+	@echo "make bench DATA=path   real logs and measured prompts too (docs/results/real-logs.md)"
+	@echo "make format            format the code"
+	@echo "make clean             remove $(VENV) and build/"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Turnout needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make demo PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -54,6 +56,9 @@ demo: $(VENV)/.product
 test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite
 	$(BIN)/python -m pytest
 
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -61,8 +66,9 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench/real
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/simulated_truth.sh build/bench/simulated
+	@[ -z "$(DATA)" ] || \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench/real
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

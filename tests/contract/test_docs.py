@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.tiny_router import write_router
 from turnout.cli import turnout as group
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +96,12 @@ def test_an_experiment_is_a_question_a_set_up_a_table_and_a_decision(page):
     prose = [line for line in text.splitlines() if not line.startswith("|")]
     assert len(" ".join(prose).split()) <= 150
     assert f"]({page.name})" in (page.parent / "README.md").read_text()
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
+    (folder,) = re.findall(r'turnout\.load\("(.*)"\)', code)
+    write_router(tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert re.match(r"(reasoning|fast) 0\.\d+ \S", capsys.readouterr().out)
