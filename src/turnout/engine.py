@@ -8,6 +8,7 @@ bytes.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sys
 import tempfile
@@ -80,6 +81,17 @@ def kept(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
     backend.create_view(f"{name}_as_asked", table)
     spark.keep(backend.raw_sql(f"SELECT * FROM {name}_as_asked"), name)  # noqa: S608 (our names)
     return backend.table(name)
+
+
+def read_parquet(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
+    """A Parquet file as an Ibis table of its own columns, whatever its path looks like.
+
+    Left to themselves, engines read `*`, `?` and `[` in a path as a pattern, and DuckDB makes a
+    column of a folder named `key=value`, in place of the file's own.
+    """
+    if backend.name == DUCKDB:
+        return backend.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+    return backend.read_parquet(spark.escaped(path), recursiveFileLookup=True)
 
 
 def batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -99,6 +100,11 @@ def _connected(address: str) -> SparkSession:
     session = SparkSession.builder.remote(address).getOrCreate()
     atexit.register(session.stop)
     return session
+
+
+def escaped(path: Path) -> str:
+    """The absolute path, written so that Spark does not read it as a pattern."""
+    return re.sub(r"[{}\[\]*?\\]", r"\\\g<0>", str(path.absolute()))
 
 
 def keep(rows: DataFrame, name: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.engine import first_line, kept
+from turnout.engine import first_line, kept, read_parquet
 from turnout.errors import RecordError
 from turnout.schema import LABELS, TURNS
 
@@ -29,7 +29,7 @@ def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
             "`turnout build --outcomes`."
         )
     _require_kinds(path, found, TURNS)
-    return backend.read_parquet(path)
+    return read_parquet(backend, path)
 
 
 def require_places(path: Path) -> None:
@@ -114,7 +114,7 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
             "Check --labels."
         )
     _require_kinds(path, found, LABELS)
-    return backend.read_parquet(path).select(*LABELS.names)
+    return read_parquet(backend, path).select(*LABELS.names)
 
 
 def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:

@@ -45,7 +45,11 @@ def odd_turns():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return with_a_log(tmp_path_factory.mktemp("engines"))
+    """What Spark made of a log in a folder whose name looks like a partition and a pattern."""
+    folder = tmp_path_factory.mktemp("engines") / "user_message=x {1,2}[3]*"
+    folder.mkdir()
+    run_verbs(with_a_log(folder), LABEL, SWITCHES, engine="spark://local[2]")
+    return folder
 
 
 def with_a_log(folder):
@@ -67,13 +71,11 @@ def with_a_log(folder):
 
 @pytest.mark.slow
 def test_spark_gives_the_labels_that_duckdb_gives(folder):
-    run_verbs(folder, LABEL, engine="spark://local[2]")
     gave_the_labels_that_duckdb_gives(folder)
 
 
 @pytest.mark.slow
 def test_spark_gives_the_switches_that_duckdb_gives(folder):
-    run_verbs(folder, SWITCHES, engine="spark://local[2]")
     gave_the_switches_that_duckdb_gives(folder)
 
 

@@ -62,7 +62,7 @@ def score_file(
     options = {"text_column": text_column, "precision": precision}
     manifest = Manifest.of("score", [router, file], options)
     if up_to_date(out, manifest):
-        table = pq.read_table(out)
+        table = pq.read_table(out, partitioning=None)
         return ScoreReport(len(table), table[SCORES_COLUMN].null_count, fresh=False)
     remedy = "Name the text's column with --text-column."
     texts = [row.text(text_column) for row in read_whole_table(file, [text_column], remedy=remedy)]

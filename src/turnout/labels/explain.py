@@ -86,7 +86,7 @@ def _rows(
     wanted = [("conversation_id", "=", conversation)]
     if index is not None:
         wanted.append(("turn_index", "=", index))  # type: ignore[arg-type]
-    table: pa.Table = pq.read_table(path, columns=columns, filters=wanted)
+    table: pa.Table = pq.read_table(path, columns=columns, filters=wanted, partitioning=None)
     found: list[dict[str, Any]] = table.sort_by("turn_index").to_pylist()
     return found
 

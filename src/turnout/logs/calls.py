@@ -16,7 +16,7 @@ from typing import Any
 import ibis
 import pyarrow as pa
 
-from turnout.engine import batches
+from turnout.engine import batches, read_parquet
 from turnout.logs.formats import MAX_ROW_CHARS, RawRow
 from turnout.logs.readers.litellm import last_turn
 from turnout.logs.readers.messages import Message
@@ -88,7 +88,8 @@ def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
         backend: Where they are sorted.
         parts: As `CallParts` wrote them.
     """
-    rows = chain.from_iterable(map(_rows, batches(backend, backend.read_parquet(parts), _IN_ORDER)))
+    found = batches(backend, read_parquet(backend, parts), _IN_ORDER)
+    rows = chain.from_iterable(map(_rows, found))
     for (trace, span), records in groupby(rows, key=_CALL):
         call = _Call()
         for record in records:

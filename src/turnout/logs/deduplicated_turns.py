@@ -16,7 +16,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.engine import batches
+from turnout.engine import batches, read_parquet
 from turnout.logs.columns import CALL_ID
 from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_AT, Gathered, Texts
 from turnout.parquet import write_parquet_in_order
@@ -44,7 +44,7 @@ def write_turns(backend: ibis.BaseBackend, gathered: Gathered, out: Path) -> Cou
     Returns:
         Reason → rows that were dropped.
     """
-    rows = backend.read_parquet(gathered.path)
+    rows = read_parquet(backend, gathered.path)
     ranked = _ranked(rows)
     others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
     with Texts(gathered.texts) as texts:
@@ -68,7 +68,7 @@ def write_turns(backend: ibis.BaseBackend, gathered: Gathered, out: Path) -> Cou
 
 def turns_of_several_models(backend: ibis.BaseBackend, gathered: Path) -> int:
     """How many turns have rows that name different models."""
-    rows = backend.read_parquet(gathered)
+    rows = read_parquet(backend, gathered)
     models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
     found = models.filter(models.least != models.greatest).count()
     return int(backend.to_pyarrow(found).as_py())

@@ -18,7 +18,7 @@ import duckdb
 import ibis
 import pyarrow as pa
 
-from turnout.engine import connect, lacks_disk
+from turnout.engine import connect, lacks_disk, read_parquet
 from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
@@ -350,7 +350,7 @@ def _sorting(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
 
 def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
     """What the finished table holds."""
-    rows = backend.read_parquet(turns)
+    rows = read_parquet(backend, turns)
     before = ibis.window(group_by="conversation_id", order_by="turn_index")
     rows = rows.mutate(
         earlier=(rows.timestamp < rows.timestamp.lag().over(before)).fill_null(False)
