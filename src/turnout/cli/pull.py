@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from turnout.cli.console import INPUT_PATH, OUTPUT_OPTION_HELP, print_json, say, stdout
+from turnout.cli.console import JSON_OPTION, OUTPUT_OPTION, next_command, print_json, say, stdout
+from turnout.cli.verbs import verb
 
 
-@click.command(epilog="Example: turnout pull my-org/session-router -o session-router/")
+@verb("turnout pull my-org/session-router -o session-router/")
 @click.argument("repo_id", metavar="ORG/NAME")
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option("--revision", help="Branch, tag or commit.  [default: the newest commit]")
-@click.option("--json", "as_json", is_flag=True, help="Print what was brought as JSON.")
+@JSON_OPTION
 def command(repo_id: str, output: Path, revision: str | None, *, as_json: bool) -> None:
     """Bring the router of the repository ORG/NAME; every file must be the one that was sent.
 
@@ -29,3 +30,4 @@ def command(repo_id: str, output: Path, revision: str | None, *, as_json: bool) 
         print_json(asdict(report))
     else:
         stdout().print(f"Router folder: {output}, commit {report.commit}")
+        next_command("route", output, "Why does this deadlock?")

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from turnout.cli.console import INPUT_PATH, print_json, say, stdout
+from turnout.cli.console import INPUT_PATH, JSON_OPTION, next_command, print_json, say, stdout
+from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
     from turnout.hub import PushPlan
 
 
-@click.command(epilog="Example: turnout push session-router/ my-org/session-router")
+@verb("turnout push session-router/ my-org/session-router")
 @click.argument("router", type=INPUT_PATH)
 @click.argument("repo_id", metavar="ORG/NAME")
 @click.option("--public", is_flag=True, help="Everybody may read it.  [default: private]")
 @click.option("--yes", is_flag=True, help="Send without asking.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was sent as JSON.")
+@JSON_OPTION
 def command(router: Path, repo_id: str, *, public: bool, yes: bool, as_json: bool) -> None:
     """Send ROUTER, with its card, to the repository ORG/NAME in one commit.
 
@@ -36,6 +37,7 @@ def command(router: Path, repo_id: str, *, public: bool, yes: bool, as_json: boo
         print_json({"repository": plan.address, "commit": address, "files": plan.files})
     else:
         stdout().print(f"Sent: {address}")
+        next_command("pull", repo_id, "-o", router.with_name("pulled-router"))
 
 
 def _show(plan: PushPlan) -> None:

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from turnout.cli.console import INPUT_PATH, print_json, stdout
+from turnout.cli.console import INPUT_PATH, JSON_OPTION, next_command, print_json, stdout
+from turnout.cli.verbs import verb
 from turnout.errors import RecordError
 
 if TYPE_CHECKING:
     from turnout.records import Decision, Turn
 
 
-@click.command(
-    epilog='Example: turnout route session-router/ "Prove that the square root of 2 is irrational."'
-)
+@verb('turnout route session-router/ "Prove that the square root of 2 is irrational."')
 @click.argument("router", type=INPUT_PATH)
 @click.argument("text", required=False)
 @click.option(
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1),
     help="Least p_reasoning that goes to reasoning.  [default: the router's own]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the decision as JSON.")
+@JSON_OPTION
 def command(
     router: Path,
     text: str | None,
@@ -59,6 +58,7 @@ def command(
         return
     for n, decision in zip(asked, decisions, strict=True):
         _show(turns[n - 1], decision)
+    next_command("serve", router, "-c", "turnout.toml")
 
 
 def _read(path: Path) -> list[Any]:
@@ -75,14 +75,14 @@ def _read(path: Path) -> list[Any]:
 
 
 def _show(turn: Turn, decision: Decision) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     # Half a character, which JSON can hold, cannot be printed.
     text = " ".join(turn.user_message.encode(errors="replace").decode().split())
     text = text if len(text) <= 90 else text[:89] + "…"
     score = "  –  " if decision.p_reasoning is None else f"{decision.p_reasoning:.3f}"
     out = stdout()
-    out.print(f"[bold]{decision.model_class:9}[/bold] {score}  {escape(text)}")
+    out.print(Text.assemble((f"{decision.model_class:9}", "bold"), f" {score}  {text}"))
     moved = f"; switches from {decision.previous_class}" if decision.switched else ""
     cut = f"; {decision.truncated_tokens} tokens not read" if decision.truncated_tokens else ""
-    out.print(f"                 {escape(decision.reason)}{moved}{cut}", style="dim")
+    out.print(f"                 {decision.reason}{moved}{cut}", style="dim")

@@ -8,22 +8,22 @@ import click
 
 from turnout.cli.console import (
     INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 
 
-@click.command(
-    epilog="Example: turnout score session-router/ prompts.parquet --text-column prompt "
-    "-o scores.parquet"
-)
+@verb("turnout score session-router/ prompts.parquet --text-column prompt -o scores.parquet")
 @click.argument("router", type=INPUT_PATH)
 @click.argument("file", type=INPUT_PATH)
 @click.option("--text-column", required=True, help="The column that holds the message.")
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option(
     "--precision",
     type=click.Choice(["int8", "float32"]),
@@ -31,7 +31,7 @@ from turnout.cli.console import (
     show_default=True,
     help="int8 is what serves; float32 is what was trained.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@JSON_OPTION
 def command(
     router: Path, file: Path, text_column: str, output: Path, precision: str, as_json: bool
 ) -> None:
@@ -57,3 +57,4 @@ def command(
         return
     without = f"; {report.without_text:,} without text have none" if report.without_text else ""
     stdout().print(f"{report.rows:,} rows scored{without}: {output}")
+    next_command("serve", router, "-c", "turnout.toml")

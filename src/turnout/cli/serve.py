@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from turnout.cli.console import INPUT_PATH, say
+from turnout.cli.console import INPUT_PATH, next_command, say
+from turnout.cli.verbs import verb
 from turnout.errors import SettingsError
 
 
-@click.command(epilog="Example: turnout serve session-router/ -c turnout.toml")
+@verb("turnout serve session-router/ -c turnout.toml")
 @click.argument("router", type=INPUT_PATH)
 @click.option(
     "-c", "--config", type=INPUT_PATH, required=True, help="Settings: upstreams and targets."
@@ -52,3 +53,5 @@ def command(router: Path, config: Path, host: str | None, port: int | None) -> N
         say(f'Ask for the model "{options.model_name}". Ctrl-C stops.')
 
     serve(loaded, options, ready)
+    if options.journal is not None:
+        next_command("ingest", options.journal, "-o", "turns.parquet")

@@ -8,17 +8,19 @@ from pathlib import Path
 import click
 
 from turnout.cli.console import (
-    INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 
 
-@click.command(epilog="Example: turnout simulate -o log/ --conversations 2000 --seed 7")
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@verb("turnout simulate -o log/ --conversations 2000 --seed 7")
+@OUTPUT_OPTION
 @click.option("--conversations", default=2000, show_default=True, help="How many conversations.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
 @click.option(
@@ -27,7 +29,7 @@ from turnout.cli.console import (
     show_default=True,
     help="Share of users who take the same class of model whatever they ask.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@JSON_OPTION
 def command(output: Path, conversations: int, seed: int, noise: float, as_json: bool) -> None:
     """Write a realistic conversation log whose true labels are known.
 
@@ -54,3 +56,4 @@ def command(output: Path, conversations: int, seed: int, noise: float, as_json: 
         f"with those sent twice); {report.reasoning_share:.1%} truly need reasoning.\n"
         f"Log: {output / 'turns.parquet'}\nTruth, kept apart: {output / 'truth.parquet'}"
     )
+    next_command("ingest", output / "turns.parquet", "-o", output.with_name("turns.parquet"))

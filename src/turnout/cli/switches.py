@@ -12,11 +12,14 @@ from turnout.cli.console import (
     CONFIG_OPTION,
     ENGINE_OPTION,
     INPUT_PATH,
+    JSON_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +31,7 @@ _PAIRS_SHOWN = 10
 _MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 
 
-@click.command(epilog="Example: turnout switches turns.parquet -o switches/")
+@verb("turnout switches turns.parquet -o switches/")
 @click.argument("turns", type=INPUT_PATH)
 @click.option(
     "-o", "--output", type=INPUT_PATH,
@@ -44,7 +47,7 @@ _MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 )  # fmt: skip
 @ENGINE_OPTION
 @CONFIG_OPTION
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@JSON_OPTION
 def command(
     turns: Path,
     output: Path | None,
@@ -81,8 +84,9 @@ def command(
         print_json(report.to_json())
     else:
         show(report, stdout())
-    if output is not None:
-        say(f"Page: {output / 'report.html'}")
+        if output is not None:
+            say(f"Page: {output / 'report.html'}")
+        next_command("label", turns, "-o", turns.with_name("labels.parquet"))
 
 
 def show(report: SwitchReport, out: Console) -> None:
@@ -95,7 +99,7 @@ def show(report: SwitchReport, out: Console) -> None:
     )
     if report.unknown_models:
         names = ", ".join(f"{name} ({n:,})" for name, n in report.unknown_models.items())
-        out.print(f"Not in the catalogue, left out rather than guessed: {names}", markup=False)
+        out.print(f"Not in the catalogue, left out rather than guessed: {names}")
     if report.switch_count == 0:
         out.print("No conversation switches models.")
         return
@@ -203,8 +207,7 @@ def _show_examples(report: SwitchReport, out: Console) -> None:
     for one in report.examples:
         out.print(
             f"{one.kind} at turn {one.turn_index} of {one.conversation_id}\n"
-            f"  {one.from_model}: {one.before or '–'}\n  {one.to_model}: {one.at}",
-            markup=False,
+            f"  {one.from_model}: {one.before or '–'}\n  {one.to_model}: {one.at}"
         )
 
 
@@ -216,13 +219,12 @@ def _print(
     text_columns: tuple[int, ...] = (0,),
 ) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(title=title, title_justify="left")
     for at, name in enumerate(columns):
         table.add_column(name, justify="left" if at in text_columns else "right")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     out.print(table)
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from turnout.cli.console import CONFIG_OPTION, INPUT_PATH, print_json, progress_bars, stdout
+from turnout.cli.console import (
+    CONFIG_OPTION,
+    INPUT_PATH,
+    JSON_OPTION,
+    next_command,
+    print_json,
+    progress_bars,
+    stdout,
+)
+from turnout.cli.verbs import verb
 from turnout.errors import SettingsError
 from turnout.records import ModelClass
 
@@ -18,8 +27,8 @@ if TYPE_CHECKING:
     from turnout.settings import Settings
 
 
-@click.command(
-    epilog="Example: turnout threshold session-router/ turns.parquet --budget 5 "
+@verb(
+    "turnout threshold session-router/ turns.parquet --budget 5 "
     "--reasoning-model claude-opus-4-5 --fast-model claude-haiku-4-5"
 )
 @click.argument("router", type=INPUT_PATH)
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
 )
 @CONFIG_OPTION
 @click.option("--seed", default=0, show_default=True, help="Decides the sampling of turns.")
-@click.option("--json", "as_json", is_flag=True, help="Print the choice as JSON.")
+@JSON_OPTION
 def command(
     router: Path,
     data: Path,
@@ -84,6 +93,7 @@ def command(
         print_json(asdict(report))
     else:
         _show(report)
+        next_command("serve", router, "-c", config or "turnout.toml")
 
 
 def _prices(
@@ -136,4 +146,4 @@ def _show(report: ThresholdReport) -> None:
             "of them; the others are assumed."
         )
     if report.warning:
-        out.print(f"[bold]{report.warning}[/bold]")
+        out.print(report.warning, style="bold")

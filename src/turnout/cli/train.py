@@ -9,20 +9,23 @@ import click
 
 from turnout.cli.console import (
     INPUT_PATH,
-    OUTPUT_OPTION_HELP,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
     print_json,
     progress_bars,
     say,
     stdout,
 )
+from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
     from turnout.training import Precision, Tracker, TrainReport
 
 
-@click.command(epilog="Example: turnout train session-data/ -o session-router/")
+@verb("turnout train session-data/ -o session-router/")
 @click.argument("dataset", type=INPUT_PATH)
-@click.option("-o", "--output", type=INPUT_PATH, required=True, help=OUTPUT_OPTION_HELP)
+@OUTPUT_OPTION
 @click.option(
     "--base",
     help="Encoder to fine-tune: a local folder or a Hugging Face id.  "
@@ -65,7 +68,7 @@ if TYPE_CHECKING:
     help="Record losses and rates: tensorboard in OUTPUT.tensorboard, mlflow and wandb where their "
     "own environment variables say. May be given several times.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@JSON_OPTION
 def command(
     dataset: Path,
     output: Path,
@@ -106,6 +109,7 @@ def command(
         print_json({"router": output, "fresh": report.fresh, **report.to_json()})
     else:
         _show(report)
+        next_command("evaluate", output, dataset, "-o", output.with_name("report"))
 
 
 def _show(report: TrainReport) -> None:
