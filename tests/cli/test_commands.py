@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,23 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.cli.command import TURNOUT, run
 from tests.servers import free_port
 from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from tests.training.conftest import write_base
-
-TURNOUT = [sys.executable, "-c", "from turnout.cli import main; main()"]
-
-
-def run(*arguments, cwd=None, ok=True):
-    """Run the command; its result, after checking what every run promises."""
-    done = subprocess.run(
-        [*TURNOUT, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
-    )
-    assert "Traceback" not in done.stderr + done.stdout
-    if ok:
-        assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.test_commands import TURNOUT, run
+from tests.cli.command import TURNOUT, run
 from tests.tables import turn, write_turns
 from turnout.cli import console
 from turnout.cli.console import progress_bars

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -16,6 +19,9 @@ import click
 from turnout.cli.console import writing_results
 from turnout.cli.verbs import VERBS, extra_of, missing, required_options
 from turnout.errors import InterruptError, SettingsError, StorageError, TurnoutError
+
+# Python reads a byte that is no character of the locale as half a surrogate pair.
+_UNDECODED = re.compile(r"[^'\"]*[\ud800-\udfff][^'\"]*")
 
 
 class _Verbs(click.Group):
@@ -44,15 +50,26 @@ class _Verbs(click.Group):
         required = [option.opts[0] for option in required_options(command)] if command else []
         return VERBS[name].summary + (f" ({', '.join(required)})" if required else "")
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:  # noqa: ANN401
+        with _reader_may_go(), writing_results():  # it may print the help
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (what click returns)
-        try:
+        with _reader_may_go():
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise _ReaderGoneError from None  # click itself would end with exit code 1
 
 
 class _ReaderGoneError(Exception):
     """The reader of our output went away (`turnout … | head`): not a failure."""
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """Keep a broken pipe from click, which would end with exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise _ReaderGoneError from None
 
 
 @click.group(
@@ -130,9 +147,9 @@ def _known(failure: BaseException) -> TurnoutError | None:
             return InterruptError("stopped; nothing was left half-written.")
         case ModuleNotFoundError(name=str(name)) if extra := extra_of(name.partition(".")[0]):
             return missing([extra], [name])
-        case UnicodeEncodeError(object=text) if any("\ud800" <= c <= "\udfff" for c in text):
+        case UnicodeEncodeError(object=text) if name := _UNDECODED.search(text):
             return SettingsError(
-                f"{text.encode(errors='replace').decode()}: this locale cannot read the name; "
+                f"{name[0].encode(errors='replace').decode()}: this locale cannot read the name; "
                 "expected UTF-8. Set LC_ALL=C.UTF-8, or PYTHONUTF8=1."
             )
         case OSError(filename=path, strerror=str(reason)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from turnout.cli.console import writing_results
 from turnout.errors import SettingsError
 
 
@@ -102,6 +103,10 @@ class _VerbCommand(click.Command):
         required = [f"{o.opts[0]} {o.make_metavar(ctx)}" for o in required_options(self)]
         pieces = super().collect_usage_pieces(ctx)
         return [*pieces[:1], *required, *pieces[1:]]
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:  # noqa: ANN401
+        with writing_results():  # it may print the help
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (what click returns)
         absent = {
