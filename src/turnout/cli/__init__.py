@@ -147,9 +147,9 @@ def _known(failure: BaseException) -> TurnoutError | None:
             return InterruptError("stopped; nothing was left half-written.")
         case ModuleNotFoundError(name=str(name)) if extra := extra_of(name.partition(".")[0]):
             return missing([extra], [name])
-        case UnicodeEncodeError(object=text) if name := _UNDECODED.search(text):
+        case UnicodeEncodeError(object=text) if unread := _UNDECODED.search(text):
             return SettingsError(
-                f"{name[0].encode(errors='replace').decode()}: this locale cannot read the name; "
+                f"{unread[0].encode(errors='replace').decode()}: this locale cannot read the name; "
                 "expected UTF-8. Set LC_ALL=C.UTF-8, or PYTHONUTF8=1."
             )
         case OSError(filename=path, strerror=str(reason)):
