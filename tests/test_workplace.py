@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
-from turnout.manifest import Manifest, replace_file, staged_output, up_to_date
+from turnout.manifest import Manifest, replace_file
+from turnout.stage import StageRun
 
 # A run that kills itself before its Nth step on the disk; exit code 0 where it ends before that.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from turnout.manifest import Manifest, replace_file, staged_output, up_to_date
+from turnout.manifest import Manifest, replace_file
+from turnout.stage import StageRun
 step, kind, output = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 steps = 0
 def kill(event, _):
@@ -32,8 +34,8 @@ while pid:  # the child of each turn is killed one step later than the one befor
 sys.addaudithook(kill)
 if kind == "edit":
     replace_file(output, "part", "second")
-elif not up_to_date(output, manifest):
-    with staged_output(output, manifest) as partial:
+elif not StageRun(output, manifest).is_done():
+    with StageRun(output, manifest).output() as partial:
         for n in "abcdefgh":
             partial.with_name(n).touch()
         if kind == "folder":
@@ -48,8 +50,8 @@ os._exit(0)
 def write(output, kind, text):
     """One whole run."""
     manifest = Manifest("stage", {}, {"text": text})
-    up_to_date(output, manifest)
-    with staged_output(output, manifest) as partial:
+    StageRun(output, manifest).is_done()
+    with StageRun(output, manifest).output() as partial:
         if kind == "file":
             partial.write_text(text)
         else:
@@ -72,7 +74,7 @@ def test_wherever_a_run_is_killed_the_output_is_one_or_the_other_and_nothing_els
     ) as killed:
         while killed.stdout.readline() == "1\n":
             left += bool(list(tmp_path.rglob(".*.partial")))
-            up_to_date(output, Manifest("stage", {}, {}))
+            StageRun(output, Manifest("stage", {}, {})).is_done()
             found.append(part.read_text())
             if kind == "edit":
                 replace_file(output, "part", "first")
@@ -90,8 +92,9 @@ def test_wherever_a_run_is_killed_the_output_is_one_or_the_other_and_nothing_els
 LIVE = """
 import sys
 from pathlib import Path
-from turnout.manifest import Manifest, staged_output
-with staged_output(Path(sys.argv[1]), Manifest("stage", {}, {})) as partial:
+from turnout.manifest import Manifest
+from turnout.stage import StageRun
+with StageRun(Path(sys.argv[1]), Manifest("stage", {}, {})).output() as partial:
     partial.with_name("rows").write_text("gathered")
     print("writing", flush=True)
     sys.stdin.readline()

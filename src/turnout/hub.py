@@ -24,9 +24,10 @@ from huggingface_hub.errors import (
 )
 
 from turnout.errors import ArtifactError, SettingsError, UpstreamError
-from turnout.manifest import Manifest, package_version, staged_output, up_to_date
+from turnout.manifest import Input, Manifest, package_version
 from turnout.routing import RouterFolder
 from turnout.routing.folder import DESCRIPTION_NAME, read_description
+from turnout.stage import StageRun
 
 _STATUS_NOT_ALLOWED = (401, 403)
 # The base of all errors of the HTTP library that the client chose.
@@ -138,10 +139,10 @@ def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
     """
     with _client_errors_as_ours(repo_id):
         commit = str(_client().model_info(repo_id, revision=revision).sha)
-    manifest = Manifest("pull", {f"hf://{repo_id}": commit}, {})
-    if up_to_date(out, manifest):
+    run = StageRun(out, Manifest("pull", {"router": [Input(f"hf://{repo_id}", commit)]}, {}))
+    if run.is_done():
         return PullReport(out, commit, RouterFolder.read(out).digest, fresh=False)
-    with staged_output(out, manifest) as partial:
+    with run.output() as partial:
         with _client_errors_as_ours(repo_id), warnings.catch_warnings():
             # A full disk is reported once, by the write that fails.
             warnings.filterwarnings("ignore", "Not enough free disk space")

@@ -258,7 +258,9 @@ def test_a_router_that_came_from_elsewhere_is_not_said_to_be_trained_on_other_ro
     tmp_path, stage, outcome
 ):
     router, data = write_router(tmp_path / "router"), write_data(tmp_path / "data")
-    (router / "manifest.json").write_text(json.dumps({"stage": stage, "inputs": {"there": "00"}}))
+    (router / "manifest.json").write_text(
+        json.dumps({"stage": stage, "inputs": {"dataset": [{"path": "there", "sha256": "00"}]}})
+    )
     content = evaluate([(router, data)], tmp_path / "report").content
     findings = {finding["code"]: finding for finding in content["routers"][0]["findings"]}
     assert findings["E007"]["outcome"] == outcome

@@ -177,7 +177,9 @@ def test_an_azure_signature_opens_a_container_page_by_page(store, tmp_path, monk
     assert conversations(out) == ["a", "b", "c", "d", "e"]
     assert sum("marker=" in url for url in listings) == 2
     inputs = json.loads((tmp_path / "turns.parquet.manifest.json").read_text())["inputs"]
-    assert list(inputs) == [store.name(f"{name}.jsonl") for name in "abcde"]
+    assert [file["path"] for file in inputs["log"]] == [
+        store.name(f"{name}.jsonl") for name in "abcde"
+    ]
 
 
 @only(azure)

@@ -14,7 +14,7 @@ from tests.tiny_router import write_router
 from turnout.catalog import Price, load_catalog
 from turnout.cli.threshold import command
 from turnout.errors import ArtifactError, RecordError, SettingsError
-from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.replay.threshold import (
     Goal,
     threshold_for_budget,
@@ -24,6 +24,7 @@ from turnout.replay.threshold import (
 from turnout.replay.threshold import choose_threshold as choose
 from turnout.replay.traffic import traffic_of_turns
 from turnout.routing import Formatter, Router, RouterFolder
+from turnout.stage import StageRun
 
 CATALOG = load_catalog()
 PRICES = {"reasoning": Price(5.0, 25.0), "fast": Price(1.0, 5.0)}
@@ -88,10 +89,10 @@ def test_the_choice_is_written_and_decides(tmp_path):
 
 def test_a_router_with_a_chosen_threshold_is_still_up_to_date(tmp_path):
     manifest = Manifest("train", {}, {})
-    with staged_output(tmp_path / "router", manifest) as partial:
+    with StageRun(tmp_path / "router", manifest).output() as partial:
         write_router(partial)
     choose_threshold(tmp_path / "router", write_data(tmp_path / "data"), share=0.3)
-    assert up_to_date(tmp_path / "router", manifest)
+    assert StageRun(tmp_path / "router", manifest).is_done()
 
 
 def test_a_log_with_several_rows_a_turn_is_refused(tmp_path):

@@ -28,13 +28,14 @@ from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.engine import DUCKDB, connect, reading
 from turnout.errors import RecordError, SettingsError
-from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, Steps, silent
 from turnout.records import ID2LABEL, LABEL_REASONING, Architecture
 from turnout.routing import Formatter
 from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
 from turnout.schema import SAMPLES
+from turnout.stage import StageRun
 
 DEFAULT_SIZE = 100_000
 DEFAULT_SPLIT = (80, 10, 10)
@@ -129,8 +130,8 @@ def build_from_turns(
         "oversample": oversample,
         "seed": seed,
     }
-    manifest = Manifest.of("build", [turns, *([labels] if labels else [])], options)
-    if up_to_date(out, manifest):
+    run = StageRun(out, Manifest.of("build", {"turns": turns, "labels": labels}, options))
+    if run.is_done():
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
     wish = Wish(size, reduced, shares, oversample, seed)
@@ -149,8 +150,7 @@ def build_from_turns(
         "quotas": _quotas(chosen),
     }
     return _write(
-        out,
-        manifest,
+        run,
         formatter,
         chosen.splits,
         chosen.dropped,
@@ -202,8 +202,9 @@ def build_from_outcomes(
         "margin": margin,
         "split": shares,
     }
-    manifest = Manifest.of("build", [prompts], {**options, "size": size, "seed": seed})
-    if up_to_date(out, manifest):
+    options |= {"size": size, "seed": seed}
+    run = StageRun(out, Manifest.of("build", {"outcomes": prompts}, options))
+    if run.is_done():
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
@@ -226,7 +227,7 @@ def build_from_outcomes(
         "seed": seed,
         "stated_targets": stated,
     }
-    return _write(out, manifest, formatter, splits, dropped, told, steps)
+    return _write(run, formatter, splits, dropped, told, steps)
 
 
 def _reduced(ratio: Ratio, size: int) -> Ratio:
@@ -324,8 +325,7 @@ def _cell_order(cell: Cell) -> tuple[int, int, int]:
 
 
 def _write(
-    out: Path,
-    manifest: Manifest,
+    run: StageRun,
     formatter: Formatter,
     splits: Mapping[str, list[Candidate]],
     dropped: Counter[str],
@@ -345,8 +345,8 @@ def _write(
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
         "leaks": leaks(splits),
     }
-    manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
-    with steps.step(_WRITE), staged_output(out, manifest) as partial:
+    run.manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
+    with steps.step(_WRITE), run.output() as partial:
         partial.mkdir()
         tables = {name: _table(rows) for name, rows in splits.items()}
         for name, table in tables.items():

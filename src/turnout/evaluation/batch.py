@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
 from turnout.records import Turn
 from turnout.routing import RouterFolder
 from turnout.schema import SCORES_COLUMN
+from turnout.stage import StageRun
 from turnout.tables import read_whole_table
 
 
@@ -60,8 +61,8 @@ def score_file(
         StorageError: If `out` cannot be written.
     """
     options = {"text_column": text_column, "precision": precision}
-    manifest = Manifest.of("score", [router, file], options)
-    if up_to_date(out, manifest):
+    run = StageRun(out, Manifest.of("score", {"router": router, "file": file}, options))
+    if run.is_done():
         table = pq.read_table(out, partitioning=None)
         return ScoreReport(len(table), table[SCORES_COLUMN].null_count, fresh=False)
     remedy = "Name the text's column with --text-column."
@@ -71,6 +72,6 @@ def score_file(
     scores = folder.scorer(precision).score(inputs, on_progress)
     known = [None if t is None else float(s) for t, s in zip(texts, scores, strict=True)]
     table = pa.table({SCORES_COLUMN: pa.array(known, pa.float32())})
-    with staged_output(out, manifest) as partial:
+    with run.output() as partial:
         write_parquet(table, partial)
     return ScoreReport(len(texts), texts.count(None), fresh=True)

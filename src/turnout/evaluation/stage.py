@@ -19,12 +19,13 @@ from turnout.evaluation.findings import findings
 from turnout.evaluation.measure import MAIN_METRICS, Judge, Scored, judge_methods
 from turnout.evaluation.probes import Probe, Structure, probes_of, structure
 from turnout.evaluation.truncation import cuts_of
-from turnout.manifest import Manifest, read_manifest, staged_output, tree_sha256, up_to_date
+from turnout.manifest import Manifest, input_digests, read_manifest, tree_sha256
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput, Turn
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import OnnxScorer
 from turnout.samples import DatasetFolder, Samples
+from turnout.stage import StageRun
 from turnout.tables import read_known_labels
 
 REPORT_FORMAT_VERSION = 1
@@ -83,9 +84,11 @@ def evaluate(
             f"found {len(pairs)} routers and {examples} examples; expected at least one router "
             "with its data set, and 0 or more examples."
         )
-    inputs = [path for pair in pairs for path in pair] + ([truth] if truth else [])
+    routers, datasets = ([pair[at] for pair in pairs] for at in (0, 1))
+    inputs = {"router": routers, "dataset": datasets, "truth": truth}
     manifest = Manifest.of("evaluate", inputs, {"examples": examples, "seed": seed})
-    if up_to_date(out, manifest):
+    run = StageRun(out, manifest)
+    if run.is_done():
         return EvaluateReport(_content(out), fresh=False)
     truths = read_known_labels(truth) if truth else None
     measured = [
@@ -102,7 +105,7 @@ def evaluate(
     from turnout.evaluation.page import render
 
     on_progress("report", 0, 1)
-    with staged_output(out, manifest) as partial:
+    with run.output() as partial:
         partial.mkdir()
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (partial / REPORT_NAME).write_text(text, encoding="utf-8")
@@ -260,7 +263,7 @@ def _trained_on(router: Path, dataset: Path) -> bool | None:
     # A pulled router's manifest says where it came from, not what it was trained on.
     if manifest is None or manifest.get("stage") != "train":
         return None
-    return tree_sha256(dataset) in manifest["inputs"].values()
+    return tree_sha256(dataset) in input_digests(router, "dataset")
 
 
 def _latency(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, float]:

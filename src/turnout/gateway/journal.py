@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from turnout.manifest import storage_error
+from turnout.storage import storage_error
 
 _log = logging.getLogger("turnout.journal")
 

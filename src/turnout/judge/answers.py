@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from turnout.errors import StorageError
-from turnout.manifest import storage_error
+from turnout.storage import storage_error
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (

@@ -30,11 +30,12 @@ from turnout.judge.verdicts import (
     question_key,
     question_text,
 )
-from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
 from turnout.records import Turn
 from turnout.schema import JUDGED, TURN_KEYS
+from turnout.stage import StageRun
 from turnout.turns import read_turns, refuse_repeats, require_places
 
 # A token is at least a byte; roles and marks around the two messages take some more.
@@ -167,11 +168,11 @@ def judge_turns(
     """
     _check(options)
     rubric = load_rubric()
-    manifest = Manifest.of("judge", [turns], _deciding(options, rubric))
-    if up_to_date(out, manifest):
-        found = JudgeReport(**(read_manifest(out) or {})["counts"], fresh=False)
-        if found.whole:
-            return found
+    output = StageRun(out, Manifest.of("judge", {"turns": turns}, _deciding(options, rubric)))
+    if output.is_done():
+        earlier = output.stored(JudgeReport)
+        if earlier.whole:
+            return earlier
     with reading(turns):
         questions = list(_questions(turns, options, rubric))
     with Answers(answers or out.with_name(out.name + ".answers.sqlite")) as kept:
@@ -179,8 +180,8 @@ def judge_turns(
         agree(run.estimate())
         asyncio.run(run.ask_all())
         report = run.report()
-        manifest.counts.update(report.to_json())
-        with staged_output(out, manifest) as partial:
+        output.record(report)
+        with output.output() as partial:
             write_parquet(run.table(), partial)
     return report
 

@@ -30,11 +30,12 @@ from turnout.labels.aggregation import (
 from turnout.labels.evidence import CODES, SOURCES, votes
 from turnout.labels.external_votes import Given, human_labels, judged, measured_outcomes
 from turnout.labels.vote_patterns import Patterns, Votes, counted, numbered, voteless
-from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet_in_order
 from turnout.progress import OnProgress, Steps, silent, watched
 from turnout.records import LABEL_REASONING
 from turnout.schema import EXPLAINED_LABELS, TURN_KEYS, TURNS
+from turnout.stage import StageRun
 from turnout.stats.intervals import wilson
 from turnout.tables import read_known_labels
 from turnout.turns import read_turns, refuse_repeats, require_places
@@ -200,14 +201,10 @@ def label_turns(
         StorageError: If `out` cannot be written.
     """
     files = {"gold": gold, **asdict(judgements)}
-    options = {"catalog": catalog.digest} | {k: v is not None for k, v in files.items()}
-    inputs = [turns, *(path for path in files.values() if path is not None)]
-    manifest = Manifest.of("label", inputs, options)
-    if up_to_date(out, manifest):
-        stored = (read_manifest(out) or {})["counts"]
-        sources = [SourceReport(**source) for source in stored.pop("sources")]
-        given = [GivenReport(**file) for file in stored.pop("given")]
-        return LabelReport(**stored, sources=sources, given=given, fresh=False)
+    options = {"catalog": catalog.digest}
+    run = StageRun(out, Manifest.of("label", {"turns": turns, **files}, options))
+    if run.is_done():
+        return run.stored(LabelReport)
     backend = connect(engine, memory_mb=memory_mb, joined_as_written=True)
     read = list(judgements.read())
     steps = Steps(on_progress, *([_MATCH] if read else []), _GATHER, _WEIGH, _WRITE)
@@ -220,8 +217,8 @@ def label_turns(
         with steps.step(_WEIGH):
             fitted_on, found, trust = _trust(gold, rows, patterns, backend)
             report = _report(patterns, trust, found, fitted_on, given)
-        manifest.counts.update(report.to_json())
-        with steps.step(_WRITE, report.labelled) as tell, staged_output(out, manifest) as partial:
+        run.record(report)
+        with steps.step(_WRITE, report.labelled) as tell, run.output() as partial:
             ordered = batches(backend, rows.filter(rows.pattern != voteless(len(CODES))), TURN_KEYS)
             labels = _labels(ordered, patterns, trust)
             written = watched(labels, tell, lambda batch: batch.num_rows)

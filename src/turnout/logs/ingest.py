@@ -36,10 +36,11 @@ from turnout.logs.places import LogFile, files_of
 from turnout.logs.readers import read_by_turns, turn_rows
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import Account, Gathered
-from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
+from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
 from turnout.redaction import redacted
 from turnout.schema import FAILED
+from turnout.stage import StageRun
 
 DEFAULT_SALT = "turnout"
 EMPTY = "empty user message"
@@ -136,12 +137,11 @@ def ingest(
     """
     files = files_of(sources, is_log, FORMAT_NAMES)
     options = _Options(columns or {}, salt, skip_unreadable, redact)
-    manifest = made_from or Manifest(
-        "ingest", {file.name: file.digest() for file in files}, options.deciding()
-    )
-    if up_to_date(out, manifest):
-        return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
-    with staged_output(out, manifest) as partial:
+    read = {"log": [Input(file.name, file.digest()) for file in files]}
+    run = StageRun(out, made_from or Manifest("ingest", read, options.deciding()))
+    if run.is_done():
+        return run.stored(IngestReport)
+    with run.output() as partial:
         account, ignored = Account(), set[str]()
         with Gathered(partial.with_name("rows.parquet")) as gathered:
             with CallParts(partial.with_name("parts.parquet"), account) as parts:
@@ -156,7 +156,7 @@ def ingest(
         if gathered.n_rows == 0:
             raise RecordError(_nothing_left([file.name for file in files], account))
         report = _written(gathered, partial, out, account, ignored)
-        manifest.counts.update({k: v for k, v in asdict(report).items() if k != "fresh"})
+        run.record(report)
     return report
 
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from turnout.errors import SettingsError
-from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelClass
 from turnout.schema import TRUTH, TURNS
 from turnout.simulation import telemetry
 from turnout.simulation.conversations import TalkTurn, draw_talk
+from turnout.stage import StageRun
 
 _EPOCH = dt.datetime(2026, 3, 2, 7, 0, tzinfo=dt.UTC)
 _WEEKS = 8
@@ -79,10 +80,9 @@ def simulate(
             "least 1 and a share in [0, 1]."
         )
     options = {"n_conversations": n_conversations, "seed": seed, "noise": noise}
-    manifest = Manifest.of("simulate", [], options)
-    if up_to_date(out, manifest):
-        found = read_manifest(out) or {}
-        return SimulateReport(**found["counts"], fresh=False)
+    run = StageRun(out, Manifest.of("simulate", {}, options))
+    if run.is_done():
+        return run.stored(SimulateReport)
     rng = random.Random(seed)  # noqa: S311 (a simulator, not a secret)
     talks = [draw_talk(rng) for _ in range(n_conversations)]
     n_models = telemetry.models_per_conversation(rng, talks)
@@ -96,8 +96,8 @@ def simulate(
     on_progress("simulate", n_conversations, n_conversations)
     hard = sum(row["label"] == LABEL_REASONING for row in truth)
     report = SimulateReport(n_conversations, len(turns), len(truth), hard / len(truth), fresh=True)
-    manifest.counts.update({k: v for k, v in asdict(report).items() if k != "fresh"})
-    with staged_output(out, manifest) as partial:
+    run.record(report)
+    with run.output() as partial:
         partial.mkdir()
         write_parquet(pa.Table.from_pylist(turns, TURNS), partial / "turns.parquet")
         write_parquet(pa.Table.from_pylist(truth, TRUTH), partial / "truth.parquet")

@@ -21,10 +21,11 @@ from turnout.catalog import Catalog
 from turnout.chosen_by.fallbacks import FALLBACKS, traces, with_fallbacks
 from turnout.engine import DUCKDB, batches, connect, kept, reading
 from turnout.errors import RecordError
-from turnout.manifest import Manifest, staged_output, up_to_date
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet, write_parquet_in_order
 from turnout.progress import OnProgress, Steps, silent
 from turnout.schema import TIMESTAMP, TURN_KEYS, TURNS
+from turnout.stage import StageRun
 from turnout.switches.examples import SAMPLED_SWITCHES, examples, sampled, turns_around
 from turnout.switches.rates import all_rates
 from turnout.switches.report import (
@@ -100,9 +101,11 @@ def report_switches(
         StorageError: If `out` cannot be written.
     """
     options = {"catalog": catalog.digest, "examples": n_examples, "around": around}
-    manifest = Manifest.of("switches", [turns], options) if out else None
-    if out and manifest and up_to_date(out, manifest):
-        return SwitchReport.from_json(json.loads((out / REPORT_NAME).read_text(encoding="utf-8")))
+    run = StageRun(out, Manifest.of("switches", {"turns": turns}, options)) if out else None
+    if run and run.is_done():
+        return SwitchReport.from_json(
+            json.loads((run.out / REPORT_NAME).read_text(encoding="utf-8"))
+        )
     asked = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
     steps = Steps(on_progress, _FIND, _COUNT, _RATE, *asked)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
@@ -130,9 +133,9 @@ def report_switches(
                 f"{turns}: none of {report.turns:,} turns names a model; expected a column "
                 "`model`. Say which column it is with `turnout ingest --map model=COLUMN`."
             )
-        if out and manifest:
-            manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
-            with steps.step(_WRITE), staged_output(out, manifest) as partial:
+        if run:
+            run.manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
+            with steps.step(_WRITE), run.output() as partial:
                 _write(partial, report.to_json(), backend, switches)
                 if around:
                     drawn = sampled(backend, switches, SAMPLED_SWITCHES)

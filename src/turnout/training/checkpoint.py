@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from turnout.errors import ArtifactError
-from turnout.manifest import storage_error
+from turnout.storage import storage_error
 from turnout.training.disk import disk_errors
 from turnout.training.report import EpochResult
 

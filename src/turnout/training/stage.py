@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 
-from turnout.manifest import Manifest, read_manifest, staged_output, up_to_date
+from turnout.manifest import Manifest, Paths, read_manifest
 from turnout.progress import OnProgress, silent
+from turnout.stage import StageRun
 from turnout.training.processes import joined_processes
 from turnout.training.recipe import Recipe, Tracker
 from turnout.training.report import TrainReport
@@ -58,9 +58,10 @@ def train(
     local_base = [Path(base)] if base is not None and Path(base).is_dir() else []
     # A local base is known by its content; where it lies decides nothing.
     options = {"base": None if local_base else base, "max_tokens": max_tokens, **asdict(recipe)}
-    manifest = Manifest.of("train", [dataset, *local_base], options)
+    inputs: dict[str, Paths] = {"dataset": dataset, "base": local_base}
+    run = StageRun(out, Manifest.of("train", inputs, options, libraries=_LIBRARIES))
     with joined_processes() as processes, stop_requests() as stop:
-        if earlier := processes.told(_earlier_report(out, manifest) if processes.first else ""):
+        if earlier := processes.told(_earlier_report(run) if processes.first else ""):
             return TrainReport.from_json(out, json.loads(earlier))
         samples = read_dataset(dataset, recipe.seed)
 
@@ -73,10 +74,13 @@ def train(
         from turnout.training.loop import Surroundings
         from turnout.training.tracking import TrackedRun, tracked
 
-        work = _work_folder(out, manifest)
-        place = staged_output(out, manifest) if processes.first else nullcontext()
-        run = TrackedRun(out, work, options)
-        with place as partial, tracked(log_to if processes.first else (), run) as on_metrics:
+        work = _work_folder(run)
+        place = run.output() if processes.first else nullcontext()
+        tracked_run = TrackedRun(out, work, options)
+        with (
+            place as partial,
+            tracked(log_to if processes.first else (), tracked_run) as on_metrics,
+        ):
             told = on_progress if processes.first else silent
             around = Surroundings(processes, Checkpoint(work), stop, told, on_metrics)
             fitted = fit_router(
@@ -89,8 +93,7 @@ def train(
             if partial is not None:
                 partial.mkdir()
                 report = write_router(fitted, partial, around.on_progress)
-                manifest.counts.update(report.to_json())
-                manifest.notes.update({name: metadata.version(name) for name in _LIBRARIES})
+                run.manifest.counts.update(report.to_json())
         if not processes.first:
             return replace(TrainReport.from_json(out, json.loads(processes.told(""))), fresh=True)
         shutil.rmtree(work, ignore_errors=True)
@@ -98,13 +101,11 @@ def train(
         return replace(report, router=out)
 
 
-def _earlier_report(out: Path, manifest: Manifest) -> str:
+def _earlier_report(run: StageRun) -> str:
     """The report of an earlier run on the same inputs as JSON; empty where there is none."""
-    if not up_to_date(out, manifest):
-        return ""
-    return json.dumps((read_manifest(out) or {})["counts"])
+    return json.dumps((read_manifest(run.out) or {})["counts"]) if run.is_done() else ""
 
 
-def _work_folder(out: Path, manifest: Manifest) -> Path:
+def _work_folder(run: StageRun) -> Path:
     """Where a run of these inputs and options keeps its checkpoint, so that the next finds it."""
-    return out.with_name(f".{out.name}.{manifest.key[:12]}.work")
+    return run.out.with_name(f".{run.out.name}.{run.manifest.key[:12]}.work")

@@ -29,9 +29,11 @@ from turnout.logs.kusto import kql
 from turnout.logs.kusto.cells import BLOCK_TURNS, Bin, Cell, ReplyLimits, cells_of
 from turnout.logs.kusto.kql import OWN, Query, QueryParameters
 from turnout.logs.kusto.service import Address, Patience, ReplyTooLargeError, Service, SignIn
-from turnout.manifest import Manifest, read_manifest, storage_error, up_to_date
+from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
 from turnout.schema import TURNS
+from turnout.stage import StageRun
+from turnout.storage import storage_error
 
 SCHEME = "kusto://"
 _READ = ", ".join(camel_case(name) for name in TURNS.names if name != "source")
@@ -104,8 +106,9 @@ def ingest_kusto(
             "redact": redact,
         }
         made_from = _made_from(database, bins, options)
-        if up_to_date(out, made_from):
-            return IngestReport(**(read_manifest(out) or {})["counts"], fresh=False)
+        run = StageRun(out, made_from)
+        if run.is_done():
+            return run.stored(IngestReport)
         # What was fetched does not depend on what is then done to the rows.
         key = _made_from(database, bins, {"query": text({})}).key
         with _work_folder(out, key) as folder:
@@ -185,7 +188,7 @@ def _made_from(address: Address, bins: list[Bin], options: Mapping[str, object])
     """A run's manifest; the input's digest is over what was counted of every bin."""
     counted = [(one.part, one.block, one.rows, one.size_bytes) for one in bins]
     digest = hashlib.sha256(json.dumps(counted).encode()).hexdigest()
-    return Manifest("ingest", {str(address): digest}, dict(options))
+    return Manifest("ingest", {"log": [Input(str(address), digest)]}, dict(options))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,149 @@
+"""One run of a stage: it knows an earlier output as its own, and replaces it only when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from turnout.errors import StorageError
+from turnout.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    file_sha256,
+    manifest_beside,
+    manifest_text,
+    read_manifest,
+)
+from turnout.storage import failed_place, storage_error
+from turnout.workplace import PREVIOUS, remove_abandoned, workplace
+
+_Report = TypeVar("_Report")
+
+
+class StageRun:
+    """A stage's output, and the manifest of the run that makes it.
+
+    Args:
+        out: The file or folder that the stage writes.
+        manifest: What the run reads and is told.
+    """
+
+    def __init__(self, out: Path, manifest: Manifest) -> None:
+        self.out = out
+        self.manifest = manifest
+
+    def is_done(self) -> bool:
+        """Whether the output was already made, whole and unchanged, from these inputs and options.
+
+        What killed runs left beside it is removed first.
+
+        Raises:
+            StorageError: If the place holds what this stage must not replace; see `output`.
+        """
+        remove_abandoned(self.out)
+        self._refuse_to_replace()
+        stored = read_manifest(self.out) if self.out.exists() else None
+        if stored is None or stored.get("key") != self.manifest.key:
+            return False
+        return stored.get("outputs") == _output_digests(self.out)
+
+    def stored(self, report: type[_Report]) -> _Report:
+        """The report that the earlier run recorded; its `fresh` is false."""
+        counts = (read_manifest(self.out) or {})["counts"]
+        return TypeAdapter(report).validate_python({**counts, "fresh": False})
+
+    def record(self, report: object) -> None:
+        """Keep a report (a dataclass) in the manifest, all but whether it is fresh.
+
+        JSON has no NaN: what could not be measured is null.
+        """
+        content = TypeAdapter(type(report)).dump_python(report, mode="json", exclude={"fresh"})
+        text = json.dumps(content)
+        self.manifest.counts.update(json.loads(text, parse_constant=lambda _: None))
+
+    @contextlib.contextmanager
+    def output(self) -> Iterator[Path]:
+        """Give a hidden path to fill; rename it to `out` when the block ends without an error.
+
+        The path does not exist yet: the block creates a file or a folder there. It lies on the
+        output's disk, in a folder of this run's own: what the block writes beside it goes with the
+        run. What the run reads, what another stage wrote and what Turnout did not write are refused
+        rather than replaced.
+
+        Raises:
+            StorageError: If the place cannot be written, is full, or holds such things. Other
+                errors of the block pass through.
+        """
+        self._refuse_to_replace()
+        with contextlib.ExitStack() as stack:
+            try:
+                self.out.parent.mkdir(parents=True, exist_ok=True)
+                place = stack.enter_context(workplace(self.out))
+            except OSError as error:
+                raise storage_error(self.out, error) from error
+            new = place / "new"
+            try:
+                yield new
+            except OSError as error:
+                failed = failed_place(error, place)
+                if failed is None:
+                    raise
+                raise storage_error(self.out if failed == place else failed, error) from error
+            try:
+                self._replace(new, place)
+            except OSError as error:
+                raise storage_error(self.out, error) from error
+
+    def _replace(self, new: Path, place: Path) -> None:
+        digests = _output_digests(new, shown=self.out.name)
+        # All is written before anything moves.
+        written = (new if new.is_dir() else place) / MANIFEST_NAME
+        written.write_text(manifest_text(self.manifest.to_json(digests)), encoding="utf-8")
+        if new.is_dir() and self.out.is_dir():
+            # A folder cannot be renamed over another; the old one steps aside for an instant.
+            self.out.rename(place / PREVIOUS)
+        if new.is_file():
+            # First: a file without a manifest is not known as ours, should this be the end.
+            written.replace(manifest_beside(self.out))
+        new.replace(self.out)
+
+    def _refuse_to_replace(self) -> None:
+        out = self.out
+        for path in (file.path for files in self.manifest.inputs.values() for file in files):
+            if out.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+                raise StorageError(
+                    f"{out}: holds {path}, which is read; expected another place for the result. "
+                    "Choose another path."
+                )
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        stored = read_manifest(out)
+        if stored is None:
+            raise StorageError(
+                f"{out}: {_without_manifest(out)}; expected a new path or an earlier output of "
+                "Turnout. Choose another path."
+            )
+        if stored.get("stage") != self.manifest.verb:
+            raise StorageError(
+                f"{out}: holds what `turnout {stored.get('stage')}` wrote; expected a new path or "
+                f"an earlier output of `turnout {self.manifest.verb}`. Choose another path, or "
+                "delete it."
+            )
+
+
+def _without_manifest(out: Path) -> str:
+    if out.is_dir():
+        return f"the folder is not empty and holds no {MANIFEST_NAME}"
+    return f"there is a file already, and no {manifest_beside(out).name} beside it"
+
+
+def _output_digests(output: Path, shown: str | None = None) -> dict[str, Any]:
+    if output.is_file():
+        return {shown or output.name: file_sha256(output)}
+    files = (p for p in output.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
+    return {p.relative_to(output).as_posix(): file_sha256(p) for p in sorted(files)}
