@@ -26,7 +26,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from turnout.samples import DatasetFolder
-from turnout.stats.metrics import expected_calibration_error
+from turnout.stats.calibration import calibration_error
 from turnout.training.calibration import fit_calibration
 
 Floats = NDArray[np.float64]
@@ -134,8 +134,7 @@ def main() -> None:
             crossed[row, column] = cross_validated(fit, held, held_needs)
             p = fit(held, held_needs)(asked)
             tested[row, column] = log_loss(p, asked_needs)
-            ones = np.ones((1, len(p)))
-            errors[row, column] = expected_calibration_error(p, asked_needs, ones)[0]
+            errors[row, column] = calibration_error(p, asked_needs)
     print(f"{len(sets)} score sets, {len(sets[0][0])} validation and {len(sets[0][2])} test rows\n")
     print("| map | log loss, cross-validated | log loss, test | ECE, test |\n|---|---|---|---|")
     for column, name in enumerate(names):

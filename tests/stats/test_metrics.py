@@ -66,32 +66,6 @@ def test_the_share_that_buys_a_part_of_the_gain_is_read_off_the_curve():
     assert metrics.share_for(curves, 1.0)[0] == pytest.approx(0.5)
 
 
-def test_calibration_error_is_the_mean_gap_of_the_bins():
-    scores = np.repeat([0.2, 0.6], 500)
-    positive = np.r_[np.arange(500) < 100, np.arange(500) < 400]
-    found = metrics.expected_calibration_error(scores, positive, np.ones((1, 1000)))
-    assert found[0] == pytest.approx((0 + 0.2) / 2)
-
-
-def test_a_perfect_score_stays_under_its_own_chance_error_nineteen_times_in_twenty():
-    draw = np.random.default_rng(1)
-    scores = draw.random(400)
-    limit = metrics.perfect_calibration_error(scores, seed=0)
-    over = [
-        metrics.expected_calibration_error(scores, draw.random(400) < scores, np.ones((1, 400)))[0]
-        > limit
-        for _ in range(400)
-    ]
-    assert 0.02 <= np.mean(over) <= 0.09
-
-
-def test_bins_hold_every_row_once_and_never_part_equal_scores():
-    scores = np.array([0.5] * 7 + [0.1, 0.9, 0.7])
-    bins = metrics.bins_of(scores, 5)
-    assert sorted(np.concatenate(bins).tolist()) == list(range(10))
-    assert sum(0.5 in scores[b] for b in bins) == 1
-
-
 def test_share_and_recall_are_counted_at_the_threshold_itself():
     scores, positive = np.array([0.2, 0.5, 0.9]), np.array([True, True, False])
     weights = np.ones((1, 3))

@@ -7,14 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.special import expit
 
 import turnout
 from tests.training.conftest import LEARNS, rows, write_base, write_dataset, write_split
 from turnout.errors import ArtifactError, RecordError, SettingsError
 from turnout.evaluation.batch import score_file
 from turnout.routing import RouterFolder
+from turnout.stats.bootstrap import Resampling
+from turnout.stats.calibration import calibration
 from turnout.training import Recipe, train
-from turnout.training.calibration import expected_calibration_error, fit_calibration
+from turnout.training.calibration import fit_calibration
 from turnout.training.encoder import load_base
 from turnout.training.precision import quick_attention
 
@@ -227,6 +230,11 @@ def test_perfectly_separated_rows_give_a_finite_scale():
     assert 0 < found.scale < 10
 
 
-def test_calibration_error_of_a_constant_is_its_distance_from_the_share():
-    outcomes = np.arange(100) < 30
-    assert expected_calibration_error(np.full(100, 0.5), outcomes, 1) == pytest.approx(0.2)
+def test_the_cards_calibration_error_is_that_of_the_evaluation_report():
+    draw = np.random.default_rng(0)
+    margins = draw.normal(0, 2, 300)
+    outcomes = draw.random(300) < expit(margins / 2)
+    found = fit_calibration(margins, outcomes)
+    scores = expit(found.scale * margins + found.bias)
+    reported = calibration(scores, outcomes, Resampling(range(300), resamplings=2), 0).ece.value
+    assert found.ece_after == pytest.approx(reported)

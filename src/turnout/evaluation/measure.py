@@ -14,7 +14,12 @@ from turnout.evaluation.baselines import Baseline
 from turnout.samples import Samples
 from turnout.stats import metrics
 from turnout.stats.bootstrap import Estimate, Resampling
-from turnout.stats.calibration import Calibration, calibration
+from turnout.stats.calibration import (
+    Calibration,
+    calibration,
+    equal_mass_bins,
+    expected_calibration_error,
+)
 
 Floats = NDArray[np.float64]
 Kind = Literal["router", "ablation", "baseline", "oracle"]
@@ -212,7 +217,7 @@ def _method(one: Scored, router: Scored, judge: Judge, resampling: Resampling) -
             metrics.auroc(one.scores, judge.positive, known),
             metrics.average_precision(one.scores, judge.positive, known),
             metrics.brier(one.scores, judge.positive, known),
-            metrics.expected_calibration_error(one.scores, judge.positive, known),
+            expected_calibration_error(one.scores, judge.positive, known),
             metrics.share_for(curves, 0.5),
             metrics.share_for(curves, 0.8),
         ]
@@ -301,7 +306,7 @@ def _within(parts: Sequence[Part]) -> dict[str, float]:
 def _reliability(judge: Judge, scores: Floats, resampling: Resampling) -> list[ReliabilityBin]:
     known = np.flatnonzero(judge.known)
     found = []
-    for inside in metrics.bins_of(scores[known], 10):
+    for inside in equal_mass_bins(scores[known], 10):
         member = np.zeros(len(scores))
         member[known[inside]] = 1.0
 

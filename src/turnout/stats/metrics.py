@@ -1,4 +1,4 @@
-"""What is measured of scores, for many resamplings at once; knows no router and no file.
+"""Ranking and decision metrics of scores, computed for many resamplings at once.
 
 Every metric takes weights of shape `(b, n)`, a resampling a row, and gives shape `(b,)`. A
 resampling in which a metric is undefined gives NaN. `positive` marks the rows that need reasoning.
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-MAX_ECE_BINS = 15
-MIN_ECE_BINS = 5
-ROWS_A_BIN = 50
 # Shares of traffic sent to the reasoning class at which the cost–quality curve is drawn.
 SHARES: Floats = np.linspace(0.0, 1.0, 41)
 
@@ -41,48 +38,6 @@ def average_precision(scores: Floats, positive: Bools, weights: Floats) -> Float
 def brier(scores: Floats, positive: Bools, weights: Floats) -> Floats:
     """Mean squared distance of the score from what was so (Brier 1950); lower is better."""
     return _ratio(weights @ (scores - positive) ** 2, weights.sum(1))
-
-
-def expected_calibration_error(scores: Floats, positive: Bools, weights: Floats) -> Floats:
-    """Mean |score − observed share| over bins of equal mass; the bins are those of the rows given.
-
-    It is biased upwards where rows are few: even a perfect score has some. See
-    `perfect_calibration_error`.
-    """
-    total = np.zeros(len(weights))
-    for rows in calibration_bins(scores):
-        surplus = weights[:, rows] @ (scores[rows] - positive[rows])
-        total += np.abs(surplus)
-    return _ratio(total, weights.sum(1))
-
-
-def perfect_calibration_error(scores: Floats, seed: int, quantile: float = 0.95) -> float:
-    """The calibration error that chance alone gives a perfectly calibrated score on as many rows.
-
-    Outcomes are drawn from the scores themselves.
-
-    Source:
-        Bröcker and Smith (2007), "Increasing the reliability of reliability diagrams".
-    """
-    outcomes = np.random.default_rng(seed).random((500, len(scores))) < scores
-    total = np.zeros(len(outcomes))
-    for rows in calibration_bins(scores):
-        total += np.abs((scores[rows] - outcomes[:, rows]).sum(1))
-    return float(np.quantile(total / len(scores), quantile))
-
-
-def calibration_bins(scores: Floats) -> list[NDArray[np.intp]]:
-    """The bins of equal mass that calibration is measured in; fewer where rows are few."""
-    wanted = int(np.clip(len(scores) // ROWS_A_BIN, MIN_ECE_BINS, MAX_ECE_BINS))
-    return bins_of(scores, wanted)
-
-
-def bins_of(scores: Floats, n_bins: int) -> list[NDArray[np.intp]]:
-    """Row numbers of bins of equal mass, by rising score; rows of one score stay together."""
-    order = np.argsort(scores, kind="stable")
-    edges = np.linspace(0, len(scores), min(n_bins, len(scores)) + 1).astype(int)[1:-1]
-    starts = np.searchsorted(scores[order], scores[order][edges], side="left")
-    return [rows for rows in np.split(order, np.unique(starts)) if len(rows)]
 
 
 def share(scores: Floats, threshold: float, weights: Floats) -> Floats:

@@ -9,9 +9,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from turnout.records import LABEL_REASONING
+from turnout.stats.calibration import calibration_error
 from turnout.training.report import Calibration
 
-ECE_BINS = 15
 # A bias is one more parameter: it must gain more than chance would (Akaike's criterion).
 NATS_FOR_A_BIAS = 1.0
 _MAX_LOG_SCALE = 8.0
@@ -44,8 +44,8 @@ def fit_calibration(
         scale=scale,
         bias=bias,
         n=len(margins),
-        ece_before=expected_calibration_error(expit(margins), needs_reasoning),
-        ece_after=expected_calibration_error(expit(scale * margins + bias), needs_reasoning),
+        ece_before=calibration_error(expit(margins), needs_reasoning),
+        ece_after=calibration_error(expit(scale * margins + bias), needs_reasoning),
     )
 
 
@@ -74,16 +74,6 @@ def fold(head: torch.nn.Linear, calibration: Calibration) -> None:
         head.weight.mul_(calibration.scale)
         head.bias.mul_(calibration.scale)
         head.bias[LABEL_REASONING] += calibration.bias
-
-
-def expected_calibration_error(
-    scores: NDArray[np.float64], outcomes: NDArray[np.bool_], n_bins: int = ECE_BINS
-) -> float:
-    """Mean gap between score and observed share over bins of equal mass, weighted by rows."""
-    order = np.argsort(scores, kind="stable")
-    parts = np.array_split(order, min(n_bins, len(scores)))
-    gaps = [abs(scores[rows].mean() - outcomes[rows].mean()) * len(rows) for rows in parts]
-    return float(np.sum(gaps) / len(scores))
 
 
 def _fit(
