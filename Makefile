@@ -8,14 +8,17 @@ DEMO ?= build/demo
 DATA ?=
 # Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet)
 LOGS ?=
+# One test process a core; a file's tests share one, and so its fixtures
+PARALLEL := -n auto --dist loadfile
 
-.PHONY: help demo test test-fast check format bench clean
+.PHONY: help demo test coverage test-fast check format bench clean
 
 help:
 	@echo "make demo              the whole line on a simulated log: two routers, a report, decisions"
 	@echo "make demo LOGS=path    the same on your own log"
 	@echo "make test              the whole test suite"
 	@echo "make test-fast         the tests that take no more than moments"
+	@echo "make coverage         the test suite, and which lines of the source it runs"
 	@echo "make check             formatting, lint, types, import directions"
 	@echo "make bench             both routers on simulated truth (docs/results/routers.md)"
 	@echo "make bench DATA=path   real logs and measured prompts too (docs/results/real-logs.md)"
@@ -54,10 +57,13 @@ demo: $(VENV)/.product
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)"
 
 test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --durations=20
+
+coverage: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite
+	$(BIN)/python -m pytest $(PARALLEL) --cov=turnout --cov-report=term --cov-report=html:build/coverage
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

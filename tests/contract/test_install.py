@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -14,12 +15,32 @@ PROVE = {"role": "user", "content": "prove it"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT]
+    subprocess.run(build, check=True)
+    (built,) = folder.glob("turnout-*.whl")
+    return built
+
+
 @pytest.mark.slow
-def test_the_serving_install_has_no_torch_and_no_table_engine_and_decides(tmp_path):
+def test_the_wheel_holds_every_file_of_the_source(wheel):
+    package = ROOT / "src" / "turnout"
+    files = {
+        path.relative_to(package.parent).as_posix()
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.slow
+def test_the_serving_install_has_no_torch_and_no_table_engine_and_decides(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-c", ROOT / "constraints.txt", f"{ROOT}[serve]"], check=True)
+    subprocess.run([*install, "-c", ROOT / "constraints.txt", f"{wheel}[serve]"], check=True)
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
     )
