@@ -20,9 +20,22 @@ from sklearn.metrics import roc_auc_score
 
 from turnout.catalog import load_catalog
 from turnout.engine import connect
-from turnout.labels.aggregation import BELIEF, Trust, Votes, calibrated, fit, probability, record
+from turnout.labels.aggregation import (
+    STATED_ACCURACIES,
+    SourceAccuracies,
+    Votes,
+    calibrated,
+    check_votes,
+    fitted_accuracies,
+    probability,
+)
 from turnout.labels.evidence import CODES, votes
-from turnout.labels.external_votes import Given, human_labels, judged, measured_outcomes
+from turnout.labels.external_votes import (
+    ExternalVotes,
+    human_labels,
+    judged_needs,
+    measured_outcomes,
+)
 from turnout.logs import ingest
 from turnout.simulation import simulate
 from turnout.tables import read_known_labels
@@ -36,7 +49,7 @@ GROUPS = {
     "model": ("model_first", "model_later"),
     "switches": ("upgrade", "before_upgrade", "downgrade"),
     "effort": ("effort",),
-    "repeats and complaints": ("said_again", "complaint"),
+    "repeats and complaints": ("repeated_request", "complaint"),
     "people, 5 % of turns, 5 % wrong": ("human",),
     "outcomes, 10 % of turns, 15 % wrong": ("outcome",),
     "judge, 10 % of turns, 20 or 35 % wrong": ("judge", "judge_leaning"),
@@ -50,10 +63,10 @@ def simulated(folder: Path, seed: int) -> tuple[Votes, Votes, Indices, Indices]:
     turns = folder / f"turns{seed}.parquet"
     ingest([folder / f"log{seed}" / "turns.parquet"], turns)
     known = read_known_labels(folder / f"log{seed}" / "truth.parquet")
-    given = _given(folder, known, np.random.default_rng(seed))
+    external = _external(folder, known, np.random.default_rng(seed))
     backend = connect()
     table = backend.to_pyarrow(
-        votes(read_turns(backend, turns), backend, load_catalog(), given).order_by(
+        votes(read_turns(backend, turns), backend, load_catalog(), external).order_by(
             "conversation_id", "turn_index"
         )
     )
@@ -64,9 +77,9 @@ def simulated(folder: Path, seed: int) -> tuple[Votes, Votes, Indices, Indices]:
     return cast, truth, table["turn_index"].to_numpy(), conversation
 
 
-def _given(
+def _external(
     folder: Path, known: Mapping[tuple[str, int], int], rng: np.random.Generator
-) -> list[Given]:
+) -> list[ExternalVotes]:
     keys = sorted(known)
 
     def drawn(share: float, wrong: float) -> Iterator[tuple[tuple[str, int], bool]]:
@@ -87,7 +100,7 @@ def _given(
         for reader, columns, rows in (
             (human_labels, ("label",), human),
             (measured_outcomes, ("reasoning_score", "fast_score"), outcome),
-            (judged, ("need",), needs),
+            (judged_needs, ("need",), needs),
         )
     ]
 
@@ -104,9 +117,15 @@ def only(cast: Votes, groups: Sequence[str]) -> Votes:
     return np.where(np.isin(CODES, list(kept))[None, :], cast, 0).astype(np.int8)
 
 
-def shown(name: str, cast: Votes, truth: Votes, index: Indices, trust: Trust = BELIEF) -> None:
+def shown(
+    name: str,
+    cast: Votes,
+    truth: Votes,
+    index: Indices,
+    accuracies: SourceAccuracies = STATED_ACCURACIES,
+) -> None:
     """One row: agreement with the truth on turns with evidence, later ones, AUROC, calibration."""
-    p = probability(cast, trust)
+    p = probability(cast, accuracies)
     spoken = (cast != 0).any(axis=1)
     right = (p >= 0.5) == (truth == 1)
     bins = np.clip((p * 15).astype(int), 0, 14)[spoken]
@@ -148,10 +167,10 @@ def main(folder: Path) -> None:
             rows = rng.permutation(len(truth))[:n]
             known[rows] = truth[rows]
             log = only(cast, LOG)
-            trust = fit(record(log, known, conversation))
-            shown(f"log, accuracies of {n:,} known turns", log, truth, index, trust)
-            trust = calibrated(trust, log, known, np.ones(len(CODES), bool))
-            shown(f"log, calibrated on {n:,} known turns", log, truth, index, trust)
+            fitted = fitted_accuracies(check_votes(log, known, conversation))
+            shown(f"log, accuracies of {n:,} known turns", log, truth, index, fitted)
+            fitted = calibrated(fitted, log, known, np.ones(len(CODES), bool))
+            shown(f"log, calibrated on {n:,} known turns", log, truth, index, fitted)
 
 
 if __name__ == "__main__":

@@ -140,38 +140,32 @@ def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
 
 
 def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
-    """Join what the catalogue says to every turn.
+    """Join what the catalog knows of its model to every turn.
 
-    Adds `named` (whether the log names a model at all), `model_name`, `provider` and
-    `model_class`, null where the catalogue does not know the name. Names are looked up once each.
+    Adds `model_name` (the same for every spelling of one model; null where the log names none),
+    `provider` and `model_class`, null where the catalog does not know the name. Names are looked up
+    once each.
     """
-    told = kept(backend, ibis.memtable(_told_of_models(turns, backend, catalog)))
-    turns = turns.mutate(reasoned=(turns.reasoning_tokens > 0).fill_null(False))
+    reasoned = (turns.reasoning_tokens > 0).fill_null(False)
+    # A log may hold both null and "": one row for both, or the join would give turns twice.
+    logged = turns.select(model=turns.model.fill_null(""), reasoned=reasoned).distinct()
+    rows = [
+        _model_facts(row["model"], row["reasoned"], catalog)
+        for row in backend.to_pyarrow(logged).to_pylist()
+    ]
+    facts = kept(backend, ibis.memtable(pa.Table.from_pylist(rows, _MODEL_FACTS)))
+    turns = turns.mutate(reasoned=reasoned)
     joined = turns.left_join(
-        told,
-        [turns.model.fill_null("") == told.logged_model, turns.reasoned == told.logged_reasoned],
+        facts,
+        [turns.model.fill_null("") == facts.logged_model, turns.reasoned == facts.logged_reasoned],
     )
     return joined.drop("logged_model", "logged_reasoned")
 
 
-def _told_of_models(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> pa.Table:
-    """What the catalogue says of every model that the turns name."""
-    # A log may hold both null and "": one row for both, or the join would give turns twice.
-    named = turns.select(
-        model=turns.model.fill_null(""), reasoned=(turns.reasoning_tokens > 0).fill_null(False)
-    ).distinct()
-    rows = [
-        _model_facts(row["model"], row["reasoned"], catalog)
-        for row in backend.to_pyarrow(named).to_pylist()
-    ]
-    return pa.Table.from_pylist(rows, _FACTS)
-
-
-_FACTS = pa.schema(
+_MODEL_FACTS = pa.schema(
     [
         pa.field("logged_model", pa.string(), nullable=False),
         pa.field("logged_reasoned", pa.bool_(), nullable=False),
-        pa.field("named", pa.bool_(), nullable=False),
         pa.field("model_name", pa.string()),
         pa.field("provider", pa.string()),
         pa.field("model_class", pa.string()),
@@ -180,12 +174,11 @@ _FACTS = pa.schema(
 
 
 def _model_facts(logged: str, reasoned: bool, catalog: Catalog) -> dict[str, Any]:
-    found = catalog.lookup(logged, reasoned=reasoned)
+    known = catalog.lookup(logged, reasoned=reasoned)
     return {
         "logged_model": logged,
         "logged_reasoned": reasoned,
-        "named": catalog.names_a_model(logged),
-        "model_name": found.name if found else None,
-        "provider": found.provider if found else None,
-        "model_class": found.model_class if found else None,
+        "model_name": catalog.canonical_name(logged),
+        "provider": known.provider if known else None,
+        "model_class": known.model_class if known else None,
     }

@@ -35,6 +35,27 @@ def test_every_spelling_of_a_model_is_one_model(logged):
 
 
 @pytest.mark.parametrize(
+    ("logged", "other", "same"),
+    [
+        pytest.param("gpt-4o", "openai/GPT-4o-2024-08-06", True, id="prefix, case and date"),
+        pytest.param("claude-opus-4-5", "claude-opus-4.5:thinking", True, id="more effort"),
+        pytest.param("Acme_Model 2", "hub/acme-model-2:latest", True, id="an unknown name"),
+        pytest.param("acme-model-2", "acme-model-3", False, id="two unknown names"),
+        pytest.param("llama3:8b", "llama3:70b", False, id="another size"),
+        pytest.param("ft:gpt-4o:acme:a:1", "ft:gpt-4o:acme:b:2", False, id="another fine-tuning"),
+        pytest.param("jp.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4.5", True,
+                     id="an inference profile"),
+        pytest.param("deepseek-v2", "deepseek-v3", False, id="a version in the name"),
+        pytest.param("auto", "auto", False, id="no model"),
+        pytest.param(None, "", False, id="nothing"),
+    ],
+)  # fmt: skip
+def test_two_names_mean_one_model_where_their_canonical_names_are_equal(logged, other, same):
+    assert CATALOG.same_model(logged, other) is same
+    assert CATALOG.same_model(other, logged) is same
+
+
+@pytest.mark.parametrize(
     ("logged", "model_class"),
     [
         ("claude-sonnet-4-5", "fast"),
@@ -49,6 +70,11 @@ def test_every_spelling_of_a_model_is_one_model(logged):
         ("deepseek-reasoner", "reasoning"),
         ("deepseek/deepseek-chat", "fast"),
         ("mistral-large-latest", "fast"),
+        ("gpt-35-turbo", "fast"),
+        ("llama3.1:8b", "fast"),
+        ("Phi-4-reasoning-plus", "reasoning"),
+        ("anthropic/claude-3.7-sonnet:thinking", "reasoning"),
+        ("ft:gpt-4o-mini-2024-07-18:acme:support:9abc", "fast"),
     ],
 )
 def test_a_family_has_its_class(logged, model_class):
@@ -69,7 +95,9 @@ def test_a_model_that_cannot_reason_stays_fast_whatever_the_log_says():
     assert CATALOG.lookup("gpt-4o", reasoned=True).model_class == "fast"
 
 
-@pytest.mark.parametrize("logged", [None, "", "auto", "copilot/auto", "default", "<synthetic>"])
+@pytest.mark.parametrize(
+    "logged", [None, "", "auto", "copilot/auto", "default", "<synthetic>", "nan"]
+)
 def test_what_names_no_model_is_told_apart_from_what_is_unknown(logged):
     assert not CATALOG.names_a_model(logged)
     assert CATALOG.lookup(logged) is None
@@ -160,7 +188,7 @@ def test_the_users_own_prices_come_first_and_name_models_that_no_entry_knows():
         ({"output_usd_per_mtok": -1}, "output_usd_per_mtok is -1"),
         ({"input_usd_per_mtok": "3"}, "input_usd_per_mtok is '3'"),
         ({"input_usd_per_mtok": float("nan")}, "input_usd_per_mtok is nan"),
-        ({"pattern": "("}, "no regular expression"),
+        ({"pattern": "("}, "not a regular expression"),
         ({"as_of": "today"}, "as_of \\(a date\\)"),
         ({"input_usd_per_token": 3}, "expected pattern, input_usd_per_mtok"),
     ],

@@ -5,9 +5,12 @@ import pyarrow as pa
 import pytest
 
 from tests.tables import turn
-from turnout.chosen_by.fallbacks import FALLBACKS, traces, with_fallbacks
+from turnout.catalog import load_catalog
+from turnout.chosen_by.fallbacks import FALLBACKS, fallback_signs, with_fallbacks
+from turnout.chosen_by.model_switches import with_switches
 from turnout.engine import connect
 from turnout.schema import TURNS
+from turnout.turns import with_model_facts
 
 # Name → turns as (model, what differs from a plain turn), the kind expected at each.
 PERSON = None
@@ -128,7 +131,8 @@ def kinds():
     ]
     backend = connect()
     turns = ibis.memtable(pa.Table.from_pylist(rows, TURNS))
-    marked = with_fallbacks(turns.mutate(**traces(turns)), "model")
+    facts = with_model_facts(turns, backend, load_catalog())
+    marked = with_fallbacks(with_switches(facts.mutate(**fallback_signs(facts))))
     found = backend.to_pyarrow(marked.order_by("conversation_id", "turn_index")).to_pylist()
     by_name = {}
     for row in found:

@@ -26,7 +26,7 @@ from turnout.errors import RecordError, SettingsError, StorageError, UpstreamErr
 from turnout.judge import JudgeOptions, judge_turns
 from turnout.judge.answers import Answer, Answers
 from turnout.judge.verdicts import load_rubric, question_text, read_answer
-from turnout.labels import Judgements, label_turns
+from turnout.labels import ExternalFiles, label_turns
 from turnout.records import Turn
 
 PRICE = Price(1.0, 10.0, 0.1)
@@ -190,8 +190,8 @@ def test_bad_answers_are_recorded_paid_and_never_become_labels(tmp_path):
     }  # fmt: skip
     assert report.spent_usd == pytest.approx(6 * ANSWER_USD)
     labels = tmp_path / "labels.parquet"
-    found = label_turns(turns, labels, load_catalog(), judgements=Judgements(judged=out))
-    assert found.given[0].unused == 5
+    found = label_turns(turns, labels, load_catalog(), external=ExternalFiles(judged=out))
+    assert found.external[0].unused == 5
     votes = {r["conversation_id"]: r["evidence"] for r in pq.read_table(labels).to_pylist()}
     assert votes["c005"] == ["-model_first", "judge"]
     assert all(votes[f"c00{n}"] == ["-model_first"] for n in range(5))

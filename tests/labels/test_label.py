@@ -14,11 +14,17 @@ from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
 from turnout.engine import connect
 from turnout.errors import RecordError
-from turnout.labels import Judgements, explain, label_turns
-from turnout.labels.aggregation import BELIEF, calibrated, fit, probability, record
+from turnout.labels import ExternalFiles, explain, label_turns
+from turnout.labels.aggregation import (
+    STATED_ACCURACIES,
+    calibrated,
+    check_votes,
+    fitted_accuracies,
+    probability,
+)
 from turnout.labels.evidence import CODES, SOURCES, votes
-from turnout.labels.external_votes import human_labels, judged, measured_outcomes
-from turnout.labels.vote_patterns import counted, numbered, voteless
+from turnout.labels.external_votes import human_labels, judged_needs, measured_outcomes
+from turnout.labels.vote_patterns import count_patterns, pattern_number, voteless_number
 from turnout.logs import ingest
 from turnout.manifest import file_sha256
 from turnout.simulation import simulate
@@ -96,7 +102,7 @@ def test_the_effort_of_cancelled_turns_tells_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("following", "code"),
     [
-        ("please sort the list of names!", "said_again"),
+        ("please sort the list of names!", "repeated_request"),
         ("that's wrong, the list is reversed", "complaint"),
         ("das funktioniert nicht", "complaint"),
     ],
@@ -118,15 +124,17 @@ def test_what_the_user_says_next_speaks_of_a_fast_models_answer(tmp_path, follow
         ("please sort the list of names", "now reverse the list, please", False),
     ],
 )
-def test_a_rephrased_request_is_said_again_and_a_new_one_is_not(tmp_path, first, following, again):
+def test_a_rephrased_request_counts_as_repeated_and_a_new_one_does_not(
+    tmp_path, first, following, again
+):
     rows = [turn("a", 1, first, QUICK), turn("a", 2, following, QUICK)]
-    assert ("said_again" in evidence(tmp_path, rows)["a", 1]) == again
+    assert ("repeated_request" in evidence(tmp_path, rows)["a", 1]) == again
 
 
-def test_a_long_way_to_the_next_turn_is_not_said_again(tmp_path):
+def test_a_request_after_a_gap_is_not_a_repeated_one(tmp_path):
     first = "please sort the list of names"
     rows = [turn("a", 1, first, QUICK), turn("a", 3, first, QUICK)]
-    assert "said_again" not in evidence(tmp_path, rows)["a", 1]
+    assert "repeated_request" not in evidence(tmp_path, rows)["a", 1]
 
 
 def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path):
@@ -224,7 +232,7 @@ def test_an_annotator_may_be_a_number(tmp_path):
 def test_a_judge_that_sees_both_sides_says_nothing(tmp_path):
     path = tmp_path / "judged.csv"
     path.write_text("conversation_id,turn_index,need\na,1,3\nb,1,\n")
-    found = judged(path)
+    found = judged_needs(path)
     assert found.votes.to_pylist() == [
         {"conversation_id": "a", "turn_index": 1, "judge": 0, "judge_leaning": 0}
     ]
@@ -248,13 +256,21 @@ def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
         (measured_outcomes, "prompt,reasoning_score,fast_score\nx,1.5,0\n", ":2: reasoning_score"),
         (measured_outcomes, "prompt,reasoning_score,fast_score\nx,,0\n", "reasoning_score is None"),
         (measured_outcomes, "text,reasoning_score,fast_score\nx,1,0\n", ":2: prompt is None"),
-        (judged, "conversation_id,turn_index\na,1\n", "no column need"),
-        (judged, "conversation_id,turn_index,need\na,1,6\n", ":2: need is '6'; expected a whole"),
-        (judged, "conversation_id,turn_index,need\na,1,5\na,1,1\n", ":3: .*one answer a turn"),
+        (judged_needs, "conversation_id,turn_index\na,1\n", "no column need"),
+        (
+            judged_needs,
+            "conversation_id,turn_index,need\na,1,6\n",
+            ":2: need is '6'; expected a whole",
+        ),
+        (
+            judged_needs,
+            "conversation_id,turn_index,need\na,1,5\na,1,1\n",
+            ":3: .*one answer a turn",
+        ),
         (human_labels, 'conversation_id,turn_index,label\n"a,1,0\nb,1,0\n', ":2: not CSV"),
     ],
 )
-def test_a_file_of_judgements_that_cannot_be_read_is_refused_with_its_row(
+def test_a_file_of_external_votes_that_cannot_be_read_is_refused_with_its_row(
     tmp_path, reader, text, told
 ):
     (tmp_path / "given.csv").write_text(text)
@@ -282,7 +298,7 @@ def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
         tmp_path / "t.parquet", [turn("a", 1, "x", QUICK), turn("b", 1, "y", QUICK)]
     )
     key = {"conversation_id": "a", "turn_index": 1}
-    judgements = Judgements(
+    external = ExternalFiles(
         written(tmp_path / "h.parquet", [said("a", 1, "reasoning"), said("gone", 1, "fast")]),
         written(
             tmp_path / "o.parquet",
@@ -294,11 +310,11 @@ def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
         ),
     )
     out = tmp_path / "labels.parquet"
-    report = label_turns(turns, out, CATALOG, judgements=judgements)
+    report = label_turns(turns, out, CATALOG, external=external)
     rows = {row["conversation_id"]: row for row in pq.read_table(out).to_pylist()}
     assert rows["a"]["evidence"] == ["-model_first", "judge_leaning", "human"]
     assert rows["b"]["evidence"] == ["-model_first", "outcome"]
-    assert [(file.unused, file.unmatched) for file in report.given] == [(0, 1), (0, 0), (1, 0)]
+    assert [(file.unused, file.unmatched) for file in report.external] == [(0, 1), (0, 0), (1, 0)]
     assert report.fitted_on == "human"
     assert report.gold_turns == 1
 
@@ -313,42 +329,42 @@ def test_turns_of_known_truth_may_come_as_csv(tmp_path):
 def test_the_steps_of_labelling_are_told_with_files_and_labels_counted(tmp_path):
     rows = [turn(f"c{at}", 1, "x", QUICK if at % 3 else "mystery-9") for at in range(3000)]
     turns = write_turns(tmp_path / "t.parquet", rows)
-    judgements = Judgements(
+    external = ExternalFiles(
         human=written(tmp_path / "h.parquet", [said("c0", 1, "fast")]),
         judged=written(
             tmp_path / "j.parquet", [{"conversation_id": "c1", "turn_index": 1, "need": 4}]
         ),
     )
-    told = []
+    steps = []
     label_turns(
         turns,
         tmp_path / "l",
         CATALOG,
-        judgements=judgements,
-        on_progress=lambda *what: told.append(what),
+        external=external,
+        on_progress=lambda *what: steps.append(what),
     )
-    assert told == [
-        *(("1 of 4: match judgements", done, 2) for done in (0, 1, 2, 2)),
+    assert steps == [
+        *(("1 of 4: match external votes", done, 2) for done in (0, 1, 2, 2)),
         *(("2 of 4: gather evidence", *units) for units in ((0, None), (1, 1))),
-        *(("3 of 4: weigh sources", *units) for units in ((0, None), (1, 1))),
+        *(("3 of 4: aggregate votes", *units) for units in ((0, None), (1, 1))),
         *(("4 of 4: write labels", done, 2001) for done in (0, 2001, 2001)),
     ]
 
 
-def test_without_judgements_no_step_matches_them(tmp_path):
+def test_without_external_votes_no_step_matches_them(tmp_path):
     turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
-    told = []
-    label_turns(turns, tmp_path / "l", CATALOG, on_progress=lambda *what: told.append(what[0]))
-    assert list(dict.fromkeys(told)) == [
-        "1 of 3: gather evidence", "2 of 3: weigh sources", "3 of 3: write labels",
+    steps = []
+    label_turns(turns, tmp_path / "l", CATALOG, on_progress=lambda *what: steps.append(what[0]))
+    assert list(dict.fromkeys(steps)) == [
+        "1 of 3: gather evidence", "2 of 3: aggregate votes", "3 of 3: write labels",
     ]  # fmt: skip
 
 
-def test_judgements_of_another_log_are_refused(tmp_path):
+def test_external_votes_on_another_log_are_refused(tmp_path):
     turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
     human = written(tmp_path / "h.parquet", [said("gone", 1, "fast")])
-    with pytest.raises(RecordError, match="knows none of the log's turns"):
-        label_turns(turns, tmp_path / "l", CATALOG, judgements=Judgements(human=human))
+    with pytest.raises(RecordError, match="none of its 1 rows is about a turn of the log"):
+        label_turns(turns, tmp_path / "l", CATALOG, external=ExternalFiles(human=human))
 
 
 def test_every_label_carries_the_weights_and_reasons_that_add_up_to_it(tmp_path):
@@ -369,7 +385,7 @@ def test_every_label_carries_the_weights_and_reasons_that_add_up_to_it(tmp_path)
 
 def test_short_answers_are_not_the_same_request(tmp_path):
     rows = [turn("a", 1, "yes", QUICK), turn("a", 2, "yes", QUICK)]
-    assert "said_again" not in evidence(tmp_path, rows)["a", 1]
+    assert "repeated_request" not in evidence(tmp_path, rows)["a", 1]
 
 
 @pytest.mark.parametrize(("feedback", "vote"), [("thumbs_down", 1), ("Positive", -1), ("meh", 0)])
@@ -387,30 +403,30 @@ def test_log_odds_add_up():
     cast = np.zeros((1, len(CODES)), np.int8)
     cast[0, [CODES.index("upgrade"), CODES.index("downgrade")]] = 1, -1
     odds = 0.92 / 0.08 * (0.35 / 0.65)
-    assert probability(cast, BELIEF)[0] == pytest.approx(odds / (1 + odds))
+    assert probability(cast, STATED_ACCURACIES)[0] == pytest.approx(odds / (1 + odds))
 
 
-def test_known_truth_teaches_how_far_a_source_can_be_trusted():
+def test_known_truth_teaches_how_far_a_source_can_be_fitteded():
     draw = np.random.default_rng(0)
     truth = (draw.random(4000) < 0.3).astype(np.int8)
     cast = np.zeros((4000, len(CODES)), np.int8)
     right = draw.random(4000) < 0.9
     cast[:, CODES.index("effort")] = np.where(right == (truth == 1), 1, -1)
-    trust = fit(record(cast, truth, np.arange(4000)))
-    assert trust.accuracy[CODES.index("effort")] == pytest.approx(0.9, abs=0.02)
-    assert trust.accuracy[CODES.index("upgrade")] == pytest.approx(0.92)
-    assert trust.prior == pytest.approx(0.3, abs=0.03)
+    fitted = fitted_accuracies(check_votes(cast, truth, np.arange(4000)))
+    assert fitted.accuracy[CODES.index("effort")] == pytest.approx(0.9, abs=0.02)
+    assert fitted.accuracy[CODES.index("upgrade")] == pytest.approx(0.92)
+    assert fitted.prior == pytest.approx(0.3, abs=0.03)
 
 
 def test_people_weigh_the_other_sources_and_never_themselves():
     cast = np.zeros((400, len(CODES)), np.int8)
     cast[:, CODES.index("effort")] = 1
     truth = np.ones(400, np.int8)
-    trust = fit(record(cast, truth, np.arange(400)))
-    changed = calibrated(trust, cast, truth, np.arange(len(CODES)) != CODES.index("human"))
+    fitted = fitted_accuracies(check_votes(cast, truth, np.arange(400)))
+    changed = calibrated(fitted, cast, truth, np.arange(len(CODES)) != CODES.index("human"))
     effort, human = CODES.index("effort"), CODES.index("human")
-    assert changed.log_odds[effort] > trust.log_odds[effort]
-    assert changed.log_odds[human] == trust.log_odds[human]
+    assert changed.log_odds[effort] > fitted.log_odds[effort]
+    assert changed.log_odds[human] == fitted.log_odds[human]
 
 
 def test_known_turns_of_few_conversations_are_worth_less(tmp_path):
@@ -418,7 +434,7 @@ def test_known_turns_of_few_conversations_are_worth_less(tmp_path):
     each = draw.random(40) < 0.5  # a conversation is right or wrong as a whole
     cast = np.zeros((400, len(CODES)), np.int8)
     cast[:, 0] = np.where(np.repeat(each, 10), 1, -1)
-    found = record(cast, np.ones(400, np.int8), np.repeat(np.arange(40), 10))
+    found = check_votes(cast, np.ones(400, np.int8), np.repeat(np.arange(40), 10))
     assert found.votes[0] == 400
     assert found.independent[0] == pytest.approx(40, abs=2)
 
@@ -445,7 +461,7 @@ def test_calibration_never_turns_evidence_round_and_stays_finite(rows):
     cast = np.zeros((len(rows), len(CODES)), np.int8)
     cast[:, 0] = [vote for vote, _ in rows]
     truth = np.asarray([need for _, need in rows], np.int8)
-    found = calibrated(BELIEF, cast, truth, np.ones(len(CODES), bool))
+    found = calibrated(STATED_ACCURACIES, cast, truth, np.ones(len(CODES), bool))
     assert np.isfinite(found.log_odds).all()
     assert np.isfinite(found.prior_log_odds)
     assert (found.log_odds >= 0).all()
@@ -454,8 +470,8 @@ def test_calibration_never_turns_evidence_round_and_stays_finite(rows):
 def test_a_source_that_is_mostly_wrong_is_not_turned_round():
     cast = np.zeros((500, len(CODES)), np.int8)
     cast[:, CODES.index("complaint")] = 1
-    trust = fit(record(cast, np.zeros(500, np.int8), np.arange(500)))
-    assert trust.accuracy[CODES.index("complaint")] == 0.5
+    fitted = fitted_accuracies(check_votes(cast, np.zeros(500, np.int8), np.arange(500)))
+    assert fitted.accuracy[CODES.index("complaint")] == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -524,7 +540,7 @@ def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, tmp_pa
         for row, speaks in zip(rows, spoken, strict=True)
         if speaks
     ]
-    p = probability(cast[spoken], BELIEF)
+    p = probability(cast[spoken], STATED_ACCURACIES)
     assert [row["p_reasoning"] for row in labels] == pytest.approx(p)
     for row, own in zip(labels, cast[spoken], strict=True):
         assert row["evidence"] == [
@@ -555,13 +571,13 @@ def test_votes_are_counted_by_pattern_and_found_again(rows):
         pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema)
     )
     backend = connect()
-    numbers = table.select(pattern=numbered(table, names))
-    found = counted(backend, numbers, len(names))
+    numbers = table.select(pattern=pattern_number(table, names))
+    found = count_patterns(backend, numbers, len(names))
     cast = np.asarray(rows, np.int8).reshape(-1, len(names))
     expected, turns = np.unique(cast, axis=0, return_counts=True)
     assert (found.votes.tolist(), found.turns.tolist()) == (expected.tolist(), turns.tolist())
-    assert [found.votes[at].any() for at in found.places(found.numbers)] == [
-        number != voteless(len(names)) for number in found.numbers
+    assert [found.votes[at].any() for at in found.positions(found.numbers)] == [
+        number != voteless_number(len(names)) for number in found.numbers
     ]
 
 
@@ -599,7 +615,7 @@ def test_a_log_without_any_evidence_is_refused(tmp_path):
 def test_gold_of_another_log_is_refused(simulated, tmp_path):
     gold = pa.table({"conversation_id": ["none"], "turn_index": [1], "label": [0]})
     pq.write_table(gold, tmp_path / "gold.parquet")
-    with pytest.raises(RecordError, match="knows none of the log's"):
+    with pytest.raises(RecordError, match="none of its rows is about the log's"):
         label_turns(
             simulated / "turns.parquet", tmp_path / "l", CATALOG, gold=tmp_path / "gold.parquet"
         )
@@ -616,12 +632,12 @@ def test_labels_that_are_none_are_refused(simulated, tmp_path):
         )
 
 
-def test_every_source_has_a_reason_and_a_belief_above_chance():
+def test_every_source_has_a_reason_and_an_accuracy_above_chance():
     assert len(set(CODES)) == len(CODES)
     assert all(source.reason and 0.5 < source.accuracy < 1 for source in SOURCES)
 
 
-def test_the_page_states_the_beliefs_as_they_are():
+def test_the_page_gives_the_stated_accuracies():
     from pathlib import Path
 
     page = (Path(__file__).resolve().parents[2] / "docs" / "labels.md").read_text()

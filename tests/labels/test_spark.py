@@ -12,7 +12,7 @@ from tests.spark import run_verbs
 from tests.switches.switch_log import write_log
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
-from turnout.labels import Judgements, label_turns
+from turnout.labels import ExternalFiles, label_turns
 from turnout.manifest import file_sha256, read_manifest, tree_sha256
 from turnout.switches import report_switches
 
@@ -81,13 +81,13 @@ def test_spark_gives_the_switches_that_duckdb_gives(folder):
 
 def gave_the_labels_that_duckdb_gives(folder):
     here, there = folder / "labels.parquet", folder / "spark-labels.parquet"
-    judgements = Judgements(folder / "human.csv", folder / "outcomes.parquet")
+    external = ExternalFiles(folder / "human.csv", folder / "outcomes.parquet")
     gold = folder / "gold.parquet"
-    label_turns(folder / "turns.parquet", here, CATALOG, gold=gold, judgements=judgements)
+    label_turns(folder / "turns.parquet", here, CATALOG, gold=gold, external=external)
     assert pq.read_table(there).to_pylist() == pq.read_table(here).to_pylist()
     assert file_sha256(there) == file_sha256(here)
     told = [read_manifest(path)["counts"] for path in (here, there)]
-    for file in (file for counts in told for file in counts["given"]):
+    for file in (file for counts in told for file in counts["external"]):
         file["path"] = Path(file["path"]).name
     assert told[0] == told[1]
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.switches.rates import TURN_BUCKETS, bucket_name, share
+from turnout.switches.rates import share
 
 
 def deviation(conversations):
@@ -35,8 +35,3 @@ def test_turns_of_few_conversations_say_less_than_as_many_of_many():
 def test_no_switch_in_many_turns_is_still_no_certainty():
     assert 0 < share(0, 300, 0.0).high < 0.02
     assert share(0, 0, 0.0).high == 1
-
-
-def test_stretches_of_turns_leave_no_gap():
-    assert [low for low, _ in TURN_BUCKETS[1:]] == [high + 1 for _, high in TURN_BUCKETS[:-1]]
-    assert [bucket_name(b) for b in TURN_BUCKETS[-3:]] == ["6–10", "11–20", "21+"]

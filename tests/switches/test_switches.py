@@ -142,7 +142,7 @@ def test_what_a_product_made_is_counted_apart(tmp_path):
     assert found.by_models_chosen == {"1": 1, "2": 1, "3+": 0}
     assert (found.rate.switches.count, found.rate.fallbacks.count) == (1, 2)
     # Only the person's switch is described: one turn before it, none after.
-    downgrade = found.surroundings[1]
+    downgrade = found.medians[1]
     assert (downgrade.turns_before, downgrade.turns_after) == (1, 0)
     assert (downgrade.chars_before, downgrade.chars_at, downgrade.chars_after) == (1, 2, None)
 

@@ -1,4 +1,4 @@
-"""Model names as logs write them → provider, family, class and list price; knows no log."""
+"""Model names as logs write them → provider, family, class and list price."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from turnout.records import ModelClass
 
 _REASONING_ENDING = re.compile(r"-(?:thinking|reasoning|high|xhigh|max-effort)(?:-|$)")
 _FAST_ENDING = re.compile(r"-(?:no-?thinking|non-reasoning|minimal)(?:-|$)")
-_PREFIX = re.compile(r"^(?:(?:us|eu|apac|global)\.)?(?:anthropic|amazon|meta|mistral|cohere)\.")
+# A Bedrock inference profile: its region, then the model's maker.
+_REGION = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|global)\.(?=[a-z-]+\.)")
+_MAKER = re.compile(r"^(?:anthropic|amazon|meta|mistral|cohere)\.")
+_FINE_TUNED = re.compile(r"^ft:")
+# What follows a name but names no other model: a deployment's version or how it is offered.
+_DEPLOYMENT = re.compile(
+    r"@.*$|(?<=-20\d{6})-v\d+$|-v\d+:\d+$"
+    r"|:(?:\d+|latest|free|beta|nitro|floor|online|exacto|extended|standard)$"
+)
 _DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-\d\d|\d{4})(?=-|$)")
 _KEYS = {"pattern", "name", "provider", "family", "class", "hybrid"}
 # How hard a model was told to think: it changes the tokens spent, not what one costs.
@@ -32,7 +40,7 @@ _TOKENS_PER_MTOK = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """What the catalogue says of one logged name.
+    """What the catalog says of one logged name.
 
     Attributes:
         name: Canonical: the same for every spelling of one model.
@@ -127,6 +135,25 @@ class Catalog:
         name = normalised(logged or "")
         return bool(name) and name not in self._unnamed
 
+    def canonical_name(self, logged: str | None) -> str | None:
+        """The one name of a model, whichever way it is spelled.
+
+        A model that no entry matches keeps its normalised name. None where `logged` names no model.
+        """
+        if not self.names_a_model(logged):
+            return None
+        known = self.lookup(logged)
+        return known.name if known else normalised(logged or "")
+
+    def same_model(self, logged: str | None, other: str | None) -> bool:
+        """Whether two logged names mean one model; False where either names none.
+
+        The same model with more or less effort (`claude-opus-4-5` and `claude-opus-4.5:thinking`)
+        is one model where the catalog's entry says so.
+        """
+        name = self.canonical_name(logged)
+        return name is not None and name == self.canonical_name(other)
+
     def lookup(self, logged: str | None, *, reasoned: bool | None = None) -> CatalogModel | None:
         """What is known of a logged name.
 
@@ -165,13 +192,12 @@ class Catalog:
         """
         if not self.names_a_model(logged):
             return None
-        found = self.lookup(logged)
-        name = _EFFORT_ENDING.sub("", found.name if found else normalised(logged or ""))
+        name = _EFFORT_ENDING.sub("", self.canonical_name(logged) or "")
         return next((price for pattern, price in self._prices if pattern.fullmatch(name)), None)
 
 
 def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
-    """The shipped catalogue, with the user's entries before it.
+    """The shipped catalog, with the user's entries before it.
 
     Args:
         overrides: The `[catalog]` table of turnout.toml: `model` and `price` entries and `unnamed`
@@ -187,14 +213,17 @@ def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
 
 
 def normalised(logged: str) -> str:
-    """A logged name in one spelling: without prefixes, dates, blanks, dots and capitals."""
+    """A logged name in one spelling: without prefixes, dates, blanks, dots and capitals.
+
+    A colon may lead a size or a variant (`llama3:8b`, `…:thinking`), which make another model, or a
+    deployment (`…-v1:0`, `…:free`), which does not.
+    """
     name = logged.strip().lower().rpartition("/")[2]
     name = re.sub(r"[<>()\[\]]", " ", name)
-    name = re.sub(r"\s+\.\S*$", "", name)  # a stray fraction of a second after the name
-    name = re.sub(r"[@:].*$", "", name)
-    name = _PREFIX.sub("", name.strip())
-    name = re.sub(r"[\s._]+", "-", name).strip("-")
-    name = re.sub(r"-v\d+$", "", name)
+    name = re.sub(r"\s+\.\S*$", "", name).strip()  # a stray fraction of a second after the name
+    name = _DEPLOYMENT.sub("", _FINE_TUNED.sub("", name))
+    name = _MAKER.sub("", _REGION.sub("", name))
+    name = re.sub(r"[\s._:]+", "-", name).strip("-")
     return _DATE.sub("", name).strip("-")
 
 
@@ -259,5 +288,5 @@ def _pattern(where: str, text: object) -> re.Pattern[str]:
         return re.compile(str(text))
     except re.error as error:
         raise SettingsError(
-            f"{where}: pattern {text!r} is no regular expression ({error})."
+            f"{where}: pattern {text!r} is not a regular expression ({error})."
         ) from error

@@ -1,16 +1,17 @@
-"""Model changes that a product made rather than a person; knows no class and no kind of switch.
+"""Fallbacks: changes of model that the product made itself.
 
 A product that falls back to another model and returns afterwards leaves two switches in the log
-that nobody chose. Four kinds are told apart, the first that fits:
+that nobody chose. A change is of the first kind that fits:
 
-- `sub_agent`: the turn is a sub-agent's or a notice of the product, as its mode or text says.
+- `sub_agent`: the turn belongs to a sub-agent or is a notice of the product, by its mode or text.
 - `rate_limit`: the turn before was refused because of a limit or overload.
 - `retry`: the turn before failed; or it was cancelled and the same message is sent again, sooner
-  than a person could have chosen another model where the log tells how soon.
+  than a person could have chosen another model, as far as the log has times.
 - `excursion`: the message of the turn before is sent again, for one turn, and the next turn is back
   on the first model.
 
-The way back from any of them is of the same kind. Who stays, or goes on to a third model, chose to.
+The way back from any of them is of the same kind. A user who stays, or goes on to a third model,
+chose to.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from turnout.schema import FAILED, LIMITED
 
 CANCELLED = ("cancelled", "canceled", "aborted", "interrupted", "stopped")
 
-# What the answer of a failed turn says of a limit.
+# How the answer of a failed turn names a limit.
 _LIMIT_TEXT = BEFORE_WORD + any_case(
     rf"(429|529|rate{ANY}?limit|usage limit|quota|overloaded|too many requests)"
 )
@@ -57,36 +58,43 @@ FALLBACKS = (
 )
 
 
-def traces(turns: ibis.Table) -> dict[str, ibis.Value]:
-    """What each turn alone shows of this, by name: all that `with_fallbacks` asks of its texts."""
+def fallback_signs(turns: ibis.Table) -> dict[str, ibis.Value]:
+    """The columns that `with_fallbacks` needs of each turn: all that it reads of texts and times.
+
+    `agent` (whether it is a sub-agent's), `ended` (limited, failed, cancelled or null),
+    `message_digest`, `sent_s` and `lasted_ms`.
+    """
     return {
         "agent": _true(turns["mode"].re_search(_AGENT_MODE))
         | _true(turns.user_message.re_search(_AGENT_TEXT)),
         "ended": _ended(turns),
-        "said": digest(turns.user_message),
+        "message_digest": digest(turns.user_message),
         "sent_s": turns.timestamp.epoch_seconds(),
         "lasted_ms": turns.duration_ms.cast("int64"),
     }
 
 
-def with_fallbacks(turns: ibis.Table, name: str) -> ibis.Table:
-    """Add `fallback_kind` (a code of `FALLBACKS`, null where a person chose) and `fallback`.
+def with_fallbacks(turns: ibis.Table) -> ibis.Table:
+    """Add `fallback_kind`, `fallback` and `stands_in`.
+
+    `fallback_kind` is a code of `FALLBACKS`, null where a person chose; `fallback` whether there is
+    one. `stands_in` is the kind that brought a turn its model, also where a sub-agent's later turns
+    change nothing; null where a person chose the model.
 
     Args:
-        turns: Turns with their `traces`.
-        name: The column that tells models apart; null where a turn names none. Such a turn is
-            passed over, but how it ended counts.
+        turns: Turns with their `fallback_signs` and with `from_model` and `kind`, as
+            `model_switches.with_switches` leaves them. A turn that names no model is passed over,
+            but how it ended counts.
     """
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
     facts = turns.mutate(
-        previous=_latest(turns, name).over(before),
-        following=turns[name].lead().over(in_order),
+        following=turns.model_name.lead().over(in_order),
         ended_before=turns.ended.lag().over(in_order),
-        again=_true(turns.said.lag().over(in_order) == turns.said),
+        again=_true(turns.message_digest.lag().over(in_order) == turns.message_digest),
         waited_s=_waited_s(turns, in_order),
     )
-    changed = _true(facts.previous != facts[name])
+    changed = facts.kind.notnull()
     at_once = ~_true(facts.waited_s > _LEAST_CHOICE_S)
     retried = (facts.ended_before == "failed") | (
         (facts.ended_before == "cancelled") & facts.again & at_once
@@ -95,7 +103,7 @@ def with_fallbacks(turns: ibis.Table, name: str) -> ibis.Table:
         (facts.agent & changed, "sub_agent"),
         (changed & _true(facts.ended_before == "limited"), "rate_limit"),
         (changed & _true(retried), "retry"),
-        (changed & facts.again & _true(facts.following == facts.previous), "excursion"),
+        (changed & facts.again & _true(facts.following == facts.from_model), "excursion"),
         else_=ibis.null("string"),
     )
     facts = facts.mutate(entered=entered)
@@ -106,16 +114,17 @@ def with_fallbacks(turns: ibis.Table, name: str) -> ibis.Table:
         else_=ibis.null("string"),
     )
     facts = facts.mutate(stands_in=stands_in)
+    named = facts.model_name.notnull()
     # The model that a person was last on: what stood in since does not count.
     facts = facts.mutate(
-        chosen=ibis.ifelse(facts.stands_in.isnull(), facts[name], ibis.null("string")),
-        role=ibis.ifelse(facts[name].notnull(), facts.stands_in.fill_null(""), ibis.null("string")),
+        chosen=ibis.ifelse(facts.stands_in.isnull(), facts.model_name, ibis.null("string")),
+        role=ibis.ifelse(named, facts.stands_in.fill_null(""), ibis.null("string")),
     )
     facts = facts.mutate(
         home=_latest(facts, "chosen").over(before),
         stood_in=_latest(facts, "role").over(before).nullif(""),
     )
-    returned = changed & _true(facts.home == facts[name])
+    returned = facts.kind.notnull() & _true(facts.home == facts.model_name)
     kind = ibis.coalesce(facts.entered, ibis.ifelse(returned, facts.stood_in, ibis.null("string")))
     marked = facts.mutate(fallback_kind=kind, fallback=kind.notnull())
     return marked.select(*turns.columns, "fallback_kind", "fallback", "stands_in")

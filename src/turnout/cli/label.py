@@ -1,4 +1,4 @@
-"""`turnout label`: turns in, weighed evidence for every turn out."""
+"""`turnout label`: turns in, labels with their evidence out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from turnout.labels import ExplainedTurn, LabelReport
 
 _FITTED_ON = {
-    "beliefs": "stated beliefs",
+    "stated": "stated accuracies",
     "gold": "{0:,} turns of known truth",
     "human": "{0:,} turns that people labelled",
 }
@@ -38,13 +38,13 @@ _FITTED_ON = {
 @click.option(
     "--gold",
     type=INPUT_PATH,
-    help="Turns of known truth (conversation_id, turn_index, label): sources are weighed by them.",
+    help="Turns of known truth (conversation_id, turn_index, label), to fit source accuracies on.",
 )
 @click.option(
     "--human",
     type=INPUT_PATH,
     help="People's labels (conversation_id, turn_index, label, annotator): a source, and what the "
-    "others are weighed by where there is no --gold.",
+    "accuracies of the others are fitted on where there is no --gold.",
 )
 @click.option(
     "--outcomes",
@@ -73,24 +73,23 @@ def command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Gather what in TURNS speaks for or against a need for reasoning, and weigh it.
+    """Label TURNS by all that speaks for or against a need for reasoning.
 
-    Sources: the model chosen, upgrades and downgrades, effort spent, requests said again,
-    complaints, feedback; and people's labels, measured outcomes and a judge's answers where they
-    are given. `turnout build --labels` uses the result. Their files are Parquet, CSV or JSON
+    Sources: the model chosen, upgrades and downgrades, effort spent, repeated requests, complaints,
+    feedback; and people's labels, measured outcomes and a judge model's answers where they are
+    given. `turnout build --labels` uses the result. Their files are Parquet, CSV or JSON
     Lines; TURNS is Parquet.
     """
-    from turnout.labels import Judgements, explain, label_turns
+    from turnout.labels import ExternalFiles, explain, label_turns
     from turnout.settings import catalog_of
 
-    judgements = Judgements(human, outcomes, judged)
     with progress_bars() as on_progress:
         report = label_turns(
             turns,
             output,
             catalog_of(config),
             gold=gold,
-            judgements=judgements,
+            external=ExternalFiles(human, outcomes, judged),
             engine=engine,
             on_progress=on_progress,
         )
@@ -98,8 +97,8 @@ def command(
         say(f"{output}: up to date")
     explained = explain(turns, output, where) if where else None
     if as_json:
-        told = {} if explained is None else {"explained": [asdict(turn) for turn in explained]}
-        print_json({"output": output, **report.to_json(), **told})
+        more = {} if explained is None else {"explained": [asdict(turn) for turn in explained]}
+        print_json({"output": output, **report.to_json(), **more})
     elif explained is not None:
         _show_turns(explained, report)
     else:
@@ -113,7 +112,7 @@ def _show(report: LabelReport, output: Path) -> None:
 
     table = Table(title="Evidence", title_justify="left")
     table.add_column("source", no_wrap=True)
-    for name in ("turns", "of all", "for reasoning", "others agree", "right on known", "taken as"):
+    for name in ("turns", "of all", "for reasoning", "others agree", "right on known", "accuracy"):
         table.add_column(name, justify="right")
     table.add_column("what it is")
     for source in report.sources:
@@ -135,7 +134,7 @@ def _show(report: LabelReport, output: Path) -> None:
     silent = [source.code for source in report.sources if not source.turns]
     if silent:
         out.print(f"No vote from: {', '.join(silent)}.")
-    for file in report.given:
+    for file in report.external:
         agreement = file.annotator_agreement
         people = f"; pairs of people agree in {agreement:.0%}" if agreement is not None else ""
         out.print(
@@ -145,7 +144,7 @@ def _show(report: LabelReport, output: Path) -> None:
     by = _FITTED_ON[report.fitted_on].format(report.gold_turns)
     out.print(
         f"{report.labelled:,} of {report.turns:,} turns have evidence; "
-        f"{report.reasoning:,} of them lean to reasoning. Sources are weighed by {by}."
+        f"{report.reasoning:,} of them lean to reasoning. Source accuracies: {by}."
     )
     out.print(f"Labels: {output}")
 

@@ -95,11 +95,11 @@ def show(report: SwitchReport, out: Console) -> None:
     out.print(
         f"{report.turns:,} turns: {report.turns_by_class['reasoning']:,} on reasoning models, "
         f"{report.turns_by_class['fast']:,} on fast ones, {report.turns_by_class['unknown']:,} on "
-        f"models the catalogue does not know, {report.turns_without_model:,} name no model."
+        f"models the catalog does not know, {report.turns_without_model:,} name no model."
     )
     if report.unknown_models:
         names = ", ".join(f"{name} ({n:,})" for name, n in report.unknown_models.items())
-        out.print(f"Not in the catalogue, left out rather than guessed: {names}")
+        out.print(f"Not in the catalog, left out rather than guessed: {names}")
     if report.switch_count == 0:
         out.print("No conversation switches models.")
         return
@@ -126,10 +126,10 @@ def _show_models(report: SwitchReport, out: Console) -> None:
 
 
 def _show_kinds(report: SwitchReport, out: Console) -> None:
-    around = {one.kind: one for one in report.surroundings}
+    medians = {median.kind: median for median in report.medians}
     rows = []
     for kind in report.switches:
-        near = around[kind.kind]
+        median = medians[kind.kind]
         rows.append(
             (
                 kind.kind,
@@ -137,9 +137,9 @@ def _show_kinds(report: SwitchReport, out: Console) -> None:
                 f"{kind.count - kind.fallbacks:,}",
                 f"{kind.fallbacks:,}",
                 f"{kind.provider_switches:,}",
-                _median(near.turns_before),
-                _median(near.turns_after),
-                f"{_median(near.chars_before)} → {_median(near.chars_at)}",
+                _median(median.turns_before),
+                _median(median.turns_after),
+                f"{_median(median.chars_before)} → {_median(median.chars_at)}",
             )
         )
     _print(

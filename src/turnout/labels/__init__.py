@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from turnout.labels.explain import ExplainedTurn, explain
-from turnout.labels.stage import Judgements, LabelReport, label_turns
+from turnout.labels.report import LabelReport
+from turnout.labels.stage import ExternalFiles, label_turns
 
-__all__ = ["ExplainedTurn", "Judgements", "LabelReport", "explain", "label_turns"]
+__all__ = ["ExplainedTurn", "ExternalFiles", "LabelReport", "explain", "label_turns"]

@@ -1,4 +1,4 @@
-"""Votes → a probability, and how far each source is trusted; knows no log and no source's meaning.
+"""Votes → the probability that a turn needs reasoning, by how accurate each source is.
 
 Sources are taken as independent given the need, so the log-odds that each is right add up.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.labels.evidence import SOURCES
+from turnout.stats.intervals import effective_trials
 
 Floats = NDArray[np.float64]
 Votes = NDArray[np.int8]
@@ -18,9 +19,9 @@ Flags = NDArray[np.bool_]
 
 # A source that is nearly always right on few votes is not certain.
 _MAX_ACCURACY = 0.98
-# How many turns of known truth the belief in an even prior is worth.
-_PRIOR_WEIGHT = 50.0
-# How strongly a calibration is held near none, and enough steps to find it.
+# How many turns of known truth the even prior counts as.
+_PRIOR_TURNS = 50.0
+# How strongly a calibration is held near none, and enough steps to converge.
 _RIDGE = 4.0
 _NEWTON_STEPS = 25
 _SMALL_STEP = 1e-9
@@ -31,13 +32,13 @@ def _log_odds(share: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """How far evidence is trusted.
+class SourceAccuracies:
+    """How accurate sources are taken to be.
 
     Attributes:
-        accuracy: How often each source is right, shape `(s,)`.
-        votes: How many independent votes of known truth each accuracy rests on, the belief's own
-            worth among them; shape `(s,)`.
+        accuracy: Share of each source's votes taken to be right, shape `(s,)`.
+        votes: How many independent votes of known truth each accuracy rests on, those that the
+            stated one counts as among them; shape `(s,)`.
         log_odds: What one vote of each source weighs, shape `(s,)`.
         prior_log_odds: What stands before any vote.
     """
@@ -53,16 +54,18 @@ class Trust:
         return float(1 / (1 + np.exp(-self.prior_log_odds)))
 
 
-_ACCURACY = np.asarray([source.accuracy for source in SOURCES])
-BELIEF = Trust(_ACCURACY, np.asarray([source.weight for source in SOURCES]), _log_odds(_ACCURACY))
+_STATED = np.asarray([source.accuracy for source in SOURCES])
+STATED_ACCURACIES = SourceAccuracies(
+    _STATED, np.asarray([source.prior_votes for source in SOURCES]), _log_odds(_STATED)
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """How votes did where the truth is known.
+class CheckedVotes:
+    """Votes counted where the truth is known.
 
     Attributes:
-        votes: How many of each source meet the truth, shape `(s,)`.
+        votes: How many of each source, shape `(s,)`.
         right: Of them, those that are right, shape `(s,)`.
         independent: What they are worth as independent votes, shape `(s,)`: turns of one
             conversation resemble each other.
@@ -77,81 +80,82 @@ class Record:
     reasoning: int
 
 
-def record(cast: Votes, truth: Votes, conversation: NDArray[np.int64]) -> Record:
+def check_votes(votes: Votes, truth: Votes, conversation: NDArray[np.int64]) -> CheckedVotes:
     """Compare votes with the truth.
 
     Args:
-        cast: Votes, shape `(n, s)`.
+        votes: −1, 0 or +1, shape `(n, s)`.
         truth: 1 = needs reasoning, 0 = does not, −1 = not known; shape `(n,)`.
         conversation: A number for each turn's conversation, shape `(n,)`.
-
-    Source:
-        Kish (1965), "Survey Sampling": the design effect, the variance of a share over clusters by
-        that of a simple sample.
     """
     known = truth >= 0
-    spoken = cast[known] != 0
-    right = spoken & ((cast[known] > 0) == (truth[known] == 1)[:, None])
-    place = np.unique(conversation[known], return_inverse=True)[1].astype(np.int64)
-    n = spoken.sum(axis=0).astype(np.float64)
-    r = right.sum(axis=0).astype(np.float64)
-    independent = np.asarray(
-        [_independent(spoken[:, s], right[:, s], place) for s in range(cast.shape[1])]
+    voted = votes[known] != 0
+    right = voted & ((votes[known] > 0) == (truth[known] == 1)[:, None])
+    cluster = np.unique(conversation[known], return_inverse=True)[1].astype(np.int64)
+    independent = [_independent(voted[:, s], right[:, s], cluster) for s in range(votes.shape[1])]
+    return CheckedVotes(
+        voted.sum(axis=0).astype(np.float64),
+        right.sum(axis=0).astype(np.float64),
+        np.asarray(independent),
+        int(known.sum()),
+        int((truth == 1).sum()),
     )
-    return Record(n, r, independent, int(known.sum()), int((truth == 1).sum()))
 
 
-def fit(found: Record) -> Trust:
-    """Estimate how often sources are right, held near the belief where known turns are few."""
-    accuracy = (found.right + BELIEF.votes * BELIEF.accuracy) / (found.votes + BELIEF.votes)
-    # Evidence may be weak, never perverse: a source below a coin's chance would vote the other way.
-    # Evidence may be weak, never perverse: a source below a coin's chance would vote the other way.
+def fitted_accuracies(checked: CheckedVotes) -> SourceAccuracies:
+    """Estimate how often sources are right, held near what is stated where known turns are few."""
+    stated = STATED_ACCURACIES
+    accuracy = (checked.right + stated.votes * stated.accuracy) / (checked.votes + stated.votes)
+    # A source right less than half the time is ignored: its votes never count for the other side.
     accuracy = np.clip(accuracy, 0.5, _MAX_ACCURACY)
-    prior = (found.reasoning + BELIEF.prior * _PRIOR_WEIGHT) / (found.turns + _PRIOR_WEIGHT)
-    return Trust(
+    prior = (checked.reasoning + stated.prior * _PRIOR_TURNS) / (checked.turns + _PRIOR_TURNS)
+    return SourceAccuracies(
         accuracy,
-        BELIEF.votes + found.independent,
+        stated.votes + checked.independent,
         _log_odds(accuracy),
         float(_log_odds(np.asarray(prior))),
     )
 
 
-def calibrated(trust: Trust, cast: Votes, truth: Votes, scaled: Flags) -> Trust:
+def calibrated(
+    accuracies: SourceAccuracies, votes: Votes, truth: Votes, scaled: Flags
+) -> SourceAccuracies:
     """Scale and shift the log-odds to what they turned out to mean on turns of known truth.
 
-    Sources are not quite independent, so their sum is too sure or not sure enough. Held near what
-    it was where known turns are few.
+    Sources are not quite independent, so their sum is over- or underconfident. Held near what it
+    was where known turns are few.
 
     Args:
-        trust: What is scaled.
-        cast: Votes, shape `(n, s)`.
+        accuracies: What is scaled.
+        votes: −1, 0 or +1, shape `(n, s)`.
         truth: 1 = needs reasoning, 0 = does not, −1 = not known; shape `(n,)`.
         scaled: The sources whose weights change, shape `(s,)`.
 
     Source:
         Platt (1999), "Probabilistic outputs for support vector machines".
     """
-    rows = (truth >= 0) & (cast != 0).any(axis=1)
-    z = trust.prior_log_odds + cast[rows] @ trust.log_odds
+    rows = (truth >= 0) & (votes != 0).any(axis=1)
+    z = accuracies.prior_log_odds + votes[rows] @ accuracies.log_odds
     x = np.stack([z, np.ones_like(z)], axis=1)
-    found = _fitted_line(x, truth[rows].astype(np.float64))
+    line = _fitted_line(x, truth[rows].astype(np.float64))
     # Below 0 evidence would speak for its opposite.
-    scale, shift = max(0.0, float(found[0])), float(found[1])
+    scale, shift = max(0.0, float(line[0])), float(line[1])
     return replace(
-        trust,
-        log_odds=np.where(scaled, scale, 1.0) * trust.log_odds,
-        prior_log_odds=scale * trust.prior_log_odds + shift,
+        accuracies,
+        log_odds=np.where(scaled, scale, 1.0) * accuracies.log_odds,
+        prior_log_odds=scale * accuracies.prior_log_odds + shift,
     )
 
 
-def probability(cast: Votes, trust: Trust) -> Floats:
+def probability(votes: Votes, accuracies: SourceAccuracies) -> Floats:
     """Probability that each turn needs reasoning, shape `(n,)`: the prior where nothing votes.
 
     Source:
         Nitzan and Paroush (1982), "Optimal decision rules in uncertain dichotomous choice
         situations": a vote's weight is the log-odds that it is right.
     """
-    return np.asarray(1 / (1 + np.exp(-(trust.prior_log_odds + cast @ trust.log_odds))))
+    log_odds = accuracies.prior_log_odds + votes @ accuracies.log_odds
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
 def _fitted_line(x: Floats, truth: Floats) -> Floats:
@@ -160,29 +164,28 @@ def _fitted_line(x: Floats, truth: Floats) -> Floats:
 
     def loss(line: Floats) -> float:
         z = x @ line
-        held = _RIDGE / 2 * ((line - identity) ** 2).sum()
-        return float((np.logaddexp(0, z) - truth * z).sum() + held)
+        penalty = _RIDGE / 2 * ((line - identity) ** 2).sum()
+        return float((np.logaddexp(0, z) - truth * z).sum() + penalty)
 
-    found = identity
+    line = identity
     for _ in range(_NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-(x @ found)))
-        slope = x.T @ (p - truth) + _RIDGE * (found - identity)
-        bend = (x * (p * (1 - p))[:, None]).T @ x + _RIDGE * np.eye(2)
-        step = np.linalg.solve(bend, slope)
-        while loss(found - step) > loss(found) and np.abs(step).max() > _SMALL_STEP:
+        p = 1 / (1 + np.exp(-(x @ line)))
+        gradient = x.T @ (p - truth) + _RIDGE * (line - identity)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + _RIDGE * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        while loss(line - step) > loss(line) and np.abs(step).max() > _SMALL_STEP:
             step = step / 2
-        found = found - step
-    return found
+        line = line - step
+    return line
 
 
-def _independent(spoken: Flags, right: Flags, place: NDArray[np.int64]) -> float:
+def _independent(voted: Flags, right: Flags, cluster: NDArray[np.int64]) -> float:
     """Votes by their design effect; the number of conversations where all are right or wrong."""
-    n = np.bincount(place, weights=spoken)
-    r = np.bincount(place, weights=right)
+    n = np.bincount(cluster, weights=voted)
+    r = np.bincount(cluster, weights=right)
     n, r = n[n > 0], r[n > 0]
-    total, share = n.sum(), r.sum() / max(1.0, n.sum())
-    if len(n) < 2 or share in (0.0, 1.0):
+    total, correct = n.sum(), r.sum()
+    if len(n) < 2 or correct in (0.0, total):
         return float(len(n))
-    between = ((r - share * n) ** 2).sum() * len(n) / (len(n) - 1)
-    simple = total * share * (1 - share)
-    return float(total * min(1.0, simple / between)) if between > 0 else float(total)
+    deviation = ((r - correct / total * n) ** 2).sum() * len(n) / (len(n) - 1)
+    return effective_trials(correct, total, deviation)

@@ -1,6 +1,6 @@
-"""What was spent on turns → whether that is much or little for a model of its class.
+"""The effort of a turn: whether much or little was spent on it for a model of its class.
 
-Knows no model's name. Ranks come from counts of the values that there are, never from an order of
+Ranks come from counts of the values that there are, never from an order of
 all turns, so that a log of any length needs little memory.
 """
 
@@ -15,14 +15,14 @@ from turnout.chosen_by.patterns import lower
 from turnout.engine import kept
 from turnout.schema import FAILED
 
-# Of a turn, as `spent` leaves them.
+# Columns of `effort_counts`.
 MEASURES = ("completion_tokens", "reasoning_tokens", "llm_calls", "tool_calls", "duration_ms")
 # Shares of effort inside a model class that count as little and as much.
 _LITTLE, _MUCH = 0.3, 0.7
 
 
-def spent(turns: ibis.Table) -> dict[str, ibis.Value]:
-    """Measure → what was spent on a turn; null where it was not counted or the turn not ended."""
+def effort_counts(turns: ibis.Table) -> dict[str, ibis.Value]:
+    """The measures of what was spent on a turn; null where not counted or the turn did not end."""
     unfinished = lower(turns.response_type).isin(("cancelled", *FAILED)).fill_null(False)
     counted = {name: turns[name] for name in MEASURES if name != "tool_calls"}
     counted["tool_calls"] = _tool_calls(turns.tool_counts)
@@ -36,7 +36,7 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
     """Add `effort`: 1 where much was spent for the turn's `model_class`, −1 where little, else 0.
 
     Args:
-        facts: Turns that are `kept`, with `model_class` and the columns of `spent`.
+        facts: Turns that are `kept`, with `model_class` and the columns of `effort_counts`.
         backend: Where they are kept.
     """
     known = facts.agg(**{name: facts[name].count() for name in MEASURES})

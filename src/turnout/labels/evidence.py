@@ -1,7 +1,7 @@
-"""Turns → votes: what in the log speaks for or against a need for reasoning; weighs nothing.
+"""Turns → votes: what in the log speaks for or against a need for reasoning.
 
 A vote is +1 (speaks for reasoning), −1 (speaks for fast) or 0 (says nothing). Every source has a
-code. What a log lacks (token counts, feedback, times) simply does not vote.
+code. What a log lacks (token counts, feedback, times) does not vote.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import ibis
 
 from turnout.catalog import Catalog
-from turnout.chosen_by.fallbacks import traces, with_fallbacks
+from turnout.chosen_by.fallbacks import fallback_signs, with_fallbacks
+from turnout.chosen_by.model_switches import latest_before, with_switches
 from turnout.chosen_by.patterns import ANY, any_case, lower
 from turnout.engine import kept
-from turnout.labels.effort import spent, with_effort
-from turnout.labels.external_votes import Given
-from turnout.labels.repeated_requests import said_again
+from turnout.labels.effort import effort_counts, with_effort
+from turnout.labels.external_votes import ExternalVotes
+from turnout.labels.repeated_requests import repeated_requests
+from turnout.schema import TURN_KEYS
 from turnout.turns import with_model_facts
 
 _COMPLAINT = any_case(
@@ -36,14 +38,14 @@ class Source:
     Attributes:
         code: Stable name, as in the labels' `evidence`.
         reason: What it is, for a person.
-        accuracy: How often its vote is right, before any log was seen.
-        weight: How many votes of known truth that belief is worth.
+        accuracy: Share of its votes taken to be right before any truth is known.
+        prior_votes: How many votes of known truth that accuracy counts as.
     """
 
     code: str
     reason: str
     accuracy: float
-    weight: float
+    prior_votes: float
 
 
 SOURCES = (
@@ -53,7 +55,7 @@ SOURCES = (
     Source("before_upgrade", "the user left this turn's fast model for a reasoning one", 0.75, 50),
     Source("downgrade", "the user moved to a fast model for this turn", 0.65, 50),
     Source("effort", "much or little effort for a model of its class", 0.75, 100),
-    Source("said_again", "the user said the same again after a fast model's answer", 0.65, 50),
+    Source("repeated_request", "the user repeated the request after a fast answer", 0.65, 50),
     Source("complaint", "the user complained about a fast model's answer", 0.60, 50),
     Source("feedback", "explicit feedback on a fast model's answer", 0.80, 50),
     Source("judge", "a judge model is sure what the message needs", 0.80, 50),
@@ -65,7 +67,10 @@ CODES = tuple(source.code for source in SOURCES)
 
 
 def votes(
-    turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog, given: Sequence[Given] = ()
+    turns: ibis.Table,
+    backend: ibis.BaseBackend,
+    catalog: Catalog,
+    external: Sequence[ExternalVotes] = (),
 ) -> ibis.Table:
     """One row a turn: its key, whether it repeats another's, and −1, 0 or +1 for every code.
 
@@ -73,81 +78,94 @@ def votes(
         turns: A turns table.
         backend: Where it is computed.
         catalog: Model names to classes.
-        given: Votes from outside the log, at most one of each source.
+        external: Votes from outside the log, at most one of each source.
     """
-    facts = with_effort(kept(backend, _facts(turns, backend, catalog, given)), backend)
-    facts = with_fallbacks(facts, "model")
+    facts = with_effort(kept(backend, _facts(turns, backend, catalog, external)), backend)
+    facts = _with_chosen(with_fallbacks(with_switches(facts)))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = facts.mutate(
-        previous_class=facts.model_class.lag().over(in_order),
-        previous_index=facts.turn_index.lag().over(in_order),
-        next_class=facts.model_class.lead().over(in_order),
-        next_fallback=facts.fallback.lead().over(in_order),
-        next_index=facts.turn_index.lead().over(in_order),
+        next_upgraded=facts.upgraded.lead().over(in_order),
         next_complains=facts.complains.lead().over(in_order),
+        goes_on=facts.turn_index.lead().over(in_order) == facts.turn_index + 1,
+        repeats=facts.turn_index.lag().over(in_order) == facts.turn_index,
     )
-    follows = near.previous_index == near.turn_index - 1
-    led_on = near.next_index == near.turn_index + 1
-    # A model that stood in for another was nobody's choice.
-    chose = ~near.fallback & near.stands_in.isnull()
     fast, reasoning = near.model_class == "fast", near.model_class == "reasoning"
-    upgraded = chose & follows & reasoning & (near.previous_class == "fast")
-    downgraded = chose & follows & fast & (near.previous_class == "reasoning")
-    stayed = chose & (near.turn_index > 1) & ~_true(upgraded | downgraded)
-    left_for_better = led_on & fast & (near.next_class == "reasoning") & ~near.next_fallback
-    own_choice = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
-    chosen = {
-        "model_first": ibis.ifelse(near.turn_index == 1, own_choice, 0),
+    stayed = near.chosen & (near.turn_index > 1) & ~(near.upgraded | near.downgraded)
+    own_class = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
+    columns = {
+        "model_first": ibis.ifelse(near.chosen & (near.turn_index == 1), own_class, 0),
         # A switch at this turn says the same and more: it votes in its place.
-        "model_later": ibis.ifelse(stayed, own_choice, 0),
-        "upgrade": _vote(upgraded, 1),
-        "before_upgrade": _vote(left_for_better, 1),
-        "downgrade": _vote(downgraded, -1),
+        "model_later": ibis.ifelse(stayed, own_class, 0),
+        "upgrade": _vote(near.upgraded, 1),
+        "before_upgrade": _vote(near.goes_on & fast & near.next_upgraded, 1),
+        "downgrade": _vote(near.downgraded, -1),
         "effort": near.effort,
-        "said_again": _vote(led_on & fast & near.said_again, 1),
-        "complaint": _vote(led_on & fast & near.next_complains, 1),
+        "repeated_request": _vote(near.goes_on & fast & near.repeated_request, 1),
+        "complaint": _vote(near.goes_on & fast & near.next_complains, 1),
         "feedback": ibis.cases(
             (_true(fast & near.feedback.isin(_BAD)), 1),
             (_true(fast & near.feedback.isin(_GOOD)), -1),
             else_=0,
         ),
     }
-    chosen |= {code: near[code] for source in given for code in source.codes}
-    chosen = {code: chosen.get(code, ibis.literal(0)) for code in CODES}
-    columns = {code: vote.fill_null(0).cast("int8") for code, vote in chosen.items()}
-    repeats = _true(near.previous_index == near.turn_index)
-    return near.select("conversation_id", "turn_index", repeats=repeats, **columns)
-
-
-def _facts(
-    turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog, given: Sequence[Given]
-) -> ibis.Table:
-    """What each turn alone tells, without its texts."""
-    facts = with_model_facts(turns, backend, catalog)
-    again = said_again(facts, _true(facts.model_class == "fast"), backend)
-    facts = _with_given(facts, given)
-    marked = ibis.memtable(again).mutate(said_again=True)
-    facts = facts.left_join(marked, ["conversation_id", "turn_index"], rname="{name}_marked")
-    return facts.select(
-        "conversation_id",
-        "turn_index",
-        "model",
-        "model_class",
-        "said_again",
-        *(code for source in given for code in source.codes),
-        complains=_true(facts.user_message.re_search(_COMPLAINT)),
-        feedback=lower(facts.feedback),
-        **spent(facts),
-        **traces(facts),
+    columns |= {code: near[code] for file in external for code in file.codes}
+    all_votes = {code: columns.get(code, ibis.literal(0)) for code in CODES}
+    return near.select(
+        *TURN_KEYS,
+        repeats=_true(near.repeats),
+        **{code: vote.fill_null(0).cast("int8") for code, vote in all_votes.items()},
     )
 
 
-def _with_given(near: ibis.Table, given: Sequence[Given]) -> ibis.Table:
-    for source in given:
-        table = ibis.memtable(source.votes)
-        near = near.left_join(table, list(source.keys), rname="{name}_given")
-        near = near.drop(*(name for name in near.columns if name.endswith("_given")))
-    return near
+def _with_chosen(facts: ibis.Table) -> ibis.Table:
+    """Add whether a person chose the turn's model, and whether that was an up- or downgrade.
+
+    Nothing is said across a gap: a switch counts where every turn since the last named model is in
+    the log.
+    """
+    in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
+    facts = facts.mutate(number=ibis.row_number().over(in_order))
+    facts = facts.mutate(
+        gaps=facts.turn_index - facts.number, chosen=~facts.fallback & facts.stands_in.isnull()
+    )
+    unbroken = facts.chosen & (latest_before(facts, facts.gaps) == facts.gaps)
+    return facts.mutate(
+        upgraded=_true(unbroken & (facts.kind == "upgrade")),
+        downgraded=_true(unbroken & (facts.kind == "downgrade")),
+    )
+
+
+def _facts(
+    turns: ibis.Table,
+    backend: ibis.BaseBackend,
+    catalog: Catalog,
+    external: Sequence[ExternalVotes],
+) -> ibis.Table:
+    """What each turn alone shows, without its texts."""
+    facts = with_model_facts(turns, backend, catalog)
+    repeated = repeated_requests(facts, _true(facts.model_class == "fast"), backend)
+    facts = _with_external(facts, external)
+    marked = ibis.memtable(repeated).mutate(repeated_request=True)
+    facts = facts.left_join(marked, list(TURN_KEYS), rname="{name}_marked")
+    return facts.select(
+        *TURN_KEYS,
+        "model_name",
+        "model_class",
+        "repeated_request",
+        *(code for file in external for code in file.codes),
+        complains=_true(facts.user_message.re_search(_COMPLAINT)),
+        feedback=lower(facts.feedback),
+        **effort_counts(facts),
+        **fallback_signs(facts),
+    )
+
+
+def _with_external(facts: ibis.Table, external: Sequence[ExternalVotes]) -> ibis.Table:
+    for file in external:
+        table = ibis.memtable(file.votes)
+        facts = facts.left_join(table, list(file.keys), rname="{name}_external")
+        facts = facts.drop(*(name for name in facts.columns if name.endswith("_external")))
+    return facts
 
 
 def _vote(condition: ibis.Value, vote: int) -> ibis.Value:

@@ -1,4 +1,4 @@
-"""One conversation's labels, taken apart for a person; weighs nothing itself."""
+"""The votes behind one conversation's labels, for a person to read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_CHARS = 100
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one source says of a turn.
+    """One source's vote on a turn.
 
     Attributes:
         code: The source's name.
@@ -50,12 +50,12 @@ class ExplainedTurn:
 
 
 def explain(turns: Path, labels: Path, where: str) -> list[ExplainedTurn]:
-    """Take a conversation's labels apart.
+    """Show which votes the labels of a conversation come from.
 
     Args:
         turns: The turns table that was labelled.
         labels: What `turnout label` wrote.
-        where: A conversation's id, or `ID:TURN`. An id with a colon in it is found too.
+        where: A conversation's id, or `ID:TURN`. An id may hold a colon.
 
     Returns:
         The turns of the log in their order, those without evidence among them.
@@ -74,10 +74,10 @@ def explain(turns: Path, labels: Path, where: str) -> list[ExplainedTurn]:
             f"{turns}: no turn {where}; expected the id of a conversation in the log, and "
             "optionally :TURN after it."
         )
-    found = {
+    by_index = {
         row["turn_index"]: row for row in _rows(labels, EXPLAINED_LABELS.names, conversation, index)
     }
-    return [_explained(row, found.get(row["turn_index"])) for row in rows]
+    return [_explained(row, by_index.get(row["turn_index"])) for row in rows]
 
 
 def _rows(
@@ -87,16 +87,16 @@ def _rows(
     if index is not None:
         wanted.append(("turn_index", "=", index))  # type: ignore[arg-type]
     table: pa.Table = pq.read_table(path, columns=columns, filters=wanted, partitioning=None)
-    found: list[dict[str, Any]] = table.sort_by("turn_index").to_pylist()
-    return found
+    rows: list[dict[str, Any]] = table.sort_by("turn_index").to_pylist()
+    return rows
 
 
 def _explained(row: dict[str, Any], label: dict[str, Any] | None) -> ExplainedTurn:
     message = " ".join(row["user_message"].split())[:_SHOWN_CHARS]
     if label is None:
         return ExplainedTurn(row["turn_index"], message, None, None, [])
-    told = zip(label["evidence"], label["weights"], label["reasons"], strict=True)
-    votes = [Vote(code.removeprefix("-"), weight, reason) for code, weight, reason in told]
+    parts = zip(label["evidence"], label["weights"], label["reasons"], strict=True)
+    votes = [Vote(code.removeprefix("-"), weight, reason) for code, weight, reason in parts]
     votes.sort(key=lambda vote: -abs(vote.weight))
     return ExplainedTurn(
         row["turn_index"], message, label["p_reasoning"], label["confidence"], votes

@@ -1,7 +1,4 @@
-"""Judgements from outside the log → votes a turn: people's labels, a judge's, measured outcomes.
-
-Knows no log: who joins them to turns finds out what matches.
-"""
+"""Files from outside the log → votes: people's labels, a judge model's, measured outcomes."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ from turnout.tables import Row, Table, read_whole_table
 
 # A gap below this is noise: as `turnout build --outcomes` has it.
 _MARGIN = 0.1
-# A fast model that is right less often than this does not suffice.
+# A fast model that scores less than this does not suffice.
 _SUFFICES = 0.5
-# What a judge's need of 1 to 5 votes, and as which source.
+# A judge's need of 1 to 5 → the source and its vote.
 _NEEDS = {
     1: ("judge", -1),
     2: ("judge_leaning", -1),
@@ -33,7 +30,7 @@ _NEEDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ExternalVotes:
     """Votes from one file.
 
     Attributes:
@@ -42,8 +39,8 @@ class Given:
         codes: The sources it holds votes of.
         votes: The keys and a column of −1, 0 or +1 for each code; one row a key.
         rows: Rows of the file.
-        unused: Rows that say nothing: no label yet, an answer that is none.
-        annotators: People behind it; 0 where the file does not tell.
+        unused: Rows without a vote: no label yet, no usable answer.
+        annotators: How many people labelled; 0 where the file does not name them.
         annotator_agreement: Share of pairs of people on one turn that agree; None without pairs.
     """
 
@@ -57,8 +54,8 @@ class Given:
     annotator_agreement: float | None = None
 
 
-def human_labels(path: Path) -> Given:
-    """What people said of turns; the majority of them votes, and a tie says nothing.
+def human_labels(path: Path) -> ExternalVotes:
+    """People's labels of turns: the majority votes, and a tie says nothing.
 
     Args:
         path: Parquet, CSV or JSON Lines with `conversation_id`, `turn_index`, `label` (0 or
@@ -68,7 +65,7 @@ def human_labels(path: Path) -> Given:
     Raises:
         RecordError: If the file cannot be read, or a label is none of these.
     """
-    said: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+    by_turn: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
     people: set[str] = set()
     unused = 0
     table = _whole(path, (*TURN_KEYS, "label"), ("annotator",))
@@ -80,26 +77,28 @@ def human_labels(path: Path) -> Given:
         annotator = row.identity("annotator")
         people |= {annotator} if annotator else set()
         # Without names every row is somebody else's.
-        said[row.turn()][annotator or row.where] = 1 if label == LABEL_REASONING else -1
-    pairs = [a == b for votes in said.values() for a, b in combinations(votes.values(), 2)]
-    votes = {key: {"human": _sign(sum(by.values()))} for key, by in said.items()}
+        by_turn[row.turn()][annotator or row.where] = 1 if label == LABEL_REASONING else -1
+    pairs = [a == b for labels in by_turn.values() for a, b in combinations(labels.values(), 2)]
     agreement = sum(pairs) / len(pairs) if pairs else None
-    cast = _votes(TURN_KEYS, ("human",), votes)
-    return Given(path, TURN_KEYS, ("human",), cast, len(table), unused, len(people), agreement)
+    majority = {key: {"human": _sign(sum(by.values()))} for key, by in by_turn.items()}
+    votes = _vote_table(TURN_KEYS, ("human",), majority)
+    return ExternalVotes(
+        path, TURN_KEYS, ("human",), votes, len(table), unused, len(people), agreement
+    )
 
 
-def measured_outcomes(path: Path) -> Given:
-    """What models of both classes scored on turns or prompts; rows about the same are averaged.
+def measured_outcomes(path: Path) -> ExternalVotes:
+    """Scores of models of both classes on turns or prompts; rows about the same are averaged.
 
-    It votes for reasoning where that scored better by a margin, for fast where a fast model did as
-    well and suffices, and says nothing where neither did well.
+    They vote for reasoning where reasoning models scored better by a margin, for fast where a fast
+    model did as well and suffices, and say nothing where neither did well.
 
     Args:
         path: Parquet, CSV or JSON Lines with `reasoning_score` and `fast_score` in [0, 1], and
             either `conversation_id` and `turn_index`, or `prompt` (a user message, to the letter).
 
     Raises:
-        RecordError: If the file cannot be read, or a score is no number in [0, 1].
+        RecordError: If the file cannot be read, or a score is not a number in [0, 1].
     """
     scores: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
     table = _whole(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt"))
@@ -109,11 +108,13 @@ def measured_outcomes(path: Path) -> Given:
         scores[row.turn() if by_turn else _prompt(row)].append(pair)
     votes = {key: {"outcome": _of_scores(pairs)} for key, pairs in scores.items()}
     keys = TURN_KEYS if by_turn else ("user_message",)
-    return Given(path, keys, ("outcome",), _votes(keys, ("outcome",), votes), len(table))
+    return ExternalVotes(
+        path, keys, ("outcome",), _vote_table(keys, ("outcome",), votes), len(table)
+    )
 
 
-def judged(path: Path) -> Given:
-    """What `turnout judge` wrote; answers that are none say nothing.
+def judged_needs(path: Path) -> ExternalVotes:
+    """A judge model's answers, as `turnout judge` wrote them; those without a need say nothing.
 
     Raises:
         RecordError: If the file cannot be read or is another table.
@@ -134,7 +135,9 @@ def judged(path: Path) -> Given:
         if turn in votes:
             raise row.refused("turn_index", "one answer a turn, and an earlier row has this turn")
         votes[turn] = dict.fromkeys(codes, 0) | {code: vote}
-    return Given(path, TURN_KEYS, codes, _votes(TURN_KEYS, codes, votes), len(table), unused)
+    return ExternalVotes(
+        path, TURN_KEYS, codes, _vote_table(TURN_KEYS, codes, votes), len(table), unused
+    )
 
 
 def _of_scores(pairs: list[tuple[float, float]]) -> int:
@@ -165,7 +168,7 @@ def _score(row: Row, name: str) -> float:
     return score
 
 
-def _votes(
+def _vote_table(
     keys: tuple[str, ...], codes: tuple[str, ...], votes: Mapping[tuple[Any, ...], dict[str, int]]
 ) -> pa.Table:
     types = {"turn_index": pa.int32()}
@@ -173,8 +176,9 @@ def _votes(
         name: pa.array([key[place] for key in votes], types.get(name, pa.string()))
         for place, name in enumerate(keys)
     }
-    cast = {code: pa.array([vote[code] for vote in votes.values()], pa.int8()) for code in codes}
-    return pa.table(columns | cast)
+    for code in codes:
+        columns[code] = pa.array([vote[code] for vote in votes.values()], pa.int8())
+    return pa.table(columns)
 
 
 def _sign(total: int) -> int:

@@ -1,4 +1,4 @@
-"""Intervals of shares that were counted."""
+"""Intervals of shares that were counted, also where trials come in clusters."""
 
 from __future__ import annotations
 
@@ -21,3 +21,23 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     centre = (share * n + _Z**2 / 2) / total
     half = _Z / total * math.sqrt(n * share * (1 - share) + _Z**2 / 4)
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def effective_trials(count: float, trials: float, deviation: float) -> float:
+    """The number of independent trials that would vary as much as clustered ones do.
+
+    At most `trials`, and `trials` where nothing varies.
+
+    Args:
+        count: Trials on which something happened.
+        trials: All of them.
+        deviation: Sum over clusters of (a cluster's count − share × its trials)².
+
+    Source:
+        Kish (1965), "Survey Sampling": the design effect, the variance of a share over clusters by
+        that of a simple sample.
+    """
+    if not 0 < count < trials or deviation <= 0:
+        return float(trials)
+    share = count / trials
+    return min(float(trials), share * (1 - share) * trials**2 / deviation)

@@ -1,4 +1,4 @@
-"""Switches → the turns before and after them, for a person to read; knows no statistics."""
+"""The turns before and after switches, for a person to read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import ibis
 import pyarrow as pa
 
+from turnout.chosen_by.model_switches import KINDS
 from turnout.engine import batches, kept
 from turnout.schema import TURNS
-from turnout.switches.report import KINDS, Example
+from turnout.switches.report import Example
 
 # More than anybody reads.
 SAMPLED_SWITCHES = 1000
@@ -69,28 +70,30 @@ def turns_around(
     shown = near.select(*(at[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset)
     few = kept(backend, shown.select(*_AROUND.names))
     order = ("conversation_id", "switch_turn_index", "offset")
-    found = [pa.Table.from_batches([one]).cast(_AROUND) for one in batches(backend, few, order)]
-    return pa.concat_tables([_AROUND.empty_table(), *found])
+    rows = [pa.Table.from_batches([batch]).cast(_AROUND) for batch in batches(backend, few, order)]
+    return pa.concat_tables([_AROUND.empty_table(), *rows])
 
 
 def examples(
     backend: ibis.BaseBackend, turns: ibis.Table, switches: ibis.Table, each: int
 ) -> list[Example]:
     """At most `each` switches of each kind that people made, with their messages cut."""
-    made = switches.filter(~switches.fallback)
+    by_people = switches.filter(~switches.fallback)
     chosen = [
-        row for kind in KINDS for row in sampled(backend, made.filter(made.kind == kind), each)
+        row
+        for kind in KINDS
+        for row in sampled(backend, by_people.filter(by_people.kind == kind), each)
     ]
     if not chosen:
         return []
-    found = {
+    messages = {
         (row["conversation_id"], row["switch_turn_index"], row["offset"]): row["user_message"]
         for row in turns_around(backend, turns, chosen, 1).to_pylist()
     }
-    return [_example(row, found) for row in chosen]
+    return [_example(row, messages) for row in chosen]
 
 
-def _example(row: dict[str, Any], found: dict[tuple[str, int, int], str]) -> Example:
+def _example(row: dict[str, Any], messages: dict[tuple[str, int, int], str]) -> Example:
     place = (row["conversation_id"], row["turn_index"])
     return Example(
         kind=row["kind"],
@@ -98,9 +101,9 @@ def _example(row: dict[str, Any], found: dict[tuple[str, int, int], str]) -> Exa
         turn_index=row["turn_index"],
         from_model=row["from_model"],
         to_model=row["to_model"],
-        before=_cut(found.get((*place, -1))),
-        at=_cut(found.get((*place, 0))) or "",
-        after=_cut(found.get((*place, 1))),
+        before=_cut(messages.get((*place, -1))),
+        at=_cut(messages.get((*place, 0))) or "",
+        after=_cut(messages.get((*place, 1))),
     )
 
 

@@ -1,4 +1,4 @@
-"""The switch report → one self-contained HTML page; measures nothing."""
+"""The switch report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Stored = Mapping[str, Any]
 
 MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 _PAIRS_SHOWN = 20
-_AROUND = {
+_MEDIAN_COLUMNS = {
     "turns_before": "turns before",
     "turns_after": "turns after",
     "chars_before": "message before",
@@ -34,7 +34,7 @@ def render(content: Stored) -> str:
     chosen = sum(kind["count"] - kind["fallbacks"] for kind in content["switches"])
     values = dict(content) | {
         "models_named": MODELS_NAMED,
-        "around_columns": _AROUND,
+        "median_columns": _MEDIAN_COLUMNS,
         "chosen": chosen,
         "made": sum(kind["fallbacks"] for kind in content["switches"]),
         "shown_pairs": content["pairs"][:_PAIRS_SHOWN],
@@ -67,10 +67,10 @@ def _several(rates: Sequence[Stored]) -> bool:
     return len([rate for rate in rates if rate["turns"]]) > 1
 
 
-def _share(found: Stored) -> Markup:
+def _share(share: Stored) -> Markup:
     """A share of turns with its interval small below it."""
-    interval = f"{found['low'] * 100:.2f} … {found['high'] * 100:.2f}"
-    return Markup("{} %<small>{}</small>").format(f"{found['value'] * 100:.2f}", interval)
+    interval = f"{share['low'] * 100:.2f} … {share['high'] * 100:.2f}"
+    return Markup("{} %<small>{}</small>").format(f"{share['value'] * 100:.2f}", interval)
 
 
 def _percent(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Turns that could switch → how often they do, by turn position and time; knows no model.
+"""How often conversations switch models, by turn and by time.
 
 Turns of one conversation belong together, so an interval is Wilson's on the number of independent
 turns that would vary as much as the conversations do.
@@ -11,40 +11,42 @@ from typing import Any
 
 import ibis
 
-from turnout.stats.intervals import wilson
+from turnout.buckets import buckets_from
+from turnout.stats.intervals import effective_trials, wilson
 from turnout.switches.report import Rate, Share
 
-# First turn after the switch.
-TURN_BUCKETS = ((2, 2), (3, 3), (4, 4), (5, 5), (6, 10), (11, 20), (21, None))
+# By the first turn after the switch.
+_TURN_BUCKETS = buckets_from(2, 3, 4, 5, 6, 11, 21)
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MEASURES = ("switches", "upgrades", "downgrades", "laterals", "fallbacks")
 # Longest span that is shown by day, by week; longer ones by month.
 _SPANS_DAYS = ((45, "day"), (2 * 365, "week"))
 
 
-def all_rates(backend: ibis.BaseBackend, chances: ibis.Table) -> dict[str, Any]:
+def all_rates(backend: ibis.BaseBackend, switchable: ibis.Table) -> dict[str, Any]:
     """Every rate of the report, by its name there.
 
     Args:
         backend: Where it is computed.
-        chances: One row a turn that could switch: conversation_id, turn_index, timestamp, kind
+        switchable: One row a turn that could switch: conversation_id, turn_index, timestamp, kind
             (null where it did not) and fallback.
     """
-    person = chances.kind.notnull() & ~chances.fallback
-    flagged = chances.mutate(
+    person = switchable.kind.notnull() & ~switchable.fallback
+    flagged = switchable.mutate(
         switches=person.cast("int64"),
-        upgrades=(person & (chances.kind == "upgrade")).fill_null(False).cast("int64"),
-        downgrades=(person & (chances.kind == "downgrade")).fill_null(False).cast("int64"),
-        laterals=(person & (chances.kind == "lateral")).fill_null(False).cast("int64"),
-        fallbacks=(chances.kind.notnull() & chances.fallback).cast("int64"),
+        upgrades=(person & (switchable.kind == "upgrade")).fill_null(False).cast("int64"),
+        downgrades=(person & (switchable.kind == "downgrade")).fill_null(False).cast("int64"),
+        laterals=(person & (switchable.kind == "lateral")).fill_null(False).cast("int64"),
+        fallbacks=(switchable.kind.notnull() & switchable.fallback).cast("int64"),
     )
     timed = flagged.filter(flagged.timestamp.notnull())
     unit = _date_unit(backend, timed)
     everything = _rates(backend, flagged, ibis.literal("all"))
-    by_turn = _rates(backend, flagged, _turn_bucket(flagged.turn_index))
-    found: dict[str, Any] = {
+    late_first = [(flagged.turn_index >= least, name) for least, name in reversed(_TURN_BUCKETS)]
+    by_turn = _rates(backend, flagged, ibis.cases(*late_first, else_=None))
+    rates: dict[str, Any] = {
         "rate": everything.get("all", _no_rate("all")),
-        "by_turn": [by_turn.get(name, _no_rate(name)) for name in map(bucket_name, TURN_BUCKETS)],
+        "by_turn": [by_turn.get(name, _no_rate(name)) for _, name in _TURN_BUCKETS],
         "date_unit": unit,
         "by_date": [],
         "by_hour": [],
@@ -55,16 +57,10 @@ def all_rates(backend: ibis.BaseBackend, chances: ibis.Table) -> dict[str, Any]:
         by_date = _rates(backend, timed, start.strftime("%Y-%m-%d"))
         by_hour = _rates(backend, timed, timed.timestamp.hour().cast("string"))
         by_day = _rates(backend, timed, timed.timestamp.day_of_week.index().cast("string"))
-        found["by_date"] = [by_date[name] for name in sorted(by_date)]
-        found["by_hour"] = [_named(by_hour, str(hour), f"{hour:02d}") for hour in range(24)]
-        found["by_weekday"] = [_named(by_day, str(at), day) for at, day in enumerate(WEEKDAYS)]
-    return found
-
-
-def bucket_name(bucket: tuple[int, int | None]) -> str:
-    """A stretch of turn indexes as it is shown."""
-    low, high = bucket
-    return f"{low}+" if high is None else str(low) if low == high else f"{low}–{high}"
+        rates["by_date"] = [by_date[name] for name in sorted(by_date)]
+        rates["by_hour"] = [_named(by_hour, str(hour), f"{hour:02d}") for hour in range(24)]
+        rates["by_weekday"] = [_named(by_day, str(at), day) for at, day in enumerate(WEEKDAYS)]
+    return rates
 
 
 def share(count: int, turns: int, deviation: float) -> Share:
@@ -78,10 +74,7 @@ def share(count: int, turns: int, deviation: float) -> Share:
     if turns == 0:
         return Share(0, 0.0, 0.0, 1.0)
     value = count / turns
-    independent = float(turns)
-    if 0 < count < turns and deviation > 0:
-        independent = min(turns, value * (1 - value) * turns**2 / deviation)
-    return Share(count, value, *wilson(value, independent))
+    return Share(count, value, *wilson(value, effective_trials(count, turns, deviation)))
 
 
 def _rates(backend: ibis.BaseBackend, flagged: ibis.Table, name: ibis.Value) -> dict[str, Rate]:
@@ -107,22 +100,13 @@ def _rate(row: dict[str, Any]) -> Rate:
     return Rate(row["name"], row["turns"], **shares)
 
 
-def _named(found: dict[str, Rate], key: str, name: str) -> Rate:
-    rate = found.get(key, _no_rate(name))
+def _named(rates: dict[str, Rate], key: str, name: str) -> Rate:
+    rate = rates.get(key, _no_rate(name))
     return Rate(name, rate.turns, **{m: getattr(rate, m) for m in _MEASURES})
 
 
 def _no_rate(name: str) -> Rate:
     return Rate(name, 0, **dict.fromkeys(_MEASURES, share(0, 0, 0.0)))
-
-
-def _turn_bucket(turn_index: ibis.Value) -> ibis.Value:
-    cases = [
-        (turn_index.between(low, high), bucket_name((low, high)))
-        for low, high in TURN_BUCKETS
-        if high is not None
-    ]
-    return ibis.cases(*cases, else_=bucket_name(TURN_BUCKETS[-1]))
 
 
 def _date_unit(backend: ibis.BaseBackend, timed: ibis.Table) -> str | None:

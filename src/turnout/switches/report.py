@@ -1,11 +1,10 @@
-"""What the switch report holds, and its form as JSON; measures nothing."""
+"""The contents of the switch report, and its form as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-KINDS = ("upgrade", "downgrade", "lateral", "unknown")
 MODEL_BUCKETS = ("1", "2", "3+")
 
 
@@ -110,8 +109,8 @@ class ModelPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What stands around the switches of a kind that people made; medians, null where none is.
+class SwitchMedians:
+    """Medians around the switches of a kind that people made; None where there are none.
 
     Attributes:
         kind: As in `SwitchKind`.
@@ -151,12 +150,12 @@ class SwitchReport:
     Attributes:
         turns: Rows of the log.
         turns_without_model: Of them, those that name no model (`auto`, `default`, nothing).
-        unknown_models: Names that the catalogue does not know → turns; never guessed.
+        unknown_models: Names that the catalog does not know, normalised → turns; never guessed.
         conversations: Those with at least one named model.
         by_models: Distinct models ("1", "2", "3+") → conversations.
         by_models_chosen: The same without the models that only stood in as a fallback.
         turns_by_class: reasoning, fast or unknown → turns.
-        switches: In order of `KINDS`.
+        switches: In order of `model_switches.KINDS`.
         fallbacks: In order of `fallbacks.FALLBACKS`.
         rate: Over the whole log.
         by_turn: By turn index of the first turn after the switch.
@@ -165,7 +164,7 @@ class SwitchReport:
         by_hour: By hour of the day, UTC.
         by_weekday: By day of the week, UTC.
         pairs: Most frequent first.
-        surroundings: In order of `KINDS`.
+        medians: In order of `model_switches.KINDS`.
         examples: As many of each kind as were asked for.
         fresh: False where this report was there already.
     """
@@ -186,7 +185,7 @@ class SwitchReport:
     by_hour: list[Rate]
     by_weekday: list[Rate]
     pairs: list[ModelPair]
-    surroundings: list[Surroundings]
+    medians: list[SwitchMedians]
     examples: list[Example]
     fresh: bool = True
 
@@ -217,7 +216,7 @@ _LISTS: dict[str, type[Any]] = {
     "switches": SwitchKind,
     "fallbacks": FallbackCount,
     "pairs": ModelPair,
-    "surroundings": Surroundings,
+    "medians": SwitchMedians,
     "examples": Example,
 }
 

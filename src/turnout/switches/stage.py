@@ -1,7 +1,7 @@
-"""The switches stage: which models conversations use, and where they switch; knows no reason why.
+"""Which models conversations use, and where they switch.
 
 A switch is a pair of consecutive turns of one conversation on different models. Turns that name
-no model are passed over. Models are told apart by their canonical names, so two spellings of one
+no model are passed over. Models are compared by their canonical names, so two spellings of one
 model are no switch.
 """
 
@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.chosen_by.fallbacks import FALLBACKS, traces, with_fallbacks
+from turnout.chosen_by.fallbacks import FALLBACKS, fallback_signs, with_fallbacks
+from turnout.chosen_by.model_switches import KINDS, latest_before, with_switches
 from turnout.engine import DUCKDB, batches, connect, kept, reading
 from turnout.errors import RecordError
 from turnout.manifest import Manifest
@@ -29,12 +30,11 @@ from turnout.stage import StageRun
 from turnout.switches.examples import SAMPLED_SWITCHES, examples, sampled, turns_around
 from turnout.switches.rates import all_rates
 from turnout.switches.report import (
-    KINDS,
     MODEL_BUCKETS,
     FallbackCount,
     ModelPair,
-    Surroundings,
     SwitchKind,
+    SwitchMedians,
     SwitchReport,
 )
 from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
@@ -45,9 +45,9 @@ _MEMORY_MB = 2_000
 _FIND, _COUNT, _RATE, _QUOTE, _WRITE = (
     "find switches", "count models and switches", "rate by turn and time", "quote examples", "write"
 )  # fmt: skip
-_AROUND = ("turns_before", "turns_after", "chars_before", "chars_at", "chars_after")
-# What switches are counted by.
-_COUNTED = (
+_MEDIANS = ("turns_before", "turns_after", "chars_before", "chars_at", "chars_after")
+# The columns that switches are counted by.
+_COUNTED_BY = (
     "kind", "from_model", "from_class", "to_model", "to_class", "provider_switch", "fallback_kind",
 )  # fmt: skip
 _SWITCHES = pa.schema(
@@ -93,7 +93,7 @@ def report_switches(
         around: With `out`, also write `switch_turns.parquet`: that many turns before and after
             each switch, of at most `SAMPLED_SWITCHES` switches; 0 for none.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
-        on_progress: Told every step.
+        on_progress: Called at every step.
 
     Raises:
         RecordError: If the file is not a turns table or names no model at all.
@@ -113,16 +113,15 @@ def report_switches(
         table = read_turns(backend, turns)
         require_places(turns)
         with steps.step(_FIND):
-            # All that is counted is counted of these: computed once, without the messages.
+            # All counts are of these turns: computed once, without the messages.
             named = kept(backend, _named_turns(table, backend, catalog))
             refuse_repeats(turns, backend.to_pyarrow(named.filter(named.repeats).count()).as_py())
-            chances = named.filter(named.from_model.notnull())
-            made = chances.filter(chances.kind.notnull())
-            switches = kept(backend, made.select(*_SWITCHES.names))
+            switched = named.filter(named.kind.notnull())
+            switches = kept(backend, switched.select(*_SWITCHES.names))
         with steps.step(_COUNT):
             counts = _counts_of(backend, pq.read_metadata(turns).num_rows, named, switches)
         with steps.step(_RATE):
-            rates = all_rates(backend, chances)
+            rates = all_rates(backend, named.filter(named.from_model.notnull()))
         quoted = []
         if n_examples:
             with steps.step(_QUOTE):
@@ -159,66 +158,52 @@ def _write(
 
 
 def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
-    """One row a turn that names a model, with what led to it; `kind` is null where it stayed.
+    """One row a turn that names a model, with the change that led to it, if any.
 
     Rows that repeat another's place are there too, so that they can be refused.
     """
     facts = with_model_facts(table, backend, catalog)
-    name = ibis.coalesce(facts.model_name, facts.model)
-    told = ("timestamp", "model", "model_name", "model_class", "provider", "named")
     facts = facts.select(
         *TURN_KEYS,
-        *told,
-        name=ibis.ifelse(facts.named, name, ibis.null("string")),
+        "timestamp",
+        "model_name",
+        "model_class",
+        "provider",
         chars_at=facts.user_message.length().cast("int32"),
-        **traces(facts),
+        **fallback_signs(facts),
     )
-    facts = with_fallbacks(facts, "name")
+    facts = with_fallbacks(with_switches(facts))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     chars = facts.chars_at
     facts = facts.mutate(
+        from_provider=latest_before(facts, facts.provider.fill_null("")).nullif(""),
         turns_before=ibis.row_number().over(in_order).cast("int64"),
         captured=facts.count().over(ibis.window(group_by="conversation_id")),
         chars_before=chars.lag().over(in_order),
         chars_after=chars.lead().over(in_order),
         repeats=(facts.turn_index.lag().over(in_order) == facts.turn_index).fill_null(False),
     )
-    named = facts.filter(facts.named | facts.repeats).mutate(
-        to_model=facts["name"],
-        to_class=facts.model_class.fill_null("unknown"),
-        turns_after=facts.captured - facts.turns_before - 1,
-    )
-    pairs = named.mutate(
-        from_model=named.to_model.lag().over(in_order),
-        from_class=named.to_class.lag().over(in_order),
-        from_provider=named.provider.lag().over(in_order),
-    )
-    switched = pairs.from_model != pairs.to_model
-    unknown = (pairs.from_class == "unknown") | (pairs.to_class == "unknown")
-    return pairs.mutate(
-        kind=ibis.cases(
-            (~switched.fill_null(False), ibis.null("string")),
-            (unknown, "unknown"),
-            (pairs.from_class == pairs.to_class, "lateral"),
-            (pairs.to_class == "reasoning", "upgrade"),
-            else_="downgrade",
-        ),
-        provider_switch=(pairs.from_provider != pairs.provider).fill_null(False),
-    ).select(*_SWITCHES.names, "model", "model_name", "stands_in", "repeats")
+    named = facts.filter(facts.model_name.notnull() | facts.repeats)
+    return named.mutate(
+        to_model=named.model_name,
+        to_class=named.model_class.fill_null("unknown"),
+        turns_after=named.captured - named.turns_before - 1,
+        provider_switch=(named.from_provider != named.provider).fill_null(False),
+    ).select(*_SWITCHES.names, "stands_in", "repeats")
 
 
 def _counts_of(
     backend: ibis.BaseBackend, turns: int, named: ibis.Table, switches: ibis.Table
 ) -> dict[str, Any]:
     """All of the report but rates and examples."""
-    counted = backend.to_pyarrow(switches.group_by(*_COUNTED).agg(n=switches.count()))
+    counted = backend.to_pyarrow(switches.group_by(*_COUNTED_BY).agg(n=switches.count()))
     groups = counted.to_pylist()
     return {
         **_models(backend, turns, named),
         "switches": [_kind(kind, groups) for kind in KINDS],
         "fallbacks": _fallbacks(groups),
         "pairs": _pairs(groups, _turns_on(backend, named)),
-        "surroundings": _surroundings(backend, switches),
+        "medians": _medians(backend, switches),
     }
 
 
@@ -233,7 +218,7 @@ def _models(backend: ibis.BaseBackend, turns: int, named: ibis.Table) -> dict[st
     return {
         "turns": turns,
         "turns_without_model": turns - sum(by_class.values()),
-        "unknown_models": _counts(backend, named.filter(named.model_name.isnull()), "model"),
+        "unknown_models": _counts(backend, named.filter(named.to_class == "unknown"), "to_model"),
         "conversations": sum(by_models.values()),
         "by_models": by_models,
         "by_models_chosen": _buckets(backend, per_conversation, "chosen"),
@@ -245,8 +230,8 @@ def _buckets(backend: ibis.BaseBackend, conversations: ibis.Table, column: str) 
     models = conversations[column]
     many = len(MODEL_BUCKETS)
     bucket = ibis.ifelse(models >= many, MODEL_BUCKETS[-1], models.cast("string"))
-    found = _counts(backend, conversations.mutate(bucket=bucket), "bucket")
-    return {name: found.get(name, 0) for name in MODEL_BUCKETS}
+    counts = _counts(backend, conversations.mutate(bucket=bucket), "bucket")
+    return {name: counts.get(name, 0) for name in MODEL_BUCKETS}
 
 
 def _counts(backend: ibis.BaseBackend, table: ibis.Table, column: str) -> dict[str, int]:
@@ -274,21 +259,22 @@ def _kind(kind: str, groups: Sequence[dict[str, Any]]) -> SwitchKind:
 
 def _fallbacks(groups: Sequence[dict[str, Any]]) -> list[FallbackCount]:
     counted = []
-    for known in FALLBACKS:
+    for fallback in FALLBACKS:
         by_kind = dict.fromkeys(KINDS, 0)
         for group in groups:
-            if group["fallback_kind"] == known.code:
+            if group["fallback_kind"] == fallback.code:
                 by_kind[group["kind"]] += group["n"]
-        counted.append(FallbackCount(known.code, known.reason, sum(by_kind.values()), by_kind))
+        total = sum(by_kind.values())
+        counted.append(FallbackCount(fallback.code, fallback.reason, total, by_kind))
     return counted
 
 
-def _surroundings(backend: ibis.BaseBackend, switches: ibis.Table) -> list[Surroundings]:
+def _medians(backend: ibis.BaseBackend, switches: ibis.Table) -> list[SwitchMedians]:
     chosen = switches.filter(~switches.fallback)
-    medians = chosen.group_by("kind").agg(**{name: chosen[name].median() for name in _AROUND})
-    found = {row.pop("kind"): row for row in backend.to_pyarrow(medians).to_pylist()}
-    nothing = dict.fromkeys(_AROUND)
-    return [Surroundings(kind, **found.get(kind, nothing)) for kind in KINDS]
+    medians = chosen.group_by("kind").agg(**{name: chosen[name].median() for name in _MEDIANS})
+    by_kind = {row.pop("kind"): row for row in backend.to_pyarrow(medians).to_pylist()}
+    nothing = dict.fromkeys(_MEDIANS)
+    return [SwitchMedians(kind, **by_kind.get(kind, nothing)) for kind in KINDS]
 
 
 def _pairs(
@@ -302,10 +288,10 @@ def _pairs(
     pairs = [
         ModelPair(
             **dict(zip(names, pair, strict=True)),
-            count=made.total(),
-            fallbacks=made[True],
-            rate=made.total() / turns_on[pair[0], pair[1]],
+            count=by_fallback.total(),
+            fallbacks=by_fallback[True],
+            rate=by_fallback.total() / turns_on[pair[0], pair[1]],
         )
-        for pair, made in counted.items()
+        for pair, by_fallback in counted.items()
     ]
     return sorted(pairs, key=lambda p: (-p.count, p.from_model, p.to_model, p.from_class, p.kind))

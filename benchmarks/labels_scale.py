@@ -1,6 +1,6 @@
 """Time and peak memory of `turnout label` and `turnout switches` on logs of growing length.
 
-Usage: python benchmarks/mining_scale.py FOLDER [--turns 1000000 10000000]
+Usage: python benchmarks/labels_scale.py FOLDER [--turns 1000000 10000000]
 
 One log of 50,000 conversations (241,226 turns) is simulated, then written as often as it takes,
 each time with ids, messages and durations of its own. Each is deleted after its measurement.

@@ -1,0 +1,40 @@
+"""Switches: turns on another model than the last turn before that names one."""
+
+from __future__ import annotations
+
+import ibis
+
+KINDS = ("upgrade", "downgrade", "lateral", "unknown")
+
+
+def with_switches(turns: ibis.Table) -> ibis.Table:
+    """Add `from_model`, `from_class` and `kind`.
+
+    `from_model` is the model of the last turn before that names one, null where there is none, and
+    `from_class` its class. `kind` is one of `KINDS`, null where the turn stays on that model or
+    names none itself.
+
+    Args:
+        turns: Turns with `model_name` and `model_class`, as `turns.with_model_facts` leaves them.
+    """
+    model_class = turns.model_class.fill_null("unknown")
+    facts = turns.mutate(
+        from_model=latest_before(turns, turns.model_name),
+        from_class=latest_before(turns, model_class),
+    )
+    to_class = facts.model_class.fill_null("unknown")
+    kind = ibis.cases(
+        (~(facts.from_model != facts.model_name).fill_null(False), ibis.null("string")),
+        ((facts.from_class == "unknown") | (to_class == "unknown"), "unknown"),
+        (facts.from_class == to_class, "lateral"),
+        (to_class == "reasoning", "upgrade"),
+        else_="downgrade",
+    )
+    return facts.mutate(kind=kind)
+
+
+def latest_before(turns: ibis.Table, value: ibis.Value) -> ibis.Value:
+    """The value at the last turn before that names a model; it is null nowhere there."""
+    before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
+    named_index = ibis.ifelse(turns.model_name.notnull(), turns.turn_index, ibis.null("int32"))
+    return value.argmax(named_index).over(before)
