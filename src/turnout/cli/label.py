@@ -150,7 +150,7 @@ def _show(report: LabelReport, output: Path) -> None:
 
 
 def _share(share: float | None) -> str:
-    return "–" if share is None or share != share else f"{share:.0%}"
+    return "–" if share is None else f"{share:.0%}"
 
 
 def _show_turns(turns: list[ExplainedTurn], report: LabelReport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,10 +22,10 @@ class SourceReport:
         turns: On how many turns it votes.
         coverage: Their share of all turns, in [0, 1].
         for_reasoning: Share of its votes that speak for reasoning.
-        agreement: Share of its votes that the other sources together agree with; NaN where it is
+        agreement: Share of its votes that the other sources together agree with; None where it is
             always alone.
         known: Its votes on turns of known truth.
-        right: Share of those that are right; NaN where there are none.
+        right: Share of those that are right; None where there are none.
         accuracy: Share of its votes taken to be right: stated, or fitted on known truth.
         low: Lower end of the accuracy's 95 % interval; the stated one counts as its prior votes.
         high: Upper end.
@@ -38,9 +37,9 @@ class SourceReport:
     turns: int
     coverage: float
     for_reasoning: float
-    agreement: float
+    agreement: float | None
     known: int
-    right: float
+    right: float | None
     accuracy: float
     low: float
     high: float
@@ -95,11 +94,10 @@ class LabelReport:
     fresh: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but whether it is fresh; NaN is null."""
+        """Everything but whether it is fresh."""
         stored = asdict(self)
         del stored["fresh"]
-        content: dict[str, Any] = json.loads(json.dumps(stored), parse_constant=lambda _: None)
-        return content
+        return stored
 
 
 def label_report(
@@ -151,9 +149,9 @@ def _source(
         turns=voted,
         coverage=voted / int(turns.sum()),
         for_reasoning=int(turns[own > 0].sum()) / max(1, voted),
-        agreement=int(turns[compared][agrees].sum()) / in_company if in_company else float("nan"),
+        agreement=int(turns[compared][agrees].sum()) / in_company if in_company else None,
         known=known,
-        right=float(checked.right[s] / known) if checked and known else float("nan"),
+        right=float(checked.right[s] / known) if checked and known else None,
         accuracy=accuracy,
         low=low,
         high=high,
