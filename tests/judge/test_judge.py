@@ -307,10 +307,10 @@ def test_what_is_redacted_never_leaves(tmp_path):
     with running(judge.app) as url:
         arguments = [str(turns), "-o", str(tmp_path / "j"), "--base-url", f"{url}/v1"]
         arguments += ["--model", "judge-1", "--redact"]
-        refused = CliRunner().invoke(command, arguments)
+        refused = CliRunner().invoke(command, arguments, prog_name="judge")
         assert isinstance(refused.exception, SettingsError)
         assert judge.bodies == []
-        shown = CliRunner().invoke(command, [*arguments, "--yes"])
+        shown = CliRunner().invoke(command, [*arguments, "--yes"], prog_name="judge")
     assert shown.exit_code == 0, shown.output
     assert "no price of this model" in shown.output
     (sent,) = judge.asked
