@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from turnout.errors import SettingsError
-from turnout.settings import catalog_of, load_settings
+from turnout.routing.policy import Policy
+from turnout.settings import Settings, catalog_of, load_settings, setting_values
 
 WHOLE = """
 [router]
@@ -40,10 +41,11 @@ def written(tmp_path, text) -> Path:
 
 
 def test_everything_the_file_says_is_taken(tmp_path):
-    settings = load_settings(written(tmp_path, WHOLE))
-    assert (settings.policy.name, settings.policy.cache_lifetime_s) == ("boundary", 60)
-    assert settings.threshold == 0.4
-    gateway = settings.gateway
+    path = written(tmp_path, WHOLE)
+    settings = load_settings(path)
+    assert settings.policy() == Policy("boundary", cache_lifetime_s=60)
+    assert settings.router.threshold == 0.4
+    gateway = settings.gateway_options(path)
     assert gateway.upstreams["local"].api_key_env == "KEY"
     assert gateway.targets["reasoning"].parameters == {"reasoning_effort": "high"}
     assert (gateway.host, gateway.port, gateway.model_name) == ("127.0.0.1", 0, "turnout")
@@ -51,43 +53,58 @@ def test_everything_the_file_says_is_taken(tmp_path):
 
 
 def test_an_empty_file_leaves_everything_at_its_default(tmp_path):
-    settings = load_settings(written(tmp_path, ""))
-    assert (settings.policy, settings.threshold, settings.gateway) == (None, None, None)
+    path = written(tmp_path, "")
+    settings = load_settings(path)
+    assert (settings.policy(), settings.router.threshold) == (None, None)
+    with pytest.raises(SettingsError, match=r"no \[targets.reasoning\] and \[targets.fast\]"):
+        settings.gateway_options(path)
 
 
 def test_the_example_in_the_repository_is_valid():
     example = Path(__file__).resolve().parents[1] / "examples" / "turnout.toml"
-    assert load_settings(example).gateway.targets["fast"].model == "gpt-5-mini"
+    assert load_settings(example).gateway_options(example).targets["fast"].model == "gpt-5-mini"
+
+
+MODEL = '[[catalog.model]]\npattern = "x"\nprovider = "acme"\nfamily = "own"\nclass = "fast"\n'
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[routr]", "routr: unknown; did you mean router?"),
-        ("[gateway]\nprot = 1\n" + WHOLE[: WHOLE.index("[gateway]")], "did you mean port?"),
-        ('[router]\npolicy = "clever"', "found 'clever'; expected one of session"),
-        ("[router]\nthreshold = 2", "router.threshold: found 2; expected a number from 0 to 1"),
-        ("[router]\nthreshold = true", "router.threshold: found True"),
-        ("router = 3", "router: found 3; expected a table"),
-        (WHOLE.replace('url = "http:', 'url = "ftp:'), "expected http:// or https://"),
+        ("[routr]", "the file has no key 'routr'; did you mean 'router'?"),
+        (WHOLE.replace("port", "prot"), "[gateway] has no key 'prot'; did you mean 'port'?"),
+        ("[gateway]\nq = 1", "has no key 'q'; expected host, port, model_name, journal."),
+        (WHOLE.replace("timeout_s", "time_s"), "[upstreams.local] has no key 'time_s'; did you"),
+        (MODEL + "hybird = 1", "[[catalog.model]] 1: has no key 'hybird'; did you mean 'hybrid'?"),
+        (MODEL.replace('"x"', '"("'), "1: pattern: found '('; expected a regular expression"),
+        ('[router]\npolicy = "clever"', "found 'clever'; expected 'session', 'conversation',"),
+        ("[router]\nthreshold = 2", "[router] threshold: found 2; expected a number less than"),
+        ("[router]\nthreshold = true", "[router] threshold: found True; expected a valid number"),
+        ('[gateway]\nport = "80"', "[gateway] port: found '80'; expected a valid integer."),
+        ("router = 3", "router: found 3; expected a"),
+        (WHOLE.replace('url = "http:', 'url = "ftp:'), "found 'ftp://127.0.0.1:9/v1'; expected"),
         (
             WHOLE.replace('upstream = "local"', 'upstream = "lcal"', 1),
-            "under .upstreams.: local",
+            "[targets.reasoning] upstream: found 'lcal'; expected one of [upstreams]: local.",
         ),
-        (WHOLE.replace("[targets.fast]", "[targets.slow]"), "targets.fast: missing"),
-        (WHOLE.replace('model = "deep"\n', ""), "targets.reasoning.model: found nothing"),
+        (WHOLE.replace("[targets.fast]", "[targets.slow]"), "[targets] fast: missing"),
+        (WHOLE.replace('model = "deep"\n', ""), "[targets.reasoning] model: missing"),
         ("[[", "not readable as TOML"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(tmp_path, text, said):
-    with pytest.raises(SettingsError, match=said):
-        load_settings(written(tmp_path, text))
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(f"{path}:")
+    assert said in str(caught.value)
 
 
 def test_all_mistakes_are_told_together(tmp_path):
+    text = WHOLE.replace('"boundary"', '"x"').replace('"local"', '"lcal"', 1).replace("0.4", "9")
     with pytest.raises(SettingsError) as caught:
-        load_settings(written(tmp_path, '[router]\npolicy = "x"\nthreshold = 9\nthrehsold = 1'))
-    assert len(str(caught.value).splitlines()) == 3
+        load_settings(written(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 4  # the file, then each mistake
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
@@ -95,15 +112,32 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         load_settings(tmp_path / "none.toml")
 
 
+def test_every_value_is_listed_with_its_origin_and_without_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEY", "sk-very-secret")
+    text = WHOLE.replace("http://", "http://me:secret@").replace("effort", "token")
+    flags = {"gateway": {"host": "0.0.0.0", "port": None}}
+    values = setting_values(written(tmp_path, text), flags)
+    shown = {each.key: (each.value, each.origin) for each in values}
+    assert shown["gateway.host"] == ("0.0.0.0", "flag")
+    assert shown["router.threshold"] == (0.4, "file")
+    assert shown["router.fixed_class"] == ("reasoning", "default")
+    assert shown["upstreams.local.api_key_env"] == ("KEY (set in the environment)", "file")
+    assert shown["upstreams.local.url"] == ("http://…@127.0.0.1:9/v1", "file")
+    assert shown["targets.reasoning.parameters.reasoning_token"] == ("…", "file")
+    assert "secret" not in str(values)
+
+
+def test_the_schema_knows_every_setting_of_the_docs():
+    docs = (Path(__file__).resolve().parents[1] / "docs" / "gateway.md").read_text()
+    tables = Settings.model_json_schema()["$defs"]
+    for name in ("RouterTable", "Upstream", "Target", "FrontDoor", "CatalogTable"):
+        for key, described in tables[name]["properties"].items():
+            assert f".{key}`" in docs, f"{name}: {key} is not documented"
+            assert described.get("description") or name == "CatalogTable"
+
+
 def test_own_models_come_before_the_shipped_ones(tmp_path):
-    text = """
-    [[catalog.model]]
-    pattern = "o3"
-    provider = "acme"
-    family = "own"
-    class = "fast"
-    """
-    own = catalog_of(written(tmp_path, text))
+    own = catalog_of(written(tmp_path, MODEL.replace('"x"', '"o3"')))
     assert own.lookup("o3").model_class == "fast"
     assert own.lookup("gpt-4o") == catalog_of(None).lookup("gpt-4o")
     assert own.digest != catalog_of(None).digest

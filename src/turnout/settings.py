@@ -1,49 +1,202 @@
-"""turnout.toml → each stage's own options; runs no stage."""
+"""turnout.toml: what it may say, and the options that each stage takes from it."""
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
+import os
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from turnout.catalog import Catalog, load_catalog
 from turnout.errors import SettingsError
-from turnout.gateway.options import DEFAULT_TIMEOUT_S, GatewayOptions, Target, Upstream
+from turnout.gateway.options import FrontDoor, GatewayOptions, Options, Target, Upstream
 from turnout.records import ModelClass
 from turnout.routing.policy import Policy, PolicyName
 
-_SECTIONS = ("router", "upstreams", "targets", "gateway", "catalog")
-_T = TypeVar("_T")
+Origin = Literal["flag", "file", "default"]
+Flags = Mapping[str, Mapping[str, object]]
+"""Table → key → what the command line says; None where it says nothing."""
+
+_SECRET = re.compile(r"key$|token|secret|password|authorization", re.IGNORECASE)
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@]+(?=@)")
+
+
+def _compilable(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return pattern
+
+
+_Pattern = Annotated[str, AfterValidator(_compilable)]
+
+
+class RouterTable(Options):
+    """How a router decides; what is left out is as it was trained."""
+
+    policy: PolicyName | None = Field(
+        default=None,
+        description="session: once a conversation. conversation: every turn. boundary: again only "
+        "when the prompt cache is cold anyway. fixed: always the same class.",
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="Least p_reasoning that goes to reasoning."
+    )
+    cache_lifetime_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="Idle seconds after which `boundary` takes a cache as cold.",
+    )
+    fixed_class: ModelClass = Field(default="reasoning", description="The class of `fixed`.")
+
+
+class TargetsTable(Options):
+    """Where each class goes."""
+
+    reasoning: Target
+    fast: Target
+
+
+class ModelEntry(Options):
+    """A model of your own; see `catalog.toml`."""
+
+    pattern: _Pattern = Field(description="Regular expression over the whole normalised name.")
+    name: str | None = Field(
+        default=None, description="Canonical name; by default the normalised one."
+    )
+    provider: str
+    family: str
+    model_class: ModelClass = Field(alias="class")
+    hybrid: bool = Field(default=False, description="Whether reasoning can be on or off.")
+
+
+class PriceEntry(Options):
+    """What a model of your own costs."""
+
+    pattern: _Pattern = Field(description="Regular expression over the canonical name.")
+    input_usd_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    cached_input_usd_per_mtok: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    output_usd_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    source: str = ""
+    as_of: dt.date | None = None
+
+
+class CatalogTable(Options):
+    """Your own models and prices, tried before the shipped ones."""
+
+    model: list[ModelEntry] = Field(default=[])
+    price: list[PriceEntry] = Field(default=[])
+    unnamed: list[str] = Field(default=[], description="Names that name no model.")
+
+
+class Settings(Options):
+    """The whole file."""
+
+    router: RouterTable = RouterTable()
+    upstreams: dict[str, Upstream] = Field(default={})
+    targets: TargetsTable | None = None
+    gateway: FrontDoor = FrontDoor()
+    catalog: CatalogTable = CatalogTable()
+
+    def policy(self) -> Policy | None:
+        """The policy; None takes the router folder's architecture."""
+        table = self.router
+        if table.policy is None:
+            return None
+        return Policy(table.policy, table.cache_lifetime_s, table.fixed_class)
+
+    def own_catalog(self) -> Catalog:
+        """The shipped catalog with the file's entries before it."""
+        return load_catalog(self.catalog.model_dump(by_alias=True, exclude_unset=True))
+
+    def model_targets(self) -> dict[ModelClass, Target]:
+        """The target of each class; empty where the file names none."""
+        found = self.targets
+        return {"reasoning": found.reasoning, "fast": found.fast} if found else {}
+
+    def gateway_options(self, path: Path) -> GatewayOptions:
+        """How to serve.
+
+        Args:
+            path: Names the file in messages.
+
+        Raises:
+            SettingsError: If the file names no targets.
+        """
+        targets = self.model_targets()
+        if not targets:
+            raise SettingsError(
+                f"{path}: no [targets.reasoning] and [targets.fast]; expected where each class "
+                "goes. See examples/turnout.toml."
+            )
+        door = self.gateway.model_dump()
+        return GatewayOptions(upstreams=self.upstreams, targets=targets, **door)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What a settings file says.
+class SettingValue:
+    """One setting, its value and who set it; secrets are masked."""
 
-    Attributes:
-        policy: None takes the router folder's architecture.
-        threshold: None takes the router folder's.
-        gateway: None where the file names no targets.
-        catalog: The `[catalog]` table for `load_catalog`.
-    """
-
-    policy: Policy | None = None
-    threshold: float | None = None
-    gateway: GatewayOptions | None = None
-    catalog: Mapping[str, Any] = field(default_factory=dict)
+    key: str
+    value: object
+    origin: Origin
 
 
-def load_settings(path: Path) -> Settings:
-    """Read a settings file.
+def load_settings(path: Path | None, flags: Flags | None = None) -> Settings:
+    """Read a settings file; flags of the command line stand above it.
+
+    Args:
+        path: None leaves all at its default.
+        flags: Checked as the file's values are.
 
     Raises:
-        SettingsError: If it cannot be read, or with every key and value that is wrong.
+        SettingsError: If the file cannot be read, or with every key and value that is wrong.
     """
+    return _checked(path, _with_flags(_read(path), flags))
+
+
+def catalog_of(path: Path | None) -> Catalog:
+    """The shipped catalog, with what a settings file adds to it, if one is given.
+
+    Raises:
+        SettingsError: As `load_settings`.
+    """
+    return load_settings(path).own_catalog()
+
+
+def setting_values(path: Path | None, flags: Flags | None = None) -> list[SettingValue]:
+    """Every setting in the order of the file, with where it came from.
+
+    Raises:
+        SettingsError: As `load_settings`.
+    """
+    stored = _read(path)
+    settings = _checked(path, _with_flags(stored, flags))
+    values = []
+    for key, value in _leaves(settings.model_dump(by_alias=True)):
+        origin: Origin = "default"
+        if _at(flags or {}, key) is not None:
+            origin = "flag"
+        elif _at(stored, key) is not None:
+            origin = "file"
+        values.append(SettingValue(".".join(map(str, key)), _masked(key, value), origin))
+    return values
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
     try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(
             f"{path}: not found; expected a settings file such as examples/turnout.toml."
@@ -52,166 +205,108 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(
             f"{path}: not readable as TOML ({error}); expected a settings file."
         ) from error
-    reader = _Reader()
-    settings = _settings(stored, reader, path.parent)
-    if reader.problems:
-        raise SettingsError(f"{path}: " + "\n  ".join(["", *reader.problems]).strip())
+
+
+def _with_flags(stored: Mapping[str, Any], flags: Flags | None) -> dict[str, Any]:
+    merged = dict(stored)
+    for table, values in (flags or {}).items():
+        given = {key: value for key, value in values.items() if value is not None}
+        if given and isinstance(merged.get(table, {}), dict):
+            merged[table] = {**merged.get(table, {}), **given}
+    return merged
+
+
+def _checked(path: Path | None, stored: Mapping[str, Any]) -> Settings:
+    problems = _unknown_upstreams(stored)
+    try:
+        settings = Settings.model_validate(stored, context=path.parent if path else None)
+    except ValidationError as error:
+        problems = [_problem(found) for found in error.errors()] + problems
+    if problems:
+        apart = "\n  " if len(problems) > 1 else " "
+        raise SettingsError(apart.join([f"{path or 'settings'}:", *problems]))
     return settings
 
 
-def catalog_of(path: Path | None) -> Catalog:
-    """The shipped catalogue, with what a settings file adds to it, if one is given.
-
-    Raises:
-        SettingsError: As `load_settings`, or if a catalogue entry is not in its form.
-    """
-    return load_catalog(load_settings(path).catalog if path else None)
-
-
-class _Reader:
-    """Takes values out of tables and collects every problem, so that all are told at once."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def known(self, where: str, table: Mapping[str, Any], names: tuple[str, ...]) -> None:
-        for name in table:
-            if name not in names:
-                close = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(names)}."
-                self.problems.append(f"{where}{name}: unknown; {hint}")
-
-    def table(self, where: str, value: object) -> Mapping[str, Any]:
-        if isinstance(value, dict):
-            return value
-        self._wrong(where, value, "a table")
-        return {}
-
-    def text(self, where: str, table: Mapping[str, Any], name: str) -> str:
-        value = table.get(name)
-        if isinstance(value, str) and value:
-            return value
-        self._wrong(f"{where}{name}", table.get(name), "a text")
-        return ""
-
-    def optional_text(self, where: str, table: Mapping[str, Any], name: str) -> str | None:
-        return self.text(where, table, name) if name in table else None
-
-    def number(
-        self, where: str, table: Mapping[str, Any], name: str, default: float, *span: float
-    ) -> float:
-        value = table.get(name, default)
-        if _within(value, *span):
-            return float(value)
-        self._wrong(f"{where}{name}", value, f"a number from {span[0]:g} to {span[1]:g}")
-        return default
-
-    def choice(self, where: str, value: object, choices: tuple[_T, ...]) -> _T:
-        for choice in choices:
-            if choice == value:
-                return choice
-        self._wrong(where, value, f"one of {', '.join(map(str, choices))}")
-        return choices[0]
-
-    def _wrong(self, where: str, value: object, expected: str) -> None:
-        found = "nothing" if value is None else repr(value)
-        self.problems.append(f"{where}: found {found}; expected {expected}.")
+def _unknown_upstreams(stored: Mapping[str, Any]) -> list[str]:
+    """Targets of upstreams that the file does not have: no field tells that of itself."""
+    upstreams, targets = stored.get("upstreams", {}), stored.get("targets", {})
+    if not isinstance(upstreams, dict) or not isinstance(targets, dict):
+        return []
+    return [
+        f"[targets.{name}] upstream: found {wanted!r}; expected one of [upstreams]: "
+        f"{', '.join(upstreams) or 'none is there'}."
+        for name, target in targets.items()
+        if isinstance(target, dict)
+        and isinstance(wanted := target.get("upstream"), str)
+        and wanted not in upstreams
+    ]
 
 
-def _within(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+def _problem(error: ErrorDetails) -> str:
+    """What pydantic found wrong, in the words of the file."""
+    table, key = _place(error["loc"])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(key), names := _keys(error["loc"][:-1]), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(names)}."
+        return f"{table or 'the file'} has no key {key!r}; {hint}"
+    where = f"{table} {key}".strip()
+    if error["type"] == "missing":
+        return f"{where}: missing; expected a value."
+    expected = re.sub(r"^(\w+ should (be|match|have)|Value error,) ", "", error["msg"])
+    expected = re.sub(r"^(?=less|greater)", "a number ", expected)
+    return f"{where}: found {error['input']!r}; expected {expected}."
 
 
-def _settings(stored: Mapping[str, Any], reader: _Reader, folder: Path) -> Settings:
-    reader.known("", stored, _SECTIONS)
-    tables = {name: reader.table(name, stored.get(name, {})) for name in _SECTIONS}
-    policy, threshold = _router(tables["router"], reader)
-    upstreams = {
-        name: _upstream(name, reader.table(f"upstreams.{name}", value), reader)
-        for name, value in tables["upstreams"].items()
-    }
-    targets = _targets(tables["targets"], upstreams, reader)
-    gateway = _gateway(tables["gateway"], upstreams, targets, reader, folder) if targets else None
-    reader.known("catalog.", tables["catalog"], ("model", "price", "unnamed"))
-    return Settings(policy, threshold, gateway, tables["catalog"])
+def _place(location: Sequence[str | int]) -> tuple[str, str | int]:
+    """A location as TOML writes it: its table and its key."""
+    *tables, key = location
+    numbers = [step + 1 for step in tables if isinstance(step, int)]
+    names = ".".join(step for step in tables if isinstance(step, str))
+    if numbers:
+        return f"[[{names}]] {numbers[0]}:", key
+    return f"[{names}]" if names else "", key
 
 
-def _router(table: Mapping[str, Any], reader: _Reader) -> tuple[Policy | None, float | None]:
-    names = ("policy", "threshold", "cache_lifetime_s", "fixed_class")
-    reader.known("router.", table, names)
-    threshold = reader.number("router.", table, "threshold", 0.5, 0, 1)
-    lifetime_s = reader.number("router.", table, "cache_lifetime_s", 300.0, 0, 1e9)
-    fixed = reader.choice(
-        "router.fixed_class", table.get("fixed_class", "reasoning"), get_args(ModelClass)
-    )
-    policy = None
-    if "policy" in table:
-        name = reader.choice("router.policy", table["policy"], get_args(PolicyName))
-        policy = Policy(name, lifetime_s, fixed)
-    return policy, threshold if "threshold" in table else None
+def _keys(location: Sequence[str | int]) -> list[str]:
+    """The keys of the table at a location, as the schema has them."""
+    schema = Settings.model_json_schema()
+    node: Mapping[str, Any] = schema
+    for step in [*location, None]:
+        node = next((one for one in node.get("anyOf", ()) if "$ref" in one), node)
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        if step is not None:
+            inside = node.get("properties", {}).get(step)
+            node = inside or node.get("items") or node["additionalProperties"]
+    return list(node["properties"])
 
 
-def _upstream(name: str, table: Mapping[str, Any], reader: _Reader) -> Upstream:
-    where = f"upstreams.{name}."
-    reader.known(where, table, ("url", "api_key_env", "timeout_s"))
-    url = reader.text(where, table, "url")
-    if url and not url.startswith(("http://", "https://")):
-        reader.problems.append(f"{where}url: found {url!r}; expected http:// or https://.")
-    return Upstream(
-        name,
-        url,
-        reader.optional_text(where, table, "api_key_env"),
-        reader.number(where, table, "timeout_s", DEFAULT_TIMEOUT_S, 0.1, 86_400),
-    )
+def _leaves(node: object, key: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, object]]:
+    pairs: Iterator[tuple[Any, object]] | None = None
+    if isinstance(node, dict):
+        pairs = iter(node.items())
+    elif isinstance(node, list):
+        pairs = iter(enumerate(node))
+    if pairs is None:
+        yield key, node
+    else:
+        for step, inside in pairs:
+            yield from _leaves(inside, (*key, step))
 
 
-def _targets(
-    tables: Mapping[str, Any], upstreams: Mapping[str, Upstream], reader: _Reader
-) -> dict[ModelClass, Target]:
-    classes: tuple[ModelClass, ...] = get_args(ModelClass)
-    reader.known("targets.", tables, classes)
-    targets: dict[ModelClass, Target] = {}
-    for model_class in classes if tables else ():
-        where = f"targets.{model_class}"
-        if model_class not in tables:
-            reader.problems.append(f"{where}: missing; expected a target for both classes.")
-            continue
-        table = reader.table(where, tables[model_class])
-        reader.known(f"{where}.", table, ("upstream", "model", "parameters"))
-        upstream = reader.text(f"{where}.", table, "upstream")
-        if upstream and upstream not in upstreams:
-            known = ", ".join(upstreams) or "none"
-            reader.problems.append(
-                f"{where}.upstream: found {upstream!r}; expected one under [upstreams]: {known}."
-            )
-        targets[model_class] = Target(
-            upstream,
-            reader.text(f"{where}.", table, "model"),
-            reader.table(f"{where}.parameters", table.get("parameters", {})),
-        )
-    return targets
+def _at(node: Any, key: Sequence[str | int]) -> object:  # noqa: ANN401 (any TOML value)
+    for step in key:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return node
 
 
-def _gateway(
-    table: Mapping[str, Any],
-    upstreams: Mapping[str, Upstream],
-    targets: Mapping[ModelClass, Target],
-    reader: _Reader,
-    folder: Path,
-) -> GatewayOptions:
-    reader.known("gateway.", table, ("host", "port", "model_name", "journal"))
-    given = {
-        name: reader.text("gateway.", table, name)
-        for name in ("host", "model_name")
-        if name in table
-    }
-    journal = reader.optional_text("gateway.", table, "journal")
-    port = int(reader.number("gateway.", table, "port", 8080, 0, 65_535))
-    return GatewayOptions(
-        upstreams,
-        targets,
-        port=port,
-        # Relative to the file, so that it means the same wherever the gateway is started.
-        journal=folder / journal if journal else None,
-        **given,
-    )
+def _masked(key: Sequence[str | int], value: object) -> object:
+    if isinstance(value, str):
+        if key[-1] == "api_key_env":
+            return f"{value} ({'set' if os.environ.get(value) else 'not set'} in the environment)"
+        return "…" if _SECRET.search(str(key[-1])) else _PASSWORD_IN_URL.sub("…", value)
+    return value

@@ -53,9 +53,9 @@ def test_the_serving_install_has_no_torch_and_no_table_engine_and_decides(wheel,
         "from turnout.gateway.app import create_app\n"
         "from turnout.gateway.options import GatewayOptions, Target, Upstream\n"
         "router = turnout.load(sys.argv[1])\n"
-        "targets = {c: Target('u', c) for c in ('reasoning', 'fast')}\n"
-        "upstreams = {'u': Upstream('u', 'http://127.0.0.1:9/v1')}\n"
-        "create_app(router, GatewayOptions(upstreams, targets))\n"
+        "targets = {c: Target(upstream='u', model=c) for c in ('reasoning', 'fast')}\n"
+        "upstreams = {'u': Upstream(url='http://127.0.0.1:9/v1')}\n"
+        "create_app(router, GatewayOptions(upstreams=upstreams, targets=targets))\n"
         "sys.stdout.write(router.decide('prove it').model_class)\n"
     )
     decided = subprocess.run(

@@ -123,10 +123,12 @@ class Served:
 
 def options_for(url: str, journal: Path | None = None, **upstream) -> GatewayOptions:
     return GatewayOptions(
-        {"local": Upstream("local", f"{url}/v1", **upstream)},
-        {
-            "reasoning": Target("local", "deep-1", {"reasoning_effort": "high"}),
-            "fast": Target("local", "quick-1"),
+        upstreams={"local": Upstream(url=f"{url}/v1", **upstream)},
+        targets={
+            "reasoning": Target(
+                upstream="local", model="deep-1", parameters={"reasoning_effort": "high"}
+            ),
+            "fast": Target(upstream="local", model="quick-1"),
         },
         journal=journal,
     )

@@ -286,6 +286,6 @@ def test_a_port_in_use_is_said_in_one_message(tmp_path, served):
     router = Router.from_folder(write_router(tmp_path / "other"))
     port = int(served.url.rpartition(":")[2])
     options = options_for("http://127.0.0.1:1")
-    options = type(options)(options.upstreams, options.targets, port=port)
+    options = options.model_copy(update={"port": port})
     with pytest.raises(ListenError, match=f"127.0.0.1:{port}: cannot listen"):
         serve(router, options, lambda url: None)

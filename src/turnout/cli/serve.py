@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from turnout.cli.console import INPUT_PATH, next_command, say
 from turnout.cli.verbs import verb
-from turnout.errors import SettingsError
+
+
+def listen_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that stand above the settings file."""
+    port = click.option(
+        "--port", type=click.IntRange(0, 65_535), help="Port.  [default: gateway.port, or 8080]"
+    )
+    host = click.option(
+        "--host", help="Address to listen on.  [default: gateway.host, or 127.0.0.1]"
+    )
+    return host(port(command))
 
 
 @verb("turnout serve session-router/ -c turnout.toml")
@@ -17,10 +27,7 @@ from turnout.errors import SettingsError
 @click.option(
     "-c", "--config", type=INPUT_PATH, required=True, help="Settings: upstreams and targets."
 )
-@click.option("--host", help="Address to listen on.  [default: gateway.host, or 127.0.0.1]")
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), help="Port.  [default: gateway.port, or 8080]"
-)
+@listen_options
 def command(router: Path, config: Path, host: str | None, port: int | None) -> None:
     """Serve ROUTER as an OpenAI-compatible gateway.
 
@@ -30,18 +37,11 @@ def command(router: Path, config: Path, host: str | None, port: int | None) -> N
     from turnout.routing import Router, RouterFolder
     from turnout.settings import load_settings
 
-    settings = load_settings(config)
-    options = settings.gateway
-    if options is None:
-        raise SettingsError(
-            f"{config}: no [targets.reasoning] and [targets.fast]; expected where each class "
-            "goes. See examples/turnout.toml."
-        )
-    if host is not None:
-        options = replace(options, host=host)
-    if port is not None:
-        options = replace(options, port=port)
-    loaded = Router(RouterFolder.read(router), settings.policy, threshold=settings.threshold)
+    settings = load_settings(config, {"gateway": {"host": host, "port": port}})
+    options = settings.gateway_options(config)
+    folder = RouterFolder.read(router)
+    loaded = Router(folder, settings.policy(), threshold=settings.router.threshold)
+    own = Router(folder).threshold
 
     from turnout.gateway.server import serve
 
@@ -49,6 +49,8 @@ def command(router: Path, config: Path, host: str | None, port: int | None) -> N
         say(f"{loaded.policy.name} router {router} serves at {url}")
         for model_class, target in options.targets.items():
             say(f"  {model_class:9} → {target.model} at {options.upstreams[target.upstream].url}")
+        if loaded.threshold != own:
+            say(f"  threshold → {loaded.threshold:g} of {config}, not the router folder's {own:g}")
         say(f"  journal   → {options.journal or 'none'}")
         say(f'Ask for the model "{options.model_name}". Ctrl-C stops.')
 

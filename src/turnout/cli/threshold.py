@@ -15,6 +15,7 @@ from turnout.cli.console import (
     next_command,
     print_json,
     progress_bars,
+    say,
     stdout,
 )
 from turnout.cli.verbs import verb
@@ -72,19 +73,18 @@ def command(
     needs the latter. It is a promise for new messages like these, whatever their distribution: with
     95 % confidence at most that share of the messages that need reasoning is missed.
     """
-    from turnout.catalog import load_catalog
     from turnout.replay.threshold import Goal, choose_threshold
-    from turnout.settings import Settings, load_settings
+    from turnout.settings import load_settings
 
     goal = Goal(share, budget, max_miss, confidence)
-    settings = load_settings(config) if config else Settings()
+    settings = load_settings(config)
     models: dict[ModelClass, str | None] = {"reasoning": reasoning_model, "fast": fast_model}
     with progress_bars() as on_progress:
         report = choose_threshold(
             router,
             data,
             goal,
-            catalog=load_catalog(settings.catalog),
+            catalog=settings.own_catalog(),
             prices=_prices(models, settings),
             seed=seed,
             on_progress=on_progress,
@@ -94,22 +94,26 @@ def command(
     else:
         _show(report)
         next_command("serve", router, "-c", config or "turnout.toml")
+    served = settings.router.threshold
+    if served is not None and served != report.value:
+        say(
+            f"{config}: [router] threshold = {served:g} is served in place of the chosen "
+            f"{report.value:.4f}. Delete that line to serve what was chosen."
+        )
 
 
 def _prices(
     models: dict[ModelClass, str | None], settings: Settings
 ) -> dict[ModelClass, Price] | None:
     """What both targets cost; None where neither is named."""
-    from turnout.catalog import load_catalog
-
-    targets = settings.gateway.targets if settings.gateway else {}
+    targets = settings.model_targets()
     named = {
         name: models[name] or (targets[name].model if name in targets else None)
         for name in get_args(ModelClass)
     }
     if not any(named.values()):
         return None
-    catalog = load_catalog(settings.catalog)
+    catalog = settings.own_catalog()
     prices = {}
     for name, model in named.items():
         price = catalog.price(model)

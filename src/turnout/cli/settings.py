@@ -1,0 +1,42 @@
+"""`turnout settings`: every setting, its value, and where that comes from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from turnout.cli.console import INPUT_PATH, JSON_OPTION, next_command, print_json, stdout
+from turnout.cli.serve import listen_options
+from turnout.cli.verbs import verb
+
+
+@verb("turnout settings -c turnout.toml")
+@click.option("-c", "--config", type=INPUT_PATH, help="Settings file.")
+@listen_options
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors.")
+@JSON_OPTION
+def command(
+    config: Path | None, host: str | None, port: int | None, *, schema: bool, as_json: bool
+) -> None:
+    """Print every setting and where its value comes from: a flag, the file, or the default.
+
+    A flag wins over the file, the file over the default. Keys and tokens are not shown.
+    """
+    from turnout.settings import Settings, setting_values
+
+    if schema:
+        print_json(Settings.model_json_schema())
+        return
+    values = setting_values(config, {"gateway": {"host": host, "port": port}})
+    if as_json:
+        print_json([asdict(value) for value in values])
+        return
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", box=None, padding=(0, 2))
+    for each in values:
+        table.add_row(each.key, "–" if each.value is None else str(each.value), each.origin)
+    stdout().print(table)
+    next_command("serve", "router/", "-c", config or "turnout.toml")
