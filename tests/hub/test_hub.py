@@ -9,6 +9,7 @@ import pytest
 
 from tests.disks import fill, small_disk
 from tests.hub.local_hub import LFS_FROM_BYTES, TOKEN, LocalHub, Repository, commit_id
+from tests.network import watch
 from tests.servers import free_port, running
 from tests.tiny_router import write_router
 from turnout.routing import Router, RouterFolder
@@ -42,21 +43,21 @@ def turnout(tmp_path, hub):
 
     def run(*arguments, token=TOKEN, endpoint=None, **stdin):
         environment = {
-            **os.environ,
+            **watch.environment(),
             "HF_ENDPOINT": endpoint or hub.address,
             "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         environment.pop("HF_TOKEN", None)
         if token:
             environment["HF_TOKEN"] = token
         code = "from turnout.cli import main; main()"
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
             capture_output=True, text=True, check=False, env=environment, **stdin,
         )  # fmt: skip
+        assert watch.attempts() == [], "only the hub is reached"
+        return done
 
     return run
 

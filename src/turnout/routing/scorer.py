@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from turnout.errors import ArtifactError
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput
 from turnout.routing.encoding import InputEncoder, TokenIds
+from turnout.routing.onnx_runtime import onnx_runtime
 
 _PROGRESS_EVERY_ROWS = 64
 _GRAPH_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
@@ -38,11 +38,12 @@ class OnnxScorer:
     def __init__(
         self, path: Path, encoder: InputEncoder, threads: int | None = None, shift: float = 0.0
     ) -> None:
-        options = onnxruntime.SessionOptions()
+        runtime = onnx_runtime()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
+            self._session = runtime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's errors share no base class

@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from sklearn.metrics import roc_auc_score
 
 from turnout.errors import ArtifactError
@@ -17,6 +16,7 @@ from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME, WEIGHTS_NAME
+from turnout.routing.onnx_runtime import onnx_runtime
 from turnout.routing.scorer import OnnxScorer, reasoning_probability
 from turnout.training.encoder import (
     TOKENIZER_CONFIG_NAME,
@@ -62,12 +62,13 @@ def write_model(
     on_progress("export", 1, 3)
     _write_graph(encoder.model, folder / GRAPHS["float32"])
     on_progress("export", 2, 3)
+    quantization = onnx_runtime("quantization")
     with quiet():
         # Seven bits: on CPUs without VNNI eight would saturate in the 16-bit sums.
-        quantize_dynamic(
+        quantization.quantize_dynamic(
             folder / GRAPHS["float32"],
             folder / GRAPHS["int8"],
-            weight_type=QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
         )
