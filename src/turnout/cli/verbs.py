@@ -53,7 +53,7 @@ VERBS = {
 
 # Extra → the top-level modules that it installs.
 EXTRAS = {
-    "hub": ("httpx2", "huggingface_hub"),
+    "hub": ("huggingface_hub",),
     "judge": ("openai",),
     "kusto": ("azure", "tenacity"),
     "logs": ("duckdb", "ibis", "pyarrow", "pydantic", "rapidfuzz", "rensa"),
