@@ -30,7 +30,7 @@ TURNS = pa.schema(
         pa.field("tool_counts", pa.string()),  # JSON object: tool name → calls
         pa.field("duration_ms", pa.int64()),
         pa.field("mode", pa.string()),
-        pa.field("user_id", pa.string()),  # hashed on read
+        pa.field("user_id", pa.string()),  # pseudonymised on read
         pa.field("feedback", pa.string()),
         pa.field("source", pa.string()),  # which file or system the row came from
     ]
@@ -118,7 +118,7 @@ SAMPLES = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),  # > 0
         pa.field("evidence", pa.list_(pa.string()), nullable=False),  # codes
         pa.field("model", pa.string()),
-        pa.field("user_id", pa.string()),  # as in the turns: hashed
+        pa.field("user_id", pa.string()),  # as in the turns
         pa.field("group", pa.string()),  # benchmark or source, for outcome tables
     ]
 )

@@ -34,7 +34,7 @@ def kill(event, args):
 sys.addaudithook(kill)
 """
 VERBS = {
-    "ingest": ["ingest", "log/turns.parquet", "-o"],
+    "ingest": ["ingest", "log/turns.parquet", "--salt", "salt", "-o"],
     "label": ["label", "turns.parquet", "-o"],
     "build": ["build", "turns.parquet", "--size", "120", "--architecture", "session", "-o"],
     "score": ["score", "router", "turns.parquet", "--text-column", "user_message", "-o"],

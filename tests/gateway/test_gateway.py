@@ -232,7 +232,9 @@ def test_ingest_reads_the_journal_back(served, tmp_path):
     assert by_message["hello"]["reasoning_tokens"] == 3
     assert by_message["hello"]["cached_tokens"] == 2
     assert by_message["thanks"]["turn_index"] == 2
-    assert by_message["thanks"]["user_id"] not in (None, "ann"), "user ids are hashed on read"
+    assert by_message["thanks"]["user_id"] not in (None, "ann"), (
+        "user ids are pseudonymised on read"
+    )
     assert by_message["prove it"]["assistant_message"] == "from deep-1"
     assert by_message["prove it"]["completion_tokens"] == 2
     assert {row["response_type"] for row in rows} == {"success"}

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from turnout.logs import ingest
 from turnout.logs.columnar import canonical_columns
 from turnout.logs.columns import CALL_ID, ColumnNames, UnreadableRowError, canonical
+from turnout.logs.pseudonyms import Salt
 from turnout.schema import TURNS
 
 NOON = dt.datetime(2026, 5, 4, 12, tzinfo=dt.UTC)
@@ -81,12 +83,15 @@ def batches(draw):
     return pa.RecordBatch.from_pydict(arrays)
 
 
-def read_one_by_one(batch, salt):
+SALT = Salt(Path(__file__).with_name("absent"))
+
+
+def read_one_by_one(batch):
     rows, mended = [], Counter()
     names = ColumnNames({}).of(batch.schema.names)
     for values in batch.to_pylist():
         try:
-            rows.append(canonical(values, names, salt, mended))
+            rows.append(canonical(values, names, SALT, mended))
         except UnreadableRowError:
             rows.append(None)
     return rows, mended
@@ -103,11 +108,11 @@ def test_columns_give_what_rows_give(batch):
         ],
         batch.schema.names,
     )
-    expected, expected_mended = read_one_by_one(plain, "salt")
+    expected, expected_mended = read_one_by_one(plain)
     mended = Counter()
     names = ColumnNames({}).of(plain.schema.names)
-    turns, odd = canonical_columns(plain, names, "salt", mended)
-    left, left_mended = read_one_by_one(plain.filter(odd), "salt")
+    turns, odd = canonical_columns(plain, names, SALT, mended)
+    left, left_mended = read_one_by_one(plain.filter(odd))
     assert mended + left_mended == expected_mended
     by_columns, one_by_one = iter(turns.to_pylist()), iter(left)
     for is_odd, wanted in zip(odd.to_pylist(), expected, strict=True):
@@ -121,7 +126,7 @@ def test_ordinary_rows_are_all_read_by_columns():
         "timestamp": NOON, "user_id": "ann", "assistant_message": "hi",
     }  # fmt: skip
     batch = pa.RecordBatch.from_pylist([row] * 3, TURNS)
-    _, odd = canonical_columns(batch, ColumnNames({}).of(TURNS.names), "salt", Counter())
+    _, odd = canonical_columns(batch, ColumnNames({}).of(TURNS.names), SALT, Counter())
     assert odd.to_pylist() == [False] * 3
 
 
@@ -139,7 +144,12 @@ def test_a_parquet_log_and_the_same_log_as_json_lines_give_the_same_bytes(tmp_pa
     pq.write_table(table, tmp_path / "log.parquet")
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
     reports = [
-        ingest([tmp_path / f"log.{kind}"], tmp_path / f"{kind}.out", redact=redact)
+        ingest(
+            [tmp_path / f"log.{kind}"],
+            tmp_path / f"{kind}.out",
+            salt=tmp_path / "salt",
+            redact=redact,
+        )
         for kind in ("parquet", "jsonl")
     ]
     assert reports[0] == reports[1]

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hmac
 import json
 
 import pyarrow as pa
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.errors import RecordError, SettingsError
+from turnout.errors import RecordError, SettingsError, StorageError
 from turnout.logs import ingest
+from turnout.logs.pseudonyms import Salt
 from turnout.schema import TURNS
 
 
@@ -169,11 +171,53 @@ def test_a_source_that_is_no_log_is_refused(tmp_path, name):
         ingest([tmp_path / name], tmp_path / "turns.parquet")
 
 
-def test_user_ids_are_hashed_with_the_salt(tmp_path):
-    _, plain = ingested(tmp_path, [row(user_id="ada")])
-    _, salted = ingested(tmp_path, [row(user_id="ada")], salt="other")
-    assert "ada" not in plain[0]["user_id"]
-    assert plain[0]["user_id"] != salted[0]["user_id"]
+def pseudonyms(tmp_path, out, **options):
+    """Of two users, the first of whom has two turns, and whether the run was fresh."""
+    rows = [row(user_id="ada"), row(turn_index=2, user_id="ada"), row(turn_index=3, user_id="bob")]
+    source = write_jsonl(tmp_path / "log.jsonl", rows)
+    report = ingest([source], tmp_path / out, **options)
+    return pq.read_table(tmp_path / out)["user_id"].to_pylist(), report.fresh
+
+
+def test_user_ids_become_pseudonyms_of_128_bits_that_nobody_can_make_without_the_salt(tmp_path):
+    (ada, again, bob), _ = pseudonyms(tmp_path, "t.parquet")
+    secret = (tmp_path / "t.parquet.salt").read_bytes().strip()
+    assert len(secret) == 64 and (tmp_path / "t.parquet.salt").stat().st_mode & 0o777 == 0o600
+    assert ada == again == hmac.new(secret, b"ada", "sha256").hexdigest()[:32] != bob
+    manifest = (tmp_path / "t.parquet.manifest.json").read_text()
+    assert secret.decode() not in manifest
+
+
+def test_a_rerun_uses_the_salt_beside_the_output_and_another_output_draws_its_own(tmp_path):
+    first, _ = pseudonyms(tmp_path, "t.parquet")
+    assert pseudonyms(tmp_path, "t.parquet") == (first, False)
+    (tmp_path / "t.parquet").unlink()
+    assert pseudonyms(tmp_path, "t.parquet") == (first, True)
+    other, _ = pseudonyms(tmp_path, "other.parquet")
+    assert not set(first) & set(other)
+
+
+def test_a_shared_salt_gives_a_user_one_pseudonym_in_several_tables(tmp_path):
+    tables = [pseudonyms(tmp_path, out, salt=tmp_path / "salt") for out in ("a", "b")]
+    assert tables[0] == tables[1]
+    assert sorted(path.name for path in tmp_path.glob("*salt")) == ["salt"]
+
+
+def test_a_salt_too_short_to_be_secret_is_refused(tmp_path):
+    (tmp_path / "salt").write_text("pepper\n")
+    with pytest.raises(SettingsError, match=r"salt: a salt of 6 bytes; expected at least 16"):
+        pseudonyms(tmp_path, "t.parquet", salt=tmp_path / "salt")
+
+
+def test_a_failed_run_leaves_no_salt_and_one_that_another_run_wrote_is_not_replaced(tmp_path):
+    with pytest.raises(RecordError):
+        ingested(tmp_path, [row(turn_index=0)])
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    ours, theirs = (Salt(tmp_path / "salt") for _ in range(2))
+    theirs.keep()
+    with pytest.raises(StorageError, match="another run wrote its salt"):
+        ours.keep()
+    assert Salt(tmp_path / "salt").fingerprint == theirs.fingerprint
 
 
 def test_times_that_cannot_be_read_are_null_and_counted(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnout.cli.console import (
+    INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
     next_command,
@@ -38,7 +39,11 @@ if TYPE_CHECKING:
     help="Which column of the log a field is; camelCase and common names are found by themselves.",
 )
 @click.option(
-    "--salt", default="turnout", show_default=True, help="Mixed into the hash of user ids."
+    "--salt",
+    type=INPUT_PATH,
+    metavar="FILE",
+    help="The secret that pseudonyms of users are made with, to share between tables; by default "
+    "OUTPUT.salt. Written where there is none.",
 )
 @click.option(
     "--skip-unreadable", is_flag=True, help="Count unreadable rows rather than stop at the first."

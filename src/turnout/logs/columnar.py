@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.logs.columns import OPTIONAL, TEXTS, hashed, misread
+from turnout.logs.columns import OPTIONAL, TEXTS, misread
+from turnout.logs.pseudonyms import Salt
 from turnout.schema import TURNS
 
 # Ids and model names of other letters, or with spaces around them, are read one by one.
@@ -23,14 +24,14 @@ _YEAR_1_US, _YEAR_10000_US = -62_135_596_800_000_000, 253_402_300_800_000_000
 
 
 def canonical_columns(
-    batch: pa.RecordBatch, columns: Mapping[str, str], salt: str, mended: Counter[str]
+    batch: pa.RecordBatch, columns: Mapping[str, str], salt: Salt, mended: Counter[str]
 ) -> tuple[pa.Table, pa.BooleanArray]:
     """The rows of a batch that can be read by columns.
 
     Args:
         batch: Raw rows.
         columns: Canonical → raw, as `ColumnNames` found them.
-        salt: Mixed into the hash of `user_id`.
+        salt: Makes the pseudonyms in `user_id`.
         mended: What had to be left out → rows, added to.
 
     Returns:
@@ -51,7 +52,7 @@ def canonical_columns(
             read[field] = _optional(field, raw[field].filter(keep), mended)
         else:
             read[field] = pa.nulls(n_rows, TURNS.field(field).type)
-    read["user_id"] = _by_value(read["user_id"], lambda user_id: hashed(user_id, salt), pa.string())
+    read["user_id"] = _by_value(read["user_id"], salt.pseudonym, pa.string())
     return pa.table({name: read[name] for name in TURNS.names}, TURNS), odd
 
 

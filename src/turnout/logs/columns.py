@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from turnout.errors import RecordError, SettingsError
+from turnout.logs.pseudonyms import Salt
 from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS, stored_text
 
 # What other products call our columns, besides camelCase; the first one found is taken.
@@ -101,14 +101,14 @@ class ColumnNames:
 
 
 def canonical(
-    values: Mapping[str, Any], columns: Mapping[str, str], salt: str, mended: Counter[str]
+    values: Mapping[str, Any], columns: Mapping[str, str], salt: Salt, mended: Counter[str]
 ) -> dict[str, Any]:
     """One raw row as a canonical one; what cannot be read of an optional field is null.
 
     Args:
         values: The row.
         columns: Canonical → raw, as `column_map` found them.
-        salt: Mixed into the hash of `user_id`.
+        salt: Makes the pseudonym in `user_id`.
         mended: What had to be mended or left out → rows, added to.
 
     Raises:
@@ -128,7 +128,7 @@ def canonical(
         if field in TEXTS and value is not None:
             found.update(flaws(value))
     if row["user_id"] is not None:
-        row["user_id"] = hashed(row["user_id"], salt)
+        row["user_id"] = salt.pseudonym(row["user_id"])
     row[CALL_ID] = clean_text(values.get(CALL_ID))
     mended.update(dict.fromkeys(found, 1))
     return row
@@ -161,11 +161,6 @@ def flaws(value: object) -> list[str]:
 def misread(field: str) -> str:
     """How a value that an optional field cannot hold is counted."""
     return f"{field} of another kind (left empty)"
-
-
-def hashed(user_id: str, salt: str) -> str:
-    """A user id that cannot be read back without the salt."""
-    return hashlib.sha256(f"{salt}|{user_id}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def moment(value: object) -> dt.datetime | None:

@@ -7,9 +7,8 @@ rows are gathered on disk beside the output, and the engine sorts them there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from turnout.logs.formats import (
     read_rows,
 )
 from turnout.logs.places import LogFile, files_of
+from turnout.logs.pseudonyms import Salt
 from turnout.logs.readers import read_by_turns, turn_rows
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import Account, Gathered
@@ -42,7 +42,6 @@ from turnout.redaction import redacted
 from turnout.schema import FAILED
 from turnout.stage import StageRun
 
-DEFAULT_SALT = "turnout"
 EMPTY = "empty user message"
 UNREADABLE = "unreadable"
 NO_TIME = "no time"
@@ -91,16 +90,29 @@ class IngestReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class IngestOptions:
+    """How rows are read.
+
+    Attributes:
+        columns: Canonical → the log's own column name, where the two differ.
+        salt: Makes the pseudonyms in `user_id`.
+        skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
+        redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
+    """
+
     columns: Mapping[str, str]
-    salt: str
+    salt: Salt
     skip_unreadable: bool
     redact: bool
 
-    def deciding(self) -> dict[str, Any]:
-        """What decides the output; the salt by its digest, as it must stay secret."""
-        salt = hashlib.sha256(self.salt.encode()).hexdigest()[:16]
-        return {**asdict(self), "columns": dict(self.columns), "salt": salt}
+    def to_json(self) -> dict[str, Any]:
+        """The options as a manifest holds them; the salt is secret and goes by its fingerprint."""
+        return {
+            "columns": dict(self.columns),
+            "salt": self.salt.fingerprint,
+            "skip_unreadable": self.skip_unreadable,
+            "redact": self.redact,
+        }
 
 
 def ingest(
@@ -108,10 +120,9 @@ def ingest(
     out: Path,
     *,
     columns: Mapping[str, str] | None = None,
-    salt: str = DEFAULT_SALT,
+    salt: Path | None = None,
     skip_unreadable: bool = False,
     redact: bool = False,
-    made_from: Manifest | None = None,
     on_progress: OnProgress = silent,
 ) -> IngestReport:
     """Read logs into one turns table.
@@ -124,23 +135,45 @@ def ingest(
             also gzip and zstd) or Parquet; a row is a turn, or what one of `logs.readers` knows.
         out: The Parquet file to write.
         columns: Canonical → the log's own column name, where it is not found by itself.
-        salt: Mixed into the hash of `user_id`.
+        salt: The file of the secret salt that makes the pseudonyms in `user_id`; by default
+            `NAME.salt` beside `out`. It is written where there is none.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
-        made_from: What the table is made from, where the sources are not what the user named.
         on_progress: Told every few thousand rows.
 
     Raises:
         RecordError: If a source, a required column or a row cannot be read, or nothing is left.
-        SettingsError: If `columns` names a field or column that does not exist.
-        StorageError: If `out` cannot be written.
+        SettingsError: If `columns` names a field or column that does not exist, or the salt cannot
+            be used.
+        StorageError: If `out` or the salt cannot be written.
     """
     files = files_of(sources, is_log, FORMAT_NAMES)
-    options = _Options(columns or {}, salt, skip_unreadable, redact)
+    made_with = Salt(salt) if salt else Salt.beside(out)
+    options = IngestOptions(columns or {}, made_with, skip_unreadable, redact)
     read = {"log": [Input(file.name, file.digest()) for file in files]}
-    run = StageRun(out, made_from or Manifest("ingest", read, options.deciding()))
+    run = StageRun(out, Manifest("ingest", read, options.to_json()))
     if run.is_done():
         return run.stored(IngestReport)
+    return ingest_files(files, run, options, on_progress)
+
+
+def ingest_files(
+    files: Sequence[LogFile], run: StageRun, options: IngestOptions, on_progress: OnProgress
+) -> IngestReport:
+    """Read files into one turns table, whatever is there.
+
+    Args:
+        files: In the order of reading.
+        run: Where the table goes, and what it is made from.
+        options: How rows are read.
+        on_progress: Told every few thousand rows.
+
+    Raises:
+        RecordError: If a required column or a row cannot be read, or nothing is left.
+        SettingsError: If the options name a field or column that does not exist.
+        StorageError: If the table or the salt cannot be written.
+    """
+    out = run.out
     with run.output() as partial:
         account, ignored = Account(), set[str]()
         with Gathered(partial.with_name("rows.parquet")) as gathered:
@@ -157,6 +190,7 @@ def ingest(
             raise RecordError(_nothing_left([file.name for file in files], account))
         report = _written(gathered, partial, out, account, ignored)
         run.record(report)
+        options.salt.keep()
     return report
 
 
@@ -175,7 +209,7 @@ class _Reading:
     def __init__(
         self,
         label: str,
-        options: _Options,
+        options: IngestOptions,
         account: Account,
         gathered: Gathered,
         parts: CallParts,

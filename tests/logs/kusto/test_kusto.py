@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -37,6 +38,7 @@ from turnout.logs.kusto.service import Address, Patience
 from turnout.simulation import simulate
 
 FIRST, EVERY = "sft_session_router_first_turns", "sft_stratified_by_turn_count"
+SALT = Path(__file__).with_name("salt.txt")
 ALL_TIME = QueryParameters(days=20_000)
 HASTY = Patience(tries=4, first_pause_s=0.001, longest_pause_s=0.002)
 KINDS = COLUMNS | {
@@ -51,7 +53,7 @@ def log(tmp_path_factory):
     """A simulated log as Kusto holds it, and the turns table that ingest makes of its file."""
     folder = tmp_path_factory.mktemp("kusto")
     simulate(folder / "log", n_conversations=120, seed=5)
-    ingest([folder / "log" / "turns.parquet"], folder / "turns.parquet", salt="pepper")
+    ingest([folder / "log" / "turns.parquet"], folder / "turns.parquet", salt=SALT)
     named = {camel(name): name for name in pq.read_schema(folder / "log" / "turns.parquet").names}
     raw = pq.read_table(folder / "log" / "turns.parquet").to_pylist()
     rows = [{name: row[named[name]] for name in KINDS} for row in raw]
@@ -71,7 +73,7 @@ def camel(name):
 
 def read(server, out, query=FIRST, **options):
     """Ingest, without long pauses."""
-    chosen = {"parameters": ALL_TIME, "patience": HASTY, "salt": "pepper"} | options
+    chosen = {"parameters": ALL_TIME, "patience": HASTY, "salt": SALT} | options
     return ingest_kusto(server.address, out, query=query, **chosen)
 
 
@@ -261,11 +263,11 @@ def test_a_killed_run_goes_on_where_it_stopped(server, tmp_path):
         "from turnout.logs.kusto.kql import QueryParameters\n"
         "from turnout.logs.kusto.ingest import ingest_kusto\n"
         "from turnout.logs.kusto.cells import ReplyLimits\n"
-        "ingest_kusto(sys.argv[1], Path(sys.argv[2]), query=sys.argv[3], salt='pepper',\n"
+        "ingest_kusto(sys.argv[1], Path(sys.argv[2]), query=sys.argv[3], salt=Path(sys.argv[4]),\n"
         "    parameters=QueryParameters(days=20_000), limits=ReplyLimits(rows=30))\n"
     )
     server.faults.extend([*[whole] * 4, lambda *_: os.kill(run.pid, signal.SIGKILL)])
-    run = subprocess.Popen([sys.executable, "-c", code, server.address, str(out), FIRST])
+    run = subprocess.Popen([sys.executable, "-c", code, server.address, str(out), FIRST, str(SALT)])
     assert run.wait(120) == -signal.SIGKILL
     assert not out.exists()
     (folder,) = tmp_path.glob(".t.parquet.*.kusto")
@@ -283,7 +285,7 @@ def test_a_killed_run_goes_on_where_it_stopped(server, tmp_path):
     assert compared(pq.read_table(out)).equals(compared(pq.read_table(tmp_path / "whole.parquet")))
 
 
-def test_what_is_read_is_redacted_and_users_are_hashed(log, tmp_path):
+def test_what_is_read_is_redacted_and_users_are_pseudonymised(log, tmp_path):
     row = log[0].ask("ConversationTurns").to_pylist()[0]
     row |= {"turnIndex": 1, "userMessage": "mail ann@example.org", "userId": "ann"}
     with KustoServer(Database([row], KINDS)) as server:
@@ -291,7 +293,7 @@ def test_what_is_read_is_redacted_and_users_are_hashed(log, tmp_path):
     (turn,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
     assert "ann" not in turn["user_message"] and turn["user_id"] != "ann"
     assert sum(report.redacted.values()) == 1
-    assert "pepper" not in (tmp_path / "t.parquet.manifest.json").read_text()
+    assert SALT.read_text().strip() not in (tmp_path / "t.parquet.manifest.json").read_text()
 
 
 def test_an_empty_window_is_no_table(server, tmp_path):

@@ -24,11 +24,14 @@ import pyarrow.parquet as pq
 
 from turnout.errors import RecordError, SettingsError
 from turnout.logs.columns import camel_case
-from turnout.logs.ingest import DEFAULT_SALT, IngestReport, ingest
+from turnout.logs.formats import FORMAT_NAMES, is_log
+from turnout.logs.ingest import IngestOptions, IngestReport, ingest_files
 from turnout.logs.kusto import kql
 from turnout.logs.kusto.cells import BLOCK_TURNS, Bin, Cell, ReplyLimits, cells_of
 from turnout.logs.kusto.kql import OWN, Query, QueryParameters
 from turnout.logs.kusto.service import Address, Patience, ReplyTooLargeError, Service, SignIn
+from turnout.logs.places import files_of
+from turnout.logs.pseudonyms import Salt
 from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
 from turnout.schema import TURNS
@@ -53,7 +56,7 @@ def ingest_kusto(
     query: str,
     parameters: QueryParameters | None = None,
     columns: Mapping[str, str] | None = None,
-    salt: str = DEFAULT_SALT,
+    salt: Path | None = None,
     skip_unreadable: bool = False,
     redact: bool = False,
     sign_in: SignIn | None = None,
@@ -70,7 +73,7 @@ def ingest_kusto(
         parameters: What it reads. Without `until` it reads whole days, up to last midnight UTC, so
             that a later run on the same day goes on with the same window.
         columns: The query's column → your table's.
-        salt: Mixed into the hash of `user_id`.
+        salt: The file of the secret salt; see `ingest`.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
         sign_in: How to sign in; see `Service`.
@@ -99,13 +102,9 @@ def ingest_kusto(
     ) as service:
         on_progress(f"count {query}", 0, None)
         bins = _counted(service, text({}), database)
-        options = {
-            "query": text({}),
-            "salt": hashlib.sha256(salt.encode()).hexdigest()[:16],
-            "skip_unreadable": skip_unreadable,
-            "redact": redact,
-        }
-        made_from = _made_from(database, bins, options)
+        made_with = Salt(salt) if salt else Salt.beside(out)
+        options = IngestOptions({}, made_with, skip_unreadable, redact)
+        made_from = _made_from(database, bins, {"query": text({}), **options.to_json()})
         run = StageRun(out, made_from)
         if run.is_done():
             return run.stored(IngestReport)
@@ -113,15 +112,9 @@ def ingest_kusto(
         key = _made_from(database, bins, {"query": text({})}).key
         with _work_folder(out, key) as folder:
             fetching = _Fetching(service, text, folder, str(database), on_progress)
-            return ingest(
-                fetching.fetched(cells_of(bins, limits or ReplyLimits())),
-                out,
-                salt=salt,
-                skip_unreadable=skip_unreadable,
-                redact=redact,
-                made_from=made_from,
-                on_progress=on_progress,
-            )
+            fetched = fetching.fetched(cells_of(bins, limits or ReplyLimits()))
+            files = files_of(fetched, is_log, FORMAT_NAMES)
+            return ingest_files(files, run, options, on_progress)
 
 
 def _text(
