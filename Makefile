@@ -18,7 +18,7 @@ help:
 	@echo "make demo LOGS=path    the same on your own log"
 	@echo "make test              the whole test suite"
 	@echo "make test-fast         the tests that take no more than moments"
-	@echo "make coverage         the test suite, and which lines of the source it runs"
+	@echo "make coverage          the test suite, and which lines of the source it runs"
 	@echo "make check             formatting, lint, types, import directions"
 	@echo "make bench             both routers on simulated truth (docs/results/routers.md)"
 	@echo "make bench DATA=path   real logs and measured prompts too (docs/results/real-logs.md)"
