@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.disks import fill, small_disk
@@ -25,12 +25,14 @@ from turnout.cli.judge import command
 from turnout.errors import RecordError, SettingsError, StorageError, UpstreamError
 from turnout.judge import JudgeOptions, judge_turns
 from turnout.judge.answers import Answer, Answers
+from turnout.judge.endpoint import MAX_ANSWER_TOKENS
 from turnout.judge.verdicts import load_rubric, question_text, read_answer
 from turnout.labels import ExternalFiles, label_turns
 from turnout.records import Turn
 
 PRICE = Price(1.0, 10.0, 0.1)
 PROMPT_TOKENS, COMPLETION_TOKENS = 700, 30
+PATIENCE_S = 0.4
 ANSWER_USD = PRICE.cost_usd(prompt_tokens=PROMPT_TOKENS, completion_tokens=COMPLETION_TOKENS)
 
 
@@ -45,6 +47,7 @@ class Judge:
         self.usage = usage
         self.bodies = []
         self.times = []
+        self.billed_usd = 0.0
         self.app = Starlette(routes=[Route("/v1/chat/completions", self.answer, methods=["POST"])])
 
     @property
@@ -66,13 +69,26 @@ class Judge:
                 return error(400, f"{used} is not known")
         if "busy" in message and nth == 1:
             return error(429, "slow down", {"retry-after": "0.3"})
-        if "broken" in message and nth == 1:
-            return error(500, "oops", {"retry-after-ms": "1"})
         if "stranger" in message:
             return error(401, "who are you?")
         if "impossible" in message:
             return error(400, "this will never be answered")
-        return JSONResponse(self.completion(message))
+        fault = next((f for f in ("broken", "late", "torn", "garbled") if f in message), None)
+        if fault is None or (nth > 1 and "always" not in message):
+            self.billed_usd += ANSWER_USD
+            return JSONResponse(self.completion(message))
+        self.billed_usd += PRICE.cost_usd(
+            prompt_tokens=sum(len(m["content"].encode()) for m in body["messages"]),
+            completion_tokens=MAX_ANSWER_TOKENS,
+        )
+        if fault == "broken":
+            return error(500, "oops", {"retry-after-ms": "1"})
+        if fault == "late":
+            await asyncio.sleep(2 * PATIENCE_S)
+            return JSONResponse(self.completion(message))
+        if fault == "torn":
+            return StreamingResponse(torn(), media_type="application/json")
+        return Response("{", media_type="application/json")
 
     def completion(self, message):
         text = json.dumps({"reason": "by rule", "need": 5 if "prove" in message else 1})
@@ -93,6 +109,11 @@ class Judge:
                 "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
             }
         return found
+
+
+async def torn():
+    yield b"{"
+    raise ConnectionResetError
 
 
 def error(status, text, headers=None):
@@ -197,14 +218,68 @@ def test_bad_answers_are_recorded_paid_and_never_become_labels(tmp_path):
     assert all(votes[f"c00{n}"] == ["-model_first"] for n in range(5))
 
 
-def test_what_passes_is_asked_again_and_retry_after_is_kept(tmp_path):
+def test_retry_after_is_respected_and_a_refusal_costs_nothing(tmp_path):
     judge = Judge()
     with running(judge.app) as url:
         report = judge_turns(log(tmp_path, "busy"), tmp_path / "a", options(url))
-        assert judge.times[1] - judge.times[0] >= 0.3
-        judge_turns(log(tmp_path, "broken"), tmp_path / "b", options(url))
-    assert sorted(judge.asked.values()) == [2, 2]
+    assert judge.times[1] - judge.times[0] >= 0.3
     assert report.spent_usd == pytest.approx(ANSWER_USD)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("turnout.judge.run._FIRST_PAUSE_S", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("message", "runs"), [("broken", 1), ("late", 1), ("torn", 1), ("garbled", 2)]
+)
+def test_an_attempt_that_may_have_been_billed_counts_at_its_bound(tmp_path, message, runs):
+    estimates, turns, judge = [], log(tmp_path, message), Judge()
+    with running(judge.app) as url:
+        asked = options(url, timeout_s=PATIENCE_S)
+        for run in range(runs):
+            if run + 1 < runs:
+                with pytest.raises(UpstreamError, match="no question was answered"):
+                    judge_turns(turns, tmp_path / "j", asked, agree=estimates.append)
+            else:
+                report = judge_turns(turns, tmp_path / "j", asked, agree=estimates.append)
+    assert report.statuses == {"judged": 1}
+    assert len(judge.bodies) == 2
+    assert report.spent_usd == pytest.approx(estimates[0].most_usd + ANSWER_USD)
+
+
+def test_a_connection_that_was_never_made_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("turnout.judge.run._ATTEMPTS", 2)
+    monkeypatch.setattr("turnout.judge.run._FIRST_PAUSE_S", 0.001)
+    turns, estimates = log(tmp_path, "hello"), []
+    nowhere = options(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(UpstreamError, match="no question was answered"):
+        judge_turns(turns, tmp_path / "j", nowhere)
+    with running(Judge().app) as url:
+        judge_turns(turns, tmp_path / "j", options(url), agree=estimates.append)
+    assert estimates[0].spent_usd == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_whatever_fails_in_parallel_the_endpoint_cannot_bill_more_than_the_limit(tmp_path):
+    faults = ("late, always", "broken, always", "late", "broken", "torn", "fine")
+    turns = log(tmp_path, *(f"{fault} {n}" for n in range(4) for fault in faults))
+    judge, estimates = Judge(), []
+    with running(judge.app) as url:
+        asked = options(url, timeout_s=PATIENCE_S, concurrency=6)
+        judge_turns(turns, tmp_path / "one", replace(asked, sample=1), agree=estimates.append)
+        judge.billed_usd = 0.0
+        limit = 12.5 * estimates[0].most_usd
+        limited = replace(asked, max_usd=limit)
+        report = judge_turns(turns, tmp_path / "j", limited)
+        assert limit / 2 < judge.billed_usd <= limit
+        assert report.spent_usd <= limit
+        assert report.statuses["not asked"] > 0
+        again = judge_turns(turns, tmp_path / "j", limited)
+        assert judge.billed_usd <= limit
+    assert again.spent_usd <= limit
 
 
 @pytest.mark.parametrize("knows", [(), ("json_schema",), ("json_object",)])
@@ -233,7 +308,7 @@ def test_a_question_that_is_never_answered_fails_alone_and_is_asked_again_next_t
 
 
 def test_a_wrong_key_stops_the_run_and_an_endpoint_that_is_not_there_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("turnout.judge.endpoint._RETRIES", 0)
+    monkeypatch.setattr("turnout.judge.run._ATTEMPTS", 1)
     turns = log(tmp_path, *(f"stranger {n}" for n in range(30)))
     with running(Judge().app) as url, pytest.raises(UpstreamError, match="answers 401"):
         judge_turns(turns, tmp_path / "j", options(url))
@@ -312,7 +387,7 @@ def test_what_is_redacted_never_leaves(tmp_path):
         assert judge.bodies == []
         shown = CliRunner().invoke(command, [*arguments, "--yes"], prog_name="judge")
     assert shown.exit_code == 0, shown.output
-    assert "no price of this model" in shown.output
+    assert "No price of this model" in shown.output
     (sent,) = judge.asked
     assert "ann.smith" not in sent
     assert "<EMAIL>" in sent
@@ -335,7 +410,7 @@ def test_a_killed_run_resumes_to_the_same_result_and_pays_for_no_answer_twice(tm
     code = "from turnout.cli import main; main()"
     with running(judge.app) as url:
         arguments = ["judge", turns, "-o", tmp_path / "killed.parquet", "--base-url", f"{url}/v1"]
-        arguments += ["--model", "judge-1", "--concurrency", 2, "--price-in", 1, "--price-out", 10]
+        arguments += ["--model", "judge-1", "--concurrency", 2, "--price", 1, 10]
         arguments = [sys.executable, "-c", code, *map(str, arguments), "--yes", "--json"]
         with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as killed:
             while len(judge.bodies) < 12:  # ten answered, one in flight for each worker
@@ -358,17 +433,18 @@ def test_a_killed_run_resumes_to_the_same_result_and_pays_for_no_answer_twice(tm
     assert lost_usd == pytest.approx(2 / 40 * estimates[0].most_usd, rel=0.01)
 
 
-def test_a_question_in_flight_when_the_run_died_counts_at_its_bound(tmp_path):
+def test_an_attempt_in_flight_when_the_run_died_counts_at_its_bound(tmp_path):
     answer = Answer("judged", 5, "x", 1, 1, 0.25)
-    with Answers(tmp_path / "a.sqlite") as kept:
-        kept.asking("known", 1.0)
-        kept.keep("known", answer)
-        kept.asking("in vain", 1.0)
-        kept.unanswered("in vain")
-        kept.asking("in flight", 1.0)
-    with Answers(tmp_path / "a.sqlite") as kept:
-        assert kept.found(["known", "in vain", "in flight"]) == {"known": answer}
-        assert kept.spent_usd(["known", "in vain", "in flight", "never"]) == pytest.approx(1.25)
+    keys = ("known", "refused", "timed out", "in flight")
+    with Answers(tmp_path / "a.sqlite") as stored:
+        for key in keys:
+            stored.attempt(key, 1.0)
+        stored.store("known", answer)
+        stored.failed("refused", 0.0)
+        stored.failed("timed out", 1.0)
+    with Answers(tmp_path / "a.sqlite") as stored:
+        assert stored.stored(keys) == {"known": answer}
+        assert [stored.spent_usd([key]) for key in (*keys, "never")] == [0.25, 0, 1, 1, 0]
 
 
 def test_a_full_disk_keeps_what_was_judged_and_no_answer_is_paid_twice(tmp_path):
@@ -378,7 +454,7 @@ def test_a_full_disk_keeps_what_was_judged_and_no_answer_is_paid_twice(tmp_path)
         judge_turns(turns, out, options(url, sample=5))
         before = out.read_bytes()
         filler = fill(disk, free_bytes=16 << 10)
-        with pytest.raises(StorageError, match=r"sqlite: an answer could not be kept .*Free some"):
+        with pytest.raises(StorageError, match=r"sqlite: an answer could not .*Free some"):
             judge_turns(turns, out, options(url))
         assert 5 < len(judge.bodies) < 150
         assert out.read_bytes() == before

@@ -1,4 +1,4 @@
-"""`turnout judge`: turns in, what a judge model says of their need out, within a sum of money."""
+"""`turnout judge`: turns in, a judge model's answers out, within a sum of money."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.argument("turns", type=INPUT_PATH)
 @OUTPUT_OPTION
 @click.option("--base-url", required=True, help="Endpoint, up to and with its version.")
-@click.option("--model", required=True, help="The judge, as the endpoint knows it.")
+@click.option("--model", required=True, help="The judge model, as the endpoint names it.")
 @click.option(
     "--api-key-env",
     default="OPENAI_API_KEY",
@@ -44,20 +44,22 @@ if TYPE_CHECKING:
     help="Environment variable that holds the key; unset for endpoints that want none.",
 )
 @click.option("--sample", type=int, help="Turns to judge, drawn evenly; all by default.")
-@click.option("--seed", default=0, show_default=True, help="Decides which turns, and the order.")
 @click.option(
     "--max-usd",
     type=float,
-    help="What it may cost in all, runs resumed included: no question is asked that could pass it.",
+    help="What it may cost in all, retries and resumed runs included: nothing is sent that could "
+    "pass it.",
 )
-@click.option("--price-in", type=float, help="USD for a million prompt tokens.")
-@click.option("--price-out", type=float, help="USD for a million completion tokens.")
+@click.option(
+    "--price",
+    type=click.FloatRange(0),
+    nargs=2,
+    metavar="IN OUT",
+    help="USD for a million prompt and a million completion tokens; the catalog's by default.",
+)
 @click.option("--concurrency", default=8, show_default=True, help="Questions in flight at once.")
 @click.option(
     "--redact", is_flag=True, help="Send no e-mail or IP addresses, keys and user names in paths."
-)
-@click.option(
-    "--answers", type=INPUT_PATH, help="Where answers are kept; OUTPUT.answers.sqlite by default."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
 @CONFIG_OPTION
@@ -69,20 +71,17 @@ def command(
     model: str,
     api_key_env: str,
     sample: int | None,
-    seed: int,
     max_usd: float | None,
-    price_in: float | None,
-    price_out: float | None,
+    price: tuple[float, float] | None,
     concurrency: int,
     redact: bool,
-    answers: Path | None,
     yes: bool,
     config: Path | None,
     as_json: bool,
 ) -> None:
     """Ask a model which of TURNS need reasoning, by a fixed rubric; one row a turn.
 
-    Any endpoint of OpenAI chat completions. Messages leave this machine. Answers are kept as they
+    Any endpoint of OpenAI chat completions. Messages leave this machine. Answers are stored as they
     arrive: a run that was killed goes on where it was, and pays for none twice. `turnout label
     --judged` takes the result as one source of evidence.
     """
@@ -93,22 +92,19 @@ def command(
         model,
         api_key=os.environ.get(api_key_env) or None,
         sample=sample,
-        seed=seed,
         max_usd=max_usd,
         concurrency=concurrency,
-        price=_price(model, price_in, price_out, config),
+        price=_price(model, price, config),
         redact=_redact if redact else None,
     )
 
     def agree(estimate: Estimate) -> None:
-        say(_told(estimate, options.price, max_usd))
+        say(_estimate_line(estimate, options.price, max_usd))
         if not yes and estimate.answered < estimate.questions:
             _ask()
 
     with progress_bars() as on_progress:
-        report = judge_turns(
-            turns, output, options, answers=answers, agree=agree, on_progress=on_progress
-        )
+        report = judge_turns(turns, output, options, agree=agree, on_progress=on_progress)
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
@@ -118,20 +114,11 @@ def command(
         next_command("label", turns, "--judged", output, "-o", output.with_name("labels.parquet"))
 
 
-def _price(
-    model: str, price_in: float | None, price_out: float | None, config: Path | None
-) -> Price | None:
+def _price(model: str, given: tuple[float, float] | None, config: Path | None) -> Price | None:
     from turnout.catalog import Price
     from turnout.settings import catalog_of
 
-    if price_in is None and price_out is None:
-        return catalog_of(config).price(model)
-    if price_in is None or price_out is None or min(price_in, price_out) < 0:
-        raise SettingsError(
-            f"judge: found --price-in {price_in} and --price-out {price_out}; expected both, in "
-            "USD for a million tokens, 0 or more."
-        )
-    return Price(price_in, price_out, source="--price-in, --price-out")
+    return Price(*given, source="--price") if given else catalog_of(config).price(model)
 
 
 def _redact(text: str) -> str:
@@ -149,19 +136,20 @@ def _ask() -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _told(estimate: Estimate, price: Price | None, max_usd: float | None) -> str:
+def _estimate_line(estimate: Estimate, price: Price | None, max_usd: float | None) -> str:
     asked = estimate.questions - estimate.answered
-    told = (
+    questions = (
         f"{estimate.turns:,} turns, {estimate.questions:,} different questions, "
         f"{estimate.answered:,} answered before; {asked:,} to ask, about "
         f"{estimate.prompt_tokens:,} prompt tokens."
     )
     if price is None or estimate.usual_usd is None or estimate.most_usd is None:
-        return f"{told} What it costs is not known: no price of this model is."
+        return f"{questions} No price of this model is known, so the cost is not known either."
     limit = f"; it stops before {max_usd:,.2f} USD in all" if max_usd is not None else ""
     as_of = f" of {price.as_of}" if price.as_of else ""
     return (
-        f"{told} About {estimate.usual_usd:,.4f} USD, at most {estimate.most_usd:,.4f}{limit} "
+        f"{questions} About {estimate.usual_usd:,.4f} USD, without retries at most "
+        f"{estimate.most_usd:,.4f}{limit} "
         f"({price.source or 'turnout.toml'}{as_of}). Spent before: {estimate.spent_usd:,.4f} USD."
     )
 
@@ -192,7 +180,7 @@ def _show(report: JudgeReport, output: Path) -> None:
             "--max-usd goes on from here."
         )
     if report.statuses.get("failed"):
-        out.print("Failed questions cost nothing; run it again to ask them once more.")
+        out.print("Run it again to ask the failed questions once more.")
     spent = "not known" if report.spent_usd is None else f"{report.spent_usd:,.4f} USD in all"
     out.print(f"{report.asked:,} questions asked now. Cost: {spent}. Rubric {report.rubric}.")
     out.print(f"Judged: {output}")

@@ -1,7 +1,8 @@
-"""A judge model says what turns needed, within a sum of money."""
+"""A judge model's answers on what turns need, within a sum of money."""
 
 from __future__ import annotations
 
-from turnout.judge.stage import Estimate, JudgeOptions, JudgeReport, judge_turns
+from turnout.judge.report import Estimate, JudgeOptions, JudgeReport
+from turnout.judge.stage import judge_turns
 
 __all__ = ["Estimate", "JudgeOptions", "JudgeReport", "judge_turns"]

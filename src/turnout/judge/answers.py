@@ -1,7 +1,7 @@
-"""Paid answers, kept so that none is paid twice; knows no endpoint and no log.
+"""Answers that were paid, stored so that none is paid twice.
 
-One SQLite file. An answer is on disk before the next question of its worker is asked. What was
-asked when a run was killed may have been paid: it counts at its bound from then on.
+One SQLite file. An answer is on disk before the next question of its worker is asked. An attempt in
+flight when a run was killed may have been billed: it counts at its bound from then on.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from turnout.storage import storage_error
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY,
-  asked_usd REAL NOT NULL DEFAULT 0,  -- the bound of a question in flight
-  lost_usd REAL NOT NULL DEFAULT 0,   -- bounds of questions in flight when a run was killed
+  asked_usd REAL NOT NULL DEFAULT 0,  -- the bound of an attempt in flight
+  lost_usd REAL NOT NULL DEFAULT 0,   -- bounds of attempts without an answer that may be billed
   status TEXT, need INTEGER, reason TEXT,
   prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL
 ) WITHOUT ROWID
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS answers (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it is kept.
+    """An answer as it is stored.
 
     Attributes:
         status: As in `verdicts.Verdict`.
@@ -39,7 +39,7 @@ class Answer:
         reason: As there.
         prompt_tokens: What the endpoint counted; None where it did not say.
         completion_tokens: The same.
-        cost_usd: By those counts; the bound where they are missing, None where no price is known.
+        cost_usd: By those counts; the bound where they are missing; None where no price is known.
     """
 
     status: str
@@ -54,21 +54,21 @@ class Answers:
     """The file, held by one process at a time.
 
     Raises:
-        StorageError: If it cannot be opened, is no cache of ours, or another run holds it.
+        StorageError: If it cannot be opened, is another file, or another run holds it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _held(path)
+            self._file = _locked(path)
         except (sqlite3.Error, OSError) as error:
             if _is_full(error):
                 raise storage_error(path, OSError(errno.ENOSPC, str(error))) from error
             raise StorageError(
-                f"{path}: the answers kept here cannot be used ({error}); expected a new file or "
-                "that of an earlier `turnout judge` that has ended. Wait for it, or name another "
-                "with --answers."
+                f"{path}: the answers stored here cannot be used ({error}); expected a new file or "
+                "that of an earlier `turnout judge` that has ended. Wait for it, or choose another "
+                "output."
             ) from error
 
     def __enter__(self) -> Answers:
@@ -82,35 +82,38 @@ class Answers:
     ) -> None:
         self._file.close()
 
-    def found(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """The answers that are there."""
+    def stored(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The answers to the questions of some keys, where there are any."""
         names = "status, need, reason, prompt_tokens, completion_tokens, cost_usd"
-        known = {}
+        answers = {}
         for key in keys:
             row = self._row(f"SELECT {names} FROM answers WHERE key = ?", key)  # noqa: S608 (ours)
             if row is not None and row[0] is not None:
-                known[key] = Answer(*row)
-        return known
+                answers[key] = Answer(*row)
+        return answers
 
     def spent_usd(self, keys: Iterable[str]) -> float:
-        """What questions have cost so far, lost ones at their bound."""
+        """The cost of questions so far, attempts that may have been billed at their bound."""
         sql = "SELECT coalesce(cost_usd, 0) + lost_usd FROM answers WHERE key = ?"
         return sum(float((self._row(sql, key) or (0.0,))[0]) for key in keys)
 
-    def asking(self, key: str, bound_usd: float) -> None:
-        """Note that a question is about to be sent."""
+    def attempt(self, key: str, bound_usd: float) -> None:
+        """Note that an attempt at a question is about to be sent."""
         self._write(
             "INSERT INTO answers (key, asked_usd) VALUES (?, ?) "
             "ON CONFLICT (key) DO UPDATE SET asked_usd = excluded.asked_usd",
             (key, bound_usd),
         )
 
-    def unanswered(self, key: str) -> None:
-        """Note that it was sent in vain and nothing was paid."""
-        self._write("UPDATE answers SET asked_usd = 0 WHERE key = ?", (key,))
+    def failed(self, key: str, cost_usd: float) -> None:
+        """Note that the attempt ended without an answer, and what it counts as."""
+        self._write(
+            "UPDATE answers SET asked_usd = 0, lost_usd = lost_usd + ? WHERE key = ?",
+            (cost_usd, key),
+        )
 
-    def keep(self, key: str, answer: Answer) -> None:
-        """Keep an answer for good."""
+    def store(self, key: str, answer: Answer) -> None:
+        """Store the answer of the attempt for good."""
         self._write(
             "UPDATE answers SET asked_usd = 0, status = ?, need = ?, reason = ?, "
             "prompt_tokens = ?, completion_tokens = ?, cost_usd = ? WHERE key = ?",
@@ -119,21 +122,21 @@ class Answers:
 
     def _row(self, sql: str, key: str) -> tuple[Any, ...] | None:
         with closing(self._file.execute(sql, (key,))) as cursor:
-            found: tuple[Any, ...] | None = cursor.fetchone()
-        return found
+            row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
 
     def _write(self, sql: str, values: tuple[object, ...]) -> None:
         try:
             self._file.execute(sql, values)
         except sqlite3.Error as error:
             raise StorageError(
-                f"{self._path}: an answer could not be kept ({error}); expected a place with room. "
-                "Free some space and run it again: answers kept so far are not asked again."
+                f"{self._path}: an answer could not be stored ({error}); expected a place with "
+                "room. Free some space and run it again: stored answers are not asked again."
             ) from error
 
 
-def _held(path: Path) -> sqlite3.Connection:
-    """The file, locked for this process; what was in flight when the last one died is lost."""
+def _locked(path: Path) -> sqlite3.Connection:
+    """The file, locked for this process; attempts in flight when the last one died are lost."""
     file = sqlite3.connect(path, isolation_level=None, timeout=1)
     try:
         file.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -1,11 +1,10 @@
-"""A chat completions endpoint that answers questions; knows no rubric's meaning and no log.
-
-Speaks through OpenAI's own client, which retries what may pass (429, 5xx, a lost connection) with
-growing pauses, or as long as Retry-After asks.
-"""
+"""A chat completions endpoint, asked through OpenAI's own client, one attempt at a time."""
 
 from __future__ import annotations
 
+import email.utils
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,11 @@ if TYPE_CHECKING:
 # Enough for a model that thinks before it answers; also the bound of what an answer can cost.
 MAX_ANSWER_TOKENS = 2000
 _TIMEOUT_S = 120.0
-_RETRIES = 6
-# What an endpoint may not know, in the order in which it is given up: the exact form of the answer,
-# the newer name of the token bound, any form.
+# As OpenAI's client has them.
+_RETRIED = (408, 409, 429)
+_MAX_RETRY_AFTER_S = 60.0
+# What an endpoint may not support, in the order in which it is given up: the exact form of the
+# answer, the newer name of the token bound, any form.
 _DIALECTS: tuple[dict[str, Any], ...] = (
     {
         "response_format": {"type": "json_schema", "json_schema": ANSWER_SCHEMA},
@@ -38,7 +39,7 @@ _DIALECTS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back.
+    """An endpoint's answer to a question.
 
     Attributes:
         verdict: The answer, read.
@@ -53,16 +54,43 @@ class Reply:
     cached_tokens: int = 0
 
 
+class AttemptError(Exception):
+    """An attempt without an answer.
+
+    Attributes:
+        may_be_billed: Whether the endpoint may have computed an answer: it timed out, was cut off
+            or failed inside (5xx). A refusal (4xx) or a connection never made costs nothing.
+        retried: Whether another attempt may do better.
+        retry_after_s: How long the endpoint asks to wait; None where it does not say.
+    """
+
+    def __init__(
+        self,
+        error: Exception,
+        *,
+        may_be_billed: bool,
+        retried: bool,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(_one_line(error))
+        self.may_be_billed = may_be_billed
+        self.retried = retried
+        self.retry_after_s = retry_after_s
+
+
 class Endpoint:
     """One model behind one address; an async context manager.
 
     Args:
         base_url: Up to and with the version, such as `https://api.openai.com/v1`.
-        model: As the endpoint knows it.
+        model: As the endpoint names it.
         api_key: None for endpoints that want none.
+        timeout_s: How long one attempt may wait for the endpoint.
     """
 
-    def __init__(self, base_url: str, model: str, api_key: str | None) -> None:
+    def __init__(
+        self, base_url: str, model: str, api_key: str | None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise SettingsError(
                 f"--base-url: found {base_url!r}; expected http:// or https:// up to and with the "
@@ -70,13 +98,11 @@ class Endpoint:
             )
         from openai import AsyncOpenAI
 
+        # Each attempt is counted, so that the client must make none of its own.
         self._client: AsyncOpenAI = AsyncOpenAI(
-            base_url=base_url,
-            api_key=api_key or "none",
-            max_retries=_RETRIES,
-            timeout=_TIMEOUT_S,
+            base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_s
         )
-        self._where = base_url
+        self._base_url = base_url
         self._model = model
         self._dialect = 0
 
@@ -91,13 +117,14 @@ class Endpoint:
     ) -> None:
         await self._client.close()
 
-    async def ask(self, rubric: str, question: str) -> Reply:
-        """Ask one question.
+    async def ask_once(self, rubric: str, question: str) -> Reply:
+        """Ask one question, without retries; at most one answer of it is billed.
 
-        Returns:
-            A reply; its verdict's status is "failed" where the endpoint gave none in the end.
+        A form of the request that the endpoint does not support costs nothing: the next form is
+        then tried at once.
 
         Raises:
+            AttemptError: If there is no answer.
             UpstreamError: If the endpoint will answer nothing: the key, the model or the address is
                 wrong.
         """
@@ -119,23 +146,35 @@ class Endpoint:
                 openai.NotFoundError,
             ) as error:
                 raise UpstreamError(
-                    f"{self._where}: {self._model} answers {error.status_code} "
-                    f"({_told(error)}); expected an endpoint of chat completions that knows this "
+                    f"{self._base_url}: {self._model} answers {error.status_code} "
+                    f"({_one_line(error)}); expected an endpoint of chat completions with this "
                     "model and key. Check --base-url, --model and the key's environment variable."
                 ) from error
-            except openai.OpenAIError as error:
-                return Reply(Verdict("failed", None, _told(error)))
+            except openai.APIStatusError as error:
+                status = error.status_code
+                raise AttemptError(
+                    error,
+                    may_be_billed=status >= 500,
+                    retried=status in _RETRIED or status >= 500,
+                    retry_after_s=_retry_after_s(error.response.headers),
+                ) from error
+            except openai.APIConnectionError as error:
+                raise AttemptError(
+                    error, may_be_billed=not _never_connected(error), retried=True
+                ) from error
+            except (openai.OpenAIError, ValueError) as error:  # a body that is no JSON
+                raise AttemptError(error, may_be_billed=True, retried=False) from error
             # Nobody else asks in a dialect that was just refused.
             self._dialect = max(self._dialect, dialect)
             return reply
-        return Reply(Verdict("failed", None, _told(refused)))
+        raise AttemptError(refused, may_be_billed=False, retried=False)
 
     async def _sent(self, messages: list[dict[str, str]], dialect: int) -> Reply:
         create: Any = self._client.chat.completions.create
         answer = await create(model=self._model, messages=messages, **_DIALECTS[dialect])
         choices = getattr(answer, "choices", None)
         if not choices:
-            return Reply(Verdict("failed", None, "an answer without choices"))
+            raise ValueError("an answer without choices")
         message = choices[0].message
         verdict = read_answer(
             message.content, choices[0].finish_reason, getattr(message, "refusal", None)
@@ -148,5 +187,27 @@ class Endpoint:
         return Reply(verdict, usage.prompt_tokens, usage.completion_tokens, cached)
 
 
-def _told(error: Exception) -> str:
+def _never_connected(error: Exception) -> bool:
+    """Whether the request cannot have reached the endpoint, by what its HTTP client raised."""
+    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The pause that a response asks for: seconds or a date (RFC 9110), or milliseconds."""
+    asked = headers.get("retry-after")
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            pause_s = float(milliseconds) / 1000
+        elif asked is None:
+            return None
+        elif asked.replace(".", "", 1).isdecimal():
+            pause_s = float(asked)
+        else:
+            pause_s = email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
+    except ValueError:
+        return None
+    return pause_s if 0 <= pause_s <= _MAX_RETRY_AFTER_S else None
+
+
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]

@@ -1,6 +1,6 @@
-"""What a judge model is asked and what it answered; knows no endpoint, no price and no log.
+"""The questions to a judge model, and its answers read.
 
-An answer that is none is recorded as what it is and never becomes a label.
+An unusable answer is recorded as what it is and never becomes a label.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from turnout.routing.formatter import shortened
 
 Status = Literal["judged", "not JSON", "out of range", "refused", "truncated", "empty", "failed"]
 NEEDS = (1, 2, 3, 4, 5)
-# What the judge answers, as endpoints with structured output take it.
+# The form of an answer, for endpoints with structured output.
 ANSWER_SCHEMA: dict[str, Any] = {
     "name": "verdict",
     "strict": True,
@@ -39,7 +39,7 @@ _REASON_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """What the judge is told.
+    """The instructions to the judge model.
 
     Attributes:
         text: The whole of it.
@@ -58,12 +58,12 @@ def load_rubric() -> Rubric:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing to ask, and the turns it is about.
+    """One question, and the turns it is about.
 
     Attributes:
-        key: Hex sha256 of model, rubric and text: what its answer is kept under.
-        text: What is sent besides the rubric.
-        turns: Conversation id and turn index of every turn that reads so.
+        key: Hex sha256 of model, rubric and text: the key of its stored answer.
+        text: The message that is sent after the rubric.
+        turns: Conversation id and turn index of every turn with this text.
     """
 
     key: str
@@ -74,7 +74,7 @@ class Question:
 def question_text(
     turns: Sequence[Turn], turn_index: int, *, redact: Callable[[str], str] | None = None
 ) -> str:
-    """What is sent of a turn: a JSON object, so that no message can pass for an instruction.
+    """A turn as it is sent: a JSON object, so that no message can pass for an instruction.
 
     Args:
         turns: Oldest first, the one to judge last.
@@ -101,8 +101,7 @@ def question_text(
 
 def question_key(model: str, rubric: Rubric, text: str) -> str:
     """Hex sha256 over all that decides an answer."""
-    deciding = json.dumps([model, rubric.version, text])
-    return hashlib.sha256(deciding.encode()).hexdigest()
+    return hashlib.sha256(json.dumps([model, rubric.version, text]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Verdict:
     """An answer, read.
 
     Attributes:
-        status: "judged", or why it is none.
+        status: "judged", or why the answer is unusable.
         need: 1 to 5 where it was judged, else None.
         reason: The judge's own words where it was judged, else what came instead.
     """
@@ -121,12 +120,12 @@ class Verdict:
 
 
 def read_answer(text: str | None, finish_reason: str | None, refusal: str | None) -> Verdict:
-    """A verdict from what an endpoint gave.
+    """Read an endpoint's answer.
 
     Args:
         text: The answer's text.
-        finish_reason: Why it ended, as chat completions say it.
-        refusal: What was said in place of an answer.
+        finish_reason: Why it ended, in the words of chat completions.
+        refusal: The text of a refusal, in place of an answer.
     """
     if refusal or finish_reason == "content_filter":
         return Verdict("refused", None, (refusal or "content filter")[:_REASON_CHARS])
