@@ -46,7 +46,8 @@ def command(
     if all_turns and messages is None:
         raise click.UsageError("--all-turns needs --messages FILE")
 
-    from turnout.routing import Router, RouterFolder, turns_of
+    from turnout.protocols import turns_of
+    from turnout.routing import Router, RouterFolder
 
     turns = turns_of([{"role": "user", "content": text}] if messages is None else _read(messages))
     loaded = Router(RouterFolder.read(router), threshold=threshold)

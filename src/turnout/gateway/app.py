@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +22,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from turnout.errors import RecordError, UpstreamError
-from turnout.gateway.answer import AnswerReader
 from turnout.gateway.forward import (
     Forwarder,
     UpstreamTimeoutError,
@@ -30,8 +30,10 @@ from turnout.gateway.forward import (
 )
 from turnout.gateway.journal import Journal
 from turnout.gateway.options import GatewayOptions, Target
+from turnout.protocols import turns_of
+from turnout.protocols.chat_stream import AnswerReader
 from turnout.records import Decision, ModelClass
-from turnout.routing import Router, turns_of
+from turnout.routing import Router
 
 CONVERSATION_HEADER = "x-turnout-conversation-id"
 _ROUTED_TOO = "auto"
@@ -191,12 +193,12 @@ class Gateway:
             "timestamp": dt.datetime.now(dt.UTC).isoformat(),
             "assistant_message": answer.text or None,
             "response_type": ended,
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "reasoning_tokens": answer.reasoning_tokens,
-            "cached_tokens": answer.cached_tokens,
+            "prompt_tokens": answer.usage.prompt_tokens,
+            "completion_tokens": answer.usage.completion_tokens,
+            "reasoning_tokens": answer.usage.reasoning_tokens,
+            "cached_tokens": answer.usage.cached_tokens,
             "llm_calls": 1,
-            "tool_counts": answer.tool_counts or None,
+            "tool_counts": Counter(answer.tools) or None,
             "duration_ms": round(1000 * (time.monotonic() - asked.started_s)),
             "user_id": asked.body.get("user"),
             "status": status,

@@ -9,7 +9,6 @@ from turnout.routing.folder import RouterFolder, RouterSpec
 from turnout.routing.formatter import FORMATTER_VERSION, Formatter
 from turnout.routing.population import Priors
 from turnout.routing.router import Router
-from turnout.routing.transcript import turns_of
 
 __all__ = [
     "FORMATTER_VERSION",
@@ -18,5 +17,4 @@ __all__ = [
     "Router",
     "RouterFolder",
     "RouterSpec",
-    "turns_of",
 ]

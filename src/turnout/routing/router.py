@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from turnout.errors import RecordError
+from turnout.protocols import turns_of
 from turnout.records import (
     ID2LABEL,
     LABEL_FAST,
@@ -21,7 +22,6 @@ from turnout.routing.folder import RouterFolder
 from turnout.routing.policy import Policy
 from turnout.routing.scorer import OnnxScorer, probabilities
 from turnout.routing.sessions import MemorySessions, SessionState, SessionStore
-from turnout.routing.transcript import turns_of
 
 _LABELS = {name: label for label, name in ID2LABEL.items()}
 

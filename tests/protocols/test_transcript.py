@@ -3,8 +3,8 @@
 import pytest
 
 from turnout.errors import RecordError
+from turnout.protocols import turns_of
 from turnout.records import Turn
-from turnout.routing import turns_of
 
 
 def user(text):

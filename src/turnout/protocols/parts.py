@@ -1,0 +1,100 @@
+"""Content as text or as a list of parts → its words, attachments and tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from turnout.protocols.harness import split_harness
+from turnout.protocols.records import Message, Role
+
+_TEXTS = {"text", "input_text", "output_text", "refusal"}
+_CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
+_RESULTS = {"tool_result", "tool_response"}
+_SILENT = {"thinking", "redacted_thinking", "reasoning", "compaction"}
+_ATTACHMENTS = {
+    "image": "image", "image_url": "image", "input_image": "image",
+    "document": "document", "file": "document", "input_file": "document",
+    "input_audio": "audio", "audio": "audio", "video": "video", "video_url": "video",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Content:
+    """What a message's content holds.
+
+    Attributes:
+        texts: Blocks of text, in order.
+        attachments: Types of the parts that are no text.
+        tools: Names of the tools that are called.
+        results: Whether it holds results of tools.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    attachments: list[str] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+    results: bool = False
+
+
+def content_of(value: object) -> Content:
+    """Read content; parts of unknown types say nothing."""
+    content = Content()
+    if isinstance(value, str):
+        content.texts.append(value)
+    elif isinstance(value, list):
+        for part in value:
+            _add(content, part)
+    elif isinstance(value, Mapping):
+        _add(content, value)
+    return content
+
+
+def _add(content: Content, part: object) -> None:
+    if isinstance(part, str):
+        content.texts.append(part)
+        return
+    if not isinstance(part, Mapping):
+        return
+    kind = part.get("type", "text")
+    text = part.get("text", part.get("refusal"))
+    if kind in _TEXTS and isinstance(text, str):
+        content.texts.append(text)
+    elif kind in _CALLS and isinstance(part.get("name"), str):
+        content.tools.append(part["name"])
+    elif kind in _RESULTS:
+        content.results = True
+    elif kind in _ATTACHMENTS:
+        content.attachments.append(_ATTACHMENTS[kind])
+
+
+def message_of(role: Role, content: Content) -> Message:
+    """A message; a person's words are taken apart from harness text, block by block."""
+    tools, attachments = tuple(content.tools), tuple(content.attachments)
+    if role != "user":
+        return Message(role, "\n".join(content.texts), (), attachments, tools)
+    words = [split_harness(text) for text in content.texts]
+    human = "\n".join(part.human for part in words if part.human)
+    harness = tuple(kind for part in words for kind in part.harness)
+    only_results = content.results and not human and not attachments
+    return Message("tool" if only_results else "user", human, harness, attachments, tools)
+
+
+def mappings(value: object) -> list[Mapping[str, object]]:
+    """The objects of a list; none where it is none."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """The object, or an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def count(value: object, name: str) -> int | None:
+    """A whole number under a name of an object; None where there is none."""
+    number = value.get(name) if isinstance(value, Mapping) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+def text(value: object) -> str | None:
+    """The value where it is text that says something."""
+    return value if isinstance(value, str) and value else None

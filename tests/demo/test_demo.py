@@ -1,0 +1,46 @@
+"""`make demo` at a tiny size; run this module to write its golden anew."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "goldens" / "demo.txt"
+# What comes after is learnt: its numbers depend on the processor.
+LEARNT = "6. Fine-tune"
+SIZES = {"CONVERSATIONS": "120", "SESSION_ROWS": "80", "CONVERSATION_ROWS": "120", "EPOCHS": "1"}
+
+
+def run_demo(out: Path) -> str:
+    """What the demo prints, its folder's name left out."""
+    environment = {
+        **os.environ,
+        **SIZES,
+        "COLUMNS": "120",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["sh", "examples/demo.sh", str(out)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return re.sub(r" +\n", "\n", done.stdout.replace(str(out), "build/demo"))
+
+
+@pytest.mark.slow
+def test_the_demo_prints_what_was_reviewed_and_ends_with_decisions(tmp_path):
+    printed = run_demo(tmp_path / "demo")
+    counted, learnt = printed.split(LEARNT)
+    assert counted == GOLDEN.read_text()
+    assert len(re.findall(r"^(?:fast|reasoning) +\d\.\d{3}", learnt, re.MULTILINE)) == 8
+    assert (tmp_path / "demo" / "report" / "report.html").is_file()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        GOLDEN.write_text(run_demo(Path(folder) / "demo").split(LEARNT)[0])

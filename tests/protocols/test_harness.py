@@ -1,0 +1,56 @@
+"""The person's words apart from a product's."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnout.protocols import split_harness
+
+REMINDER = "<system-reminder>\nRun the linter.\n</system-reminder>"
+
+
+@pytest.mark.parametrize(
+    ("text", "human", "harness"),
+    [
+        pytest.param("fix it", "fix it", (), id="plain"),
+        pytest.param(f"{REMINDER}\nfix it", "fix it", ("reminder",), id="reminder-before"),
+        pytest.param(f"fix it\n{REMINDER}", "fix it", ("reminder",), id="reminder-behind"),
+        pytest.param(REMINDER, "", ("reminder",), id="reminder-alone"),
+        pytest.param(f"a {REMINDER} b {REMINDER}", "a  b", ("reminder",) * 2, id="two"),
+        pytest.param(
+            "<environment_context>\n  <cwd>/a</cwd>\n</environment_context>", "",
+            ("environment",), id="codex-environment",
+        ),
+        pytest.param(
+            "<command-name>/model</command-name>\n<command-args>x</command-args>", "",
+            ("command", "command"), id="slash-command",
+        ),
+        pytest.param("<local-command-stdout>ok</local-command-stdout>", "",
+                     ("command output",), id="command-output"),
+        pytest.param("[Request interrupted by user for tool use]", "",
+                     ("interruption",), id="interruption"),
+        pytest.param("[SYSTEM NOTIFICATION - NOT USER INPUT]\nA task ended.", "",
+                     ("notification",), id="notification"),
+        pytest.param(
+            "This session is being continued from a previous conversation that ran out of context.",
+            "", ("compaction summary",), id="compaction-summary",
+        ),
+        pytest.param("What is <system-reminder> for?", "What is <system-reminder> for?", (),
+                     id="a-person-writes-of-it"),
+        pytest.param("if a < b and [c]", "if a < b and [c]", (), id="brackets"),
+        pytest.param("  indented\n", "  indented\n", (), id="spaces-stay"),
+    ],
+)  # fmt: skip
+def test_harness_text_is_set_apart(text, human, harness):
+    words = split_harness(text)
+    assert (words.human, words.harness) == (human, harness)
+
+
+@given(st.text(st.sampled_from("ab <>/[]"), max_size=40))
+def test_text_without_harness_stays_as_it_is(text):
+    assert split_harness(text).human == text
+
+
+def test_elements_that_are_never_closed_are_searched_once():
+    text = "<system-reminder>" * 200_000
+    assert split_harness(text).human == text
