@@ -97,7 +97,7 @@ class NetworkWatch:
 
     def environment(self) -> dict[str, str]:
         """The environment for a child: watched, without what quietens libraries in tests."""
-        quietens = ("CI", "HF_HUB_OFFLINE")
+        quietens = ("CI", "HF_HUB_OFFLINE", "ORT_DISABLE_TELEMETRY")
         environment = {k: value for k, value in os.environ.items() if k not in quietens}
         if self._library is None:
             return environment

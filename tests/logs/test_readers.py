@@ -14,7 +14,7 @@ from turnout.logs import ingest
 from turnout.logs.formats import FORMATS, RawRow
 from turnout.logs.readers import READERS, turn_rows
 from turnout.logs.readers.otel_messages import said_in
-from turnout.routing import turns_of
+from turnout.protocols import turns_of
 
 SAID = [("user", "hello"), ("assistant", "hi"), ("user", "prove it"), ("assistant", "it is so")]
 TURNS = [("c1", 1, "hello", "o3", "hi"), ("c1", 2, "prove it", "o3", "it is so")]
@@ -351,6 +351,53 @@ def test_the_calls_of_a_turn_are_added_up_and_counted_once_each(tmp_path):
     assert (turn["llm_calls"], turn["prompt_tokens"], turn["reasoning_tokens"]) == (2, 20, 10)
     assert (turn["duration_ms"], turn["assistant_message"]) == (2_000, "fixed")
     assert report.dropped == {"another model call of the turn (added to it)": 2}
+
+
+def request_row(body, answer, number, **more):
+    """A spend log's row as current proxies write it: the request lies apart, as JSON text."""
+    return {
+        "request_id": f"r{number}", "session_id": "c1", "spend": 0.1, "model": "m",
+        "startTime": f"2026-03-01T09:0{number}:00Z", "messages": "{}",
+        "response": json.dumps(answer), "proxy_server_request": json.dumps(body), **more,
+    }  # fmt: skip
+
+
+def test_a_spend_log_is_read_where_the_proxy_stores_the_request(tmp_path):
+    def chat(said):
+        return {"choices": [{"message": {"role": "assistant", "content": said}}]}
+
+    asked = [{"role": "user", "content": "one"}]
+    again = [*asked, {"role": "assistant", "content": "1"}, {"role": "user", "content": "two"}]
+    rows = [
+        request_row({"messages": asked}, chat("1"), 1),
+        request_row({"input": again}, chat("2"), 2),
+        request_row(
+            {"messages": [{"role": "user", "content": "### Task:\nGenerate a title.\n"
+             "<chat_history>\nUSER: one\n</chat_history>"}]}, chat("{}"), 3,
+        ),
+    ]  # fmt: skip
+    report, turns = read(tmp_path, rows)
+    assert [turn["user_message"] for turn in turns] == ["one", "two"]
+    assert [turn["assistant_message"] for turn in turns] == ["1", "2"]
+    assert report.dropped == {"a product's helper call: title": 1}
+
+
+def test_a_coding_assistants_reminders_are_no_words_of_the_person(tmp_path):
+    reminder = {"type": "text", "text": "<system-reminder>\nUse tabs.\n</system-reminder>"}
+    asked = {"role": "user", "content": [reminder, {"type": "text", "text": "why?"}]}
+    call = {"type": "tool_use", "id": "t", "name": "Read", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "def f(): ..."}
+    loop = [asked, {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result, reminder]}]  # fmt: skip
+    rows = [
+        request_row({"system": "x", "messages": [asked]},
+                    {"type": "message", "content": [call]}, 1),
+        request_row({"system": "x", "messages": loop},
+                    {"type": "message", "content": [{"type": "text", "text": "so"}]}, 2),
+    ]  # fmt: skip
+    _, (turn,) = read(tmp_path, rows)
+    assert (turn["user_message"], turn["assistant_message"]) == ("why?", "so")
+    assert (turn["llm_calls"], turn["tool_counts"]) == (2, '{"Read": 1}')
 
 
 def test_a_spend_log_that_stored_no_messages_is_told(tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import chatgpt, claude, journal, litellm, message_list, otel, specstory
-from turnout.logs.readers.messages import Reader
+from turnout.logs.readers.messages import NoTurn, Reader, Turn
 from turnout.logs.readers.parts import CallPart
 
 # In the order they are tried: the closer a source is to others, the later.
@@ -36,20 +36,28 @@ def turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
     A row that cannot be read stays as it is too.
     """
     for reader in READERS if raw.problem is None else ():
-        found = reader.turns(raw.values) if reader.may_read(raw.values) else None
-        if found is not None:
-            if not found:
-                told = f"a {reader.source} without a user message"
-                problem = told if reader.counted_as is None else None
-                yield RawRow(raw.where, {}, problem, dropped_as=reader.counted_as)
-            for one in found:
-                if isinstance(one, CallPart):
-                    yield replace(one, where=raw.where, mended=raw.mended)
-                else:
-                    yield RawRow(raw.where, one, mended=raw.mended)
+        turns = reader.turns(raw.values) if reader.may_read(raw.values) else None
+        if turns is not None:
+            yield from _rows_of(raw, reader, turns)
             return
     if "markdown" not in raw.values:  # a page that is no session lies in many folders
         yield raw
+
+
+def _rows_of(
+    raw: RawRow, reader: Reader, turns: Sequence[Turn | CallPart] | NoTurn
+) -> Iterator[RawRow | CallPart]:
+    if isinstance(turns, NoTurn):
+        yield RawRow(raw.where, {}, dropped_as=turns.reason)
+    elif not turns:
+        problem = None if reader.counted_as else f"a {reader.source} without a user message"
+        yield RawRow(raw.where, {}, problem, dropped_as=reader.counted_as)
+    else:
+        for turn in turns:
+            if isinstance(turn, CallPart):
+                yield replace(turn, where=raw.where, mended=raw.mended)
+            else:
+                yield RawRow(raw.where, turn, mended=raw.mended)
 
 
 def read_by_turns(columns: Sequence[str]) -> bool:

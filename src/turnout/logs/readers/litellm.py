@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from turnout.logs.columns import CALL_ID, moment
 from turnout.logs.readers.messages import (
     IDS,
     Message,
+    NoTurn,
     Turns,
     Values,
     digest,
@@ -19,33 +22,47 @@ from turnout.logs.readers.messages import (
     text_of,
     turns_of_messages,
 )
+from turnout.protocols import Message as ProtocolMessage
+from turnout.protocols import Request, read_answer, read_request
+from turnout.protocols.kinds import kind_of
+from turnout.protocols.records import Role
 
+_ROLES: Mapping[str, Role] = {
+    "user": "user", "assistant": "assistant", "tool": "tool", "other": "system",
+}  # fmt: skip
 _FACTS = ("prompt_tokens", "completion_tokens", "response_type", "status", "duration_ms")
 _SESSIONS = tuple(name for name in IDS if name not in ("id", "uuid"))
 _STARTS, _ENDS = ("startTime", "start_time"), ("endTime", "end_time")
 
 
-def turns(values: Values) -> Turns | None:
+def turns(values: Values) -> Turns | NoTurn | None:
     """The turn that a request adds: it repeats the whole conversation before it.
 
     A request that stored no messages (LiteLLM keeps none by default) has none.
     """
-    said = messages_of(values["messages"])
-    if said is None:
+    request = _request(values)
+    if request is None:
         return [] if "spend" in values else None
-    answer = mapping(parsed(values["response"]))
-    spoken = text_of(_content(answer)) if answer else text_of(values["response"])
-    session = first_of(values, _SESSIONS) or _named_by_start(values, said)
+    kind = kind_of(request, {})
+    if kind not in ("turn", "continuation"):
+        return NoTurn(f"a product's helper call: {kind}")
+    body = mapping(parsed(values["response"]))
+    answer = read_answer(body)
+    spoken = answer.text if body else text_of(values["response"])
+    messages = [_as_read(message) for message in request.messages]
+    used = asdict(answer.usage)
+    del used["cache_write_tokens"]
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
-    return last_turn(
-        [*said, Message("assistant", spoken)],
+    found = last_turn(
+        [*messages, Message("assistant", spoken)],
         values,
-        {"duration_ms": _duration_ms(values)}
-        | _used(answer)
+        {"duration_ms": _duration_ms(values), "tool_counts": Counter(answer.tools) or None}
+        | used
         | facts
-        | {"conversation_id": session},
+        | {"conversation_id": first_of(values, _SESSIONS) or _named_by_start(values, messages)},
         first_of(values, ("request_id", "id", "uuid")),
     )
+    return found or NoTurn("a request without words of a person")
 
 
 def last_turn(
@@ -55,28 +72,24 @@ def last_turn(
     return [turn | facts | {CALL_ID: call_id} for turn in turns_of_messages(messages, values)[-1:]]
 
 
-def _content(answer: Values) -> object:
-    """What chat completions, Anthropic messages and Responses call it."""
-    choices = answer.get("choices")
-    if isinstance(choices, list) and choices:
-        return mapping(mapping(choices[0]).get("message")).get("content")
-    output = answer.get("output")
-    if isinstance(output, list):
-        return [mapping(item).get("content") for item in output]
-    return answer.get("content")
+def _request(values: Values) -> Request | None:
+    """What was asked; current proxies store it in `proxy_server_request` alone."""
+    sent = mapping(parsed(values.get("proxy_server_request")))
+    sent = mapping(sent.get("body")) or sent
+    if "messages" in sent or "input" in sent:
+        return read_request(sent)
+    messages = messages_of(values["messages"])
+    if messages is None:
+        return None
+    request = read_request({"messages": parsed(values["messages"])})
+    if len(request.messages) == len(messages):
+        return request
+    # Roles by other names, as other logs of requests have them.
+    return Request(tuple(ProtocolMessage(_ROLES[m.role], m.text) for m in messages))
 
 
-def _used(answer: Values) -> dict[str, Any]:
-    usage = mapping(answer.get("usage"))
-    spent = mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    taken = mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    return {
-        "prompt_tokens": first_of(usage, ("prompt_tokens", "input_tokens")),
-        "completion_tokens": first_of(usage, ("completion_tokens", "output_tokens")),
-        "reasoning_tokens": spent.get("reasoning_tokens"),
-        "cached_tokens": first_of(taken, ("cached_tokens",))
-        or usage.get("cache_read_input_tokens"),
-    }
+def _as_read(message: ProtocolMessage) -> Message:
+    return Message("other" if message.role == "system" else message.role, message.text)
 
 
 def _duration_ms(values: Values) -> int | None:

@@ -28,6 +28,17 @@ _ROLES = {
 
 
 @dataclass(frozen=True, slots=True)
+class NoTurn:
+    """A row that is of a source and is no turn.
+
+    Attributes:
+        reason: What it is, as the account of dropped rows names it.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
     """How the rows of one source become turns.
 
@@ -41,7 +52,7 @@ class Reader:
 
     source: str
     columns: tuple[str, ...]
-    turns: Callable[[Values], Sequence[Turn | CallPart] | None]
+    turns: Callable[[Values], Sequence[Turn | CallPart] | NoTurn | None]
     counted_as: str | None = None
 
     def may_read(self, found: Collection[str]) -> bool:
