@@ -115,7 +115,7 @@ SAMPLES = pa.schema(
         pa.field("previous", pa.list_(PREVIOUS_TURN)),
         pa.field("label", pa.int8()),  # 0 = reasoning, 1 = fast; null where neither was shown
         pa.field("target", pa.float32(), nullable=False),  # in [0, 1]; 1 = needs reasoning
-        pa.field("weight", pa.float32(), nullable=False),  # > 0
+        pa.field("weight", pa.float32(), nullable=False),  # >= 0, how much the row counts
         pa.field("evidence", pa.list_(pa.string()), nullable=False),  # codes
         pa.field("model", pa.string()),
         pa.field("user_id", pa.string()),  # as in the turns

@@ -17,13 +17,6 @@ from turnout.catalog import load_catalog
 from turnout.dataset import build_from_outcomes, build_from_turns
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import Cell
-from turnout.dataset.duplicates import (
-    EXACT,
-    NEAR,
-    deduplicated,
-    grouped_by_near,
-    without_near,
-)
 from turnout.dataset.groups import split_of
 from turnout.dataset.selection import balanced
 from turnout.errors import RecordError, SettingsError
@@ -263,7 +256,7 @@ def candidates(cells):
     for (stratum, label), n in cells.items():
         for at in range(n):
             key = f"{stratum}{label}{at:03}"
-            values = {"stratum": stratum, "label": label, "message": key}
+            values = {"stratum": stratum, "label": label, "message": key, "context": ""}
             made.append(Candidate(values, key, key, key, key, Cell(label, stratum, "")))
     return made
 
@@ -292,79 +285,6 @@ def test_balancing_keeps_the_ratio_and_uses_no_row_twice(cells, size, ratio, ins
 def test_balancing_gives_every_row_of_the_size_where_there_are_enough(size, ratio, inside):
     rows = candidates({(stratum, label): 60 for stratum in "abc" for label in (0, 1)})
     assert len(balanced(rows, size, ratio, inside=inside)) == size
-
-
-def said(*texts):
-    """One candidate a text, in this order; (conversation, text) or text alone."""
-    pairs = [(f"c{at}", t) if isinstance(t, str) else t for at, t in enumerate(texts)]
-    return [
-        Candidate({"message": text}, f"{at:03}", text, text, conversation, Cell(0, "", ""))
-        for at, (conversation, text) in enumerate(pairs)
-    ]
-
-
-LONG = "please move the orders table to the new cluster before the weekend starts and tell me"
-
-
-def test_of_two_equal_texts_the_first_in_order_stays():
-    dropped = Counter()
-    two = said(LONG, LONG)
-    assert deduplicated(two[::-1], dropped).rows == two[:1]
-    assert dropped == {EXACT: 1}
-
-
-def test_of_two_nearly_equal_texts_the_first_in_order_stays():
-    dropped = Counter()
-    found = without_near(said(LONG, LONG + " once", LONG.upper() + "!", "another thing"), dropped)
-    assert [c.values["message"] for c in found.rows] == [LONG, "another thing"]
-    assert dropped == {NEAR: 2}
-
-
-def test_short_messages_and_turns_of_one_conversation_may_be_alike():
-    rows = said("yes do it now", "yes, do it now", ("same", LONG), ("same", LONG + " once"))
-    assert len(without_near(rows, Counter()).rows) == 4
-
-
-def test_different_requests_with_some_words_in_common_stay():
-    other = LONG.replace("orders table", "billing service").replace("cluster", "region")
-    assert len(without_near(said(LONG, other), Counter()).rows) == 2
-
-
-def test_rows_too_dear_to_leave_out_fall_into_one_group():
-    rows = said("x", LONG, "y", LONG + " once", LONG + " once more")
-    groups = [c.group for c in grouped_by_near(rows)]
-    assert groups == ["c0", "c1", "c2", "c1", "c1"]
-
-
-@settings(max_examples=40)
-@given(
-    st.lists(
-        st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=8, max_size=14), max_size=12
-    )
-)
-def test_none_is_dropped_without_a_near_one_before_it(word_lists):
-    rows = said(*(" ".join(words) for words in word_lists))
-    kept = without_near(rows, Counter()).rows
-
-    def similarity(one, other):
-        one, other = (
-            {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
-            for words in (one.values["message"].split(), other.values["message"].split())
-        )
-        return len(one & other) / len(one | other)
-
-    for at, row in enumerate(rows):
-        before = [similarity(row, other) for other in rows[:at]]
-        assert row in kept or max(before) >= 0.8
-        assert row not in kept or 1 not in [
-            similarity(row, other) for other in kept if other != row
-        ]
-
-
-def test_thousands_of_messages_from_one_template_are_not_all_compared():
-    words = "please look at ticket {} in queue {} of the team for customer {} and close it {}"
-    rows = said(*(words.format(n, n * 7, n * 13, n * 31) for n in range(20_000)))
-    assert len(without_near(rows, Counter()).rows) == 20_000
 
 
 def outcomes(tmp_path, rows):
@@ -522,7 +442,9 @@ def test_weights_of_the_rows_are_kept_as_they_are(tmp_path):
             "reasoning_score is None",
             id="neither",
         ),
-        pytest.param({"weight": -1.0}, "weight is -1.0; expected a number of at least 0", id="w"),
+        pytest.param({"weight": -1.0}, "weight is -1.0; expected a number in", id="negative"),
+        pytest.param({"weight": 3e38}, r"weight is 3e\+38; expected .*\[0, 1,000,000\]", id="huge"),
+        pytest.param({"weight": float("nan")}, "weight is nan", id="nan"),
         pytest.param({"weight": float("inf")}, "weight is inf", id="infinite"),
     ],
 )

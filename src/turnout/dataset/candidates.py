@@ -1,4 +1,4 @@
-"""Rows that could be samples: labelled and shown as the encoder will see them; knows no split."""
+"""Turns → candidate rows: labelled, and formatted as the encoder reads them."""
 
 from __future__ import annotations
 
@@ -15,59 +15,64 @@ from turnout.dataset.drawing import MIN_WEIGHT, UNKNOWN, UNNAMED, DrawnTurn
 from turnout.records import LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_KEPT_TURNS, kept
+from turnout.routing.normalization import normalized
 from turnout.schema import PREVIOUS_TURN
 
 MODEL_CHOICE = "model_choice"
 OTHER_TEXT = "another text of the same turn"
 # A previous turn as `schema.PREVIOUS_TURN`: a tuple takes half the time of a dict on its way there.
-_STORED = attrgetter(*(field.name for field in PREVIOUS_TURN))
+_PREVIOUS = attrgetter(*(field.name for field in PREVIOUS_TURN))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row of `schema.SAMPLES` before anything was chosen.
+    """A row of `schema.SAMPLES` that may be taken into the data set.
 
     Attributes:
         values: The sample's columns.
         order_key: Hex digest of seed and row: a repeatable random order.
-        said: The message with single spaces, to be compared with others.
-        text_key: Hex sha256 of what the encoder reads: equal for exact duplicates.
+        message: The normal form of the message; see `routing.normalization`.
+        input_key: Hex sha256 of the normal form of message and context: equal for rows that are
+            one input to the encoder.
         group: Its conversation; or, of a measured prompt, the prompts nearly alike.
         cell: What it is balanced over; no bucket and no position where the architecture takes all
             first turns alike.
+        both_labels: Whether it stands for duplicates of which some were labelled reasoning and
+            some fast.
     """
 
     values: dict[str, Any]
     order_key: str
-    said: str
-    text_key: str
+    message: str
+    input_key: str
     group: str
     cell: Cell
+    both_labels: bool = False
 
 
 def from_turns(
     drawn: Iterable[DrawnTurn], formatter: Formatter, dropped: Counter[str]
 ) -> list[Candidate]:
-    """A candidate for every drawn turn whose need is told, in order of their order keys.
+    """A candidate for every drawn turn that has a label, in order of their order keys.
 
     Cancelled and failed turns stay in: the user's need was real. Context comes from the previous
     captured turns, as a server would have seen them.
 
     Args:
         drawn: What `drawing.Log.drawn` yields.
-        formatter: How a turn is shown.
+        formatter: How a turn is formatted.
         dropped: Reason → rows, added to.
     """
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for _, conversation in groupby(drawn, key=attrgetter("conversation_id")):
         # Newest last, and no more than is kept: a conversation may have 100,000 turns.
         before: deque[Turn] = deque(maxlen=MAX_KEPT_TURNS)
         for _, copies in groupby(conversation, key=attrgetter("turn_index")):
             turn = _longest(copies, dropped)
             if turn.order_key is not None:
-                found += _of_turn(turn, turn.order_key, before, formatter, dropped)
+                candidates += _of_turn(turn, turn.order_key, before, formatter, dropped)
             before.append(kept(Turn(turn.message or "", turn.answer)))
-    return sorted(found, key=attrgetter("order_key"))
+    return sorted(candidates, key=attrgetter("order_key"))
 
 
 def _longest(copies: Iterable[DrawnTurn], dropped: Counter[str]) -> DrawnTurn:
@@ -103,16 +108,16 @@ def _of_turn(
         "position": position_of(turn.turn_index, turn.last_index),
         "label": turn.label,
         "group": None,
-        **_told(turn),
+        **_supervision(turn),
     }
     if formatter.architecture == "conversation":
-        values["previous"] = list(map(_STORED, reversed(before)))
+        values["previous"] = list(map(_PREVIOUS, reversed(before)))
     turns = [*before, Turn(turn.message or "")]
     yield candidate(formatter, turns, turn.turn_index, order_key, values)
 
 
-def _told(turn: DrawnTurn) -> dict[str, Any]:
-    """What a turn's label rests on: all evidence, or the class of the model that served it."""
+def _supervision(turn: DrawnTurn) -> dict[str, Any]:
+    """Target, weight and evidence: of the labels file, or of the class of the model alone."""
     if turn.confidence is None:
         return {
             "target": 1.0 if turn.label == LABEL_REASONING else 0.0,
@@ -129,30 +134,30 @@ def _told(turn: DrawnTurn) -> dict[str, Any]:
 def candidate(
     formatter: Formatter, turns: list[Turn], index: int, order_key: str, values: dict[str, Any]
 ) -> Candidate:
-    """Show the last of `turns` and make a row of it.
+    """Format the last of `turns` and make a row of it.
 
     Args:
-        formatter: How a turn is shown.
+        formatter: How a turn is formatted.
         turns: Oldest first, the current one last.
         index: The current turn's, 1-based.
         order_key: See `Candidate`.
         values: The columns that do not follow from the text.
     """
-    shown = formatter.format(turns, index)
-    said = " ".join(shown.message.split())
+    model_input = formatter.format(turns, index)
     sample = {
         "previous": [],
         **values,
         "sample_id": hexdigest(f"{values['conversation_id']}|{index}")[:16],
         "turn_index": index,
-        "message": shown.message,
-        "context": shown.context,
+        "message": model_input.message,
+        "context": model_input.context,
     }
-    text_key = hexdigest(f"{said}\0{shown.context}")
+    message = normalized(model_input.message)
+    input_key = hexdigest(f"{message}\0{normalized(model_input.context)}")
     cell = Cell(values["label"], "", "")
     if formatter.architecture == "conversation":
         cell = Cell(values["label"], values["stratum"], values["position"])
-    return Candidate(sample, order_key, said, text_key, values["conversation_id"], cell)
+    return Candidate(sample, order_key, message, input_key, values["conversation_id"], cell)
 
 
 def hexdigest(text: str) -> str:

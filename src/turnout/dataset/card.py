@@ -78,6 +78,11 @@ def card(description: Mapping[str, Any]) -> str:
     ]
     dropped = "\n".join(f"- {n:,} {reason}" for reason, n in description["dropped"].items())
     account = f"\n{description['account']}\n" if description.get("account") else ""
+    if description["both_labels"]:
+        account += (
+            f"\n{description['both_labels']:,} texts had both labels: each is one row, whose "
+            "target is their weighted mean.\n"
+        )
     if description.get("repeated"):
         account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
     return _CARD.format(

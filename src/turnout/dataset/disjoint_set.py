@@ -1,21 +1,21 @@
-"""Names that hang together, directly or through others; knows not what they name."""
+"""Names in sets that are only ever joined (union-find)."""
 
 from __future__ import annotations
 
 
-class Union:
-    """Sets of names that only grow together."""
+class DisjointSet:
+    """Names in sets; a name that was never joined is a set of its own."""
 
     def __init__(self) -> None:
-        self._above: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
 
-    def join(self, one: str, other: str) -> None:
-        """Put two names, and all that hang together with them, into one set."""
-        least, greatest = sorted((self.least(one), self.least(other)))
-        self._above[greatest] = least
+    def join(self, first: str, second: str) -> None:
+        """Make one set of the sets of two names."""
+        least, greatest = sorted((self.root(first), self.root(second)))
+        self._parents[greatest] = least
 
-    def least(self, name: str) -> str:
-        """The least name of the set: the same in whatever order it was put together."""
-        while (above := self._above.get(name, name)) != name:
-            self._above[name] = name = self._above.get(above, above)
+    def root(self, name: str) -> str:
+        """The least name of a name's set: the same in whatever order the sets were joined."""
+        while (parent := self._parents.get(name, name)) != name:
+            self._parents[name] = name = self._parents.get(parent, parent)
         return name

@@ -1,33 +1,42 @@
-"""Rows that say the same, exactly or nearly; knows no label and no split.
+"""Rows that are one input to the encoder, exactly or nearly.
 
-Seen to before splitting, so that no text stands on both sides of a split.
+They are looked for before splitting, so that no input stands on both sides of a split.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import compress
+from math import fsum
 from typing import NamedTuple
 
 from rensa import RMinHash, RMinHashLSH
 
 from turnout.dataset.candidates import Candidate
-from turnout.dataset.disjoint_set import Union
+from turnout.dataset.disjoint_set import DisjointSet
+from turnout.records import LABEL_FAST, LABEL_REASONING
+from turnout.routing.normalization import normalized
 
 EMPTY = "empty message"
 EXACT = "exact duplicate of another row"
-NEAR = "near duplicate of a message in another conversation"
+NEAR = "near duplicate of a row of another conversation"
 
 # Messages with this share of their word triples in common are one message.
 SIMILARITY = 0.8
 # Shorter ones ("yes, do it") are alike by chance.
 MIN_WORDS = 8
-_WORDS = re.compile(r"\w+")
-_LONG = re.compile(rf"\W*+(?:\w++\W++){{{MIN_WORDS - 1}}}\w")
+# Scripts written without spaces (Thai to Khmer, kana, ideographs), and pictographs.
+_SPACELESS = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2600-\u27bf\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U0001f000-\U0001faff\U00020000-\U0003134f"
+)
+_CHARACTER = re.compile(f"[{_SPACELESS}]")
+# A word; or of scripts without spaces a character, which counts as half a word.
+_WORDS = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
 _PERMUTATIONS = 128
 # Bands of eight: of pairs at the similarity above one in twenty is missed, at 0.9 one in 10,000.
 _BANDS = 16
@@ -38,7 +47,7 @@ _SEED = 1
 
 
 class Distinct(NamedTuple):
-    """What is left when rows that say the same are one.
+    """The rows that are left without their duplicates.
 
     Attributes:
         rows: In order of their order keys.
@@ -49,126 +58,176 @@ class Distinct(NamedTuple):
     alike: list[tuple[str, str]]
 
 
-def deduplicated(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
-    """One candidate for each distinct text, that with the least order key; empty ones left out.
+def deduplicated(
+    candidates: Sequence[Candidate], dropped: Counter[str], *, cutoff: float = 0.5
+) -> Distinct:
+    """One candidate for each distinct input; empty messages are left out.
+
+    It is the one with the least order key, with the weighted mean of the targets and the mean of
+    the weights of all its duplicates. The mean, not the sum: a text that many people send would
+    otherwise outweigh the rest, which is why duplicates are removed at all.
 
     Groups that share a short text are not alike: many conversations begin with "hello".
 
     Args:
         candidates: In any order.
         dropped: Reason → rows, added to.
+        cutoff: The least mean target that makes duplicates with both labels reasoning.
     """
-    kept: dict[str, Candidate] = {}
-    alike = []
+    copies: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(candidates, key=lambda c: c.order_key):
-        if not candidate.said:
-            dropped[EMPTY] += 1
-        elif candidate.text_key in kept:
-            dropped[EXACT] += 1
-            if is_long(candidate.said):
-                alike.append((kept[candidate.text_key].group, candidate.group))
+        if candidate.message:
+            copies[candidate.input_key].append(candidate)
         else:
-            kept[candidate.text_key] = candidate
-    return Distinct(list(kept.values()), alike)
+            dropped[EMPTY] += 1
+    alike = []
+    for first, *others in copies.values():
+        if others:
+            dropped[EXACT] += len(others)
+            if is_long(f"{first.message} {normalized(first.values['context'])}"):
+                alike += [(first.group, other.group) for other in others]
+    return Distinct([_merged(rows, cutoff) for rows in copies.values()], alike)
+
+
+def _merged(copies: Sequence[Candidate], cutoff: float) -> Candidate:
+    """The first of some duplicates with what all of them say of the label."""
+    first = copies[0]
+    if len(copies) == 1:
+        return first
+    columns = [row.values for row in copies]
+    total = fsum(c["weight"] for c in columns)
+    # Rows of no weight at all count alike.
+    shares = [c["weight"] / total if total else 1 / len(copies) for c in columns]
+    target = fsum(share * c["target"] for share, c in zip(shares, columns, strict=True))
+    labels = {c["label"] for c in columns} - {None}
+    both = len(labels) > 1
+    label = min(labels, default=None)
+    if both:
+        label = LABEL_REASONING if target >= cutoff else LABEL_FAST
+    values = first.values | {
+        "target": target,
+        "weight": total / len(copies),
+        "label": label,
+        "evidence": list(dict.fromkeys(code for c in columns for code in c["evidence"])),
+    }
+    return replace(first, values=values, cell=first.cell._replace(label=label), both_labels=both)
 
 
 def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
-    """Every candidate but those that come after a nearly equal message of another group.
+    """Every candidate but those that come after a nearly equal input of another group.
 
-    Judged by the message alone: turns of one conversation share their context.
+    Both the message and the whole input, message and context, have to be nearly equal: the same
+    follow-up after another conversation is another input. Turns of one conversation may be alike.
 
     Args:
         candidates: In order of their order keys.
         dropped: Reason → rows, added to.
     """
     finder = _NearFinder(candidates)
-    # Of a template's messages the finder knows the first ones alone; equal ones are found here.
-    first_of: dict[str, str] = {}
-    kept, alike = [], []
+    rows, alike = [], []
     for row, candidate in enumerate(candidates):
-        other = None
-        if row in finder.sketches:
-            groups = [candidates[other].group for other in finder.near(row)]
-            if is_long(candidate.said):
-                groups.append(first_of.setdefault(candidate.said, candidate.group))
-            other = next((group for group in groups if group != candidate.group), None)
+        groups = (candidates[other].group for other in finder.near(row))
+        other = next((group for group in groups if group != candidate.group), None)
         if other is None:
-            kept.append(candidate)
+            rows.append(candidate)
         else:
             dropped[NEAR] += 1
             alike.append((other, candidate.group))
-    return Distinct(kept, alike)
-
-
-def is_long(message: str) -> bool:
-    """Whether a message has enough words to be told from others by them."""
-    return _LONG.match(message) is not None
+    return Distinct(rows, alike)
 
 
 def grouped_by_near(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The same candidates, those with nearly equal messages in one group.
+    """The same candidates, those with nearly equal inputs in one group.
 
-    For rows too dear to leave out: they fall into one split instead.
+    For rows too expensive to leave out: they fall into one split instead.
     """
     finder = _NearFinder(candidates)
-    union = Union()
-    for row in finder.sketches:
+    groups = DisjointSet()
+    for row, candidate in enumerate(candidates):
         for other in finder.near(row):
-            union.join(candidates[other].group, candidates[row].group)
-    return [replace(candidate, group=union.least(candidate.group)) for candidate in candidates]
+            groups.join(candidates[other].group, candidate.group)
+    return [replace(candidate, group=groups.root(candidate.group)) for candidate in candidates]
+
+
+def is_long(text: str) -> bool:
+    """Whether a text in normal form has enough words to be told from others by them."""
+    return bool(_words(text))
 
 
 class _NearFinder:
-    """Finds nearly equal messages among the rows asked about so far.
+    """Finds nearly equal inputs among the rows asked about so far.
 
     MinHash (Broder 1997) finds rows to look at; the pair itself is compared exactly.
-
-    Attributes:
-        sketches: Row → its sketch, of the rows to ask about, in order; no other is near to any.
     """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self._messages = [candidate.said for candidate in candidates]
+        self._candidates = candidates
         self._index = RMinHashLSH(SIMILARITY, _PERMUTATIONS, _BANDS)
-        self.sketches = _sketches(self._messages, self._index)
+        self._sketches = self._sketched()
 
     def near(self, row: int) -> list[int]:
-        """The rows added so far that are nearly equal to this one; it is added then."""
-        alike = sorted(self._index.query(self.sketches[row]))
+        """The rows asked about so far that are nearly equal to this one."""
+        if row not in self._sketches:
+            return []
+        alike = sorted(self._index.query(self._sketches[row]))
         if len(alike) < _ENOUGH_ALIKE:
-            self._index.insert(row, self.sketches[row])
-        triples = _distinct(self._messages[row])
-        return [
-            other
-            for other in alike
-            if _similarity(triples, _distinct(self._messages[other])) >= SIMILARITY
-        ]
+            self._index.insert(row, self._sketches[row])
+        return [other for other in alike if self._alike(row, other)]
 
+    def _sketched(self) -> dict[int, RMinHash]:
+        """Row → sketch, of the rows whose message shares a band with another; few rows do."""
+        messages = [candidate.message for candidate in self._candidates]
+        matrix = RMinHash.digest_matrix_from_token_sets(
+            map(_triples, messages), _PERMUTATIONS, _SEED
+        )
+        shared = self._index.query_duplicate_flags_matrix_one_shot(matrix)
+        # Short messages share all bands, as they have no triples.
+        rows = [row for row in compress(range(len(messages)), shared) if _triples(messages[row])]
+        inputs = (self._triples_of_input(row) for row in rows)
+        sketches = RMinHash.from_token_sets(inputs, _PERMUTATIONS, _SEED)
+        return dict(zip(rows, sketches, strict=True))
 
-def _sketches(messages: Sequence[str], index: RMinHashLSH) -> dict[int, RMinHash]:
-    """Row → sketch, of the messages that share a band with another; few where few are alike."""
-    matrix = RMinHash.digest_matrix_from_token_sets(map(_triples, messages), _PERMUTATIONS, _SEED)
-    shared = index.query_duplicate_flags_matrix_one_shot(matrix)
-    # Short ones share all bands, as they have no triples.
-    rows = [row for row in compress(range(len(messages)), shared) if _triples(messages[row])]
-    made = RMinHash.from_token_sets((_triples(messages[row]) for row in rows), _PERMUTATIONS, _SEED)
-    return dict(zip(rows, made, strict=True))
+    def _alike(self, first: int, second: int) -> bool:
+        return (
+            _similarity(self._triples_of_message(first), self._triples_of_message(second))
+            >= SIMILARITY
+            <= _similarity(self._triples_of_input(first), self._triples_of_input(second))
+        )
 
+    def _triples_of_message(self, row: int) -> frozenset[str]:
+        return _distinct_triples(self._candidates[row].message, "")
 
-def _triples(message: str) -> list[str]:
-    """Every three words that follow one another; none of a short message."""
-    words = _WORDS.findall(message.lower())
-    if len(words) < MIN_WORDS:
-        return []
-    return list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+    def _triples_of_input(self, row: int) -> frozenset[str]:
+        candidate = self._candidates[row]
+        return _distinct_triples(candidate.message, candidate.values["context"])
 
 
 @lru_cache(maxsize=1_000)
-def _distinct(message: str) -> frozenset[str]:
-    return frozenset(_triples(message))
+def _distinct_triples(message: str, context: str) -> frozenset[str]:
+    """The triples of a message in normal form and of a context, which are told apart."""
+    of_context = _in_threes(_WORDS.findall(normalized(context)))
+    return frozenset([*_triples(message), *(f"context {triple}" for triple in of_context)])
 
 
-def _similarity(one: frozenset[str], other: frozenset[str]) -> float:
+def _triples(text: str) -> list[str]:
+    """Every three words that follow one another; none of a short text."""
+    return _in_threes(_words(text))
+
+
+def _in_threes(words: Sequence[str]) -> list[str]:
+    return list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text in normal form; none of a short text."""
+    words = _WORDS.findall(text)
+    halves = 2 * len(words)
+    if not text.isascii():
+        halves -= sum(_CHARACTER.match(word) is not None for word in words)
+    return words if halves >= 2 * MIN_WORDS else []
+
+
+def _similarity(first: frozenset[str], second: frozenset[str]) -> float:
     """Jaccard similarity in [0, 1] of two sets that are not empty."""
-    common = len(one & other)
-    return common / (len(one) + len(other) - common)
+    common = len(first & second)
+    return common / (len(first) + len(second) - common)

@@ -1,7 +1,4 @@
-"""What must not be torn apart by a split: conversations, users, rows that say the same.
-
-Knows no label and no file.
-"""
+"""What must stay in one split: conversations, users, inputs that are alike."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from itertools import chain
 
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import SPLITS, Cell
-from turnout.dataset.disjoint_set import Union
-from turnout.dataset.duplicates import is_long
+from turnout.dataset.disjoint_set import DisjointSet
 
 
 def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
@@ -32,26 +28,26 @@ def kept_together(
 ) -> dict[str, list[Candidate]]:
     """The least conversation id of each connected component → its rows.
 
-    Conversations hang together that share a user or that had a text in common.
+    Conversations are connected that share a user or that had an input in common.
 
     Args:
         candidates: In order of their order keys.
-        alike: Pairs of groups that hang together.
-        by_user: Whether a user's conversations do; those of no known user stand alone.
+        alike: Pairs of groups that are connected.
+        by_user: Whether a user's conversations are; those of no known user stand alone.
     """
-    union = Union()
-    for one, other in alike:
-        union.join(one, other)
-    first_of: dict[str, str] = {}
+    groups = DisjointSet()
+    for first, second in alike:
+        groups.join(first, second)
+    group_of_user: dict[str, str] = {}
     for candidate in candidates if by_user else ():
         user = candidate.values["user_id"]
         if user is not None:
-            first = first_of.setdefault(user, candidate.group)
-            if first != candidate.group:
-                union.join(first, candidate.group)
+            group = group_of_user.setdefault(user, candidate.group)
+            if group != candidate.group:
+                groups.join(group, candidate.group)
     components: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        components[union.least(candidate.group)].append(candidate)
+        components[groups.root(candidate.group)].append(candidate)
     return dict(components)
 
 
@@ -98,23 +94,18 @@ def _place_in_order(name: str, seed: int) -> str:
 def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
     """How many conversations, texts and users stand in more than one split; each should be 0.
 
-    A text is what the encoder reads; of a message with enough words to be known by them, the
-    message alone.
+    A text is what the encoder reads, message and context, in normal form.
     """
 
-    def crossing(names: Iterable[set[Hashable]]) -> int:
-        return sum(n > 1 for n in Counter(chain.from_iterable(names)).values())
+    def crossing(names_of_splits: Iterable[set[Hashable]]) -> int:
+        return sum(n > 1 for n in Counter(chain.from_iterable(names_of_splits)).values())
 
     rows = splits.values()
     return {
         "conversations": crossing({c.group for c in split} for split in rows),
-        "texts": crossing({_text(c) for c in split} for split in rows),
+        "texts": crossing({c.input_key for c in split} for split in rows),
         "users": crossing(
             {c.values["user_id"] for c in split if c.values["user_id"] is not None}
             for split in rows
         ),
     }
-
-
-def _text(candidate: Candidate) -> str:
-    return candidate.said if is_long(candidate.said) else candidate.text_key

@@ -1,4 +1,4 @@
-"""Prompts whose outcomes were measured → rows that could be samples; knows no split.
+"""Prompts whose outcomes were measured → candidate rows.
 
 A row has the scores of both model classes, or a target of its own where something else than such
 scores tells its need, or both.
@@ -6,7 +6,6 @@ scores tells its need, or both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ OUTCOMES = "measured_outcomes"
 STATED = "stated_target"
 _SCORES = ("reasoning_score", "fast_score")
 _FIELDS = ("prompt", *_SCORES, "group", "target", "weight")
+# A weight beyond it makes every other row of no weight.
+MAX_WEIGHT = 1_000_000
 _REMEDY = (
     "Name it with --map prompt=COLUMN (or reasoning_score=, fast_score=, group=, target=, weight=)."
 )
@@ -70,12 +71,12 @@ def from_outcomes(
 
 def _values(row: Row, present: Mapping[str, str]) -> dict[str, Any]:
     """Field → value, each of its kind and in its range."""
-    given = {field: row.values[name] for field, name in present.items()}
-    scored = any(given.get(field) is not None for field in _SCORES)
-    stated = given.get("target") is not None
-    asked = [*(_SCORES if scored or not stated else ()), *(("target",) if stated else ())]
-    limits = dict.fromkeys(asked, 1.0) | ({"weight": math.inf} if "weight" in given else {})
-    group = given.get("group")
+    cells = {field: row.values[name] for field, name in present.items()}
+    scored = any(cells.get(field) is not None for field in _SCORES)
+    stated = cells.get("target") is not None
+    needed = [*(_SCORES if scored or not stated else ()), *(("target",) if stated else ())]
+    limits = dict.fromkeys(needed, 1) | ({"weight": MAX_WEIGHT} if "weight" in cells else {})
+    group = cells.get("group")
     values: dict[str, Any] = {
         "prompt": row.identity(present["prompt"]) or "",
         "group": None if group is None else stored_text(str(group)),
@@ -83,9 +84,8 @@ def _values(row: Row, present: Mapping[str, str]) -> dict[str, Any]:
     for field, most in limits.items():
         value = row.number(present.get(field, field))
         # NaN fails both comparisons.
-        if value is None or not 0 <= value <= most or value == math.inf:
-            expected = "a number in [0, 1]" if most == 1 else "a number of at least 0"
-            raise row.refused(present.get(field, field), expected)
+        if value is None or not 0 <= value <= most:
+            raise row.refused(present.get(field, field), f"a number in [0, {most:,}]")
         values[field] = value
     return values
 

@@ -214,7 +214,8 @@ def build_from_outcomes(
         found = from_outcomes(table, present, formatter, margin, seed)
         del table  # its texts are the candidates' now
     with steps.step(COMPARE):
-        kept = grouped_by_near(deduplicated(found, dropped).rows)
+        # Where the mean gap of duplicates reaches the margin, they are reasoning.
+        kept = grouped_by_near(deduplicated(found, dropped, cutoff=(1 + margin) / 2).rows)
     if size is not None and len(kept) > size:
         dropped["beyond the size asked for"] = len(kept) - size
         kept = kept[:size]
@@ -343,6 +344,7 @@ def _write(
         "rows": sum(map(len, splits.values())),
         "composition": _composition(splits),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
+        "both_labels": _with_both_labels(splits),
         "leaks": leaks(splits),
     }
     run.manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
@@ -358,6 +360,12 @@ def _write(
         (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         (partial / "README.md").write_text(card(description), encoding="utf-8")
     return BuildReport(description, fresh=True)
+
+
+def _with_both_labels(splits: Mapping[str, Sequence[Candidate]]) -> int:
+    """Rows that stand for duplicates with both labels, each counted once."""
+    rows = (row for split in splits.values() for row in split)
+    return len({row.values["sample_id"] for row in rows if row.both_labels})
 
 
 def _priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, float | None] | None:
