@@ -1,113 +1,159 @@
 """Does `--max-miss` keep its promise? Results in docs/results/miss-bound.md.
 
-Usage: python benchmarks/miss_bound.py [PROMPTS.parquet] [ROUTER DATA_FOLDER]
+Usage: python benchmarks/miss_bound.py [PROMPTS.parquet] [ROUTER DATA_FOLDER] …
 
 PROMPTS.parquet holds measured prompts (prompt, gap, label; see benchmarks/real_logs.sh), scored by
-TF-IDF + ridge on the gap that is trained on half of them. ROUTER and DATA_FOLDER are a session
-router and the data set it was trained on, of which the test rows are scored.
+TF-IDF + ridge on the gap that is trained on half of them. Of each ROUTER the test rows of the data
+set it was trained on are scored, whatever its architecture.
 
-A threshold is chosen on 400 rows that need reasoning; the rest is held out. Over 200 such splits
-the miss rate may exceed the bound in 5 %. The held-out rest is finite, so its own chance adds a
-little; for simulated scores the true miss rate is known. Brackets are Clopper-Pearson intervals.
+A threshold is chosen on the messages that need reasoning of some conversations; the others are held
+out. Over 200 such splits the miss rate of messages may exceed the bound in 5 %. The held-out rest
+is finite, so its own chance adds a little; for simulated scores the true miss rate is known.
+Brackets are Clopper-Pearson intervals.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from turnout.replay.threshold import threshold_for_miss
+from turnout.errors import RecordError
+from turnout.replay.miss_bound import threshold_for_miss
 from turnout.routing import RouterFolder
 from turnout.samples import DatasetFolder
 
 Floats = NDArray[np.float64]
-# Gives the chosen rows' scores, the miss rate of a threshold, and the share it sends to fast.
-Split = tuple[Floats, Callable[[float], float], Callable[[float], float]]
+Lengths = Callable[[np.random.Generator, int], Floats]
 
-BOUNDS = (0.01, 0.05, 0.1, 0.2)
+BOUNDS = (0.05, 0.1, 0.2)
 CONFIDENCE = 0.95
 SPLITS = 200
-CHOSEN_ON = 400
+CONVERSATIONS = 400
+_POPULATION = 300_000
+_MOST_TURNS = 200
 
 
-def simulated(draw: np.random.Generator) -> Split:
-    """Beta(3, 2) scores for rows that need reasoning, Beta(2, 3) for as many others."""
+@dataclass(frozen=True)
+class Split:
+    """What a threshold is chosen on, and the scores its miss rate is taken on, sorted."""
 
-    def fast_share(threshold: float) -> float:
-        return float((beta.cdf(threshold, 3, 2) + beta.cdf(threshold, 2, 3)) / 2)
-
-    return draw.beta(3, 2, CHOSEN_ON), lambda t: float(beta.cdf(t, 3, 2)), fast_share
-
-
-def split_of(scores: Floats, needs: NDArray[np.bool_], draw: np.random.Generator) -> Split:
-    """400 of the rows that need reasoning, and the rest."""
-    order = draw.permutation(np.flatnonzero(needs))
-    rest = scores[order[CHOSEN_ON:]]
-    return (
-        scores[order[:CHOSEN_ON]],
-        lambda t: float((rest < t).mean()),
-        lambda t: float((scores < t).mean()),
-    )
+    scores: Floats
+    conversations: NDArray[np.intp]
+    held_out: Floats
 
 
-def table(name: str, rows: str, split: Callable[[np.random.Generator], Split]) -> None:
+Draw = Callable[[np.random.Generator], Split]
+
+LENGTHS: dict[str, Lengths] = {
+    "one message": lambda draw, n: np.ones(n),
+    "geometric, mean 4": lambda draw, n: draw.geometric(0.25, n),
+    "log-normal, σ = 1": lambda draw, n: draw.lognormal(0.7, 1.0, n),
+    "log-normal, σ = 1.5": lambda draw, n: draw.lognormal(0.7, 1.5, n),
+    "Pareto, exponent 1.5": lambda draw, n: draw.pareto(1.5, n),
+    "Pareto, exponent 1.2": lambda draw, n: draw.pareto(1.2, n),
+}
+
+
+def simulated(lengths: Lengths, n: int, slope: float, alike: float) -> Draw:
+    """Scores of conversations: normal, alike inside one, and moved by its length's logarithm.
+
+    Args:
+        lengths: Draws them.
+        n: Conversations that a threshold is chosen on.
+        slope: How much higher a conversation scores for each unit of log length.
+        alike: The share of the variance that messages of one conversation have in common.
+    """
+
+    def scored(draw: np.random.Generator, size: int) -> tuple[Floats, NDArray[np.intp]]:
+        counts = np.clip(np.ceil(lengths(draw, size)), 1, _MOST_TURNS).astype(int)
+        owner = np.repeat(np.arange(size), counts)
+        common = draw.normal(0, np.sqrt(alike), size)[owner]
+        own = draw.normal(0, np.sqrt(1 - alike), len(owner))
+        return common + own + slope * np.log(counts)[owner], owner
+
+    everything = np.sort(scored(np.random.default_rng(99), _POPULATION)[0])
+    return lambda draw: Split(*scored(draw, n), everything)
+
+
+def split_of(scores: Floats, conversation_ids: list[str]) -> Draw:
+    """400 of the conversations to choose on, or half of them where there are fewer than 800."""
+    names, owner = np.unique(np.asarray(conversation_ids), return_inverse=True)
+    n = min(CONVERSATIONS, len(names) // 2)
+
+    def drawn(draw: np.random.Generator) -> Split:
+        inside = np.isin(owner, draw.permutation(len(names))[:n])
+        return Split(scores[inside], owner[inside], np.sort(scores[~inside]))
+
+    return drawn
+
+
+def table(name: str, split: Draw) -> None:
     """One line a bound."""
     draw = np.random.default_rng(0)
+    splits = [split(draw) for _ in range(SPLITS)]
     for bound in BOUNDS:
-        missed, fast = [], []
-        for _ in range(SPLITS):
-            chosen_on, miss_rate, fast_share = split(draw)
-            threshold = threshold_for_miss(chosen_on, bound, CONFIDENCE, where=name)
-            missed.append(miss_rate(threshold))
-            fast.append(fast_share(threshold))
-        over = int((np.asarray(missed) > bound).sum())
-        low, high = (
-            beta.ppf(0.025, over, SPLITS - over + 1) if over else 0.0,
-            beta.ppf(0.975, over + 1, SPLITS - over),
-        )
+        missed = [_miss_rate(one, bound, name) for one in splits]
+        promised = [rate for rate in missed if rate is not None]
+        over = sum(rate > bound for rate in promised)
+        low, high = binomtest(over, SPLITS).proportion_ci()
+        mean = f"{np.mean(promised):.3f}" if promised else ""
         print(
-            f"| {name} | {rows} | {bound:g} | {over / SPLITS:.1%} ({low:.1%} to {high:.1%}) "
-            f"| {np.mean(missed):.4f} | {np.mean(fast):.1%} |"
+            f"| {name} | {bound:g} | {over / SPLITS:.1%} ({low:.1%} to {high:.1%}) | {mean} "
+            f"| {1 - len(promised) / SPLITS:.0%} |",
+            flush=True,
         )
 
 
-def measured_prompts(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
-    """Scores and needs of the labelled prompts that the linear model was not trained on."""
+def _miss_rate(split: Split, bound: float, name: str) -> float | None:
+    """The held-out miss rate of the threshold; None where the bound could not be promised."""
+    try:
+        threshold = threshold_for_miss(
+            split.scores, split.conversations, bound, CONFIDENCE, where=name
+        )
+    except RecordError:
+        return None
+    return float(np.searchsorted(split.held_out, threshold) / len(split.held_out))
+
+
+def measured_prompts(path: Path) -> Floats:
+    """Scores of the prompts that need reasoning and that the linear model was not trained on."""
     prompts = pq.read_table(path, columns=["prompt", "gap", "label"]).to_pandas()
     trained = np.random.default_rng(1).random(len(prompts)) < 0.5
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=100_000)
     known = vectorizer.fit_transform(prompts["prompt"][trained])
     ridge = Ridge(alpha=3.0, solver="sparse_cg").fit(known, prompts["gap"][trained])
-    held = prompts[~trained & prompts["label"].notna()]
-    return ridge.predict(vectorizer.transform(held["prompt"])), (held["label"] == 0).to_numpy()
+    held = prompts[~trained & (prompts["label"] == 0)]
+    return ridge.predict(vectorizer.transform(held["prompt"]))
 
 
 def main() -> None:
     """Print the table."""
-    print("| scores | held-out rows that need reasoning | bound | over the bound | mean miss rate "
-          "| sent to fast |\n|---|---|---|---|---|---|")  # fmt: skip
-    table("simulated, Beta", "all", simulated)
+    print("| scores | bound | over the bound | mean miss rate | refused |\n|---|---|---|---|---|")
+    for lengths, draw in LENGTHS.items():
+        for slope in (0.0,) if lengths == "one message" else (0.0, -0.5):
+            moved = ", long ones missed more" if slope else ""
+            table(f"{lengths}{moved}", simulated(draw, CONVERSATIONS, slope, alike=0.9))
+    for n in (50, 100):
+        name = f"log-normal, σ = 1, long ones missed more, {n} conversations"
+        table(name, simulated(LENGTHS["log-normal, σ = 1"], n, -0.5, alike=0.9))
     arguments = [Path(name) for name in sys.argv[1:]]
     if arguments and arguments[0].suffix == ".parquet":
-        held = measured_prompts(arguments.pop(0))
-        table("measured prompts, TF-IDF + ridge", _rest(held[1]), lambda d: split_of(*held, d))
-    if len(arguments) == 2:
-        test = DatasetFolder.read(arguments[1]).split("test")
-        scores = RouterFolder.read(arguments[0]).scorer().score(test.inputs).astype(float)
-        needs = test.labels == 0
-        table("simulated log, session router", _rest(needs), lambda d: split_of(scores, needs, d))
-
-
-def _rest(needs: NDArray[np.bool_]) -> str:
-    return f"{needs.sum() - CHOSEN_ON:,}"
+        scores = measured_prompts(arguments.pop(0))
+        table("measured prompts", split_of(scores, [str(row) for row in range(len(scores))]))
+    for router, folder in zip(arguments[::2], arguments[1::2], strict=True):
+        test = DatasetFolder.read(folder).split("test")
+        needs = test.at(np.flatnonzero(test.labels == 0))
+        scores = RouterFolder.read(router).scorer().score(needs.inputs).astype(float)
+        table(f"{router.name}", split_of(scores, needs.conversation_ids))
 
 
 if __name__ == "__main__":

@@ -1,37 +1,41 @@
 """A chosen threshold keeps what it promises."""
 
+import datetime as dt
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.test_evaluate import write_data
 from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.catalog import Price, load_catalog
-from turnout.cli.threshold import command
-from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.cli import turnout
+from turnout.errors import ArtifactError, RecordError, SettingsError, TurnoutError
 from turnout.manifest import Manifest
 from turnout.replay.threshold import (
     Goal,
+    nearest_shares,
     threshold_for_budget,
-    threshold_for_miss,
     threshold_for_share,
 )
 from turnout.replay.threshold import choose_threshold as choose
 from turnout.replay.traffic import traffic_of_turns
-from turnout.routing import Formatter, Router, RouterFolder
+from turnout.routing import Formatter, Priors, Router, RouterFolder
+from turnout.routing.policy import Policy
 from turnout.stage import StageRun
 
 CATALOG = load_catalog()
 PRICES = {"reasoning": Price(5.0, 25.0), "fast": Price(1.0, 5.0)}
 
 
-def choose_threshold(router, source, prices=None, **goal):
-    return choose(router, source, Goal(**goal), catalog=CATALOG, prices=prices)
+def choose_threshold(router, source, prices=None, policy=None, **goal):
+    return choose(router, source, Goal(**goal), catalog=CATALOG, prices=prices, policy=policy)
 
 
 def log(path, n=40, **tokens):
@@ -42,30 +46,6 @@ def log(path, n=40, **tokens):
         rows.append(turn(f"c{at}", 1, f"prove {'it ' * at}", "claude-opus-4-5", **counts))
         rows.append(turn(f"c{at}", 2, "thanks", "claude-haiku-4-5", **tokens))
     return write_turns(path, rows)
-
-
-@pytest.mark.parametrize(
-    ("n", "max_miss"), [(80, 0.05), (300, 0.05), (400, 0.01), (300, 0.1), (60, 0.2)]
-)
-def test_the_miss_rate_exceeds_its_bound_no_more_often_than_promised(n, max_miss):
-    draw = np.random.default_rng(0)
-    over = 0
-    for _ in range(2000):
-        # Scores are uniform: the true miss rate of a threshold is the threshold itself.
-        over += threshold_for_miss(draw.random(n), max_miss, 0.95, where="here") > max_miss
-    assert over / 2000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
-
-
-def test_the_threshold_is_no_lower_than_it_must_be():
-    draw = np.random.default_rng(1)
-    chosen = [threshold_for_miss(draw.random(1000), 0.05, 0.95, where="here") for _ in range(200)]
-    assert 0.03 < np.mean(chosen) < 0.05
-
-
-def test_too_few_rows_for_a_promise_are_refused_with_how_many_it_takes():
-    with pytest.raises(RecordError, match=r"58 independent .* expected at least 59"):
-        threshold_for_miss(np.linspace(0, 1, 58), 0.05, 0.95, where="here")
-    threshold_for_miss(np.linspace(0, 1, 59), 0.05, 0.95, where="here")
 
 
 @pytest.mark.parametrize("wanted", [0.01, 0.3, 0.5, 0.99])
@@ -102,14 +82,95 @@ def test_a_log_with_several_rows_a_turn_is_refused(tmp_path):
         choose_threshold(write_router(tmp_path / "router"), source, share=0.5)
 
 
-def test_turns_of_one_conversation_do_not_count_twice(tmp_path):
+def test_a_share_that_equal_scores_make_impossible_is_told_with_the_nearest_two():
+    scores = np.r_[np.full(454, 0.9), np.full(430, 0.6), np.full(116, 0.2)]
+    assert threshold_for_share(scores, 0.5) == 0.6
+    below, above = nearest_shares(scores, 0.5)
+    assert (below.share, below.threshold) == (0.454, 0.9)
+    assert (above.share, above.threshold) == (0.884, 0.6)
+    assert nearest_shares(scores, 0.454) == nearest_shares(scores, 0.88) == []
+    lowest, _ = nearest_shares(scores, 0.1)
+    assert lowest.share == 0.0
+    assert not (scores >= lowest.threshold).any()
+
+
+@settings(max_examples=15)
+@given(
+    words=st.lists(
+        st.sampled_from(["prove", "prove it derive", "hello", "thanks hello", "what"]),
+        min_size=1,
+        max_size=30,
+    ),
+    wanted=st.floats(0.01, 0.99),
+    log_prior=st.sampled_from([None, 0.22]),
+)
+def test_the_share_told_is_the_share_served(tmp_path_factory, words, wanted, log_prior):
+    folder = tmp_path_factory.mktemp("served")
+    router = write_router(folder / "router", priors=Priors(0.5, log_prior))
+    rows = [turn(f"c{number}", 1, word, None) for number, word in enumerate(words)]
+    report = choose_threshold(router, write_turns(folder / "t.parquet", rows), share=wanted)
+    served = Router.from_folder(router)
+    classes = [served.decide(word).model_class for word in words]
+    assert report.share.value == pytest.approx(np.mean([name == "reasoning" for name in classes]))
+    assert report.share.value >= wanted
+    assert report.population == ("balanced" if log_prior is None else "log")
+
+
+def test_the_share_of_messages_that_need_reasoning_is_estimated_without_labels(tmp_path):
+    router = write_router(tmp_path / "router", priors=Priors(0.5, 0.2))
+    # By the tiny router's scores a hard word needs reasoning at 0.88 among balanced rows.
+    rows = [turn(f"c{n}", 1, "prove" if n < 30 else "hello", None) for n in range(100)]
+    need = choose_threshold(router, write_turns(tmp_path / "t.parquet", rows), share=0.3).need
+    sensitivity, false_alarms = 0.88, 0.12
+    assert need.value == pytest.approx(
+        (0.3 - false_alarms) / (sensitivity - false_alarms), abs=0.02
+    )
+    assert need.low < need.value < need.high
+
+
+@pytest.mark.parametrize(
+    ("policy", "decisions"),
+    [("conversation", [1, 2, 3]), ("session", [1]), ("boundary", [1, 3])],
+)
+def test_the_policy_of_the_settings_file_says_what_is_decided(tmp_path, policy, decisions):
+    rows = [turn("c", at, "prove", None) for at in (1, 2, 3)]
+    rows[2]["timestamp"] += dt.timedelta(minutes=9)
+    turns = write_turns(tmp_path / "turns.parquet", rows)
+    file = tmp_path / "turnout.toml"
+    file.write_text(f'[router]\npolicy = "{policy}"\nthreshold = 0.1\n')
     router = write_router(tmp_path / "router", "conversation")
-    data = write_data(tmp_path / "data", "conversation", test_rows=100)
-    # 50 rows need reasoning; a bound of 0.06 takes 49 independent ones.
-    choose_threshold(router, data, max_miss=0.06)
-    alone = write_data(tmp_path / "alone", "conversation", test_rows=90)
-    with pytest.raises(RecordError, match="45 independent test rows"):
-        choose_threshold(router, alone, max_miss=0.06)
+    shown = run(router, turns, "--share", 0.5, "-c", file, "--json")
+    assert shown.exit_code == 0, shown.exception
+    report = json.loads(shown.stdout)
+    assert report["policy"] == policy
+    assert report["rows"] == len(decisions)
+    assert [bucket["decisions"] for bucket in report["by_turn"]] == [1] * len(decisions)
+    assert "sets [router] threshold = 0.1, which" in shown.stderr
+    traffic = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy(policy))
+    assert traffic.turn_indices.tolist() == decisions
+    assert traffic.messages.sum() == 3
+
+
+def test_a_policy_that_uses_no_threshold_or_a_time_that_is_not_there_is_refused(tmp_path):
+    router = write_router(tmp_path / "router", "conversation")
+    data = write_data(tmp_path / "data", "conversation")
+    turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "prove", None, timestamp=None)])
+    for source, policy, error in (
+        (turns, "fixed", "found fixed, which scores nothing"),
+        (data, "boundary", "decides by the time between turns"),
+        (turns, "boundary", "1 turns have no timestamp"),
+    ):
+        with pytest.raises(TurnoutError, match=error):
+            choose_threshold(router, source, policy=Policy(policy), share=0.5)
+
+
+def test_a_session_policy_decides_on_the_first_turns_of_a_data_set(tmp_path):
+    router = write_router(tmp_path / "router", "conversation")
+    data = write_data(tmp_path / "data", "conversation")
+    report = choose_threshold(router, data, policy=Policy("session"), share=0.5)
+    assert [bucket.turns for bucket in report.by_turn] == ["1"]
+    assert report.rows == 80
+    assert report.calibration.rows == 80
 
 
 @pytest.mark.parametrize(
@@ -169,7 +230,7 @@ def test_a_budget_holds_on_the_users_own_turns_for_a_thousand_messages(tmp_path)
 
 def test_tokens_are_those_of_the_log_and_answers_of_the_other_class_its_mean(tmp_path):
     turns = log(tmp_path / "turns.parquet", prompt_tokens=10, completion_tokens=1, cached_tokens=99)
-    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG)
+    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy("conversation"))
     first, second = found.turn_indices == 1, found.turn_indices == 2
     assert sorted(found.prompt_tokens[first]) == [10 * (1 + at) for at in range(40)]
     assert sorted(found.completion_tokens["reasoning"][first]) == list(range(1, 41))
@@ -182,7 +243,7 @@ def test_tokens_are_those_of_the_log_and_answers_of_the_other_class_its_mean(tmp
 def test_a_session_router_decides_once_and_pays_for_the_conversation(tmp_path):
     rows = [turn("a", 1, "prove", None), turn("a", 2, "thanks", None), turn("b", 2, "hello", None)]
     turns = write_turns(tmp_path / "turns.parquet", rows)
-    found = traffic_of_turns(turns, Formatter("session"), CATALOG)
+    found = traffic_of_turns(turns, Formatter("session"), CATALOG, Policy("session"))
     assert found.conversation_ids == ["a"]
     assert found.messages.tolist() == [2]
     assert found.left_out == 1
@@ -198,7 +259,7 @@ def test_a_log_without_a_first_turn_gives_a_session_router_nothing_to_decide(tmp
 
 def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
     turns = log(tmp_path / "turns.parquet", n=2)
-    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG)
+    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy("conversation"))
     assert [row.context for row in found.inputs] == [
         "",
         "turn 2 | prove",
@@ -263,20 +324,20 @@ def test_a_promise_on_misses_needs_labels(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return CliRunner().invoke(turnout, ["threshold", *map(str, arguments)])
 
 
 def test_models_are_named_by_option_or_by_the_gateways_targets(tmp_path):
     router, turns = write_router(tmp_path / "router"), log(tmp_path / "turns.parquet")
-    settings = tmp_path / "turnout.toml"
-    settings.write_text(
+    file = tmp_path / "turnout.toml"
+    file.write_text(
         '[upstreams.u]\nurl = "http://127.0.0.1:9/v1"\n'
         '[targets.reasoning]\nupstream = "u"\nmodel = "acme-deep"\n'
         '[targets.fast]\nupstream = "u"\nmodel = "claude-haiku-4-5"\n'
         "[[catalog.price]]\npattern = 'acme-.*'\ninput_usd_per_mtok = 9\n"
         "output_usd_per_mtok = 90\n"
     )
-    by_target = run(router, turns, "--budget", 40, "-c", settings)
+    by_target = run(router, turns, "--budget", 40, "-c", file)
     assert by_target.exit_code == 0, by_target.output
     assert "Cost of 1,000 messages" in by_target.stdout
     unknown = run(router, turns, "--share", 0.3, "--fast-model", "claude-haiku-4-5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from turnout.catalog import Price
     from turnout.replay.threshold import ThresholdReport
     from turnout.settings import Settings
+    from turnout.stats.bootstrap import Estimate
 
 
 @verb(
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     help="Model that serves the fast class, for costs.  [default: the settings file's target]",
 )
 @CONFIG_OPTION
-@click.option("--seed", default=0, show_default=True, help="Decides the sampling of turns.")
 @JSON_OPTION
 def command(
     router: Path,
@@ -63,15 +64,14 @@ def command(
     reasoning_model: str | None,
     fast_model: str | None,
     config: Path | None,
-    seed: int,
     *,
     as_json: bool,
 ) -> None:
     """Choose the threshold of ROUTER on DATA and write it into the folder.
 
     DATA is your own turns table, or a data set folder, of which the test rows are taken. --max-miss
-    needs the latter. It is a promise for new messages like these, whatever their distribution: with
-    95 % confidence at most that share of the messages that need reasoning is missed.
+    needs the latter. It is a promise for new messages like these: with 95 % confidence at most that
+    share of the messages that need reasoning is missed.
     """
     from turnout.replay.threshold import Goal, choose_threshold
     from turnout.settings import load_settings
@@ -86,13 +86,19 @@ def command(
             goal,
             catalog=settings.own_catalog(),
             prices=_prices(models, settings),
-            seed=seed,
+            policy=settings.policy,
             on_progress=on_progress,
         )
     if as_json:
         print_json(asdict(report))
     else:
         _show(report)
+    if settings.threshold not in (None, report.value):
+        say(
+            f"{config}: sets [router] threshold = {settings.threshold:g}, which `turnout serve -c "
+            f"{config}` uses instead of {report.value:g}. Remove it from the file."
+        )
+    if not as_json:
         next_command("serve", router, "-c", config or "turnout.toml")
     served = settings.router.threshold
     if served is not None and served != report.value:
@@ -129,14 +135,11 @@ def _prices(
 def _show(report: ThresholdReport) -> None:
     out = stdout()
     out.print(f"Threshold {report.value:.4f} (was {report.before:.4f}): {report.origin}.")
-    estimates = [(report.share, "go to reasoning")]
-    if report.recall is not None:
-        estimates.append((report.recall, "of those that need reasoning get it"))
-    for found, what in estimates:
-        out.print(
-            f"Of {report.rows:,} decisions {found.value:.1%} ({found.low:.1%} … {found.high:.1%}) "
-            f"{what}."
-        )
+    rows = {"balanced": "balanced rows", "log": "messages as the log has them"}[report.population]
+    out.print(f"Scores and threshold are for {rows}; the policy is {report.policy}.")
+    out.print(f"Of {report.rows:,} decisions {_percent(report.share)} go to reasoning.")
+    for line in _lines(report):
+        out.print(line)
     if len(report.by_turn) > 1:
         shares = ", ".join(f"{t.turns}: {t.share:.1%} of {t.decisions:,}" for t in report.by_turn)
         out.print(f"By turn index: {shares}.")
@@ -151,3 +154,28 @@ def _show(report: ThresholdReport) -> None:
         )
     if report.warning:
         out.print(report.warning, style="bold")
+
+
+def _lines(report: ThresholdReport) -> Iterator[str]:
+    """What is said only where there is something to say."""
+    for share in report.nearest:
+        yield (
+            f"Possible share: {share.share:.1%}, at threshold {share.threshold:.6g}. Decisions of "
+            "one score go the same way, so none is between."
+        )
+    if report.recall is not None:
+        yield f"Of those that need reasoning {_percent(report.recall)} get it."
+    if report.need is not None:
+        yield f"By their scores an estimated {_percent(report.need)} need reasoning."
+    if report.calibration is not None:
+        error = report.calibration.ece
+        yield (
+            f"Calibration error {error.value:.3f} ({error.low:.3f} … {error.high:.3f}); chance "
+            f"alone gives up to {report.calibration.chance:.3f}."
+        )
+
+
+def _percent(share: Estimate) -> str:
+    if share.low != share.low:
+        return f"{share.value:.1%}"
+    return f"{share.value:.1%} ({share.low:.1%} … {share.high:.1%})"

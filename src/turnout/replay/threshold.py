@@ -1,4 +1,4 @@
-"""Messages the router has not seen → a threshold with what it promises; knows no trainer."""
+"""Messages that the router has not seen → the threshold to serve with, and what it does there."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from turnout.buckets import turn_buckets
 from turnout.catalog import Catalog, Price
 from turnout.errors import RecordError, SettingsError
 from turnout.progress import OnProgress, silent
-from turnout.records import LABEL_REASONING, ModelClass
+from turnout.records import LABEL_REASONING, ModelClass, Population
 from turnout.replay.traffic import Traffic, traffic_of_samples, traffic_of_turns
-from turnout.routing import RouterFolder
+from turnout.routing import Priors, RouterFolder
 from turnout.routing.folder import set_threshold
+from turnout.routing.policy import Policy, PolicyName
 from turnout.samples import DatasetFolder, Samples
 from turnout.stats.bootstrap import Estimate, Resampling
+from turnout.stats.calibration import Calibration, calibration
 from turnout.stats.metrics import recall, share
+from turnout.stats.prior import prior_shares
 
 Floats = NDArray[np.float64]
 Prices = Mapping[ModelClass, Price]
 # Budgets and costs are for so many messages: a log may be a day or a year long.
 COST_MESSAGES = 1_000
+# An exceeded share under this is not worth a word.
+_CLOSE_SHARE = 0.005
 # Sums of floats may differ in their last digits from the budget that they stand for.
 _ROUNDING = 1e-12
 
@@ -37,8 +41,8 @@ class Goal:
     Attributes:
         share: Share in (0, 1) of decisions to send to the reasoning class.
         budget_usd: USD for 1,000 messages.
-        max_miss: Bound in (0, 1) on the share of messages that need reasoning but are sent to the
-            fast class; holds for new messages like these with probability `confidence`.
+        max_miss: Bound in (0, 1) on the share, of the messages that need reasoning, that are sent
+            to the fast class; see `replay.miss_bound`.
         confidence: In (0, 1).
 
     Raises:
@@ -79,6 +83,14 @@ class TurnShare:
 
 
 @dataclass(frozen=True, slots=True)
+class PossibleShare:
+    """A share of decisions that a threshold sends to the reasoning class."""
+
+    share: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """USD for 1,000 messages: at the threshold, and if one class served all of them.
 
@@ -87,7 +99,7 @@ class Cost:
         fast_usd: If the fast class served all.
         reasoning_usd: If the reasoning class served all.
         counted: Share of the messages whose tokens the log counts; the others are taken to need
-            what `evaluation.traffic` says.
+            what `replay.traffic` says.
     """
 
     usd: float
@@ -101,26 +113,37 @@ class ThresholdReport:
     """What was chosen, and what it does on the messages it was chosen on.
 
     Attributes:
-        value: The threshold, in [0, 1].
+        value: The threshold, in [0, 1], for scores of `population`.
         origin: How it was chosen, for a person; stored in the router folder.
-        before: The threshold that the folder had.
-        rows: Decisions looked at: first messages for a session router, messages for the other.
+        before: The threshold that the folder had, stated for `population`.
+        population: The population that thresholds and scores are stated for.
+        policy: The policy that the decisions were replayed with.
+        rows: Decisions looked at: one for each turn that the policy scores.
         left_out: Conversations whose first turn was not captured, where that is what is decided on.
         share: Share of the decisions that go to the reasoning class.
         by_turn: The same by turn index.
+        nearest: The possible shares just below and above the wanted one, where equal scores allow
+            none that is close; else empty.
         recall: Share of those that need reasoning which are sent there; None without labels.
+        calibration: Of the scores, by the labels; None without labels.
+        need: Estimated share of the decisions that need reasoning; None with labels.
         cost: None where no models with a price were named.
-        warning: Said where the threshold never or always fires.
+        warning: Set where the threshold never or always fires.
     """
 
     value: float
     origin: str
     before: float
+    population: Population
+    policy: PolicyName
     rows: int
     left_out: int
     share: Estimate
     by_turn: list[TurnShare]
+    nearest: list[PossibleShare]
     recall: Estimate | None
+    calibration: Calibration | None
+    need: Estimate | None
     cost: Cost | None
     warning: str | None
 
@@ -132,7 +155,7 @@ def choose_threshold(
     *,
     catalog: Catalog,
     prices: Prices | None = None,
-    seed: int = 0,
+    policy: Policy | None = None,
     on_progress: OnProgress = silent,
 ) -> ThresholdReport:
     """Choose a threshold and write it into the router folder.
@@ -142,46 +165,79 @@ def choose_threshold(
         source: A data set folder, of which the test rows are taken, or a turns table: the user's
             own traffic, which needs no labels and is not balanced as a data set is.
         goal: What it is chosen for.
-        catalog: Tells which class served a logged turn.
+        catalog: Says which class served a logged turn.
         prices: What the model of each class costs; a budget needs both.
-        seed: Decides which turn of a conversation speaks for it.
-        on_progress: Told every few rows.
+        policy: What the router is served with; by default its architecture.
+        on_progress: Called every few rows.
 
     Raises:
         ArtifactError: If the router or the data set cannot be used, or they do not belong together.
         RecordError: If there are too few rows for the promise, or no labels for it.
-        SettingsError: If the budget cannot be kept, or has no prices.
+        SettingsError: If the budget cannot be kept, has no prices, or the policy uses no threshold.
         StorageError: If the folder cannot be written.
     """
     folder = RouterFolder.read(router)
-    samples = None if source.is_file() else _test_rows(source, folder)
+    spec = folder.spec
+    policy = policy or Policy(spec.formatter.architecture)
+    if policy.name == "fixed":
+        raise SettingsError(
+            "router.policy: found fixed, which scores nothing and uses no threshold; expected "
+            "session, conversation or boundary. Change it in the settings file."
+        )
+    samples = None if source.is_file() else _test_rows(source, folder, policy)
     if samples is not None:
         traffic = traffic_of_samples(samples)
     else:
-        traffic = traffic_of_turns(source, folder.spec.formatter, catalog)
-    scores = folder.scorer().score(traffic.inputs, on_progress).astype(np.float64)
-    value = _chosen(scores, traffic, samples, goal, prices, seed, source)
+        traffic = traffic_of_turns(source, spec.formatter, catalog, policy)
+    # The rows of a data set are balanced; turns are the traffic itself.
+    population: Population = "balanced" if samples is not None else spec.priors.default
+    scorer = folder.scorer(population=population)
+    scores = scorer.score(traffic.inputs, on_progress).astype(np.float64)
+    value = _chosen(scores, traffic, samples, goal, prices, source)
     origin = _origin(goal, source)
-    set_threshold(router, value, origin)
-    resampling = Resampling(traffic.conversation_ids, seed)
+    set_threshold(router, value, origin, population)
+    fires = scores >= value
+    resampling = Resampling(traffic.conversation_ids)
     return ThresholdReport(
         value=value,
         origin=origin,
-        before=folder.spec.threshold,
+        before=spec.priors.converted(spec.threshold, spec.threshold_population, population),
+        population=population,
+        policy=policy.name,
         rows=len(scores),
         left_out=traffic.left_out,
         share=resampling.estimate(lambda w: share(scores, value, w)),
-        by_turn=_by_turn(traffic, scores >= value),
+        by_turn=_by_turn(traffic, fires),
+        nearest=[] if goal.share is None else nearest_shares(scores, goal.share),
         recall=None if samples is None else _recall(resampling, samples, scores, value),
-        cost=None if prices is None else _cost(traffic, prices, scores >= value),
-        warning=_warning(scores >= value),
+        calibration=None if samples is None else _calibration(samples, scores),
+        need=_need(resampling, scores, spec.priors, population) if samples is None else None,
+        cost=None if prices is None else _cost(traffic, prices, fires),
+        warning=_warning(fires),
     )
 
 
 def threshold_for_share(scores: Floats, wanted: float) -> float:
     """The greatest threshold that sends at least the wanted share of these scores to reasoning."""
-    rows = int(np.ceil(wanted * len(scores)))
+    rows = int(np.ceil(wanted * len(scores) - _ROUNDING))
     return float(np.sort(scores)[len(scores) - rows])
+
+
+def nearest_shares(scores: Floats, wanted: float) -> list[PossibleShare]:
+    """The greatest possible share below a wanted one and the least above; empty if one is close.
+
+    Decisions of one score go the same way: no threshold parts them.
+
+    Args:
+        scores: Shape `(n,)`, at least one.
+        wanted: In (0, 1).
+    """
+    above = threshold_for_share(scores, wanted)
+    higher = scores[scores > above]
+    below = float(higher.min()) if len(higher) else float(np.nextafter(above, np.inf))
+    shares = [PossibleShare(float((scores >= t).mean()), t) for t in (below, above)]
+    is_close = shares[1].share - wanted < max(_CLOSE_SHARE, 1 / len(scores))
+    return [] if is_close else shares
 
 
 def threshold_for_budget(
@@ -205,55 +261,34 @@ def threshold_for_budget(
     costs = fast_usd.sum() + np.append(0.0, np.cumsum((reasoning_usd - fast_usd)[order]))
     # A cut between equal scores is none.
     is_cut = np.append(np.append(True, descending[1:] < descending[:-1]), True)
-    kept = np.flatnonzero(is_cut & (costs <= budget_usd * (1 + _ROUNDING)))
-    if not len(kept):
+    within = np.flatnonzero(is_cut & (costs <= budget_usd * (1 + _ROUNDING)))
+    if not len(within):
         raise SettingsError(
             f"--budget: the fast class alone costs {costs[0] / budget_usd:.2f} times as much; "
             "expected a budget that at least serves every message fast. Raise it, or name a "
             "cheaper --fast-model."
         )
-    most = int(kept.max())
+    most = int(within.max())
     return float(descending[most - 1]) if most else float(np.nextafter(descending[0], np.inf))
 
 
-def threshold_for_miss(
-    scores: Floats, max_miss: float, confidence: float, *, where: Path | str
-) -> float:
-    """The greatest threshold whose miss rate on new messages is bounded.
-
-    With n independent scores of messages that need reasoning, the share of the distribution under
-    the k-th smallest is Beta(k, n − k + 1) distributed, whatever the distribution: the greatest k
-    for which it stays under the bound with the wanted confidence gives the threshold.
-
-    Args:
-        scores: Of messages that need reasoning, shape `(n,)`.
-        max_miss: The bound.
-        confidence: Its probability.
-        where: Names the data in messages.
-
-    Raises:
-        RecordError: If n is too small for any k.
-
-    Source:
-        Wilks (1941), "Determination of sample sizes for setting tolerance limits".
-    """
-    n = len(scores)
-    ranks = np.arange(1, n + 1)
-    holds = beta.cdf(max_miss, ranks, n - ranks + 1) >= confidence
-    if not holds.any():
-        needed = int(np.ceil(np.log(1 - confidence) / np.log(1 - max_miss)))
-        raise RecordError(
-            f"{where}: {n} independent test rows that need reasoning; expected at least {needed} "
-            f"to promise a miss rate of {max_miss:g} with {confidence:.0%} confidence. Build a "
-            "larger data set, or allow more misses."
-        )
-    return float(np.sort(scores)[int(ranks[holds].max()) - 1])
-
-
-def _test_rows(source: Path, router: RouterFolder) -> Samples:
+def _test_rows(source: Path, router: RouterFolder, policy: Policy) -> Samples:
     data = DatasetFolder.read(source)
     data.require_shown_as(router.spec.formatter, router.path)
-    return data.split("test")
+    rows = data.split("test")
+    if policy.name == "boundary":
+        raise SettingsError(
+            f"{source}: the boundary policy decides by the time between turns, which a data set "
+            "does not keep; expected a turns table. Name the one that `turnout ingest` wrote."
+        )
+    if policy.name == "session":
+        rows = rows.at(np.flatnonzero(rows.turn_indices == 1))
+    if not len(rows):
+        raise RecordError(
+            f"{source}: no test row is a first turn, which the session policy decides on; expected "
+            "some. Use a turns table, or build a larger data set."
+        )
+    return rows
 
 
 def _chosen(
@@ -262,7 +297,6 @@ def _chosen(
     samples: Samples | None,
     goal: Goal,
     prices: Prices | None,
-    seed: int,
     source: Path,
 ) -> float:
     if goal.share is not None:
@@ -284,8 +318,12 @@ def _chosen(
             f"{source}: a turns table says of no message whether it needs reasoning; expected a "
             "data set folder for --max-miss. Make one with `turnout build`."
         )
-    speaking = _one_a_conversation(samples, samples.labels == LABEL_REASONING, seed)
-    return threshold_for_miss(scores[speaking], goal.max_miss, goal.confidence, where=source)
+    # It needs SciPy, which the other goals do without.
+    from turnout.replay.miss_bound import threshold_for_miss
+
+    needs = np.flatnonzero(samples.labels == LABEL_REASONING)
+    ids = [samples.conversation_ids[row] for row in needs]
+    return threshold_for_miss(scores[needs], ids, goal.max_miss, goal.confidence, where=source)
 
 
 def _recall(resampling: Resampling, samples: Samples, scores: Floats, value: float) -> Estimate:
@@ -293,13 +331,18 @@ def _recall(resampling: Resampling, samples: Samples, scores: Floats, value: flo
     return resampling.estimate(lambda w: recall(scores, needs, value, w))
 
 
-def _one_a_conversation(test: Samples, needs: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
-    """A row that needs reasoning from each conversation: turns of one are not independent."""
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(needs))
-    chosen: dict[str, int] = {}
-    for row in order:
-        chosen.setdefault(test.conversation_ids[row], int(row))
-    return np.asarray(sorted(chosen.values()), dtype=np.intp)
+def _calibration(samples: Samples, scores: Floats) -> Calibration:
+    rows = np.flatnonzero(samples.labelled)
+    resampling = Resampling([samples.conversation_ids[row] for row in rows])
+    return calibration(scores[rows], samples.labels[rows] == LABEL_REASONING, resampling, seed=0)
+
+
+def _need(
+    resampling: Resampling, scores: Floats, priors: Priors, population: Population
+) -> Estimate:
+    prior = priors.log if population == "log" and priors.log is not None else priors.balanced
+    log_ratios = np.log(scores) - np.log1p(-scores) - np.log(prior) + np.log1p(-prior)
+    return resampling.estimate(lambda weights: prior_shares(log_ratios, weights))
 
 
 def _by_turn(traffic: Traffic, fires: NDArray[np.bool_]) -> list[TurnShare]:
@@ -329,8 +372,8 @@ def _warning(fires: NDArray[np.bool_]) -> str | None:
 
 
 def _origin(goal: Goal, source: Path) -> str:
-    test = "" if source.is_file() else "the test rows of "
-    where = f"on {test}{source.resolve().name}"
+    rows = "" if source.is_file() else "the test rows of "
+    where = f"on {rows}{source.resolve().name}"
     if goal.share is not None:
         return f"sends at least {goal.share:.0%} to reasoning {where}"
     if goal.budget_usd is not None:

@@ -1,7 +1,7 @@
-"""A data set's test rows, or a log's own turns → what a router decides on; knows no router.
+"""A data set's test rows, or a log's own turns → what a router decides on under a policy.
 
-A session router decides once a conversation and pays for all of its turns; a conversation router
-decides and pays turn by turn.
+Each decision pays for its own turn and for those that follow until the next decision: a session
+router decides once a conversation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from turnout.engine import connect, reading
 from turnout.errors import RecordError
 from turnout.records import ModelClass, ModelInput, Turn
 from turnout.routing import Formatter
+from turnout.routing.policy import Policy
 from turnout.samples import Samples
 from turnout.schema import TURN_KEYS
 from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
@@ -36,12 +37,15 @@ _COLUMNS = (
     *TURN_KEYS,
     "user_message",
     "assistant_message",
+    "timestamp",
     "prompt_tokens",
     "cached_tokens",
     "completion_tokens",
     "model_class",
 )
 _Row = dict[str, Any]
+# The turn that is decided on, what the encoder reads of it, and the turns that it pays for.
+_Decided = tuple[_Row, ModelInput, Sequence[_Row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,33 +100,32 @@ def traffic_of_samples(samples: Samples) -> Traffic:
     )
 
 
-def traffic_of_turns(turns: Path, formatter: Formatter, catalog: Catalog) -> Traffic:
-    """What a router with this formatter decides on in a turns table; labels are not looked at.
+def traffic_of_turns(
+    turns: Path, formatter: Formatter, catalog: Catalog, policy: Policy
+) -> Traffic:
+    """What a router decides on in a turns table; labels are not looked at.
 
     A prompt is as long whichever class reads it. An answer is as long as logged where a model of
     the class gave it, and otherwise as the mean of that class in this log: reasoning models write
     more than the fast ones whose counts were logged.
 
+    Args:
+        turns: The turns table.
+        formatter: The router's.
+        catalog: Says which class served a turn.
+        policy: Says which turns are scored anew.
+
     Raises:
         RecordError: If the file is not a whole turns table, or nothing in it is decided on.
     """
-    backend = connect()
-    with reading(turns):
-        log = read_turns(backend, turns)
-        require_places(turns)
-        facts = with_model_facts(log, backend, catalog)
-        ordered = facts.select(*_COLUMNS).order_by("conversation_id", "turn_index")
-        rows: list[_Row] = backend.to_pyarrow(ordered).to_pylist()
-    places = map(itemgetter(*TURN_KEYS), rows)
-    refuse_repeats(turns, sum(before == place for before, place in pairwise(places)))
+    rows = _rows(turns, catalog, policy)
     means = _mean_answers(rows)
-    decided: list[tuple[_Row, ModelInput, list[_Row]]] = []
+    decided: list[_Decided] = []
     left_out = 0
     for _, group in groupby(rows, key=lambda row: row["conversation_id"]):
-        of_conversation = list(group)
-        found = _decisions(of_conversation, formatter)
-        left_out += not found
-        decided += found
+        own = _decisions(list(group), formatter, policy)
+        left_out += not own
+        decided += own
     if not decided:
         raise RecordError(
             f"{turns}: {len(rows):,} turns, none of which the router decides on; expected first "
@@ -145,21 +148,49 @@ def traffic_of_turns(turns: Path, formatter: Formatter, catalog: Catalog) -> Tra
     )
 
 
-def _decisions(
-    rows: Sequence[_Row], formatter: Formatter
-) -> list[tuple[_Row, ModelInput, list[_Row]]]:
-    """Each decision's own turn, what the encoder reads of it, and the turns it pays for."""
+def _rows(turns: Path, catalog: Catalog, policy: Policy) -> list[_Row]:
+    """The turns in the order of their conversations."""
+    backend = connect()
+    with reading(turns):
+        log = read_turns(backend, turns)
+        require_places(turns)
+        facts = with_model_facts(log, backend, catalog)
+        ordered = facts.select(*_COLUMNS).order_by("conversation_id", "turn_index")
+        rows: list[_Row] = backend.to_pyarrow(ordered).to_pylist()
+    places = map(itemgetter(*TURN_KEYS), rows)
+    refuse_repeats(turns, sum(before == place for before, place in pairwise(places)))
+    untimed = sum(row["timestamp"] is None for row in rows) if policy.name == "boundary" else 0
+    if untimed:
+        raise RecordError(
+            f"{turns}: {untimed:,} turns have no timestamp; expected one in every turn, since the "
+            "boundary policy decides by the time between them. Choose with another policy."
+        )
+    return rows
+
+
+def _decisions(rows: Sequence[_Row], formatter: Formatter, policy: Policy) -> list[_Decided]:
+    """The decisions of a conversation; none where its first turn decides and is not there."""
+    first_decides = "session" in (formatter.architecture, policy.name)
+    if first_decides and rows[0]["turn_index"] != 1:
+        return []
     turns = [Turn(row["user_message"], row["assistant_message"]) for row in rows]
-    if formatter.architecture == "session":
-        first = rows[0]
-        if first["turn_index"] != 1:
-            return []
-        return [(first, formatter.format(turns[:1]), list(rows))]
-    found = []
-    for at, row in enumerate(rows):
-        seen = turns[max(0, at - formatter.previous_turns) : at + 1]
-        found.append((row, formatter.format(seen, row["turn_index"]), [row]))
-    return found
+    starts = [n for n in range(len(rows)) if _is_decided_anew(rows, n, policy)]
+    decided = []
+    for start, end in pairwise([*starts, len(rows)]):
+        if first_decides:
+            shown = formatter.format(turns[:1])
+        else:
+            seen = turns[max(0, start - formatter.previous_turns) : start + 1]
+            shown = formatter.format(seen, rows[start]["turn_index"])
+        decided.append((rows[start], shown, rows[start:end]))
+    return decided
+
+
+def _is_decided_anew(rows: Sequence[_Row], position: int, policy: Policy) -> bool:
+    if position == 0 or policy.name == "conversation":
+        return True
+    idle = rows[position]["timestamp"] - rows[position - 1]["timestamp"]
+    return policy.name == "boundary" and idle.total_seconds() >= policy.cache_lifetime_s
 
 
 def _mean_answers(rows: Sequence[_Row]) -> dict[str, float]:
@@ -169,9 +200,9 @@ def _mean_answers(rows: Sequence[_Row]) -> dict[str, float]:
         if row["model_class"] and row["completion_tokens"] is not None:
             counts.setdefault(row["model_class"], []).append(row["completion_tokens"])
     return {
-        name: float(np.mean(found))
-        for name, found in counts.items()
-        if len(found) >= MIN_COUNTED_TURNS
+        name: float(np.mean(tokens))
+        for name, tokens in counts.items()
+        if len(tokens) >= MIN_COUNTED_TURNS
     }
 
 
@@ -180,8 +211,8 @@ def _is_counted(row: _Row) -> bool:
 
 
 def _prompt(row: _Row) -> float:
-    found: float | None = row["prompt_tokens"]
-    return DEFAULT_PROMPT_TOKENS if found is None else found
+    logged: float | None = row["prompt_tokens"]
+    return DEFAULT_PROMPT_TOKENS if logged is None else logged
 
 
 def _cached(row: _Row) -> float:

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from turnout.errors import ArtifactError, SettingsError
 from turnout.records import Population
-
-_MAX_STEPS = 10_000
-_TOLERANCE = 1e-10
+from turnout.stats.prior import prior_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def is_share(value: object) -> bool:
 
 
 def estimated_prior(scores: NDArray[np.floating[Any]], trained_prior: float) -> float:
-    """The share of unlabelled messages that need reasoning, by expectation maximisation.
+    """The share of unlabelled messages that need reasoning, by maximum likelihood.
 
     Right as far as the scores are calibrated, and as messages that need reasoning look alike here
     and in the training rows, and the others too.
@@ -109,14 +107,9 @@ def estimated_prior(scores: NDArray[np.floating[Any]], trained_prior: float) -> 
     """
     exact = np.asarray(scores, np.float64)
     log_ratios = np.log(exact) - np.log1p(-exact) - _logit(trained_prior)  # of the likelihoods
-    prior = trained_prior
-    for _ in range(_MAX_STEPS):
-        before = prior
-        log_odds = np.clip(log_ratios + _logit(prior), -700.0, 700.0)
-        prior = float(np.mean(1.0 / (1.0 + np.exp(-log_odds))))
-        if abs(prior - before) < _TOLERANCE or prior in (0.0, 1.0):
-            break
-    return prior
+    if np.allclose(log_ratios, 0.0):  # every share is as likely
+        return trained_prior
+    return float(prior_shares(log_ratios, np.ones((1, len(exact))))[0])
 
 
 def _logit(probability: float) -> float:

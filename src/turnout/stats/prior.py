@@ -1,0 +1,44 @@
+"""The share of unlabelled messages that need reasoning, from their scores."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_MAX_GROUPS = 1_000
+_MAX_LOG_RATIO = 60.0
+_HALVINGS = 40  # to 1e-12
+
+
+def prior_shares(log_ratios: Floats, weights: Floats) -> Floats:
+    """The most likely share of positive rows, for every row of weights.
+
+    It is the share to which expectation maximisation converges. Its likelihood is concave, so its
+    slope is halved to zero instead.
+
+    Args:
+        log_ratios: Shape `(n,)`: how much more likely each row is among positive rows than among
+            negative ones, as a logarithm: log-odds of the score less log-odds of the share that
+            the score is for.
+        weights: Shape `(b, n)`, a resampling a row.
+
+    Returns:
+        Shape `(b,)`, in [0, 1].
+
+    Source:
+        Saerens, Latinne and Decaestecker (2002), "Adjusting the outputs of a classifier to new a
+        priori probabilities", section 2.2.
+    """
+    order = np.argsort(log_ratios, kind="stable")
+    starts = np.unique(np.linspace(0, len(order), _MAX_GROUPS, endpoint=False).astype(int))
+    mass = np.add.reduceat(weights[:, order], starts, axis=1)  # (b, g)
+    sums = np.add.reduceat(np.clip(log_ratios, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)[order], starts)
+    gain = np.expm1(sums / np.diff(np.append(starts, len(order))))  # (g,)
+    low, high = np.zeros(len(weights)), np.ones(len(weights))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        slope = (mass * (gain / (1.0 + middle[:, None] * gain))).sum(1)
+        low, high = np.where(slope > 0, middle, low), np.where(slope > 0, high, middle)
+    return (low + high) / 2
