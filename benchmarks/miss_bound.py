@@ -6,10 +6,10 @@ PROMPTS.parquet holds measured prompts (prompt, gap, label; see benchmarks/real_
 TF-IDF + ridge on the gap that is trained on half of them. Of each ROUTER the test rows of the data
 set it was trained on are scored, whatever its architecture.
 
-A threshold is chosen on the messages that need reasoning of some conversations; the others are held
-out. Over 200 such splits the miss rate of messages may exceed the bound in 5 %. The held-out rest
-is finite, so its own chance adds a little; for simulated scores the true miss rate is known.
-Brackets are Clopper-Pearson intervals.
+A threshold is chosen on the messages that need reasoning of 400 conversations, 200 times. Simulated
+conversations are drawn anew; those of a file are drawn from it with replacement. So the true miss
+rate of messages is known, and may exceed the bound in 5 % of the draws. Brackets are
+Clopper-Pearson intervals.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Lengths = Callable[[np.random.Generator, int], Floats]
 
 BOUNDS = (0.05, 0.1, 0.2)
 CONFIDENCE = 0.95
-SPLITS = 200
+DRAWS = 200
 CONVERSATIONS = 400
 _POPULATION = 300_000
 _MOST_TURNS = 200
@@ -44,11 +44,11 @@ _MOST_TURNS = 200
 
 @dataclass(frozen=True)
 class Split:
-    """What a threshold is chosen on, and the scores its miss rate is taken on, sorted."""
+    """What a threshold is chosen on, and the scores of the whole population, sorted."""
 
     scores: Floats
     conversations: NDArray[np.intp]
-    held_out: Floats
+    everything: Floats
 
 
 Draw = Callable[[np.random.Generator], Split]
@@ -85,13 +85,16 @@ def simulated(lengths: Lengths, n: int, slope: float, alike: float) -> Draw:
 
 
 def split_of(scores: Floats, conversation_ids: list[str]) -> Draw:
-    """400 of the conversations to choose on, or half of them where there are fewer than 800."""
-    names, owner = np.unique(np.asarray(conversation_ids), return_inverse=True)
-    n = min(CONVERSATIONS, len(names) // 2)
+    """400 conversations drawn with replacement from a population that is known whole."""
+    owner = np.unique(np.asarray(conversation_ids), return_inverse=True)[1]
+    members = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+    everything = np.sort(scores)
 
     def drawn(draw: np.random.Generator) -> Split:
-        inside = np.isin(owner, draw.permutation(len(names))[:n])
-        return Split(scores[inside], owner[inside], np.sort(scores[~inside]))
+        chosen = [members[n] for n in draw.integers(len(members), size=CONVERSATIONS)]
+        lengths = [len(rows) for rows in chosen]
+        rows = np.concatenate(chosen)
+        return Split(scores[rows], np.repeat(np.arange(CONVERSATIONS), lengths), everything)
 
     return drawn
 
@@ -99,29 +102,29 @@ def split_of(scores: Floats, conversation_ids: list[str]) -> Draw:
 def table(name: str, split: Draw) -> None:
     """One line a bound."""
     draw = np.random.default_rng(0)
-    splits = [split(draw) for _ in range(SPLITS)]
+    draws = [split(draw) for _ in range(DRAWS)]
     for bound in BOUNDS:
-        missed = [_miss_rate(one, bound, name) for one in splits]
+        missed = [_miss_rate(one, bound, name) for one in draws]
         promised = [rate for rate in missed if rate is not None]
         over = sum(rate > bound for rate in promised)
-        low, high = binomtest(over, SPLITS).proportion_ci()
+        low, high = binomtest(over, DRAWS).proportion_ci()
         mean = f"{np.mean(promised):.3f}" if promised else ""
         print(
-            f"| {name} | {bound:g} | {over / SPLITS:.1%} ({low:.1%} to {high:.1%}) | {mean} "
-            f"| {1 - len(promised) / SPLITS:.0%} |",
+            f"| {name} | {bound:g} | {over / DRAWS:.1%} ({low:.1%} to {high:.1%}) | {mean} "
+            f"| {1 - len(promised) / DRAWS:.0%} |",
             flush=True,
         )
 
 
 def _miss_rate(split: Split, bound: float, name: str) -> float | None:
-    """The held-out miss rate of the threshold; None where the bound could not be promised."""
+    """The true miss rate of the threshold; None where the bound could not be promised."""
     try:
         threshold = threshold_for_miss(
             split.scores, split.conversations, bound, CONFIDENCE, where=name
         )
     except RecordError:
         return None
-    return float(np.searchsorted(split.held_out, threshold) / len(split.held_out))
+    return float(np.searchsorted(split.everything, threshold) / len(split.everything))
 
 
 def measured_prompts(path: Path) -> Floats:

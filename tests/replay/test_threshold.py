@@ -145,7 +145,7 @@ def test_the_policy_of_the_settings_file_says_what_is_decided(tmp_path, policy, 
     assert report["policy"] == policy
     assert report["rows"] == len(decisions)
     assert [bucket["decisions"] for bucket in report["by_turn"]] == [1] * len(decisions)
-    assert "sets [router] threshold = 0.1, which" in shown.stderr
+    assert "[router] threshold = 0.1 is served in place" in shown.stderr
     traffic = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy(policy))
     assert traffic.turn_indices.tolist() == decisions
     assert traffic.messages.sum() == 3

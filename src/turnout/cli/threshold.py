@@ -86,19 +86,13 @@ def command(
             goal,
             catalog=settings.own_catalog(),
             prices=_prices(models, settings),
-            policy=settings.policy,
+            policy=settings.policy(),
             on_progress=on_progress,
         )
     if as_json:
         print_json(asdict(report))
     else:
         _show(report)
-    if settings.threshold not in (None, report.value):
-        say(
-            f"{config}: sets [router] threshold = {settings.threshold:g}, which `turnout serve -c "
-            f"{config}` uses instead of {report.value:g}. Remove it from the file."
-        )
-    if not as_json:
         next_command("serve", router, "-c", config or "turnout.toml")
     served = settings.router.threshold
     if served is not None and served != report.value:
@@ -126,7 +120,7 @@ def _prices(
         if price is None:
             raise SettingsError(
                 f"--{name}-model: no price is known for {model or 'no model'}; expected a model of "
-                "the catalogue. Name it, or add a [[catalog.price]] to turnout.toml."
+                "the catalog. Name it, or add a [[catalog.price]] to turnout.toml."
             )
         prices[name] = price
     return prices

@@ -14,6 +14,10 @@ from turnout.errors import RecordError
 
 Floats = NDArray[np.float64]
 
+# Of the unseen conversation, in lengths of the longest seen: at 1 heavy tails exceed the bound in
+# 7 to 8 % of draws, at 1.5 in 4 to 5 %.
+_UNSEEN_LENGTH = 1.5
+
 
 def threshold_for_miss(
     scores: Floats,
@@ -75,8 +79,8 @@ def _limits(scores: Floats, conversation_ids: Sequence[str], confidence: float) 
     The number is `n² / Σ mᵢ²` for conversations of mᵢ messages, as if messages of one conversation
     went the same way (Kish 1965), or less where the misses seen lie closer together (Korn and
     Graubard 1998). Clopper and Pearson add one unseen miss to those seen; here it is an unseen
-    conversation of `2·max(mᵢ) − 1` messages, since in heavy-tailed lengths the longest are rarely
-    seen. Where every conversation has one message the limit is exact.
+    conversation half as long again as the longest one, since of heavy-tailed lengths the longest
+    are rarely seen. Where every conversation has one message the limit is exact.
     """
     n = len(scores)
     if not n:
@@ -96,7 +100,7 @@ def _limits(scores: Floats, conversation_ids: Sequence[str], confidence: float) 
     seen = np.full(len(rate), np.inf)
     np.divide(rate * (1 - rate), variance, out=seen, where=variance > 0)
     effective = np.minimum(kish, np.where(missed > 0, seen, kish))
-    unseen = (2 * sizes.max() - 1) * kish / n
+    unseen = (1 + _UNSEEN_LENGTH * (sizes.max() - 1)) * kish / n
     limit = beta.ppf(confidence, rate * effective + unseen, (1 - rate) * effective)
     return _Limits(thresholds, limit, n, len(names), float(kish))
 
