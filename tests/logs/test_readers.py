@@ -382,6 +382,24 @@ def test_a_spend_log_is_read_where_the_proxy_stores_the_request(tmp_path):
     assert report.dropped == {"a product's helper call: title": 1}
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"messages": [{"role": "user", "content": "why? <system-reminder>x"
+                      "</system-reminder>"}]}, id="list"),
+        pytest.param({"chat_messages": [{"sender": "human", "text": "<environment_context>x"
+                      "</environment_context>why?"}], "name": "chat", "uuid": "c"}, id="claude"),
+        pytest.param({"mapping": {"n": {"message": {"author": {"role": "user"}, "content":
+                      {"parts": ["<user_memory>x</user_memory>", "why?"]}}}},
+                      "current_node": "n"}, id="chatgpt"),
+    ],
+)  # fmt: skip
+def test_harness_text_is_left_out_and_counted_whatever_the_source(tmp_path, row):
+    report, (turn,) = read(tmp_path, [row], name="log.json")
+    assert turn["user_message"] == "why?"
+    assert report.mended == {"harness text of a product left out of the message": 1}
+
+
 def test_a_coding_assistants_reminders_are_no_words_of_the_person(tmp_path):
     reminder = {"type": "text", "text": "<system-reminder>\nUse tabs.\n</system-reminder>"}
     asked = {"role": "user", "content": [reminder, {"type": "text", "text": "why?"}]}
@@ -395,8 +413,9 @@ def test_a_coding_assistants_reminders_are_no_words_of_the_person(tmp_path):
         request_row({"system": "x", "messages": loop},
                     {"type": "message", "content": [{"type": "text", "text": "so"}]}, 2),
     ]  # fmt: skip
-    _, (turn,) = read(tmp_path, rows)
+    report, (turn,) = read(tmp_path, rows)
     assert (turn["user_message"], turn["assistant_message"]) == ("why?", "so")
+    assert report.mended == {"harness text of a product left out of the message": 2}
     assert (turn["llm_calls"], turn["tool_counts"]) == (2, '{"Read": 1}')
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from turnout.engine import batches, read_parquet
 from turnout.logs.formats import MAX_ROW_CHARS, RawRow
 from turnout.logs.readers.litellm import last_turn
-from turnout.logs.readers.messages import Message
+from turnout.logs.readers.messages import Message, row_of
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import POSITION, Account, Spool
 
@@ -143,6 +143,6 @@ class _Call:
         named = {"conversation_id": self._facts.get("conversation_id") or trace}
         turns = last_turn(self._messages, {}, self._facts | named, span)
         for turn in turns:
-            yield RawRow(self._where, turn, mended=tuple(sorted(self._mended)))
+            yield row_of(turn, self._where, tuple(sorted(self._mended)))
         if self._is_call and not turns and not self._has_turn:
             yield RawRow(self._where, {}, dropped_as=NOTHING_ASKED)

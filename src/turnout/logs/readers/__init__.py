@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import chatgpt, claude, journal, litellm, message_list, otel, specstory
-from turnout.logs.readers.messages import NoTurn, Reader, Turn
+from turnout.logs.readers.messages import NoTurn, Reader, Turn, row_of
 from turnout.logs.readers.parts import CallPart
 
 # In the order they are tried: the closer a source is to others, the later.
@@ -57,7 +57,7 @@ def _rows_of(
             if isinstance(turn, CallPart):
                 yield replace(turn, where=raw.where, mended=raw.mended)
             else:
-                yield RawRow(raw.where, turn, mended=raw.mended)
+                yield row_of(turn, raw.where, raw.mended)
 
 
 def read_by_turns(columns: Sequence[str]) -> bool:

@@ -9,8 +9,7 @@ from turnout.logs.readers.messages import (
     Turns,
     Values,
     mapping,
-    role_of,
-    text_of,
+    message_of,
     turns_of_messages,
 )
 
@@ -27,9 +26,9 @@ def turns(values: Values) -> Turns | None:
         node = mapping(nodes[at])
         message = mapping(node.get("message"))
         path.append(
-            Message(
-                role_of(mapping(message.get("author")).get("role")),
-                text_of(mapping(message.get("content")).get("parts")),
+            message_of(
+                mapping(message.get("author")).get("role"),
+                mapping(message.get("content")).get("parts"),
                 mapping(message.get("metadata")).get("model_slug"),
                 message.get("create_time"),
             )

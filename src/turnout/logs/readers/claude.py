@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from turnout.logs.readers.messages import (
-    Message,
     Turns,
     Values,
+    first_of,
     mapping,
-    role_of,
-    text_of,
+    message_of,
     turns_of_messages,
 )
 
@@ -19,9 +18,9 @@ def turns(values: Values) -> Turns | None:
     if not isinstance(said, list):
         return None
     messages = [
-        Message(
-            role_of(one.get("sender")),
-            text_of(one.get("text")) or text_of(one.get("content")),
+        message_of(
+            one.get("sender"),
+            first_of(one, ("text", "content")),
             timestamp=one.get("created_at"),
         )
         for one in map(mapping, said)

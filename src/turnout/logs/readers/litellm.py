@@ -89,7 +89,8 @@ def _request(values: Values) -> Request | None:
 
 
 def _as_read(message: ProtocolMessage) -> Message:
-    return Message("other" if message.role == "system" else message.role, message.text)
+    role = "other" if message.role == "system" else message.role
+    return Message(role, message.text, harness=bool(message.harness))
 
 
 def _duration_ms(values: Values) -> int | None:

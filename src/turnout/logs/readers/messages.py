@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from turnout.logs.formats import RawRow
 from turnout.logs.readers.parts import CallPart
+from turnout.protocols import split_harness
 
 Values = Mapping[str, Any]
 Turn = dict[str, Any]
@@ -18,6 +20,9 @@ IDS = (
     "conversation_id", "conversationId", "conversation_hash", "session_id", "thread_id", "chat_id",
     "uuid", "id",
 )  # fmt: skip
+# Marks a turn whose message stood beside harness text; it is counted, and no column.
+HARNESS = "harness"
+HARNESS_LEFT_OUT = "harness text of a product left out of the message"
 _MODELS = ("model", "model_name", "model_id")
 _TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
 _ROLES = {
@@ -62,12 +67,21 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message; its role is user, assistant, tool or other."""
+    """One message.
+
+    Attributes:
+        role: user, assistant, tool or other.
+        text: The words; of a user message those that the person wrote.
+        model: What answered, where the message names it.
+        timestamp: When, in the log's own spelling.
+        harness: Whether harness text was set apart from them.
+    """
 
     role: str
     text: str
     model: object = None
     timestamp: object = None
+    harness: bool = False
 
 
 def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
@@ -79,8 +93,9 @@ def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
     """
     asked: list[list[str]] = []
     turns: Turns = []
-    answering = True
+    answering, harness = True, False
     for message in messages:
+        harness |= message.harness
         if message.role == "user" and message.text.strip():
             if answering:
                 turns.append(
@@ -90,6 +105,8 @@ def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
                 asked.append([])
             asked[-1].append(message.text)
             answering = False
+            if harness:
+                turns[-1][HARNESS], harness = True, False
         elif message.role in ("assistant", "tool") and turns:
             answering = True
             turns[-1]["model"] = message.model or turns[-1]["model"]
@@ -114,6 +131,13 @@ def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
     ]
 
 
+def row_of(turn: Turn, where: str, mended: tuple[str, ...]) -> RawRow:
+    """A turn as a raw row."""
+    if turn.pop(HARNESS, False):
+        mended = (*mended, HARNESS_LEFT_OUT)
+    return RawRow(where, turn, mended=mended)
+
+
 def messages_of(value: object) -> list[Message] | None:
     """A list of messages in any of its spellings, JSON text too; None where it is none."""
     value = parsed(value)
@@ -122,9 +146,9 @@ def messages_of(value: object) -> list[Message] | None:
     if value and not any({"role", "from"} & one.keys() for one in value):
         return None
     return [
-        Message(
-            role_of(one.get("role") or one.get("from")),
-            text_of(first_of(one, ("content", "value", "text", "parts"))),
+        message_of(
+            one.get("role") or one.get("from"),
+            first_of(one, ("content", "value", "text", "parts")),
             first_of(one, _MODELS),
             first_of(one, _TIMES),
         )
@@ -132,18 +156,33 @@ def messages_of(value: object) -> list[Message] | None:
     ]
 
 
+def message_of(
+    role: object, content: object, model: object = None, timestamp: object = None
+) -> Message:
+    """A message by any product's name for its role; a person's words without harness text."""
+    name = role_of(role)
+    if name != "user":
+        return Message(name, text_of(content), model, timestamp)
+    words = [split_harness(text) for text in _texts_of(content)]
+    text = "\n".join(part.human for part in words if part.human)
+    return Message(name, text, model, timestamp, any(part.harness for part in words))
+
+
 def text_of(value: object) -> str:
     """What content says in words: text, parts with text, lists of them; other parts say nothing."""
+    return "\n".join(text for text in _texts_of(value) if text)
+
+
+def _texts_of(value: object) -> list[str]:
     if isinstance(value, str):
-        return value
+        return [value]
     if isinstance(value, list):
-        parts = (text_of(part) for part in value)
-        return "\n".join(part for part in parts if part)
+        return [text for part in value for text in _texts_of(part)]
     if isinstance(value, Mapping) and value.get("type", "text") in (
         "text", "input_text", "output_text",
     ):  # fmt: skip
-        return text_of(value.get("text") or value.get("content") or value.get("parts"))
-    return ""
+        return _texts_of(value.get("text") or value.get("content") or value.get("parts"))
+    return []
 
 
 def role_of(value: object) -> str:

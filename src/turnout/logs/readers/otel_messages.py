@@ -17,10 +17,9 @@ from turnout.logs.readers.messages import (
     Values,
     first_of,
     mapping,
+    message_of,
     messages_of,
     parsed,
-    role_of,
-    text_of,
 )
 
 _NUMBERED = re.compile(r"(?:gen_ai|llm)\.(prompt|completion)s?\.(\d{1,6})\.(role|content)")
@@ -52,9 +51,9 @@ def _numbered(facts: Values) -> list[Message]:
         if match := _NUMBERED.fullmatch(name):
             found[match[1] == "completion", int(match[2])][match[3]] = value
     return [
-        Message(
-            role_of(parts.get("role") or ("assistant" if answered else "user")),
-            _text(parts.get("content")),
+        message_of(
+            parts.get("role") or ("assistant" if answered else "user"),
+            _content(parts.get("content")),
         )
         for (answered, _), parts in sorted(found.items())
     ]
@@ -70,18 +69,18 @@ def said_in_event(name: str, event: Values) -> Iterator[Message]:
     if name in _ALL_AT_ONCE:
         attribute, role = _ALL_AT_ONCE[name]
         messages = messages_of(event.get(attribute))
-        yield from messages or [Message(role, _text(event.get(attribute)))]
+        yield from messages or [message_of(role, _content(event.get(attribute)))]
         return
     # Some products write the whole event as JSON in one attribute.
     body = mapping(parsed(first_of(event, ("gen_ai.event.content", "body")))) or event
     if name == _CHOICE:
         said = mapping(parsed(body.get("message"))) or body
-        yield Message("assistant", _text(said.get("content")))
+        yield message_of("assistant", _content(said.get("content")))
     elif match := _EVENT_OF_ROLE.fullmatch(name):
-        yield Message(role_of(body.get("role") or match[1]), _text(body.get("content")))
+        yield message_of(body.get("role") or match[1], _content(body.get("content")))
 
 
-def _text(content: object) -> str:
+def _content(content: object) -> object:
     """Content is text, or parts as JSON in text."""
     parts = parsed(content)
-    return text_of(parts if isinstance(parts, list) else content)
+    return parts if isinstance(parts, list) else content
