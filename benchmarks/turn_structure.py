@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from turnout.evaluation.probes import Probe, probes_of, structure
+from turnout.evaluation.probes import Probe, probe, probes_of
 from turnout.records import Turn
 from turnout.routing import RouterFolder
 from turnout.stats.bootstrap import Estimate
@@ -51,7 +51,7 @@ def main() -> None:
         if not chosen:
             print(f"{table}: too few first messages to probe with")
             continue
-        found = structure(scorer, formatter, chosen, SEED)
+        found = probe(scorer, formatter, chosen, SEED)
         print(f"{table}: {found.probes} probes")
         print(f"  first turns read as a session router reads them: {found.first_turns_alike}")
         print(f"  follow-up scored as its request, rank correlation: {told(found.following)}")

@@ -8,14 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from tests.tiny_router import EASY, HARD, write_router
 from turnout.errors import ArtifactError, RecordError, SettingsError
+from turnout.evaluation.baselines import Splits, baselines
 from turnout.evaluation.batch import score_file
 from turnout.evaluation.stage import evaluate
-from turnout.records import Turn
-from turnout.routing import Formatter
-from turnout.samples import FORMAT_VERSION
+from turnout.progress import silent
+from turnout.records import ModelInput, Turn
+from turnout.routing import Formatter, Priors, Router
+from turnout.routing.folder import set_threshold
+from turnout.samples import FORMAT_VERSION, Samples
 from turnout.schema import SAMPLES, TRUTH
 
 
@@ -45,7 +49,7 @@ def sample(split, at, architecture, draw, group=None):
     }
 
 
-def write_data(folder, architecture="session", source="turns", test_rows=120, **told):
+def write_data(folder, architecture="session", source="turns", test_rows=120, **more):
     folder.mkdir()
     draw = random.Random(0)
     group = "bench" if source == "outcomes" else None
@@ -57,24 +61,69 @@ def write_data(folder, architecture="session", source="turns", test_rows=120, **
         "architecture": architecture,
         "formatter": Formatter(architecture).to_json(),
         "source": source,
-        **told,
+        **more,
     }
     (folder / "dataset.json").write_text(json.dumps(description))
     return folder
 
 
+def rewrite(data, split, change):
+    """Change the rows of a split on disk."""
+    rows = pq.read_table(data / f"{split}.parquet").to_pylist()
+    pq.write_table(pa.Table.from_pylist(change(rows), SAMPLES), data / f"{split}.parquet")
+
+
+def with_markup(rows):
+    rows[1]["message"] = "prove <script>alert(1)</script>"
+    return rows
+
+
+def write_manifest(router, stage):
+    (router / "manifest.json").write_text(json.dumps({"stage": stage, "inputs": {"there": "00"}}))
+    return router
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def pairs(tmp_path_factory):
+    """A trained session router that knows its log, and a pulled conversation router."""
     folder = tmp_path_factory.mktemp("evaluation")
-    pairs = [
-        (write_router(folder / f"{name}-router", name), write_data(folder / f"{name}-data", name))
-        for name in ("session", "conversation")
+    session = write_router(folder / "session-router", "session", priors=Priors(0.5, 0.22))
+    set_threshold(session, 0.3, "chosen by hand", "log")
+    conversation = write_router(folder / "conversation-router", "conversation")
+    data = write_data(folder / "session-data")
+    rewrite(data, "test", with_markup)
+    return [
+        (write_manifest(session, "train"), data),
+        (write_manifest(conversation, "pull"), write_data(folder / "conv-data", "conversation")),
     ]
-    return evaluate(pairs, folder / "report").content, folder / "report"
 
 
-def methods(content, router, judgement=0):
-    found = content["routers"][router]["judgements"][judgement]["methods"]
+@pytest.fixture(scope="module")
+def report(pairs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "report"
+    return evaluate(pairs, out).content, out
+
+
+@pytest.fixture(scope="module")
+def poor(tmp_path_factory):
+    """A small token budget, and a data set that leaks and keeps no previous turns."""
+    folder = tmp_path_factory.mktemp("poor")
+    data = write_data(folder / "data", "conversation")
+    leaked = pq.read_table(data / "train.parquet").to_pylist()[:10]
+    rewrite(data, "test", lambda rows: rows + leaked)
+    table = pq.read_table(data / "test.parquet").drop_columns(["previous"])
+    pq.write_table(table, data / "test.parquet")
+    router = write_router(folder / "router", "conversation", max_tokens=8)
+    content = evaluate([(router, data)], folder / "report", examples=0).content["routers"][0]
+    return content, folder
+
+
+def outcomes(content):
+    return {f["code"]: f["outcome"] for f in content["findings"]}
+
+
+def methods(content, router, result=0):
+    found = content["routers"][router]["results"][result]["methods"]
     return {method["name"]: method for method in found}
 
 
@@ -102,21 +151,21 @@ def test_a_conversation_router_is_compared_with_what_the_last_message_alone_give
     assert context["outcome"] == "pass"
 
 
-def test_parts_are_by_turn_index_and_thin_ones_are_not_judged(report):
-    parts = report[0]["routers"][1]["judgements"][0]["parts"]
+def test_parts_are_by_turn_index_and_thin_ones_are_not_measured(report):
+    parts = report[0]["routers"][1]["results"][0]["parts"]
     assert [part["name"] for part in parts] == ["1", "2"]
     assert all(part["router"] is not None for part in parts)
 
 
-def test_calibration_is_told_for_all_rows_and_for_every_part_that_is_judged(report):
+def test_calibration_is_told_for_all_rows_and_for_every_part_that_is_measured(report):
     content, _ = report
     for router in content["routers"]:
-        for judgement in router["judgements"]:
-            judged = [part for part in judgement["parts"] if part["router"]]
-            for found in [judgement["calibration"], *(part["calibration"] for part in judged)]:
+        for result in router["results"]:
+            judged = [part for part in result["parts"] if part["router"]]
+            for found in [result["calibration"], *(part["calibration"] for part in judged)]:
                 assert 0 <= found["debiased"]["low"] <= found["debiased"]["high"] <= 1
                 assert found["chance"] > 0
-            assert sum(part["calibration"]["rows"] for part in judged) <= judgement["rows"]
+            assert sum(part["calibration"]["rows"] for part in judged) <= result["rows"]
 
 
 def test_findings_are_complete_and_in_order(report):
@@ -139,60 +188,72 @@ def test_a_conversation_router_is_measured_with_less_and_more_of_the_conversatio
     assert second == 0.5, "without the turn before, a follow-up tells nothing"
 
 
-def test_a_data_set_without_previous_turns_has_no_ablation_and_no_probes(tmp_path):
-    data = write_data(tmp_path / "data", "conversation")
-    table = pq.read_table(data / "test.parquet").drop_columns(["previous"])
-    pq.write_table(table, data / "test.parquet")
-    router = write_router(tmp_path / "router", "conversation")
-    content = evaluate([(router, data)], tmp_path / "report").content["routers"][0]
+def test_a_data_set_without_previous_turns_has_no_ablation_and_no_probes(poor):
+    content, _ = poor
     assert content["context"] is None
-    outcomes = {f["code"]: f["outcome"] for f in content["findings"]}
-    assert {outcomes[code] for code in ("E009", "E010", "E011")} == {"not applicable"}
+    assert {outcomes(content)[code] for code in ("E009", "E010", "E011")} == {"not applicable"}
 
 
-def test_what_the_budget_cut_is_counted(tmp_path):
-    data = write_data(tmp_path / "data", "conversation")
-    router = write_router(tmp_path / "router", "conversation", max_tokens=8)
-    content = evaluate([(router, data)], tmp_path / "report").content["routers"][0]
-    rows = pq.read_table(data / "test.parquet").to_pylist()
+def test_what_the_budget_cut_is_counted(poor):
+    content, folder = poor
+    rows = pq.read_table(folder / "data" / "test.parquet").to_pylist()
     words = [len(re.findall(r"\w+|[^\w\s]+", row["message"])) for row in rows]
     context = [len(re.findall(r"\w+|[^\w\s]+", row["context"])) for row in rows]
     room = [8 - (3 if c else 2) for c in context]
     cut = [w + c > r for w, c, r in zip(words, context, room, strict=True)]
-    assert content["cuts"]["rows_share"] == pytest.approx(np.mean(cut))
-    assert content["cuts"]["messages_share"] == pytest.approx(np.mean([w > 6 for w in words]))
-    fits = {f["code"]: f for f in content["findings"]}["E008"]
-    assert fits["outcome"] == "issue"
+    assert content["truncation"]["rows_share"] == pytest.approx(np.mean(cut))
+    assert content["truncation"]["messages_share"] == pytest.approx(np.mean([w > 6 for w in words]))
+    assert outcomes(content)["E008"] == "issue"
+
+
+def test_shared_conversations_are_found(poor):
+    leak = {f["code"]: f for f in poor[0]["findings"]}["E005"]
+    assert leak["outcome"] == "issue"
+    assert leak["sentence"].startswith("5 conversations and 10 texts")
+
+
+def test_no_example_quotes_the_log_when_none_is_wanted(poor):
+    for name in ("report.html", "report.json"):
+        assert "test1" not in (poor[1] / "report" / name).read_text()
+
+
+def test_scores_for_the_log_are_calibrated_on_rows_weighted_as_the_log(report):
+    session, conversation = report[0]["routers"]
+    log = session["results"][0]["log_calibration"]
+    balanced = session["results"][0]["calibration"]
+    # The tiny router's scores are 0.88 and 0.12 where all and none need reasoning.
+    assert log["prior"] == 0.22
+    assert log["mean_score"] < log["mean_balanced_score"]
+    assert log["calibration"]["ece"]["value"] < balanced["ece"]["value"]
+    assert log["calibration"]["ece"]["value"] < log["uncorrected"]
+    assert conversation["results"][0]["log_calibration"] is None
+
+
+def test_a_threshold_for_the_log_decides_as_it_is_served(report, pairs):
+    stored = report[0]["routers"][0]
+    assert stored["threshold"]["population"] == "log"
+    served = Router.from_folder(pairs[0][0])
+    rows = pq.read_table(pairs[0][1] / "test.parquet").to_pylist()
+    sent = [served.decide(row["message"]).model_class == "reasoning" for row in rows]
+    assert stored["results"][0]["share_at_threshold"]["value"] == pytest.approx(np.mean(sent))
 
 
 def test_the_page_is_whole_and_needs_no_network(report):
     page = (report[1] / "report.html").read_text()
-    assert "Judged by the log&#39;s labels" in page
+    assert "Measured against the log&#39;s labels" in page
     assert page.count("<svg") >= 6
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page)
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "two charts share an id"
 
 
-def test_text_from_the_log_cannot_become_markup(tmp_path):
-    data = write_data(tmp_path / "data")
-    rows = pq.read_table(data / "test.parquet").to_pylist()
-    rows[1]["message"] = "prove <script>alert(1)</script>"
-    pq.write_table(pa.Table.from_pylist(rows, SAMPLES), data / "test.parquet")
-    evaluate([(write_router(tmp_path / "router"), data)], tmp_path / "report")
-    page = (tmp_path / "report" / "report.html").read_text()
+def test_text_from_the_log_cannot_become_markup(report):
+    page = (report[1] / "report.html").read_text()
     assert "&lt;script&gt;alert" in page
     assert "<script" not in page
 
 
-def test_no_example_quotes_the_log_when_none_is_wanted(tmp_path):
-    data = write_data(tmp_path / "data")
-    evaluate([(write_router(tmp_path / "router"), data)], tmp_path / "report", examples=0)
-    for name in ("report.html", "report.json"):
-        assert "test1" not in (tmp_path / "report" / name).read_text()
-
-
-def test_the_truth_judges_first_where_it_is_given(tmp_path):
+def test_the_truth_comes_first_where_it_is_given(tmp_path):
     data = write_data(tmp_path / "data")
     rows = pq.read_table(data / "test.parquet").to_pylist()
     # The truth is often not what the labels say: a router right by these is wrong by that.
@@ -210,60 +271,68 @@ def test_the_truth_judges_first_where_it_is_given(tmp_path):
     file.write_text("\n".join(map(json.dumps, truth)))
     router = write_router(tmp_path / "router")
     content = evaluate([(router, data)], tmp_path / "report", truth=file).content
-    by_truth, by_label = content["routers"][0]["judgements"]
-    assert (by_truth["judge"], by_label["judge"]) == ("simulated truth", "the log's labels")
+    by_truth, by_label = content["routers"][0]["results"]
+    assert (by_truth["reference"], by_label["reference"]) == ("simulated truth", "the log's labels")
     assert by_label["methods"][0]["metrics"]["auroc"]["value"] > 0.95
     assert by_truth["methods"][0]["metrics"]["auroc"]["value"] < 0.8
 
 
-def test_measured_gaps_are_judged_by_the_gap_recovered(tmp_path):
-    data = write_data(tmp_path / "data", source="outcomes")
-    content = evaluate([(write_router(tmp_path / "router"), data)], tmp_path / "report").content
-    judgement = content["routers"][0]["judgements"][0]
-    found = {m["name"]: m["metrics"]["apgr"]["value"] for m in judgement["methods"]}
-    assert judgement["main_metric"] == "apgr"
-    assert found["oracle (knows the gap)"] >= found["this router"] > found["length"]
-    assert "group mean (is told the group)" in found
-    assert judgement["within_groups"]["groups"] == 2
+def test_a_measured_gap_is_recovered_and_a_stated_target_is_none(tmp_path):
+    router = write_router(tmp_path / "router")
+    measured = write_data(tmp_path / "measured", source="outcomes")
+    stated = write_data(tmp_path / "stated", source="outcomes", stated_targets=3)
+    content = evaluate([(router, measured), (router, stated)], tmp_path / "report").content
+    gaps, targets = (router["results"][0] for router in content["routers"])
+    apgr = {m["name"]: m["metrics"]["apgr"]["value"] for m in gaps["methods"]}
+    assert gaps["main_metric"] == "apgr"
+    assert apgr["oracle (knows the gap)"] >= apgr["this router"] > apgr["length"]
+    assert "group mean (knows the group)" in apgr
+    assert gaps["within_groups"]["groups"] == 2
+    assert (targets["reference"], targets["main_metric"]) == ("measured outcomes", "auroc")
 
 
-def test_a_stated_target_is_no_gap_to_be_judged_by(tmp_path):
-    data = write_data(tmp_path / "data", source="outcomes", stated_targets=3)
-    content = evaluate([(write_router(tmp_path / "router"), data)], tmp_path / "report").content
-    judgement = content["routers"][0]["judgements"][0]
-    assert (judgement["judge"], judgement["main_metric"]) == ("measured outcomes", "auroc")
-
-
-def test_a_second_run_is_up_to_date(tmp_path):
-    pair = (write_router(tmp_path / "router"), write_data(tmp_path / "data"))
-    assert evaluate([pair], tmp_path / "report").fresh
-    again = evaluate([pair], tmp_path / "report")
+def test_a_second_run_is_up_to_date_and_one_with_swapped_data_sets_is_not(report, pairs):
+    again = evaluate(pairs, report[1])
     assert not again.fresh
-    assert again.content["routers"][0]["name"] == "router"
+    assert again.content["routers"][0]["name"] == "session-router"
+    (session, session_data), (conversation, conversation_data) = pairs
+    with pytest.raises(ArtifactError, match="shows its rows as"):
+        evaluate([(session, conversation_data), (conversation, session_data)], report[1])
 
 
-def test_shared_conversations_are_found(tmp_path):
-    data = write_data(tmp_path / "data")
-    rows = pq.read_table(data / "train.parquet").to_pylist()[:10]
-    test = pq.read_table(data / "test.parquet").to_pylist()
-    pq.write_table(pa.Table.from_pylist(test + rows, SAMPLES), data / "test.parquet")
-    content = evaluate([(write_router(tmp_path / "router"), data)], tmp_path / "report").content
-    leak = {f["code"]: f for f in content["routers"][0]["findings"]}["E005"]
-    assert leak["outcome"] == "issue"
-    assert leak["sentence"].startswith("10 conversations and 10 texts")
+def test_a_router_that_came_from_elsewhere_is_not_said_to_be_trained_on_other_rows(report):
+    trained, pulled = report[0]["routers"]
+    assert outcomes(trained)["E007"] == "issue"
+    assert outcomes(pulled)["E007"] == "not applicable"
 
 
-@pytest.mark.parametrize(("stage", "outcome"), [("train", "issue"), ("pull", "not applicable")])
-def test_a_router_that_came_from_elsewhere_is_not_said_to_be_trained_on_other_rows(
-    tmp_path, stage, outcome
-):
-    router, data = write_router(tmp_path / "router"), write_data(tmp_path / "data")
-    (router / "manifest.json").write_text(
-        json.dumps({"stage": stage, "inputs": {"dataset": [{"path": "there", "sha256": "00"}]}})
-    )
-    content = evaluate([(router, data)], tmp_path / "report").content
-    findings = {finding["code"]: finding for finding in content["routers"][0]["findings"]}
-    assert findings["E007"]["outcome"] == outcome
+@pytest.mark.parametrize(
+    ("hard", "easy"),
+    [("証明してください", "こんにちは"), ("🧮📐", "👋"), ("x", "k")],
+    ids=["no-spaces", "emoji", "single-characters"],
+)
+def test_messages_without_words_have_baselines(hard, easy):
+    def rows(n):
+        labels = np.arange(n) % 2
+        return Samples(
+            inputs=[
+                ModelInput((easy if label else hard) + "。" * (at % 3))
+                for at, label in enumerate(labels)
+            ],
+            conversation_ids=[str(at) for at in range(n)],
+            turn_indices=np.ones(n, np.int32),
+            groups=[None] * n,
+            labels=labels.astype(np.int8),
+            targets=(1 - labels).astype(np.float32),
+            weights=np.ones(n, np.float32),
+        )
+
+    splits = Splits(rows(40), rows(20), aims_at_gap=False)
+    test = rows(20)
+    scored = baselines(splits, test, with_context=False, on_progress=silent)
+    for baseline in scored:
+        if not baseline.name.startswith(("random", "length")):
+            assert roc_auc_score(test.labels == 0, baseline.scores) == 1.0, baseline.name
 
 
 def test_a_router_of_the_other_architecture_is_refused(tmp_path):
@@ -284,7 +353,7 @@ def test_one_label_only_is_refused(tmp_path):
 def test_a_truth_of_another_log_is_refused(tmp_path):
     pq.write_table(pa.Table.from_pylist([], TRUTH), tmp_path / "truth.parquet")
     pair = (write_router(tmp_path / "router"), write_data(tmp_path / "data"))
-    with pytest.raises(RecordError, match="the truth knows 0 of 120 test rows"):
+    with pytest.raises(RecordError, match="the truth has 0 of 120 test rows"):
         evaluate([pair], tmp_path / "report", truth=tmp_path / "truth.parquet")
 
 

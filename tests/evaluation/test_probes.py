@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_router import EASY, HARD, write_router
-from turnout.evaluation.probes import MIN_PROBES, Probe, probes_of, structure
+from turnout.evaluation.probes import MIN_PROBES, Probe, probe, probes_of
 from turnout.records import Turn
 from turnout.routing import Formatter, RouterFolder
 
@@ -20,25 +20,25 @@ def probes(unrelated):
 
 
 def test_a_router_that_reads_previous_turns_scores_a_follow_up_as_the_request(router):
-    found = structure(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
+    found = probe(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
     assert found.following.value == pytest.approx(1.0)
     assert found.probes == found.first_turns_alike == 32
 
 
 def test_a_router_that_is_shown_nothing_cannot_follow(router):
     blind = Formatter("conversation", previous_turns=0)
-    found = structure(router.scorer(), blind, probes((Turn("oh"),)), seed=0)
+    found = probe(router.scorer(), blind, probes((Turn("oh"),)), seed=0)
     assert np.isnan(found.following.value)
 
 
 def test_an_unrelated_conversation_of_no_hard_or_easy_word_moves_nothing(router):
-    found = structure(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
+    found = probe(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
     assert found.moved_by_history.value == found.moved_by_greeting.value == 0.0
 
 
 def test_a_router_that_adds_up_all_it_reads_is_moved_by_an_unrelated_conversation(router):
     unrelated = (Turn("prove it"), Turn("derive that"))
-    found = structure(router.scorer(), Formatter("conversation"), probes(unrelated), seed=0)
+    found = probe(router.scorer(), Formatter("conversation"), probes(unrelated), seed=0)
     assert found.moved_by_history.value > 0.1
     assert found.excess.low > 0
 

@@ -66,11 +66,10 @@ def test_the_share_that_buys_a_part_of_the_gain_is_read_off_the_curve():
     assert metrics.share_for(curves, 1.0)[0] == pytest.approx(0.5)
 
 
-def test_share_and_recall_are_counted_at_the_threshold_itself():
-    scores, positive = np.array([0.2, 0.5, 0.9]), np.array([True, True, False])
-    weights = np.ones((1, 3))
-    assert metrics.share(scores, 0.5, weights)[0] == pytest.approx(2 / 3)
-    assert metrics.recall(scores, positive, 0.5, weights)[0] == pytest.approx(0.5)
+def test_share_and_recall_count_what_is_sent_to_reasoning():
+    sent, positive = np.array([False, True, True]), np.array([True, True, False])
+    assert metrics.share(sent, np.ones((1, 3)))[0] == pytest.approx(2 / 3)
+    assert metrics.recall(sent, positive, np.ones((1, 3)))[0] == pytest.approx(0.5)
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():

@@ -27,7 +27,7 @@ from turnout.cli.verbs import verb
     "--truth",
     type=INPUT_PATH,
     help="Truth of a simulated log (conversation_id, turn_index, label; Parquet, CSV or JSON "
-    "Lines); rows are then judged by it too.",
+    "Lines); rows are then compared with it too.",
 )
 @click.option(
     "--examples",
@@ -82,29 +82,30 @@ def _show(router: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = stdout()
-    for judgement in router["judgements"]:
-        metric = router["main_metric_names"][judgement["main_metric"]]
+    for result in router["results"]:
+        metric = router["main_metric_names"][result["main_metric"]]
         table = Table(
-            title=f"{router['name']}, judged by {judgement['judge']} ({judgement['rows']:,} rows)",
+            title=f"{router['name']}, measured against {result['reference']} "
+            f"({result['rows']:,} test rows)",
             title_justify="left",
         )
         table.add_column("method")
         for name in (f"{metric} (95 % interval)", "router ahead by", "calibration error"):
             table.add_column(name, justify="right")
-        for method in judgement["methods"]:
+        for method in result["methods"]:
             table.add_row(
                 method["name"],
-                _estimate(method["metrics"][judgement["main_metric"]], ".3f"),
+                _estimate(method["metrics"][result["main_metric"]], ".3f"),
                 _estimate(method["lead"], "+.3f"),
                 _estimate(method["metrics"]["ece"], ".3f"),
                 style="bold" if method["kind"] == "router" else None,
             )
         out.print(table)
-        _show_calibration(judgement)
-    cuts = router["cuts"]
+        _show_calibration(result)
+    truncation = router["truncation"]
     out.print(
-        f"Rows of which the budget of {cuts['max_tokens']} tokens cut something: "
-        f"{cuts['rows_share']:.1%}, of the message itself: {cuts['messages_share']:.1%}"
+        f"Rows of which the budget of {truncation['max_tokens']} tokens cut something: "
+        f"{truncation['rows_share']:.1%}, of the message itself: {truncation['messages_share']:.1%}"
     )
     if router["context"]:
         _show_context(router["context"])
@@ -113,22 +114,28 @@ def _show(router: dict[str, Any]) -> None:
             out.print(f"{finding['code']} {finding['sentence']}", style="bold")
 
 
-def _show_calibration(judgement: dict[str, Any]) -> None:
+def _show_calibration(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table(title="Calibration error of the router", title_justify="left")
+    log = result["log_calibration"]
+    table = Table(
+        title="Calibration error of the router, for balanced rows"
+        + (" and for the log" if log else ""),
+        title_justify="left",
+    )
     table.add_column("rows of")
     for name in ("rows", "error", "chance alone, up to", "chance taken out"):
         table.add_column(name, justify="right")
-    parts = [(f"{part['by']} {part['name']}", part["calibration"]) for part in judgement["parts"]]
-    for name, found in [("all", judgement["calibration"]), *parts]:
-        if found:
+    parts = [(f"{part['by']} {part['name']}", part["calibration"]) for part in result["parts"]]
+    in_log = [(f"log, {log['prior']:.0%} reasoning", log["calibration"])] if log else []
+    for name, stored in [("all", result["calibration"]), *in_log, *parts]:
+        if stored:
             table.add_row(
                 name,
-                f"{found['rows']:,}",
-                _estimate(found["ece"], ".3f"),
-                f"{found['chance']:.3f}",
-                _estimate(found["debiased"], ".3f"),
+                f"{stored['rows']:,}",
+                _estimate(stored["ece"], ".3f"),
+                f"{stored['chance']:.3f}",
+                _estimate(stored["debiased"], ".3f"),
             )
     stdout().print(table)
 
@@ -151,15 +158,15 @@ def _show_context(context: dict[str, Any]) -> None:
             _estimate(view["auroc"], ".3f"),
             _estimate(view["gain"], "+.3f"),
             *(_estimate(bucket["auroc"], ".3f") for bucket in view["buckets"]),
-            f"{view['cut_share']:.0%}",
+            f"{view['truncated_share']:.0%}",
             style="bold" if view["as_served"] else None,
         )
     stdout().print(table)
 
 
-def _estimate(found: dict[str, float | None] | None, form: str) -> str:
-    if found is None or found["value"] is None:
+def _estimate(stored: dict[str, float | None] | None, form: str) -> str:
+    if stored is None or stored["value"] is None:
         return "–"
-    if found["low"] is None:
-        return f"{found['value']:{form}}"
-    return f"{found['value']:{form}} ({found['low']:{form}} … {found['high']:{form}})"
+    if stored["low"] is None:
+        return f"{stored['value']:{form}}"
+    return f"{stored['value']:{form}} ({stored['low']:{form}} … {stored['high']:{form}})"

@@ -1,7 +1,7 @@
 """A conversation router, shown less or more of the conversation than it is served with.
 
 What is measured is the trained router as it is: a view that it was not trained on may do worse than
-a router that was. Knows no baseline and no page.
+a router that was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.buckets import turn_buckets
-from turnout.evaluation.measure import MIN_ROWS_A_CLASS, Judge
+from turnout.evaluation.measure import MIN_ROWS_A_CLASS, Reference
 from turnout.progress import OnProgress, silent
 from turnout.records import ModelInput, Turn
 from turnout.routing import Formatter
@@ -44,7 +44,7 @@ class View:
 
     @property
     def previous_turns(self) -> int | None:
-        """At most so many; None for all that are kept."""
+        """At most so many; None for all that the data set has."""
         shown = self.formatter.previous_turns
         return None if shown == MAX_KEPT_TURNS else shown
 
@@ -71,9 +71,9 @@ class ViewResult:
 
     Attributes:
         name: For tables.
-        previous_turns: At most so many previous turns are shown; None for all that are kept.
+        previous_turns: At most so many previous turns are shown; None for all.
         as_served: Whether it is the router's own view.
-        cut_share: Share of rows in [0, 1] of which the token budget cut something.
+        truncated_share: Share of rows in [0, 1] that the token budget truncated.
         auroc: Over all rows.
         gain: Ahead of the view without previous turns, paired; None for that view itself.
         buckets: By turn index.
@@ -82,7 +82,7 @@ class ViewResult:
     name: str
     previous_turns: int | None
     as_served: bool
-    cut_share: float
+    truncated_share: float
     auroc: Estimate
     gain: Estimate | None
     buckets: list[BucketAuroc]
@@ -93,15 +93,15 @@ class ContextAblation:
     """What previous turns are worth to a router.
 
     Attributes:
-        judge: What scores were judged by.
+        reference: What the scores were compared with.
         rows: Rows measured, evenly spaced where there are more than `MAX_ROWS`.
-        kept_turns: Most previous turns that "all" means; the token budget may end before.
+        most_turns: Most previous turns that "all" means; the token budget may end before.
         views: The one without previous turns first.
     """
 
-    judge: str
+    reference: str
     rows: int
-    kept_turns: int
+    most_turns: int
     views: list[ViewResult]
 
 
@@ -109,7 +109,7 @@ def views_of(formatter: Formatter) -> list[View]:
     """None, 1, 2, 3, the router's own number, and all previous turns."""
     numbers = sorted({*_PREVIOUS_TURNS, formatter.previous_turns, MAX_KEPT_TURNS})
     shown = [replace(formatter, previous_turns=n) for n in numbers]
-    return [View(one, one == formatter) for one in shown]
+    return [View(view, view == formatter) for view in shown]
 
 
 def seen(
@@ -132,28 +132,28 @@ def context_ablation(
     formatter: Formatter,
     test: Samples,
     previous: Sequence[Sequence[Turn]],
-    judge: Judge,
+    reference: Reference,
     seed: int,
     on_progress: OnProgress = silent,
 ) -> ContextAblation:
-    """Score the test rows in every view, and judge.
+    """Score the test rows in every view, and reference.
 
     Args:
         scorer: The router's.
         formatter: The router's own.
         test: The rows.
         previous: The turns before each row, newest first.
-        judge: What is so.
+        reference: What the scores are compared with.
         seed: Decides the resampling.
-        on_progress: Told every view.
+        on_progress: Called for every view.
     """
-    known = np.flatnonzero(judge.known)
+    known = np.flatnonzero(reference.known)
     rows = known[np.linspace(0, len(known) - 1, min(MAX_ROWS, len(known))).astype(int)]
     views = views_of(formatter)
     memory: dict[ModelInput, tuple[float, bool]] = {}
     scored = []
-    for at, view in enumerate(views):
-        on_progress("context", at, len(views))
+    for number, view in enumerate(views):
+        on_progress("context", number, len(views))
         inputs = [
             seen(
                 view.formatter, test.inputs[row].message, int(test.turn_indices[row]), previous[row]
@@ -162,22 +162,22 @@ def context_ablation(
         ]
         scored.append(_scores(scorer, inputs, memory))
     on_progress("context", len(views), len(views))
-    results = _judged(views, scored, test, rows, judge.positive[rows], seed)
-    return ContextAblation(judge.name, len(rows), MAX_KEPT_TURNS, results)
+    results = _view_results(views, scored, test, rows, reference.positive[rows], seed)
+    return ContextAblation(reference.name, len(rows), MAX_KEPT_TURNS, results)
 
 
 def _scores(
     scorer: OnnxScorer, inputs: Sequence[ModelInput], memory: dict[ModelInput, tuple[float, bool]]
 ) -> tuple[Floats, float]:
     """Scores, and the share of inputs that were cut; `memory` has what other views showed alike."""
-    new = [one for one in dict.fromkeys(inputs) if one not in memory]
-    cut = [scorer.encode(one).truncated_tokens > 0 for one in new]
+    new = [row for row in dict.fromkeys(inputs) if row not in memory]
+    cut = [scorer.encode(row).truncated_tokens > 0 for row in new]
     memory |= dict(zip(new, zip(map(float, scorer.score(new)), cut, strict=True), strict=True))
-    scores = np.asarray([memory[one][0] for one in inputs])
-    return scores, float(np.mean([memory[one][1] for one in inputs]))
+    scores = np.asarray([memory[row][0] for row in inputs])
+    return scores, float(np.mean([memory[row][1] for row in inputs]))
 
 
-def _judged(
+def _view_results(
     views: Sequence[View],
     scored: Sequence[tuple[Floats, float]],
     test: Samples,
@@ -190,7 +190,7 @@ def _judged(
     buckets = turn_buckets([int(test.turn_indices[row]) for row in rows])
     blind = scored[0][0]
     results = []
-    for view, (scores, cut_share) in zip(views, scored, strict=True):
+    for view, (scores, truncated_share) in zip(views, scored, strict=True):
         gain = None
         if scores is not blind:
             gain = resampling.estimate(
@@ -204,7 +204,7 @@ def _judged(
                 name=view.name,
                 previous_turns=view.previous_turns,
                 as_served=view.as_served,
-                cut_share=cut_share,
+                truncated_share=truncated_share,
                 auroc=_auroc(scores, positive, resampling),
                 gain=gain,
                 buckets=[
@@ -227,7 +227,7 @@ def _bucket(
     here = positive[inside]
     if min(here.sum(), (~here).sum()) < MIN_ROWS_A_CLASS:
         return BucketAuroc(name, len(inside), None)
-    resampling = Resampling([clusters[at] for at in inside], seed)
+    resampling = Resampling([clusters[row] for row in inside], seed)
     return BucketAuroc(name, len(inside), _auroc(scores[inside], here, resampling))
 
 

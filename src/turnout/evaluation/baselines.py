@@ -1,4 +1,4 @@
-"""Trivial scorers that a router must beat, trained on the rows it was trained on; knows no router.
+"""Trivial scorers that a router must beat, trained on the rows it was trained on.
 
 Every one gives p in [0, 1] that a row needs reasoning. Where the data set measured outcomes, the
 fitted ones aim at the gap, as the router does.
@@ -28,6 +28,9 @@ NEIGHBOURS = 25
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 _MAX_FEATURES = 200_000
 _CHUNK_ROWS = 1_000
+# Fewer words in the mean message, as scikit-learn counts them, are no words: Chinese, emoji, "k".
+_MIN_WORDS = 1.5
+_COUNTED_TEXTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ def baselines(
     Args:
         splits: What they are trained on.
         test: Its labels and targets are not looked at.
-        with_context: Whether the data set's rows have context; adds the one that reads it.
-        on_progress: Told every baseline.
+        with_context: Whether the rows have context; adds the baseline that reads it.
+        on_progress: Called for every baseline.
     """
     inputs = test.inputs
     last = " (last message)" if with_context else ""
@@ -75,13 +78,13 @@ def baselines(
         fields = (_message, _context)
         plan.append(("TF-IDF + linear, with context", lambda: _linear(splits, inputs, fields)))
     if any(group is not None for group in test.groups):
-        plan.append(("group mean (is told the group)", lambda: _group_mean(splits, test)))
-    found = []
-    for at, (name, score) in enumerate(plan):
-        on_progress("baselines", at, len(plan))
-        found.append(Baseline(name, score()))
+        plan.append(("group mean (knows the group)", lambda: _group_mean(splits, test)))
+    scored = []
+    for number, (name, score) in enumerate(plan):
+        on_progress("baselines", number, len(plan))
+        scored.append(Baseline(name, score()))
     on_progress("baselines", len(plan), len(plan))
-    return found
+    return scored
 
 
 def _message(row: ModelInput) -> str:
@@ -104,8 +107,9 @@ def _log_length(inputs: Sequence[ModelInput]) -> Floats:
 def _neighbours(splits: Splits, inputs: Sequence[ModelInput]) -> Floats:
     """Mean target of the nearest training rows by the cosine of TF-IDF."""
     rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
-    vectorizer = _vectorizer().fit([splits.train.inputs[row].message for row in rows])
-    known = vectorizer.transform([splits.train.inputs[row].message for row in rows])
+    messages = [splits.train.inputs[row].message for row in rows]
+    vectorizer = _vectorizer(messages)
+    known = vectorizer.transform(messages)
     index = NearestNeighbors(
         n_neighbors=min(NEIGHBOURS, len(rows)), metric="cosine", algorithm="brute"
     ).fit(known)
@@ -138,17 +142,16 @@ def _linear(
     train_rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
     seen, held, asked = [], [], []
     for field in fields:
-        vectorizer = _vectorizer()
-        vectorizer.fit([field(splits.train.inputs[row]) or "-" for row in train_rows])
+        vectorizer = _vectorizer([field(splits.train.inputs[row]) for row in train_rows])
         seen.append(vectorizer.transform([field(row) for row in splits.train.inputs]))
         held.append(vectorizer.transform([field(row) for row in splits.validation.inputs]))
         asked.append(vectorizer.transform([field(row) for row in inputs]))
     x, x_held, x_asked = (sparse.hstack(parts).tocsr() for parts in (seen, held, asked))
-    judged = np.flatnonzero(splits.validation.labelled)
-    needs = splits.validation.labels[judged] == LABEL_REASONING
+    labelled = np.flatnonzero(splits.validation.labelled)
+    needs = splits.validation.labels[labelled] == LABEL_REASONING
     strength = max(
         _STRENGTHS,
-        key=lambda value: roc_auc_score(needs, _fitted(splits, x, x_held[judged], value)),
+        key=lambda value: roc_auc_score(needs, _fitted(splits, x, x_held[labelled], value)),
     )
     return _fitted(splits, x, x_asked, strength)
 
@@ -181,5 +184,15 @@ def _targets(samples: Samples, rows: NDArray[np.intp], *, aims_at_gap: bool) -> 
     return np.asarray(values[rows], np.float64)
 
 
-def _vectorizer() -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_FEATURES)
+def _vectorizer(texts: Texts) -> TfidfVectorizer:
+    """Fitted to word pairs, or to characters where texts have few words as other scripts have."""
+    spoken = [text for text in texts if text.strip()] or ["-"]
+    words = TfidfVectorizer().build_analyzer()
+    by_word = np.mean([len(words(text)) for text in spoken[:_COUNTED_TEXTS]]) >= _MIN_WORDS
+    vectorizer = TfidfVectorizer(
+        analyzer="word" if by_word else "char",
+        ngram_range=(1, 2) if by_word else (1, 3),
+        sublinear_tf=True,
+        max_features=_MAX_FEATURES,
+    )
+    return vectorizer.fit(spoken)

@@ -1,4 +1,4 @@
-"""A table with a text column → its scores, row by row; knows no label and no metric."""
+"""A table with a text column → its scores, row by row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScoreReport:
     Attributes:
         rows: Rows of the file, and of the scores.
         without_text: Rows whose text is null; their score is null.
-        fresh: False where an earlier run on the same inputs was found.
+        fresh: False where an earlier run on the same inputs was there already.
     """
 
     rows: int
@@ -53,7 +53,7 @@ def score_file(
         out: Where the scores go; the file appears only when whole.
         text_column: Which column holds the text.
         precision: `int8`, which serves, or `float32`.
-        on_progress: Told every few rows.
+        on_progress: Called every few rows.
 
     Raises:
         ArtifactError: If the router cannot be used.

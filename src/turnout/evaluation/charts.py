@@ -1,4 +1,4 @@
-"""Measurements as stored in report.json → inline SVG; knows no router and no page."""
+"""Measurements as stored in report.json → inline SVG."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from turnout.stats.metrics import SHARES
 Stored = Mapping[str, Any]
 
 
-def comparison(judgement: Stored, metric_name: str, chart_id: str) -> str:
+def comparison(result: Stored, metric_name: str, chart_id: str) -> str:
     """Every method's main metric with its interval, the router on top."""
-    methods = [m for m in judgement["methods"] if m["kind"] != "oracle"]
+    methods = [m for m in result["methods"] if m["kind"] != "oracle"]
     with drawn(7.2, 0.42 * len(methods) + 0.75) as (figure, axes):
-        for at, method in enumerate(methods):
-            found = method["metrics"][judgement["main_metric"]]
+        for row, method in enumerate(methods):
+            estimate = method["metrics"][result["main_metric"]]
             colour = {"router": ACCENT, "ablation": SECOND}.get(method["kind"], MUTED)
-            _interval(axes, found, at, colour)
-            if found["value"] is not None:
+            _interval(axes, estimate, row, colour)
+            if estimate["value"] is not None:
                 axes.annotate(
-                    f"{found['value']:.3f}", (found["value"], at), xytext=(0, 6),
+                    f"{estimate['value']:.3f}", (estimate["value"], row), xytext=(0, 6),
                     textcoords="offset points", ha="center", fontsize=8.5, color=colour,
                 )  # fmt: skip
         axes.axvline(0.5, color=LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
@@ -39,9 +39,9 @@ def comparison(judgement: Stored, metric_name: str, chart_id: str) -> str:
         return inline_svg(figure, chart_id, f"{metric_name} of every method with 95 % intervals")
 
 
-def curves(judgement: Stored, gain_name: str, chart_id: str) -> str:
+def curves(result: Stored, gain_name: str, chart_id: str) -> str:
     """How much is gained at every share of traffic sent to the reasoning class."""
-    router, *others = judgement["methods"]
+    router, *others = result["methods"]
     linear = [(m, SECOND) for m in others if m["name"].startswith("TF-IDF")]
     length = [(m, THIRD) for m in others if m["name"].startswith("length")]
     with drawn(5.0, 3.7) as (figure, axes):
@@ -53,12 +53,12 @@ def curves(judgement: Stored, gain_name: str, chart_id: str) -> str:
             axes.plot(SHARES, curve, color=colour, linewidth=1.4, label=method["name"])
         own = np.asarray(router["curve"], dtype=float)
         axes.plot(SHARES, own, color=ACCENT, linewidth=2.2, label="this router")
-        served = judgement["share_at_threshold"]["value"]
+        served = result["share_at_threshold"]["value"]
         if served is not None:
-            at = float(np.interp(served, SHARES, own))
-            axes.plot([served], [at], "o", color=ACCENT, markersize=7)
+            gained = float(np.interp(served, SHARES, own))
+            axes.plot([served], [gained], "o", color=ACCENT, markersize=7)
             axes.annotate(
-                "as served", (served, at), xytext=(8, -12), textcoords="offset points",
+                "as served", (served, gained), xytext=(8, -12), textcoords="offset points",
                 color=ACCENT, fontsize=9,
             )  # fmt: skip
         for axis in (axes.xaxis, axes.yaxis):
@@ -71,9 +71,9 @@ def curves(judgement: Stored, gain_name: str, chart_id: str) -> str:
         return inline_svg(figure, chart_id, "Cost–quality curve of the router, TF-IDF and length")
 
 
-def reliability(judgement: Stored, chart_id: str) -> str:
+def reliability(result: Stored, chart_id: str) -> str:
     """Whether scores are probabilities: mean score against the share that needed reasoning."""
-    bins = [b for b in judgement["reliability"] if b["observed"]["value"] is not None]
+    bins = [b for b in result["reliability"] if b["observed"]["value"] is not None]
     with drawn(5.0, 3.7) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=LINE, linestyle=(0, (4, 3)), linewidth=1)
         xs = [b["mean_score"] for b in bins]
@@ -94,9 +94,9 @@ def reliability(judgement: Stored, chart_id: str) -> str:
         return inline_svg(figure, chart_id, "Reliability of the scores")
 
 
-def context(found: Stored, chart_id: str) -> str:
+def context(ablation: Stored, chart_id: str) -> str:
     """AUROC by how many previous turns are shown."""
-    views = found["views"]
+    views = ablation["views"]
     with drawn(7.2, 3.2) as (figure, axes):
         # A missing number is NaN here, which is not drawn.
         values, lows, highs = (
@@ -114,17 +114,17 @@ def context(found: Stored, chart_id: str) -> str:
         return inline_svg(figure, chart_id, "AUROC by previous turns shown")
 
 
-def parts(found: Sequence[Stored], chart_id: str) -> str:
-    """AUROC of router and linear baseline in every part that could be judged."""
-    judged = [part for part in found if part["router"] and part["router"]["value"] is not None]
-    with drawn(7.2, 0.5 * len(judged) + 1.1) as (figure, axes):
-        for at, part in enumerate(judged):
-            _interval(axes, part["linear"], at + 0.16, SECOND)
-            _interval(axes, part["router"], at - 0.16, ACCENT)
+def parts(stored: Sequence[Stored], chart_id: str) -> str:
+    """AUROC of router and linear baseline in every part that has enough rows."""
+    measured = [part for part in stored if part["router"] and part["router"]["value"] is not None]
+    with drawn(7.2, 0.5 * len(measured) + 1.1) as (figure, axes):
+        for row, part in enumerate(measured):
+            _interval(axes, part["linear"], row + 0.16, SECOND)
+            _interval(axes, part["router"], row - 0.16, ACCENT)
         axes.axvline(0.5, color=LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        labels = [f"{_label(part)}   {part['rows']:,} rows" for part in judged]
-        axes.set_yticks(range(len(judged)), labels, color=INK)
-        axes.set_ylim(len(judged) - 0.5, -0.5)
+        labels = [f"{_label(part)}   {part['rows']:,} rows" for part in measured]
+        axes.set_yticks(range(len(measured)), labels, color=INK)
+        axes.set_ylim(len(measured) - 0.5, -0.5)
         axes.set_xlabel("AUROC inside the part")
         axes.plot([], [], "o-", color=ACCENT, label="this router")
         axes.plot([], [], "o-", color=SECOND, label="TF-IDF + linear, last message")
@@ -141,12 +141,12 @@ def _label(part: Stored) -> str:
     return f"turn {part['name']}" if part["by"] == "turn index" else str(part["name"])
 
 
-def _interval(axes: Axes, found: Stored, at: float, colour: str) -> None:
-    if found["value"] is None:
+def _interval(axes: Axes, estimate: Stored, height: float, colour: str) -> None:
+    if estimate["value"] is None:
         return
-    if found["low"] is not None and math.isfinite(found["low"]):
+    if estimate["low"] is not None and math.isfinite(estimate["low"]):
         axes.plot(
-            [found["low"], found["high"]], [at, at], color=colour, linewidth=2,
+            [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=2,
             solid_capstyle="round",
         )  # fmt: skip
-    axes.plot([found["value"]], [at], "o", color=colour, markersize=6)
+    axes.plot([estimate["value"]], [height], "o", color=colour, markersize=6)

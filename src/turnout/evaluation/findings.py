@@ -1,4 +1,4 @@
-"""Measurements → plain findings with codes, explained in docs/evaluation.md; knows no page."""
+"""Measurements → plain findings with codes, explained in docs/evaluation.md."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from turnout.evaluation.measure import MAIN_METRICS, Judgement
-from turnout.evaluation.probes import Structure
-from turnout.evaluation.truncation import Cuts
+from turnout.evaluation.measure import MAIN_METRICS, ReferenceResult
+from turnout.evaluation.probes import ProbeResult
+from turnout.evaluation.truncation import Truncation
 from turnout.samples import Samples
 
 Outcome = Literal["pass", "issue", "not applicable"]
 
 MAX_ECE = 0.02
 MAX_INTERVAL = 0.10
-MAX_MESSAGES_CUT = 0.05
-# Rank correlation at least, between a request and a bare follow-up to it.
+MAX_TRUNCATED_MESSAGES = 0.05
+# The least rank correlation between a request and a bare follow-up to it.
 MIN_FOLLOWING = 0.5
 
 
@@ -27,7 +27,7 @@ class Finding:
     Attributes:
         code: Stable, explained in docs/evaluation.md.
         outcome: `pass`, `issue`, or `not applicable`.
-        sentence: What was found, with numbers.
+        sentence: The outcome in words, with numbers.
     """
 
     code: str
@@ -36,46 +36,46 @@ class Finding:
 
 
 def findings(
-    judgements: Sequence[Judgement],
+    results: Sequence[ReferenceResult],
     train: Samples,
     test: Samples,
     *,
     trained_on_it: bool | None,
-    cuts: Cuts,
-    probed: Structure | None,
+    truncation: Truncation,
+    probed: ProbeResult | None,
 ) -> list[Finding]:
     """Every check, in order of its code.
 
     Args:
-        judgements: The one that matters most first; the data set's own labels last: calibration
-            is a promise about those alone.
+        results: The most telling reference first; the data set's own labels last, which
+            alone calibration is about.
         train: Training rows of the data set.
         test: Test rows.
         trained_on_it: Whether the router was trained on this data set; None where not known.
-        cuts: What the token budget left out of the test rows.
-        probed: What probes of its structure showed; None for a session router, or where the data
+        truncation: What the token budget left out of the test rows.
+        probed: What the probes showed; None for a session router, or where the data
             set has too few first messages or keeps no previous turns.
     """
-    judgement = judgements[0]
+    result = results[0]
     return [
-        _ahead_of("E001", judgement, "length"),
-        _ahead_of("E002", judgement, "TF-IDF + linear"),
-        _calibrated(judgements[-1]),
-        _narrow(judgement),
+        _ahead_of("E001", result, "length"),
+        _ahead_of("E002", result, "TF-IDF + linear"),
+        _calibrated(results[-1]),
+        _narrow(result),
         _no_leak(train, test),
-        _uses_context(judgement),
-        _knows_training(trained_on_it),
-        _fits(cuts),
+        _uses_context(result),
+        _same_data(trained_on_it),
+        _fits(truncation),
         _first_turn_alike(probed),
         _follow_ups_follow(probed),
         _history_of_others(probed),
     ]
 
 
-def _ahead_of(code: str, judgement: Judgement, baseline: str) -> Finding:
-    rivals = [m for m in judgement.methods if m.kind == "baseline" and m.name.startswith(baseline)]
-    best = max(rivals, key=lambda m: m.metrics[judgement.main_metric].value)
-    lead, metric = best.lead, MAIN_METRICS[judgement.main_metric]
+def _ahead_of(code: str, result: ReferenceResult, baseline: str) -> Finding:
+    rivals = [m for m in result.methods if m.kind == "baseline" and m.name.startswith(baseline)]
+    best = max(rivals, key=lambda m: m.metrics[result.main_metric].value)
+    lead, metric = best.lead, MAIN_METRICS[result.main_metric]
     if lead is None or lead.low != lead.low:
         return Finding(code, "not applicable", f"Too few rows to compare with {best.name}.")
     numbers = f"by {lead.value:+.3f} {metric} (95 % interval {lead.low:+.3f} to {lead.high:+.3f})"
@@ -88,22 +88,28 @@ def _ahead_of(code: str, judgement: Judgement, baseline: str) -> Finding:
     )
 
 
-def _calibrated(judgement: Judgement) -> Finding:
-    found = judgement.calibration
+def _calibrated(result: ReferenceResult) -> Finding:
+    error = result.calibration
     numbers = (
-        f"{found.ece.value:.3f} by {judgement.judge}, where chance alone gives a perfect score up "
-        f"to {found.chance:.3f}; with chance taken out {found.debiased.value:.3f} "
-        f"({found.debiased.low:.3f} to {found.debiased.high:.3f})"
+        f"{error.ece.value:.3f} on balanced rows by {result.reference}, where chance alone gives a "
+        f"perfect score up to {error.chance:.3f}; with chance taken out {error.debiased.value:.3f} "
+        f"({error.debiased.low:.3f} to {error.debiased.high:.3f})"
     )
-    if found.ece.value <= found.chance or found.debiased.value <= MAX_ECE:
+    if result.log_calibration is not None:
+        log = result.log_calibration
+        numbers += (
+            f". Where {log.prior:.0%} need reasoning, as in the log, the scores for the log have "
+            f"{log.calibration.ece.value:.3f}"
+        )
+    if error.ece.value <= error.chance or error.debiased.value <= MAX_ECE:
         return Finding("E003", "pass", f"Scores mean what they say: calibration error {numbers}.")
     return Finding("E003", "issue", f"Scores are not probabilities: calibration error {numbers}.")
 
 
-def _narrow(judgement: Judgement) -> Finding:
-    found = judgement.methods[0].metrics[judgement.main_metric]
-    width = found.high - found.low
-    numbers = f"{judgement.rows:,} rows of {judgement.conversations:,} conversations"
+def _narrow(result: ReferenceResult) -> Finding:
+    metric = result.methods[0].metrics[result.main_metric]
+    width = metric.high - metric.low
+    numbers = f"{result.rows:,} rows of {result.conversations:,} conversations"
     if width <= MAX_INTERVAL:
         return Finding("E004", "pass", f"{numbers} give an interval {width:.3f} wide.")
     return Finding(
@@ -120,18 +126,18 @@ def _no_leak(train: Samples, test: Samples) -> Finding:
     return Finding("E005", "issue" if shared or texts else "pass", sentence)
 
 
-def _uses_context(judgement: Judgement) -> Finding:
-    blind = next((m for m in judgement.methods if m.kind == "ablation"), None)
+def _uses_context(result: ReferenceResult) -> Finding:
+    blind = next((m for m in result.methods if m.kind == "ablation"), None)
     if blind is None or blind.lead is None:
         return Finding("E006", "not applicable", "A session router reads no context.")
-    lead, metric = blind.lead, MAIN_METRICS[judgement.main_metric]
+    lead, metric = blind.lead, MAIN_METRICS[result.main_metric]
     numbers = f"{lead.value:+.3f} {metric} (95 % interval {lead.low:+.3f} to {lead.high:+.3f})"
     if lead.low > 0:
         return Finding("E006", "pass", f"Previous turns are worth {numbers}.")
     return Finding("E006", "issue", f"Previous turns are not shown to help: {numbers}.")
 
 
-def _knows_training(trained_on_it: bool | None) -> Finding:
+def _same_data(trained_on_it: bool | None) -> Finding:
     if trained_on_it is None:
         return Finding("E007", "not applicable", "The router does not say what it was trained on.")
     if trained_on_it:
@@ -144,17 +150,17 @@ def _knows_training(trained_on_it: bool | None) -> Finding:
     )
 
 
-def _fits(cuts: Cuts) -> Finding:
+def _fits(truncation: Truncation) -> Finding:
     sentence = (
-        f"The token budget of {cuts.max_tokens} cuts the message itself in "
-        f"{cuts.messages_share:.1%} of the rows, and something of the row, previous turns "
-        f"included, in {cuts.rows_share:.1%}."
+        f"The token budget of {truncation.max_tokens} cuts the message itself in "
+        f"{truncation.messages_share:.1%} of the rows, and something of the row, previous turns "
+        f"included, in {truncation.rows_share:.1%}."
     )
-    outcome: Outcome = "pass" if cuts.messages_share <= MAX_MESSAGES_CUT else "issue"
+    outcome: Outcome = "pass" if truncation.messages_share <= MAX_TRUNCATED_MESSAGES else "issue"
     return Finding("E008", outcome, sentence)
 
 
-def _first_turn_alike(probed: Structure | None) -> Finding:
+def _first_turn_alike(probed: ProbeResult | None) -> Finding:
     if probed is None:
         return _not_probed("E009")
     sentence = (
@@ -165,18 +171,18 @@ def _first_turn_alike(probed: Structure | None) -> Finding:
     return Finding("E009", "pass" if alike else "issue", sentence)
 
 
-def _follow_ups_follow(probed: Structure | None) -> Finding:
+def _follow_ups_follow(probed: ProbeResult | None) -> Finding:
     if probed is None:
         return _not_probed("E010")
-    found = probed.following
+    following = probed.following
     sentence = (
         "A bare follow-up is scored as the request before it with a rank correlation of "
-        f"{found.value:+.2f} (95 % interval {found.low:+.2f} to {found.high:+.2f})."
+        f"{following.value:+.2f} (95 % interval {following.low:+.2f} to {following.high:+.2f})."
     )
-    return Finding("E010", "pass" if found.value >= MIN_FOLLOWING else "issue", sentence)
+    return Finding("E010", "pass" if following.value >= MIN_FOLLOWING else "issue", sentence)
 
 
-def _history_of_others(probed: Structure | None) -> Finding:
+def _history_of_others(probed: ProbeResult | None) -> Finding:
     if probed is None:
         return _not_probed("E011")
     history, greeting, excess = probed.moved_by_history, probed.moved_by_greeting, probed.excess

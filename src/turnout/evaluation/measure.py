@@ -1,4 +1,4 @@
-"""A router and its baselines on test rows → measurements with intervals; knows no page."""
+"""A router and its baselines on test rows → measurements with intervals."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from turnout.buckets import turn_buckets
 from turnout.evaluation.baselines import Baseline
+from turnout.routing import Priors
 from turnout.samples import Samples
 from turnout.stats import metrics
 from turnout.stats.bootstrap import Estimate, Resampling
 from turnout.stats.calibration import (
     Calibration,
     calibration,
+    calibration_error,
     equal_mass_bins,
     expected_calibration_error,
 )
@@ -24,16 +27,15 @@ from turnout.stats.calibration import (
 Floats = NDArray[np.float64]
 Kind = Literal["router", "ablation", "baseline", "oracle"]
 
-# A part with fewer rows of a class is counted and not judged.
+# A part with fewer rows of a class is counted and not measured.
 MIN_ROWS_A_CLASS = 10
-# Turn-index buckets: least index of each.
 # What a main metric is called.
 MAIN_METRICS = {"auroc": "AUROC", "apgr": "APGR"}
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """What scores are judged by.
+class Reference:
+    """What scores are compared with.
 
     Attributes:
         name: For tables.
@@ -96,7 +98,7 @@ class Part:
     Attributes:
         by: `turn index` or `group`.
         name: Which.
-        rows: Judged rows in it.
+        rows: Rows in it whose need is known.
         reasoning: Of which need reasoning.
         router: AUROC of the router; None where a class has too few rows.
         linear: AUROC of the linear baseline that reads the last message alone.
@@ -122,26 +124,47 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """All methods by one judge.
+class LogCalibration:
+    """Scores for the log's population, measured on rows weighted as that population is.
 
     Attributes:
-        judge: Its name.
+        prior: Share of reasoning in the log.
+        mean_score: Mean score for the log; close to `prior` if the scores are right.
+        mean_balanced_score: Mean of the scores for balanced rows there.
+        uncorrected: Calibration error that the scores for balanced rows have there.
+        calibration: Of the scores for the log.
+    """
+
+    prior: float
+    mean_score: float
+    mean_balanced_score: float
+    uncorrected: float
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceResult:
+    """All methods, compared with one reference.
+
+    Attributes:
+        reference: Its name.
         main_metric: `auroc` or `apgr`.
-        rows: Judged rows.
+        rows: Rows that were compared.
         reasoning: Of which need reasoning.
         conversations: Of how many conversations (or prompts).
         methods: The router first.
         parts: By turn index or group.
-        within_groups: Mean AUROC of the parts that could be judged, by router and linear
+        within_groups: Mean AUROC of the parts that have enough rows, by router and linear
             baseline; None where rows have no groups.
         reliability: The router's.
         calibration: The router's, over the rows whose need is known.
+        log_calibration: The router's scores for the log, on the rows weighted to its share of
+            reasoning; None where that share is not known, or is not of this reference.
         share_at_threshold: Share of rows that the router sends to reasoning as it is served.
         recall_at_threshold: Share of the rows needing reasoning that are sent there.
     """
 
-    judge: str
+    reference: str
     main_metric: str
     rows: int
     reasoning: int
@@ -151,144 +174,171 @@ class Judgement:
     within_groups: dict[str, float] | None
     reliability: list[ReliabilityBin]
     calibration: Calibration
+    log_calibration: LogCalibration | None
     share_at_threshold: Estimate
     recall_at_threshold: Estimate
 
 
-def judge_methods(
-    judge: Judge, scored: Sequence[Scored], test: Samples, threshold: float, seed: int
-) -> Judgement:
-    """Measure every method by one judge.
+def compare_methods(
+    reference: Reference,
+    scored: Sequence[Scored],
+    test: Samples,
+    sent: NDArray[np.bool_],
+    seed: int,
+    log: Priors | None = None,
+) -> ReferenceResult:
+    """Measure every method against one reference.
 
     Args:
-        judge: What is so.
-        scored: The router first.
+        reference: What the scores are compared with.
+        scored: The router first; scores for balanced rows.
         test: The rows.
-        threshold: The router's.
+        sent: Rows that the router sends to reasoning at its threshold, shape `(n,)`.
         seed: Decides the resampling.
+        log: The router's, where its scores for the log are measured too.
     """
-    rows = np.flatnonzero(judge.known) if judge.gap is None else np.arange(len(test))
-    resampling = Resampling([test.conversation_ids[row] for row in rows], seed)
-    judge = _of_rows(judge, rows)
+    rows = np.flatnonzero(reference.known) if reference.gap is None else np.arange(len(test))
+    reference = _of_rows(reference, rows)
     here = [Scored(s.name, s.kind, s.scores[rows]) for s in scored]
-    router = here[0]
-    parts = _parts(judge, here, test, rows, seed)
+    router, sent = here[0], sent[rows]
+    clusters = [test.conversation_ids[row] for row in rows]
+    resampling = Resampling(clusters, seed)
+    parts = _parts(reference, here, test, rows, seed)
     by_group = [part for part in parts if part.by == "group" and part.router and part.linear]
-    return Judgement(
-        judge=judge.name,
-        main_metric=judge.main_metric,
+    return ReferenceResult(
+        reference=reference.name,
+        main_metric=reference.main_metric,
         rows=len(rows),
-        reasoning=int((judge.positive & judge.known).sum()),
-        conversations=len({test.conversation_ids[row] for row in rows}),
-        methods=[_method(one, router, judge, resampling) for one in here],
+        reasoning=int((reference.positive & reference.known).sum()),
+        conversations=len(set(clusters)),
+        methods=[_method(method, router, reference, resampling) for method in here],
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
-        reliability=_reliability(judge, router.scores, resampling),
-        calibration=_calibration_of(judge, router, [test.conversation_ids[r] for r in rows], seed),
-        share_at_threshold=resampling.estimate(
-            lambda w: metrics.share(router.scores, threshold, w)
-        ),
+        reliability=_reliability(reference, router.scores, resampling),
+        calibration=_calibration_of(reference, router, clusters, seed),
+        log_calibration=None if log is None else _in_log(reference, router, clusters, seed, log),
+        share_at_threshold=resampling.estimate(lambda w: metrics.share(sent, w)),
         recall_at_threshold=resampling.estimate(
-            lambda w: metrics.recall(router.scores, judge.positive, threshold, w * judge.known)
+            lambda w: metrics.recall(sent, reference.positive, w * reference.known)
         ),
     )
 
 
-def _of_rows(judge: Judge, rows: NDArray[np.intp]) -> Judge:
-    gap = None if judge.gap is None else judge.gap[rows]
-    return Judge(judge.name, judge.positive[rows], judge.known[rows], gap)
+def _of_rows(reference: Reference, rows: NDArray[np.intp]) -> Reference:
+    gap = None if reference.gap is None else reference.gap[rows]
+    return Reference(reference.name, reference.positive[rows], reference.known[rows], gap)
 
 
-def _main(judge: Judge, scores: Floats, weights: Floats) -> Floats:
-    if judge.gap is None:
-        return metrics.auroc(scores, judge.positive, weights * judge.known)
-    return metrics.apgr(scores, judge.gap, weights)
+def _main(reference: Reference, scores: Floats, weights: Floats) -> Floats:
+    if reference.gap is None:
+        return metrics.auroc(scores, reference.positive, weights * reference.known)
+    return metrics.apgr(scores, reference.gap, weights)
 
 
-def _method(one: Scored, router: Scored, judge: Judge, resampling: Resampling) -> Method:
-    needed = (judge.positive & judge.known).astype(np.float64)
-    gain = needed if judge.gap is None else judge.gap
+def _method(scored: Scored, router: Scored, reference: Reference, resampling: Resampling) -> Method:
+    needed = (reference.positive & reference.known).astype(np.float64)
+    gain = needed if reference.gap is None else reference.gap
     names = ["auroc", "average_precision", "brier", "ece", "share_for_50", "share_for_80"]
 
     def measured(weights: Floats) -> Floats:
-        known = weights * judge.known
-        curves = metrics.recovered(one.scores, gain, weights)
+        known = weights * reference.known
+        curves = metrics.recovered(scored.scores, gain, weights)
         columns = [
-            metrics.auroc(one.scores, judge.positive, known),
-            metrics.average_precision(one.scores, judge.positive, known),
-            metrics.brier(one.scores, judge.positive, known),
-            expected_calibration_error(one.scores, judge.positive, known),
+            metrics.auroc(scored.scores, reference.positive, known),
+            metrics.average_precision(scored.scores, reference.positive, known),
+            metrics.brier(scored.scores, reference.positive, known),
+            expected_calibration_error(scored.scores, reference.positive, known),
             metrics.share_for(curves, 0.5),
             metrics.share_for(curves, 0.8),
         ]
-        if judge.gap is not None:
+        if reference.gap is not None:
             columns.append(metrics.area(curves))
         return np.column_stack([*columns, curves])
 
     estimates = resampling.estimates(measured)
-    named = names + (["apgr"] if judge.gap is not None else [])
+    named = names + (["apgr"] if reference.gap is not None else [])
     curve = estimates[len(named) :]
     lead = None
-    if one is not router:
+    if scored is not router:
         lead = resampling.estimate(
-            lambda w: _main(judge, router.scores, w) - _main(judge, one.scores, w)
+            lambda w: _main(reference, router.scores, w) - _main(reference, scored.scores, w)
         )
     return Method(
-        name=one.name,
-        kind=one.kind,
+        name=scored.name,
+        kind=scored.kind,
         metrics=dict(zip(named, estimates, strict=False)),
         lead=lead,
         curve=[point.value for point in curve],
-        band=([p.low for p in curve], [p.high for p in curve]) if one is router else None,
+        band=([p.low for p in curve], [p.high for p in curve]) if scored is router else None,
     )
 
 
 def _parts(
-    judge: Judge, scored: Sequence[Scored], test: Samples, rows: NDArray[np.intp], seed: int
+    reference: Reference, scored: Sequence[Scored], test: Samples, rows: NDArray[np.intp], seed: int
 ) -> list[Part]:
     """By turn index and by group, wherever there are at least two."""
     groups = np.asarray([test.groups[row] or "" for row in rows])
     by_group = {name: np.flatnonzero(groups == name) for name in sorted(set(groups.tolist()))}
-    found = []
+    parts = []
     for by, members in (
         ("turn index", turn_buckets(np.asarray(test.turn_indices)[rows])),
         ("group", by_group),
     ):
         for name, inside in members.items() if len(members) > 1 else ():
-            inside = inside[judge.known[inside]]
-            clusters = [test.conversation_ids[rows[at]] for at in inside]
-            found.append(_part(by, name, judge, scored, inside, clusters, seed))
-    return found
+            inside = inside[reference.known[inside]]
+            clusters = [test.conversation_ids[rows[row]] for row in inside]
+            parts.append(_part(by, name, reference, scored, inside, clusters, seed))
+    return parts
 
 
 def _part(
     by: str,
     name: str,
-    judge: Judge,
+    reference: Reference,
     scored: Sequence[Scored],
     inside: NDArray[np.intp],
     clusters: Sequence[str],
     seed: int,
 ) -> Part:
-    positive = judge.positive[inside]
+    positive = reference.positive[inside]
     reasoning = int(positive.sum())
     if min(reasoning, len(inside) - reasoning) < MIN_ROWS_A_CLASS:
         return Part(by, name, len(inside), reasoning, None, None, None)
     resampling = Resampling(clusters, seed)
-    linear = next(one for one in scored if one.name.startswith("TF-IDF"))
+    linear = next(method for method in scored if method.name.startswith("TF-IDF"))
     router_auroc, linear_auroc = (
-        _auroc(one.scores[inside], positive, resampling) for one in (scored[0], linear)
+        _auroc(method.scores[inside], positive, resampling) for method in (scored[0], linear)
     )
     calibrated = calibration(scored[0].scores[inside], positive, resampling, seed)
     return Part(by, name, len(inside), reasoning, router_auroc, linear_auroc, calibrated)
 
 
 def _calibration_of(
-    judge: Judge, router: Scored, clusters: Sequence[str], seed: int
+    reference: Reference, router: Scored, clusters: Sequence[str], seed: int
 ) -> Calibration:
-    known = np.flatnonzero(judge.known)
+    known = np.flatnonzero(reference.known)
     resampling = Resampling([clusters[int(row)] for row in known], seed)
-    return calibration(router.scores[known], judge.positive[known], resampling, seed)
+    return calibration(router.scores[known], reference.positive[known], resampling, seed)
+
+
+def _in_log(
+    reference: Reference, router: Scored, clusters: Sequence[str], seed: int, priors: Priors
+) -> LogCalibration | None:
+    known = np.flatnonzero(reference.known)
+    positive, share = reference.positive[known], reference.positive[known].mean()
+    if priors.log is None or not 0 < share < 1:
+        return None
+    weights = np.where(positive, priors.log / share, (1 - priors.log) / (1 - share))
+    balanced = router.scores[known]
+    scores = expit(logit(balanced) + priors.shift("log"))
+    resampling = Resampling([clusters[int(row)] for row in known], seed)
+    return LogCalibration(
+        prior=priors.log,
+        mean_score=float(np.average(scores, weights=weights)),
+        mean_balanced_score=float(np.average(balanced, weights=weights)),
+        uncorrected=calibration_error(balanced, positive, weights),
+        calibration=calibration(scores, positive, resampling, seed, weights),
+    )
 
 
 def _auroc(scores: Floats, positive: NDArray[np.bool_], draws: Resampling) -> Estimate:
@@ -303,20 +353,22 @@ def _within(parts: Sequence[Part]) -> dict[str, float]:
     }
 
 
-def _reliability(judge: Judge, scores: Floats, resampling: Resampling) -> list[ReliabilityBin]:
-    known = np.flatnonzero(judge.known)
-    found = []
+def _reliability(
+    reference: Reference, scores: Floats, resampling: Resampling
+) -> list[ReliabilityBin]:
+    known = np.flatnonzero(reference.known)
+    bins = []
     for inside in equal_mass_bins(scores[known], 10):
         member = np.zeros(len(scores))
         member[known[inside]] = 1.0
 
         def observed(weights: Floats, member: Floats = member) -> Floats:
             mass = weights @ member
-            needed = weights @ (member * judge.positive)
+            needed = weights @ (member * reference.positive)
             share = np.full(len(mass), np.nan)
             np.divide(needed, mass, out=share, where=mass > 0)
             return share
 
         mean = float(scores[known[inside]].mean())
-        found.append(ReliabilityBin(mean, resampling.estimate(observed), len(inside)))
-    return found
+        bins.append(ReliabilityBin(mean, resampling.estimate(observed), len(inside)))
+    return bins

@@ -1,4 +1,4 @@
-"""report.json → one self-contained HTML page; measures nothing."""
+"""report.json → one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -36,62 +36,64 @@ def render(content: Stored) -> str:
         "turnout.evaluation",
         "report.html",
         {
-            "routers": [_shown(router, at) for at, router in enumerate(content["routers"])],
+            "routers": [_shown(router, number) for number, router in enumerate(content["routers"])],
             "columns": _METRIC_COLUMNS,
         },
         {"estimate": estimate, "lead": _lead, "percent": _percent},
     )
 
 
-def estimate(found: Stored | None, form: str = ".3f", scale: float = 1.0, unit: str = "") -> Markup:
+def estimate(
+    stored: Stored | None, form: str = ".3f", scale: float = 1.0, unit: str = ""
+) -> Markup:
     """A number with its interval small below it; a dash where nothing could be measured."""
-    if found is None or found["value"] is None:
+    if stored is None or stored["value"] is None:
         return Markup("–")
-    value = Markup("{}{}").format(f"{found['value'] * scale:{form}}", unit)
-    if found["low"] is None or found["high"] is None:
+    value = Markup("{}{}").format(f"{stored['value'] * scale:{form}}", unit)
+    if stored["low"] is None or stored["high"] is None:
         return value
-    interval = f"{found['low'] * scale:{form}} … {found['high'] * scale:{form}}"
+    interval = f"{stored['low'] * scale:{form}} … {stored['high'] * scale:{form}}"
     return value + Markup("<small>{}</small>").format(interval)
 
 
-def _lead(found: Stored | None) -> Markup:
-    return estimate(found, "+.3f")
+def _lead(stored: Stored | None) -> Markup:
+    return estimate(stored, "+.3f")
 
 
-def _percent(found: Stored) -> Markup:
-    return estimate(found, ".0f", 100.0, " %")
+def _percent(stored: Stored) -> Markup:
+    return estimate(stored, ".0f", 100.0, " %")
 
 
-def _shown(router: Stored, at: int) -> dict[str, Any]:
+def _shown(router: Stored, position: int) -> dict[str, Any]:
     return dict(router) | {
-        "anchor": f"router-{at}",
-        "judgements": [
-            _judgement(judgement, router["main_metric_names"], f"c{at}-{number}")
-            for number, judgement in enumerate(router["judgements"])
+        "anchor": f"router-{position}",
+        "results": [
+            _shown_result(result, router["main_metric_names"], f"c{position}-{number}")
+            for number, result in enumerate(router["results"])
         ],
-        "context_chart": _context_chart(router, at),
+        "context_chart": _context_chart(router, position),
         "issues": sum(finding["outcome"] == "issue" for finding in router["findings"]),
     }
 
 
-def _context_chart(router: Stored, at: int) -> str | None:
-    return charts.context(router["context"], f"c{at}-context") if router["context"] else None
+def _context_chart(router: Stored, position: int) -> str | None:
+    return charts.context(router["context"], f"c{position}-context") if router["context"] else None
 
 
-def _judgement(judgement: Stored, names: Mapping[str, str], key: str) -> dict[str, Any]:
-    metric = judgement["main_metric"]
+def _shown_result(result: Stored, names: Mapping[str, str], key: str) -> dict[str, Any]:
+    metric = result["main_metric"]
     columns = [c for c in _METRIC_COLUMNS if c != "apgr" or metric == "apgr"]
     columns.sort(key=lambda c: c != metric)
-    judged = [p for p in judgement["parts"] if p["router"] and p["router"]["value"] is not None]
-    return dict(judgement) | {
-        "length": next(m for m in judgement["methods"] if m["name"].startswith("length")),
-        "linear": [m for m in judgement["methods"] if m["name"].startswith("TF-IDF")][-1],
+    measured = [p for p in result["parts"] if p["router"] and p["router"]["value"] is not None]
+    return dict(result) | {
+        "length": next(m for m in result["methods"] if m["name"].startswith("length")),
+        "linear": [m for m in result["methods"] if m["name"].startswith("TF-IDF")][-1],
         "metric_name": names[metric],
         "columns": columns,
-        "comparison": charts.comparison(judgement, names[metric], f"{key}-all"),
-        "curve": charts.curves(judgement, _GAINS[metric], f"{key}-curve"),
-        "reliability_chart": charts.reliability(judgement, f"{key}-rel"),
-        "parts_chart": charts.parts(judged, f"{key}-parts") if judged else None,
-        "judged_parts": judged,
-        "unjudged_parts": [p for p in judgement["parts"] if p not in judged],
+        "comparison": charts.comparison(result, names[metric], f"{key}-all"),
+        "curve": charts.curves(result, _GAINS[metric], f"{key}-curve"),
+        "reliability_chart": charts.reliability(result, f"{key}-rel"),
+        "parts_chart": charts.parts(measured, f"{key}-parts") if measured else None,
+        "measured_parts": measured,
+        "thin_parts": [p for p in result["parts"] if p not in measured],
     }

@@ -1,8 +1,8 @@
-"""Does a conversation router read conversations as a person would? Probes made of its own log.
+"""Probes of how a conversation router reads conversations, made of its own log.
 
-Three things are so whatever the labels say: a bare follow-up is as hard as what it follows; the
+Three things hold whatever the labels say: a bare follow-up is as hard as what it follows; the
 first turn is read as a session router reads it; the history of an unrelated conversation changes
-nothing of a message that stands for itself. Knows no label, no baseline and no page.
+nothing of a message that stands for itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Structure:
+class ProbeResult:
     """What the probes showed.
 
     Attributes:
@@ -78,7 +78,7 @@ def probes_of(
         seed: Decides the pairs.
     """
     draw = np.random.default_rng(seed)
-    chosen = [first_messages[at] for at in draw.permutation(len(first_messages))[:MAX_PROBES]]
+    chosen = [first_messages[row] for row in draw.permutation(len(first_messages))[:MAX_PROBES]]
     probes = []
     for conversation_id, request in chosen:
         others = [turns for owner, turns in conversations if owner != conversation_id and turns]
@@ -88,9 +88,9 @@ def probes_of(
     return probes if len(probes) >= MIN_PROBES else []
 
 
-def structure(
+def probe(
     scorer: OnnxScorer, formatter: Formatter, probes: Sequence[Probe], seed: int
-) -> Structure:
+) -> ProbeResult:
     """Score every probe alone, followed up, greeted, and after an unrelated conversation.
 
     Args:
@@ -102,15 +102,15 @@ def structure(
     alone = [formatter.format([Turn(probe.request)]) for probe in probes]
     session = Formatter("session")
     alike = sum(
-        one == session.format([Turn(probe.request)])
-        for one, probe in zip(alone, probes, strict=True)
+        shown == session.format([Turn(probe.request)])
+        for shown, probe in zip(alone, probes, strict=True)
     )
     request = _scores(scorer, alone)
     follow_up = _scores(
         scorer,
         [
-            formatter.format([Turn(probe.request), Turn(FOLLOW_UPS[at % len(FOLLOW_UPS)])])
-            for at, probe in enumerate(probes)
+            formatter.format([Turn(probe.request), Turn(FOLLOW_UPS[number % len(FOLLOW_UPS)])])
+            for number, probe in enumerate(probes)
         ],
     )
     after = [formatter.format([*probe.unrelated, Turn(probe.request)]) for probe in probes]
@@ -118,7 +118,7 @@ def structure(
     by_history = np.abs(_scores(scorer, after) - request)
     by_greeting = np.abs(_scores(scorer, greeted) - request)
     resampling = Resampling([probe.conversation_id for probe in probes], seed)
-    return Structure(
+    return ProbeResult(
         probes=len(probes),
         first_turns_alike=alike,
         following=resampling.estimate(lambda w: _correlation(request, follow_up, w)),
@@ -145,6 +145,6 @@ def _correlation(x: Floats, y: Floats, weights: Floats) -> Floats:
         centred.append(ranks - (weights @ ranks / total)[:, None])  # (b, n)
     a, b = centred
     spread = np.sqrt((weights * a**2).sum(1) * (weights * b**2).sum(1))
-    found = np.full(len(weights), np.nan)
-    np.divide((weights * a * b).sum(1), spread, out=found, where=spread > 0)
-    return found
+    correlation = np.full(len(weights), np.nan)
+    np.divide((weights * a * b).sum(1), spread, out=correlation, where=spread > 0)
+    return correlation

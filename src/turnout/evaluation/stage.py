@@ -1,4 +1,4 @@
-"""The evaluation stage: routers and data sets in, a report folder out; knows how to order steps."""
+"""The evaluation stage: routers and data sets in, a report folder out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.ablation import ContextAblation, context_ablation
 from turnout.evaluation.baselines import Splits, baselines
 from turnout.evaluation.findings import findings
-from turnout.evaluation.measure import MAIN_METRICS, Judge, Scored, judge_methods
-from turnout.evaluation.probes import Probe, Structure, probes_of, structure
-from turnout.evaluation.truncation import cuts_of
+from turnout.evaluation.measure import MAIN_METRICS, Reference, Scored, compare_methods
+from turnout.evaluation.probes import Probe, ProbeResult, probe, probes_of
+from turnout.evaluation.truncation import truncation_of
 from turnout.manifest import Manifest, input_digests, read_manifest, tree_sha256
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput, Turn
@@ -31,23 +31,23 @@ from turnout.tables import read_known_labels
 REPORT_FORMAT_VERSION = 1
 REPORT_NAME = "report.json"
 PAGE_NAME = "report.html"
-LABEL_JUDGES = {
+LABEL_NAMES = {
     "turns": "the log's labels",
     "labels": "weighed evidence",
     "outcomes": "measured outcomes",
 }
-TRUTH_JUDGE = "simulated truth"
+TRUTH_NAME = "simulated truth"
 _TIMED_ROWS = 200
 _SHOWN_CHARS = 240
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateReport:
-    """What an evaluation found.
+    """The outcome of an evaluation.
 
     Attributes:
         content: What `report.json` says.
-        fresh: False where an earlier run on the same inputs was found.
+        fresh: False where an earlier run on the same inputs was there already.
     """
 
     content: dict[str, Any]
@@ -68,10 +68,10 @@ def evaluate(
     Args:
         pairs: Router folder and data set folder, one or more.
         out: The folder for `report.json` and `report.html`; it appears only when whole.
-        truth: What `turnout simulate` knows apart; rows are then judged by it too.
+        truth: What `turnout simulate` wrote beside its log; rows are then compared with it too.
         examples: Most confident mistakes of each kind that the report quotes; 0 quotes nothing.
         seed: Decides the resampling.
-        on_progress: Told every step.
+        on_progress: Called for every step.
 
     Raises:
         ArtifactError: If a router or a data set cannot be used, or they do not belong together.
@@ -84,7 +84,7 @@ def evaluate(
             f"found {len(pairs)} routers and {examples} examples; expected at least one router "
             "with its data set, and 0 or more examples."
         )
-    routers, datasets = ([pair[at] for pair in pairs] for at in (0, 1))
+    routers, datasets = ([pair[side] for pair in pairs] for side in (0, 1))
     inputs = {"router": routers, "dataset": datasets, "truth": truth}
     manifest = Manifest.of("evaluate", inputs, {"examples": examples, "seed": seed})
     run = StageRun(out, manifest)
@@ -129,37 +129,43 @@ def _of_router(
     scorer = folder.scorer()
     name = folder.path.resolve().name
 
-    def tell(step: str, done: int, total: int | None) -> None:
+    def report_step(step: str, done: int, total: int | None) -> None:
         on_progress(f"{name}: {step}", done, total)
 
-    scored = [Scored("this router", "router", _scores(scorer, test.inputs, tell))]
+    scored = [Scored("this router", "router", _scores(scorer, test.inputs, report_step))]
     with_context = any(row.context for row in test.inputs)
     if with_context:
         blind = [ModelInput(row.message) for row in test.inputs]
         scored.append(
-            Scored("this router, last message only", "ablation", _scores(scorer, blind, tell))
+            Scored(
+                "this router, last message only", "ablation", _scores(scorer, blind, report_step)
+            )
         )
     splits = Splits(train, validation, data.measures_outcomes)
     scored += map(
-        Scored.of_baseline, baselines(splits, test, with_context=with_context, on_progress=tell)
+        Scored.of_baseline,
+        baselines(splits, test, with_context=with_context, on_progress=report_step),
     )
-    judges = _judges(data, test, truths, dataset)
-    judgements = []
-    for at, judge in enumerate(judges):
-        tell("intervals", at, len(judges))
+    references = _references(data, test, truths, dataset)
+    sent = _sent(folder, scored[0].scores, test.inputs, report_step)
+    results = []
+    for number, reference in enumerate(references):
+        report_step("intervals", number, len(references))
         methods = list(scored)
-        if judge.gap is not None:
-            methods.append(Scored("oracle (knows the gap)", "oracle", judge.gap))
-        judgements.append(judge_methods(judge, methods, test, folder.spec.threshold, seed))
-    tell("intervals", len(judges), len(judges))
-    cuts = cuts_of(scorer, test.inputs, folder.spec.max_tokens)
-    views, probed = _of_conversations(folder, scorer, data, test, judges[0], seed, tell)
+        if reference.gap is not None:
+            methods.append(Scored("oracle (knows the gap)", "oracle", reference.gap))
+        # The log's share of reasoning is that of its labels, not of another reference.
+        log = folder.spec.priors if reference is references[-1] else None
+        results.append(compare_methods(reference, methods, test, sent, seed, log))
+    report_step("intervals", len(references), len(references))
+    truncation = truncation_of(scorer, test.inputs, folder.spec.max_tokens)
+    views, probed = _of_conversations(folder, scorer, data, test, references[0], seed, report_step)
     checks = findings(
-        judgements,
+        results,
         train,
         test,
         trained_on_it=_trained_on(router, dataset),
-        cuts=cuts,
+        truncation=truncation,
         probed=probed,
     )
     return {
@@ -167,16 +173,21 @@ def _of_router(
         "architecture": folder.spec.formatter.architecture,
         "digest": folder.digest,
         "base": folder.spec.trained_on.get("base"),
-        "threshold": {"value": folder.spec.threshold, "origin": folder.spec.threshold_origin},
+        "priors": folder.spec.priors.to_json(),
+        "threshold": {
+            "value": folder.spec.threshold,
+            "origin": folder.spec.threshold_origin,
+            "population": folder.spec.threshold_population,
+        },
         "rows": {"train": len(train), "validation": len(validation), "test": len(test)},
         "findings": [asdict(finding) for finding in checks],
-        "judgements": [asdict(judgement) for judgement in judgements],
+        "results": [asdict(result) for result in results],
         "main_metric_names": MAIN_METRICS,
-        "cuts": asdict(cuts),
+        "truncation": asdict(truncation),
         "context": asdict(views) if views else None,
-        "structure": asdict(probed) if probed else None,
+        "probes": asdict(probed) if probed else None,
         "latency_ms": _latency(scorer, test.inputs),
-        "examples": _examples(judges[0], scored[0].scores, test, examples),
+        "examples": _examples(references[0], scored[0].scores, test, examples),
     }
 
 
@@ -185,34 +196,34 @@ def _of_conversations(
     scorer: OnnxScorer,
     data: DatasetFolder,
     test: Samples,
-    judge: Judge,
+    reference: Reference,
     seed: int,
     on_progress: OnProgress,
-) -> tuple[ContextAblation | None, Structure | None]:
+) -> tuple[ContextAblation | None, ProbeResult | None]:
     """What is asked of conversation routers alone, where the data set keeps previous turns."""
     formatter = folder.spec.formatter
     previous = data.previous("test") if formatter.architecture == "conversation" else None
     if previous is None:
         return None, None
-    views = context_ablation(scorer, formatter, test, previous, judge, seed, on_progress)
+    views = context_ablation(scorer, formatter, test, previous, reference, seed, on_progress)
     probes = _probes(test, previous, formatter.previous_turns, seed)
-    return views, structure(scorer, formatter, probes, seed) if probes else None
+    return views, probe(scorer, formatter, probes, seed) if probes else None
 
 
 def _probes(
     test: Samples, previous: Sequence[Sequence[Turn]], shown_turns: int, seed: int
 ) -> list[Probe]:
     first: dict[str, str] = {}
-    talks: dict[str, tuple[Turn, ...]] = {}
+    conversations: dict[str, tuple[Turn, ...]] = {}
     rows = zip(test.conversation_ids, test.turn_indices, test.inputs, previous, strict=True)
     for conversation_id, index, shown, before in rows:
         if index == 1:
             first[conversation_id] = shown.message
         elif len(before) == index - 1:
             first.setdefault(conversation_id, before[-1].user_message)
-        if len(before) > len(talks.get(conversation_id, ())):
-            talks[conversation_id] = tuple(reversed(before[:shown_turns]))
-    return probes_of(list(first.items()), list(talks.items()), seed)
+        if len(before) > len(conversations.get(conversation_id, ())):
+            conversations[conversation_id] = tuple(reversed(before[:shown_turns]))
+    return probes_of(list(first.items()), list(conversations.items()), seed)
 
 
 def _scores(
@@ -221,16 +232,30 @@ def _scores(
     return scorer.score(inputs, on_progress).astype(np.float64)
 
 
-def _judges(
+def _sent(
+    folder: RouterFolder,
+    balanced: NDArray[np.float64],
+    inputs: Sequence[ModelInput],
+    on_progress: OnProgress,
+) -> NDArray[np.bool_]:
+    """Rows that go to reasoning; scores are compared for the threshold's population, as served."""
+    population = folder.spec.threshold_population
+    if population == "balanced":
+        return balanced >= folder.spec.threshold
+    scores = _scores(folder.scorer(population=population), inputs, on_progress)
+    return scores >= folder.spec.threshold
+
+
+def _references(
     data: DatasetFolder,
     test: Samples,
     truths: dict[tuple[str, int], int] | None,
     where: Path,
-) -> list[Judge]:
+) -> list[Reference]:
     """The truth first, where there is one."""
     gap = 2.0 * test.targets.astype(np.float64) - 1.0 if data.measures_gaps else None
-    by_label = Judge(
-        LABEL_JUDGES.get(str(data.description.get("source")), "labels"),
+    by_label = Reference(
+        LABEL_NAMES.get(str(data.description.get("source")), "labels"),
         test.labels == LABEL_REASONING,
         test.labelled,
         gap,
@@ -238,15 +263,15 @@ def _judges(
     if truths is None:
         return [by_label]
     keys = zip(test.conversation_ids, test.turn_indices.tolist(), strict=True)
-    found = np.asarray([truths.get(key, -1) for key in keys])
-    known, positive = found >= 0, found == LABEL_REASONING
+    stored = np.asarray([truths.get(key, -1) for key in keys])
+    known, positive = stored >= 0, stored == LABEL_REASONING
     if not positive[known].any() or positive[known].all():
         raise RecordError(
-            f"{where}: the truth knows {known.sum():,} of {len(test):,} test rows and not both "
+            f"{where}: the truth has {known.sum():,} of {len(test):,} test rows and not both "
             "labels among them; expected the truth of the log that this data set was built from. "
             "Check --truth."
         )
-    return [Judge(TRUTH_JUDGE, positive, known), by_label]
+    return [Reference(TRUTH_NAME, positive, known), by_label]
 
 
 def _require_labels(dataset: Path, test: Samples) -> None:
@@ -281,12 +306,14 @@ def _latency(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, floa
 
 
 def _examples(
-    judge: Judge, scores: NDArray[np.float64], test: Samples, wanted: int
+    reference: Reference, scores: NDArray[np.float64], test: Samples, wanted: int
 ) -> dict[str, list[dict[str, Any]]]:
     """The most confident mistakes, worst first."""
     order = np.argsort(scores)
-    missed = [row for row in order if judge.known[row] and judge.positive[row]][:wanted]
-    wasted = [row for row in order[::-1] if judge.known[row] and not judge.positive[row]][:wanted]
+    missed = [row for row in order if reference.known[row] and reference.positive[row]][:wanted]
+    wasted = [row for row in order[::-1] if reference.known[row] and not reference.positive[row]][
+        :wanted
+    ]
     return {
         "missed": [_example(test, scores, row) for row in missed],
         "wasted": [_example(test, scores, row) for row in wasted],

@@ -1,4 +1,4 @@
-"""What the token budget leaves out of rows; knows no score and no label."""
+"""What the token budget leaves out of rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from turnout.routing.scorer import OnnxScorer
 
 
 @dataclass(frozen=True, slots=True)
-class Cuts:
+class Truncation:
     """How much did not fit.
 
     Attributes:
         max_tokens: The router's budget.
         rows_share: Share of rows in [0, 1] of which anything was cut.
-        messages_share: Share of rows whose message itself was cut, head and tail kept.
+        messages_share: Share of rows whose message itself was cut, all but its head and tail.
         tokens_share: Share of all tokens of all rows that were cut.
     """
 
@@ -26,7 +26,7 @@ class Cuts:
     tokens_share: float
 
 
-def cuts_of(scorer: OnnxScorer, inputs: Sequence[ModelInput], max_tokens: int) -> Cuts:
+def truncation_of(scorer: OnnxScorer, inputs: Sequence[ModelInput], max_tokens: int) -> Truncation:
     """Tokenise every row as the router reads it, and count what did not fit.
 
     Args:
@@ -34,12 +34,12 @@ def cuts_of(scorer: OnnxScorer, inputs: Sequence[ModelInput], max_tokens: int) -
         inputs: At least one row.
         max_tokens: The router's budget.
     """
-    rows = messages = cut = kept = 0
-    for one in inputs:
-        tokens = scorer.encode(one)
+    rows = messages = cut = read = 0
+    for row in inputs:
+        tokens = scorer.encode(row)
         cut += tokens.truncated_tokens
-        kept += len(tokens.ids)
+        read += len(tokens.ids)
         if tokens.truncated_tokens:
             rows += 1
-            messages += scorer.encode(ModelInput(one.message)).truncated_tokens > 0
-    return Cuts(max_tokens, rows / len(inputs), messages / len(inputs), cut / (cut + kept))
+            messages += scorer.encode(ModelInput(row.message)).truncated_tokens > 0
+    return Truncation(max_tokens, rows / len(inputs), messages / len(inputs), cut / (cut + read))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page, and drawings that follow its colours; knows no measurement."""
+"""One self-contained HTML page, and drawings that follow its colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""matplotlib → SVG that follows the reader's light or dark scheme; knows no measurement.
+"""matplotlib → SVG that follows the reader's light or dark scheme.
 
 Colours are drawn as marks that a style sheet replaces: the page's for a drawing inside one, the
 drawing's own for a file. The same figure gives the same bytes.

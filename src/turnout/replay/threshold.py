@@ -206,10 +206,10 @@ def choose_threshold(
         policy=policy.name,
         rows=len(scores),
         left_out=traffic.left_out,
-        share=resampling.estimate(lambda w: share(scores, value, w)),
+        share=resampling.estimate(lambda w: share(fires, w)),
         by_turn=_by_turn(traffic, fires),
         nearest=[] if goal.share is None else nearest_shares(scores, goal.share),
-        recall=None if samples is None else _recall(resampling, samples, scores, value),
+        recall=None if samples is None else _recall(resampling, samples, fires),
         calibration=None if samples is None else _calibration(samples, scores),
         need=_need(resampling, scores, spec.priors, population) if samples is None else None,
         cost=None if prices is None else _cost(traffic, prices, fires),
@@ -326,9 +326,9 @@ def _chosen(
     return threshold_for_miss(scores[needs], ids, goal.max_miss, goal.confidence, where=source)
 
 
-def _recall(resampling: Resampling, samples: Samples, scores: Floats, value: float) -> Estimate:
+def _recall(resampling: Resampling, samples: Samples, fires: NDArray[np.bool_]) -> Estimate:
     needs = samples.labels == LABEL_REASONING
-    return resampling.estimate(lambda w: recall(scores, needs, value, w))
+    return resampling.estimate(lambda w: recall(fires, needs, w))
 
 
 def _calibration(samples: Samples, scores: Floats) -> Calibration:

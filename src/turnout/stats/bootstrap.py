@@ -1,4 +1,4 @@
-"""Intervals by resampling conversations, paired over all that is compared; knows no metric."""
+"""Intervals by resampling conversations, paired over all that is compared."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Resampling:
 
 def _estimate(point: float, draws: Floats) -> Estimate:
     known = draws[np.isfinite(draws)]
-    # Where most resamplings lack a class, the rest would tell of lucky draws alone.
+    # Where most resamplings lack a class, the rest are lucky draws.
     if len(known) < len(draws) / 2 or not np.isfinite(point):
         return Estimate(float(point), float("nan"), float("nan"))
     low, high = np.quantile(known, TAILS)

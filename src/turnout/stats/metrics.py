@@ -40,15 +40,14 @@ def brier(scores: Floats, positive: Bools, weights: Floats) -> Floats:
     return _ratio(weights @ (scores - positive) ** 2, weights.sum(1))
 
 
-def share(scores: Floats, threshold: float, weights: Floats) -> Floats:
-    """Share of rows sent to the reasoning class at a threshold."""
-    return _ratio(weights @ (scores >= threshold).astype(float), weights.sum(1))
+def share(sent: Bools, weights: Floats) -> Floats:
+    """Share of rows that are sent to the reasoning class."""
+    return _ratio(weights @ sent.astype(float), weights.sum(1))
 
 
-def recall(scores: Floats, positive: Bools, threshold: float, weights: Floats) -> Floats:
-    """Share of the rows that need reasoning which are sent there at a threshold."""
-    wanted = weights * positive
-    return _ratio(wanted @ (scores >= threshold).astype(float), wanted.sum(1))
+def recall(sent: Bools, positive: Bools, weights: Floats) -> Floats:
+    """Share of the rows that need reasoning which are sent there."""
+    return share(sent, weights * positive)
 
 
 def recovered(scores: Floats, gain: Floats, weights: Floats) -> Floats:
@@ -94,8 +93,8 @@ def share_for(curves: Floats, wanted: float) -> Floats:
     rows = np.arange(len(curves))
     low, high = curves[rows, before], curves[rows, first]
     part = np.divide(wanted - low, high - low, out=np.ones_like(low), where=high > low)
-    found = SHARES[before] + part * (SHARES[first] - SHARES[before])
-    return np.where(reached.any(axis=1), found, np.nan)
+    reached_at = SHARES[before] + part * (SHARES[first] - SHARES[before])
+    return np.where(reached.any(axis=1), reached_at, np.nan)
 
 
 def _by_score(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
