@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from turnout.errors import RecordError
 from turnout.logs import ingest
 from turnout.logs.formats import FORMATS, RawRow
-from turnout.logs.readers import READERS, turn_rows
+from turnout.logs.readers import READERS, SESSION_READERS, rows_of_turns
+from turnout.logs.readers.messages import Reader
 from turnout.logs.readers.otel_messages import said_in
 from turnout.protocols import turns_of
 
@@ -273,7 +274,7 @@ roles = st.sampled_from(["user", "assistant", "tool", "system"])
 @given(st.lists(st.tuples(roles, st.sampled_from(["a", "b c", " ", ""])), max_size=8))
 def test_turns_are_cut_as_the_router_cuts_them(said):
     messages = [{"role": role, "content": text} for role, text in said]
-    found = list(turn_rows(RawRow("log", {"id": "c", "messages": messages})))
+    found = list(rows_of_turns([RawRow("log", {"id": "c", "messages": messages})], "log"))
     if not any(role == "user" and text.strip() for role, text in said):
         assert all(row.problem or row.values.get("messages") == messages for row in found)
         return
@@ -322,13 +323,14 @@ inner_rows = st.dictionaries(keys, json_values)
 
 @given(st.dictionaries(keys, inner_rows | st.lists(inner_rows, max_size=3) | json_values))
 def test_no_row_makes_reading_fail(values):
-    list(turn_rows(RawRow("log", values)))
+    list(rows_of_turns([RawRow("log", values)], "log"))
 
 
 def test_every_source_and_format_is_documented():
     page = (Path(__file__).resolve().parents[2] / "docs" / "readers.md").read_text()
-    for reader in READERS:
-        module = reader.turns.__module__.rpartition(".")[2]
+    for reader in [*READERS, *SESSION_READERS]:
+        read = reader.turns if isinstance(reader, Reader) else reader.begin
+        module = read.__module__.rpartition(".")[2]
         assert f"| {reader.source} | " in page
         assert f"| `{module}` |" in page
     assert all(f"`{suffix}`" in page for suffix in FORMATS)

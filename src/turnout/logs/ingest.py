@@ -33,7 +33,7 @@ from turnout.logs.formats import (
 )
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt
-from turnout.logs.readers import read_by_turns, turn_rows
+from turnout.logs.readers import read_by_turns, rows_of_turns
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import Account, Gathered
 from turnout.manifest import Input, Manifest
@@ -237,7 +237,7 @@ class _Reading:
             raw_rows: Of any reader's source.
             where: Their place, for messages.
         """
-        rows = self._without_parts(chain.from_iterable(map(turn_rows, raw_rows)))
+        rows = self._without_parts(rows_of_turns(raw_rows, where))
         first = list(_first(rows))
         found = {column: None for raw in first for column in raw.values}
         if found:

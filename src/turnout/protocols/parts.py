@@ -55,8 +55,9 @@ def _add(content: Content, part: object) -> None:
         return
     if not isinstance(part, Mapping):
         return
-    kind = part.get("type", "text")
-    text = part.get("text", part.get("refusal"))
+    kind, text = part.get("type", "text"), part.get("text", part.get("refusal"))
+    if not isinstance(kind, str):
+        return
     if kind in _TEXTS and isinstance(text, str):
         content.texts.append(text)
     elif kind in _CALLS and isinstance(part.get("name"), str):

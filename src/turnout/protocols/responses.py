@@ -56,7 +56,7 @@ def read_answer(body: Mapping[str, object]) -> Answer:
 
 
 def _message(item: Mapping[str, object]) -> Message | None:
-    kind = item.get("type", "message")
+    kind = text(item.get("type", "message"))
     if kind == "message" and str(item.get("role")) in _ROLES:
         return message_of(_ROLES[str(item["role"])], content_of(item.get("content")))
     if kind in _CALLS:

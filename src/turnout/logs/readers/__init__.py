@@ -6,13 +6,24 @@ To add one, write such a module and name it in `READERS`; `docs/readers.md` show
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from turnout.logs.formats import RawRow
-from turnout.logs.readers import chatgpt, claude, journal, litellm, message_list, otel, specstory
+from turnout.logs.readers import (
+    chatgpt,
+    claude,
+    claude_code,
+    codex,
+    journal,
+    litellm,
+    message_list,
+    otel,
+    specstory,
+)
 from turnout.logs.readers.messages import NoTurn, Reader, Turn, row_of
 from turnout.logs.readers.parts import CallPart
+from turnout.logs.readers.sessions import Session, SessionReader, session_rows
 
 # In the order they are tried: the closer a source is to others, the later.
 READERS: Sequence[Reader] = (
@@ -30,7 +41,34 @@ READERS: Sequence[Reader] = (
 )
 
 
-def turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
+# Sources of which a whole file, an event a row, is a conversation.
+SESSION_READERS: Sequence[SessionReader] = (
+    SessionReader("Claude Code session", claude_code.may_read, claude_code.Session),
+    SessionReader("Codex session", codex.may_read, codex.Session),
+)
+
+
+def rows_of_turns(raw_rows: Iterable[RawRow], file: str) -> Iterator[RawRow | CallPart]:
+    """The turns of a file's rows, and parts of calls.
+
+    Args:
+        raw_rows: Of one file, in order.
+        file: Its name.
+    """
+    sessions: dict[str, Session] = {}
+    for raw in raw_rows:
+        reader = next((r for r in SESSION_READERS if r.may_read(raw.values)), None)
+        if reader is None:
+            yield from _turn_rows(raw)
+            continue
+        session = sessions.setdefault(reader.source, reader.begin(file))
+        if (reason := session.add(raw)) is not None:
+            yield RawRow(raw.where, {}, dropped_as=reason)
+    for session in sessions.values():
+        yield from session_rows(session)
+
+
+def _turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
     """The turns of one row, and its parts of calls; the row itself where it is a turn already.
 
     A row that cannot be read stays as it is too.

@@ -1,0 +1,137 @@
+"""Claude Code's own sessions: `~/.claude/projects/**/*.jsonl`, one event a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from turnout.logs.formats import RawRow
+from turnout.logs.readers.messages import NoTurn, Turn, Values, mapping
+from turnout.logs.readers.sessions import (
+    BRANCH,
+    NOTE,
+    READ_WITH_TURN,
+    SUB_AGENT,
+    WITHOUT_TEXT,
+    SessionTurn,
+)
+from turnout.protocols import Message, read_answer, read_request
+
+SOURCE = "claude code"
+_NOTES = {"summary", "file-history-snapshot", "system", "queue-operation", "progress", "attachment"}
+_INTERRUPTED = "interruption"
+
+
+def may_read(values: Values) -> bool:
+    """Whether the row is an event of a session."""
+    if values.get("type") in ("user", "assistant"):
+        return "sessionId" in values and isinstance(values.get("message"), dict)
+    return values.get("type") in _NOTES and bool(
+        {"sessionId", "leafUuid", "snapshot", "operation"} & values.keys()
+    )
+
+
+@dataclass(slots=True)
+class _Turn(SessionTurn):
+    """A turn, and the turn that it follows: messages that were edited share theirs."""
+
+    number: int = 0
+    parent: int | None = None
+    has_text: bool = True
+
+
+class Session:
+    """The events of one file.
+
+    Events name their parent. A turn follows the turn of its parent, so that a message which was
+    edited, or taken back, lies beside the way from the first turn to the last one.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._ids: dict[int, object] = {}
+        self._turns: list[_Turn] = []
+        self._turn_of: dict[str, int] = {}  # event → the turn it belongs to
+
+    def add(self, raw: RawRow) -> str | None:
+        """Take an event; see `sessions.Session`."""
+        values = raw.values
+        if values.get("type") not in ("user", "assistant") or values.get("isMeta"):
+            self._place(values)
+            return NOTE
+        if values.get("isSidechain"):
+            return SUB_AGENT
+        if values["type"] == "assistant":
+            return self._add_answer(values)
+        if values.get("isCompactSummary"):
+            self._place(values)
+            return NOTE
+        return self._add_user(raw)
+
+    def turns(self) -> Iterator[tuple[str, Turn | NoTurn]]:
+        """The turns from the first to the last one; those beside that way are counted."""
+        way: list[int] = []
+        number = len(self._turns) - 1 if self._turns else None
+        while number is not None:
+            way.append(number)
+            number = self._turns[number].parent
+        index_of = {number: index for index, number in enumerate(reversed(way), start=1)}
+        for turn in self._turns:
+            if turn.number not in index_of:
+                yield turn.where, NoTurn(BRANCH)
+            elif not turn.has_text:
+                yield turn.where, NoTurn(WITHOUT_TEXT)
+            else:
+                yield (
+                    turn.where,
+                    turn.row(self._ids[turn.number], index_of[turn.number], SOURCE),
+                )
+
+    def _add_user(self, raw: RawRow) -> str | None:
+        values = raw.values
+        (message,) = read_request({"messages": [values["message"]]}).messages or (Message("tool"),)
+        parent = self._place(values)
+        if _INTERRUPTED in message.harness and parent is not None:
+            self._turns[parent].response_type = "cancelled"
+        if not message.is_human:
+            return READ_WITH_TURN if message.role == "tool" else NOTE
+        if values.get("parentUuid", "") is None:
+            parent = None  # the first message, or another one in its place
+        number = len(self._turns)
+        turn = _Turn(
+            raw.where,
+            message.text,
+            values.get("timestamp"),
+            bool(message.harness),
+            number=number,
+            parent=parent,
+            has_text=bool(message.text.strip()),
+        )
+        self._turns.append(turn)
+        self._ids[number] = values.get("sessionId")
+        self._turn_of[str(values.get("uuid"))] = number
+        return None
+
+    def _add_answer(self, values: Values) -> str:
+        number = self._place(values)
+        if number is None:
+            return NOTE
+        turn, message = self._turns[number], mapping(values["message"])
+        answer = read_answer(message)
+        if values.get("isApiErrorMessage"):
+            turn.response_type = "failed"
+            return READ_WITH_TURN
+        turn.response_type = "success"
+        turn.model = answer.model or turn.model
+        turn.answer = answer.text or turn.answer
+        turn.tools.update(answer.tools)
+        turn.usage[str(message.get("id") or values.get("uuid"))] = answer.usage
+        return READ_WITH_TURN
+
+    def _place(self, values: Values) -> int | None:
+        """The turn that an event belongs to: its parent's, else the last one."""
+        last = len(self._turns) - 1 if self._turns else None
+        number = self._turn_of.get(str(values.get("parentUuid")), last)
+        if number is not None:
+            self._turn_of[str(values.get("uuid"))] = number
+        return number

@@ -1,0 +1,113 @@
+"""Codex's own sessions: `~/.codex/sessions/**/rollout-*.jsonl`, one event a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from turnout.logs.formats import RawRow
+from turnout.logs.readers.messages import NoTurn, Turn, Values, mapping
+from turnout.logs.readers.sessions import (
+    BRANCH,
+    NOTE,
+    READ_WITH_TURN,
+    SUB_AGENT,
+    WITHOUT_TEXT,
+    SessionTurn,
+)
+from turnout.protocols import Message, Usage, read_request
+from turnout.protocols.parts import count, text
+
+SOURCE = "codex"
+_TYPES = {"session_meta", "response_item", "event_msg", "turn_context", "compacted"}
+_ENDED = {"turn_aborted": "cancelled", "error": "failed", "stream_error": "failed"}
+
+
+def may_read(values: Values) -> bool:
+    """Whether the row is an event of a session."""
+    return values.get("type") in _TYPES and isinstance(values.get("payload"), dict)
+
+
+class Session:
+    """The events of one file: events of the screen mirror the model's items, which are read."""
+
+    def __init__(self, file: str) -> None:
+        self._id: object = PurePath(file).stem
+        self._model: object = None
+        self._is_helper = False
+        self._turns: list[SessionTurn] = []
+        self._taken_back: list[SessionTurn] = []
+
+    def add(self, raw: RawRow) -> str | None:
+        """Take an event; see `sessions.Session`."""
+        payload = mapping(raw.values["payload"])
+        match raw.values["type"]:
+            case "session_meta":
+                self._id = payload.get("id") or self._id
+                self._is_helper |= isinstance(payload.get("source"), dict)
+            case "turn_context":
+                self._model = payload.get("model") or self._model
+            case "response_item":
+                return self._add_item(payload, raw)
+            case "event_msg":
+                return self._add_event(payload)
+        return NOTE
+
+    def turns(self) -> Iterator[tuple[str, Turn | NoTurn]]:
+        """The turns that were not taken back, in order."""
+        for turn in self._taken_back:
+            yield turn.where, NoTurn(BRANCH)
+        for index, turn in enumerate(self._turns, start=1):
+            if self._is_helper:
+                yield turn.where, NoTurn(SUB_AGENT)
+            elif not turn.text.strip():
+                yield turn.where, NoTurn(WITHOUT_TEXT)
+            else:
+                yield turn.where, turn.row(self._id, index, SOURCE)
+
+    def _add_item(self, item: Values, raw: RawRow) -> str | None:
+        (message,) = read_request({"input": [item]}).messages or (Message("system"),)
+        if message.is_human:
+            self._turns.append(
+                SessionTurn(
+                    raw.where,
+                    message.text,
+                    raw.values.get("timestamp"),
+                    bool(message.harness),
+                    self._model,
+                )
+            )
+            return None
+        if not self._turns or message.role in ("user", "system"):
+            return NOTE
+        turn = self._turns[-1]
+        if message.role == "assistant":
+            turn.model = self._model or turn.model
+            turn.answer = message.text or turn.answer
+            turn.tools.update(message.tools)
+            turn.response_type = "success"
+        return READ_WITH_TURN
+
+    def _add_event(self, event: Values) -> str:
+        kind = text(event.get("type"))
+        if kind == "thread_rolled_back":
+            first = max(0, len(self._turns) - (count(event, "num_turns") or 0))
+            self._taken_back += self._turns[first:]
+            del self._turns[first:]
+        elif kind == "token_count" and self._turns:
+            self._add_usage(mapping(mapping(event.get("info")).get("last_token_usage")))
+        elif kind in _ENDED and self._turns:
+            self._turns[-1].response_type = _ENDED[kind]
+        return READ_WITH_TURN
+
+    def _add_usage(self, used: Values) -> None:
+        usage = Usage(
+            count(used, "input_tokens"),
+            count(used, "output_tokens"),
+            count(used, "reasoning_output_tokens"),
+            count(used, "cached_input_tokens"),
+        )
+        calls = self._turns[-1].usage
+        # The same count is told of again when the limits are.
+        if used and usage not in calls.values():
+            calls[str(len(calls))] = usage

@@ -1,0 +1,228 @@
+"""Coding assistants' own session files: an event a row, a file a conversation."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnout.logs import ingest
+from turnout.logs.formats import RawRow
+from turnout.logs.readers import rows_of_turns
+
+FACTS = ("turn_index", "user_message", "model", "assistant_message", "response_type")
+
+
+def read(tmp_path, rows, name="session.jsonl"):
+    file = tmp_path / name
+    file.write_text("\n".join(map(json.dumps, rows)))
+    report = ingest([file], tmp_path / "turns.parquet")
+    return report, pq.read_table(tmp_path / "turns.parquet").to_pylist()
+
+
+def facts(turns):
+    return [tuple(turn[name] for name in FACTS) for turn in turns]
+
+
+class ClaudeCode:
+    """Writes a session's events; each follows the one before unless it names its parent."""
+
+    def __init__(self):
+        self.rows = []
+
+    def event(self, kind, message, **more):
+        number = len(self.rows)
+        parent = f"u{number - 1}" if number else None
+        row = {"type": kind, "uuid": f"u{number}", "parentUuid": parent, "sessionId": "s1",
+               "isSidechain": False, "timestamp": f"2026-06-01T08:{number:02}:00.000Z",
+               "message": message}  # fmt: skip
+        self.rows.append(row | more)
+        return f"u{number}"
+
+    def says(self, content, **more):
+        return self.event("user", {"role": "user", "content": content}, **more)
+
+    def answers(self, *content, call=None, model="claude-opus-4-5", **more):
+        message = {"id": call or f"m{len(self.rows)}", "type": "message", "role": "assistant",
+                   "model": model, "content": list(content),
+                   "usage": {"input_tokens": 3, "cache_read_input_tokens": 7,
+                             "output_tokens": 5}}  # fmt: skip
+        return self.event("assistant", message, **more)
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+def test_a_turn_of_claude_code_is_all_that_followed_the_persons_words(tmp_path):
+    log = ClaudeCode()
+    log.rows.append({"type": "file-history-snapshot", "messageId": "x", "snapshot": {}})
+    log.says("<command-name>/model</command-name><command-args>opus</command-args>")
+    log.says("<local-command-stdout>Set model to opus</local-command-stdout>")
+    log.says("A note.", isMeta=True)
+    log.says([text("<system-reminder>x</system-reminder>"), text("find the race")])
+    log.answers({"type": "thinking", "thinking": "…"}, call="m1")
+    log.answers({"type": "tool_use", "name": "Read"}, call="m1")
+    log.says([{"type": "tool_result", "content": "code"}])
+    log.says("Explore.", isSidechain=True)
+    log.answers(text("Two locks."), model="claude-haiku-4-5", isSidechain=True)
+    log.answers(text("No lock."), call="m2")
+    log.says("This session is being continued from a previous conversation.", isCompactSummary=True)
+    log.says("rename it")
+    log.answers(text("Renamed."), model="claude-haiku-4-5")
+    report, turns = read(tmp_path, log.rows)
+    assert facts(turns) == [
+        (1, "find the race", "claude-opus-4-5", "No lock.", "success"),
+        (2, "rename it", "claude-haiku-4-5", "Renamed.", "success"),
+    ]
+    first = turns[0]
+    assert (first["llm_calls"], first["prompt_tokens"], first["cached_tokens"]) == (2, 20, 14)
+    assert (first["tool_counts"], first["source"]) == ('{"Read": 1}', "claude code")
+    assert report.dropped == {
+        "a product's own note": 5,
+        "a sub-agent's message": 2,
+        "an event read with its turn": 5,
+    }
+    assert report.rows_read == len(log.rows)
+
+
+@pytest.mark.parametrize("at_start", [False, True])
+def test_of_an_edited_message_the_branch_that_the_person_ended_on_is_kept(tmp_path, at_start):
+    log = ClaudeCode()
+    first = None if at_start else log.says("first")
+    if not at_start:
+        first = log.answers(text("1"))
+    log.says("second, misspelt")
+    log.answers(text("what?"))
+    log.says("second", parentUuid=first)
+    log.answers(text("2"))
+    report, turns = read(tmp_path, log.rows)
+    assert [turn["user_message"] for turn in turns] == [*([] if at_start else ["first"]), "second"]
+    assert turns[-1]["assistant_message"] == "2"
+    assert report.dropped["a message edited or taken back"] == 1
+
+
+def test_an_image_keeps_its_place_and_its_answer(tmp_path):
+    log = ClaudeCode()
+    log.says("first")
+    log.answers(text("1"), model="claude-opus-4-5")
+    log.says([{"type": "image", "source": {}}])
+    log.answers(text("a cat"), model="claude-haiku-4-5")
+    log.says("third")
+    log.answers(text("3"), model="claude-opus-4-5")
+    report, turns = read(tmp_path, log.rows)
+    assert facts(turns) == [
+        (1, "first", "claude-opus-4-5", "1", "success"),
+        (3, "third", "claude-opus-4-5", "3", "success"),
+    ]
+    assert report.dropped["a user message without text"] == 1
+
+
+def test_what_went_wrong_in_a_turn_is_told_and_names_no_model(tmp_path):
+    log = ClaudeCode()
+    log.says("first")
+    log.answers(text("API Error"), model="<synthetic>", isApiErrorMessage=True)
+    log.says("second")
+    log.answers(text("working"))
+    log.says("[Request interrupted by user]")
+    _, turns = read(tmp_path, log.rows)
+    assert facts(turns) == [
+        (1, "first", None, None, "failed"),
+        (2, "second", "claude-opus-4-5", "working", "cancelled"),
+    ]
+
+
+def codex(*events, **meta):
+    rows = [("session_meta", {"id": "cx", **meta}), *events]
+    return [
+        {"timestamp": f"2026-06-02T08:00:{number:02}.000Z", "type": kind, "payload": payload}
+        for number, (kind, payload) in enumerate(rows)
+    ]
+
+
+def item(role, words):
+    kind = "output_text" if role == "assistant" else "input_text"
+    content = [{"type": kind, "text": words}]
+    return "response_item", {"type": "message", "role": role, "content": content}
+
+
+def tokens(total):
+    used = {"input_tokens": total, "cached_input_tokens": 2, "output_tokens": 3,
+            "reasoning_output_tokens": 1}  # fmt: skip
+    return "event_msg", {"type": "token_count", "info": {"last_token_usage": used}}
+
+
+ENVIRONMENT = "<environment_context>\n<cwd>/a</cwd>\n</environment_context>"
+
+
+def test_a_turn_of_codex_has_the_model_of_its_context_and_is_read_once(tmp_path):
+    rows = codex(
+        item("developer", "rules"),
+        item("user", ENVIRONMENT),
+        item("user", "why?"),
+        ("event_msg", {"type": "user_message", "message": "why?"}),
+        ("turn_context", {"model": "gpt-5-codex", "effort": "high"}),
+        ("response_item", {"type": "function_call", "name": "shell", "arguments": "{}"}),
+        ("response_item", {"type": "function_call_output", "output": "ok"}),
+        tokens(10), tokens(10), tokens(20),
+        ("event_msg", {"type": "agent_message", "message": "No cache."}),
+        item("assistant", "No cache."),
+    )  # fmt: skip
+    report, turns = read(tmp_path, rows)
+    assert facts(turns) == [(1, "why?", "gpt-5-codex", "No cache.", "success")]
+    (turn,) = turns
+    assert (turn["conversation_id"], turn["tool_counts"]) == ("cx", '{"shell": 1}')
+    assert (turn["llm_calls"], turn["prompt_tokens"], turn["reasoning_tokens"]) == (2, 30, 2)
+    assert report.rows_read == len(rows)
+
+
+def test_turns_of_codex_that_were_taken_back_are_counted(tmp_path):
+    rows = codex(
+        item("user", "first"), item("assistant", "1"),
+        item("user", "second"), item("assistant", "2"),
+        ("event_msg", {"type": "thread_rolled_back", "num_turns": 1}),
+        item("user", "again"), ("event_msg", {"type": "turn_aborted"}),
+    )  # fmt: skip
+    report, turns = read(tmp_path, rows)
+    assert [(turn["turn_index"], turn["user_message"]) for turn in turns] == [
+        (1, "first"), (2, "again"),
+    ]  # fmt: skip
+    assert turns[1]["response_type"] == "cancelled"
+    assert report.dropped["a message edited or taken back"] == 1
+
+
+def test_a_sub_agents_file_of_codex_is_no_conversation(tmp_path):
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    for name, rows in {
+        "helper": codex(item("user", "explore"), source={"subagent": "review"}, id="h"),
+        "main": codex(item("user", "why?")),
+    }.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = ingest([folder], tmp_path / "turns.parquet")
+    assert (report.conversations, report.rows_kept) == (1, 1)
+    assert report.dropped["a sub-agent's message"] == 1
+
+
+names = st.sampled_from([
+    "type", "role", "content", "text", "message", "id", "uuid", "parentUuid", "usage", "model",
+    "info", "last_token_usage", "num_turns", "source", "name",
+])  # fmt: skip
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["user", "assistant", "text", "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=5),
+)
+events = st.fixed_dictionaries(
+    {"type": st.sampled_from(["user", "assistant", "session_meta", "response_item", "event_msg",
+                              "turn_context"]),
+     "sessionId": values, "message": st.dictionaries(names, values, max_size=5),
+     "payload": st.dictionaries(names, values, max_size=5)},
+    optional={"uuid": values, "parentUuid": values, "timestamp": values, "isMeta": values},
+)  # fmt: skip
+
+
+@given(st.lists(events, max_size=4))
+def test_no_event_makes_reading_fail_and_each_is_one_row(rows):
+    read = list(rows_of_turns([RawRow("log", row) for row in rows], "log"))
+    assert len(read) == len(rows)
