@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import signal
+import socket
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -123,15 +126,55 @@ def lacks_disk(error: duckdb.Error) -> bool:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what an engine says of rows that it cannot read into our error.
+def interruptible(backend: ibis.BaseBackend) -> Iterator[None]:
+    """Let Ctrl-C end a running query of DuckDB at once, as KeyboardInterrupt.
+
+    Python handles signals between its own instructions, so not while a query runs. The signal's
+    number is therefore also written to a socket (`signal.set_wakeup_fd`) that a thread reads.
+    """
+    if backend.name != DUCKDB or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers, written = socket.socketpair()
+    written.setblocking(False)
+
+    def watch() -> None:
+        while received := numbers.recv(64):
+            if signal.SIGINT in received:
+                backend.con.interrupt()
+
+    previous = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except (duckdb.InterruptException, RuntimeError) as error:
+        # DuckDB has two names for it, one of them no error of its own.
+        if isinstance(error, duckdb.InterruptException) or isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.set_wakeup_fd(previous)
+        written.close()
+        watcher.join()
+        numbers.close()
+
+
+@contextlib.contextmanager
+def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
+    """Turn an engine's complaint about rows that it cannot read into our error.
+
+    Ctrl-C ends a running query; see `interruptible`.
 
     Raises:
         RecordError: If the engine cannot read the file's rows.
         StorageError: If there is no space to spill to.
     """
     try:
-        yield
+        with interruptible(backend):
+            yield
     except duckdb.OutOfMemoryException as error:
         if lacks_disk(error):
             raise StorageError(

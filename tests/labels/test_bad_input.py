@@ -1,4 +1,8 @@
-"""Tables that `turnout ingest` did not write, and odd turns: `label` and `switches`."""
+"""Tables that `turnout ingest` did not write, odd turns and Ctrl-C: `label` and `switches`."""
+
+import os
+import signal
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,3 +104,24 @@ def test_nul_bytes_long_messages_and_clocks_that_run_backwards_are_read(tmp_path
         k for k in STAGES["switches"](path).to_json()["switches"] if k["kind"] == "upgrade"
     )
     assert upgrades["count"] == 2
+
+
+def test_ctrl_c_ends_labelling_at_once_and_leaves_nothing(tmp_path):
+    few = pq.read_table(write_turns(tmp_path / "t.parquet", ROWS))
+    label_turns(tmp_path / "t.parquet", tmp_path / "few", CATALOG)  # imports what it needs
+    ids = pa.array([f"c{n}" for n in range(100_000)])
+    many = pa.concat_tables([few.slice(0, 1)] * len(ids)).set_column(0, few.field(0), ids)
+    pq.write_table(many, tmp_path / "t.parquet")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    pressed = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+
+    def press(step, done, total):
+        if "gather" in step and not done:
+            pressed.start()
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            label_turns(tmp_path / "t.parquet", tmp_path / "l", CATALOG, on_progress=press)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert {path.name for path in tmp_path.iterdir() if "few" not in path.name} == {"t.parquet"}

@@ -137,7 +137,7 @@ def build_from_turns(
     wish = Wish(size, reduced, shares, oversample, seed)
     steps = Steps(on_progress, _COUNT, DRAW, COMPARE, SPLIT, _WRITE)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
-    with reading(turns):
+    with reading(turns, backend):
         with steps.step(_COUNT):
             log = Log(backend, turns, labels, formatter, catalog, seed)
         chosen = chosen_rows(log, formatter, wish, steps)

@@ -74,8 +74,9 @@ def judge_turns(
         earlier = stage.stored(JudgeReport)
         if earlier.whole:
             return earlier
-    with reading(turns):
-        questions = list(_questions(turns, options, rubric))
+    backend = connect()
+    with reading(turns, backend):
+        questions = list(_questions(backend, turns, options, rubric))
     with Answers(answers or out.with_name(out.name + ".answers.sqlite")) as stored:
         run = JudgeRun(questions, rubric, options, stored, on_progress)
         agree(run.estimate())
@@ -101,9 +102,10 @@ def _check(options: JudgeOptions) -> None:
         )
 
 
-def _questions(turns: Path, options: JudgeOptions, rubric: Rubric) -> Iterator[Question]:
+def _questions(
+    backend: ibis.BaseBackend, turns: Path, options: JudgeOptions, rubric: Rubric
+) -> Iterator[Question]:
     """The different questions, in the order in which they are asked."""
-    backend = connect()
     log = read_turns(backend, turns)
     require_places(turns)
     places = log.select(*TURN_KEYS)

@@ -125,7 +125,7 @@ def label_turns(
     backend = connect(engine, memory_mb=memory_mb, joined_as_written=True)
     read = list(external.read())
     steps = Steps(on_progress, *([_MATCH] if read else []), _GATHER, _AGGREGATE, _WRITE)
-    with reading(turns):
+    with reading(turns, backend):
         log = read_turns(backend, turns)
         require_places(turns)
         matched = _matched(read, log, backend, steps) if read else []

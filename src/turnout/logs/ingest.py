@@ -17,7 +17,7 @@ import duckdb
 import ibis
 import pyarrow as pa
 
-from turnout.engine import connect, lacks_disk, read_parquet
+from turnout.engine import connect, interruptible, lacks_disk, read_parquet
 from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
@@ -364,7 +364,8 @@ def _sorting(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
     """An engine for what does not fit into memory, beside the output."""
     backend = connect(memory_mb=_MEMORY_MB, spill=partial.with_name("spill"))
     try:
-        yield backend
+        with interruptible(backend):
+            yield backend
     except duckdb.Error as error:
         if isinstance(error, duckdb.OutOfMemoryException) and not lacks_disk(error):
             raise RecordError(

@@ -151,7 +151,7 @@ def traffic_of_turns(
 def _rows(turns: Path, catalog: Catalog, policy: Policy) -> list[_Row]:
     """The turns in the order of their conversations."""
     backend = connect()
-    with reading(turns):
+    with reading(turns, backend):
         log = read_turns(backend, turns)
         require_places(turns)
         facts = with_model_facts(log, backend, catalog)

@@ -109,7 +109,7 @@ def report_switches(
     asked = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
     steps = Steps(on_progress, _FIND, _COUNT, _RATE, *asked)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
-    with reading(turns):
+    with reading(turns, backend):
         table = read_turns(backend, turns)
         require_places(turns)
         with steps.step(_FIND):

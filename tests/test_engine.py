@@ -1,0 +1,49 @@
+"""Queries that Ctrl-C ends."""
+
+import os
+import signal
+import threading
+
+import ibis
+import pytest
+
+from turnout.engine import batches, connect, kept, reading
+
+
+def work(n):
+    """An expression of n × n steps."""
+    numbers, others = (ibis.range(n).unnest().name(name).as_table() for name in ("this", "that"))
+    pairs = numbers.cross_join(others)
+    return pairs.agg(total=(pairs.this % 7 * pairs.that).sum())
+
+
+@pytest.fixture
+def ctrl_c():
+    """Presses Ctrl-C after a while; also where a shell lets its background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    pressed = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    yield pressed
+    pressed.join()
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda backend, query: backend.to_pyarrow(query),
+        lambda backend, query: kept(backend, query),
+        lambda backend, query: list(batches(backend, query)),
+        lambda backend, query: backend.raw_sql(backend.compile(query)).fetchall(),
+    ],
+    ids=["a result", "a table that is kept", "batches", "plain SQL"],
+)
+def test_ctrl_c_ends_a_query_at_once_as_an_interrupt(tmp_path, ctrl_c, ask):
+    backend = connect()
+    ask(backend, work(1))  # imports what it needs
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path / "turns.parquet", backend):
+        ctrl_c.start()
+        ask(backend, work(1_000_000))
+    ctrl_c.join()
+    assert threading.active_count() == threads
+    assert backend.raw_sql("SELECT 1").fetchall() == [(1,)]
