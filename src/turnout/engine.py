@@ -55,7 +55,8 @@ def connect(
         SettingsError: If there is no such engine or it is not installed.
     """
     if engine.startswith((spark.PREFIX, spark.CONNECT_PREFIX)):
-        return ibis.pyspark.connect(spark.session(engine))
+        session = spark.session(engine)  # first: it names the extra where one is missing
+        return ibis.pyspark.connect(session)
     if engine != DUCKDB:
         raise SettingsError(
             f"--engine: found {engine!r}; expected {DUCKDB}, spark://local[N], spark://HOST:PORT "

@@ -9,8 +9,8 @@
     ├─ UpstreamError        5   an upstream that does not answer (HTTP 502)
     ├─ ListenError          6   an address the gateway cannot listen on
     ├─ StorageError         7   a place that cannot be written: full, read-only, in the way
-    ├─ StoppedError         8   a run that a signal ended and that goes on when it is run again
-    └─ InterruptError     130   Ctrl-C
+    └─ StoppedError         8   a run that a signal ended and that goes on when it is run again
+       └─ InterruptError  130   Ctrl-C ended the run
 
 A message says where, what was found, what was expected and what to do. Programming errors stay
 `ValueError` and `TypeError`.
@@ -69,7 +69,7 @@ class StoppedError(TurnoutError):
     exit_code = 8
 
 
-class InterruptError(TurnoutError):
+class InterruptError(StoppedError):
     """Ctrl-C ended the run."""
 
     exit_code = 130

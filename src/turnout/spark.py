@@ -55,10 +55,11 @@ def session(address: str) -> SparkSession:
     if address.startswith(CONNECT_PREFIX):
         return _connected(address)
     try:
+        import pandas  # noqa: F401 (Ibis needs it to read from Spark)
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SettingsError(
-            f"--engine {address}: pyspark is not installed; expected the Spark install. "
+            f"--engine {address}: {error}; expected the Spark install. "
             "Run: pip install 'turnout[spark]'"
         ) from error
     _with_java(address)
@@ -77,6 +78,7 @@ def _connected(address: str) -> SparkSession:
     try:
         # Asked by its own module, Spark says which package its client lacks.
         import grpc
+        import pandas  # noqa: F401
         from pyspark.sql.connect.client import DefaultChannelBuilder
         from pyspark.sql.connect.session import SparkSession
     except ImportError as error:

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
@@ -185,18 +184,6 @@ def test_bad_input_ends_in_one_message_its_own_exit_code_and_no_output(tmp_path)
         assert sorted(tmp_path.iterdir()) == before, f"{name} left something behind"
 
 
-def test_a_broken_pipe_is_no_failure(line):
-    command = [*TURNOUT, "switches", "turns.parquet"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=line
-    ) as process:
-        process.stdout.close()
-        error = process.stderr.read()
-        process.wait(timeout=60)
-    assert process.returncode == 0
-    assert all(b" of 3: " in line for line in error.splitlines()), error
-
-
 def test_of_many_groups_the_largest_are_shown_and_the_card_names_all(tmp_path):
     rows = [
         {
@@ -222,24 +209,3 @@ def test_of_many_groups_the_largest_are_shown_and_the_card_names_all(tmp_path):
         assert sum(int(row[at]) for row in shown_rows) == sum(cell[label] for cell in cells)
     card = (tmp_path / "data" / "README.md").read_text()
     assert all(f"| train | group {at:02} |" in card for at in range(40))
-
-
-@pytest.fixture
-def interruptible():
-    """Undo that a shell lets its background jobs ignore SIGINT, which children inherit."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_stage_says_so_and_leaves_nothing(tmp_path):
-    command = [*TURNOUT, "simulate", "-o", "log", "--conversations", "200000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        time.sleep(2.0)
-        process.send_signal(signal.SIGINT)
-        error = process.stderr.read()
-        process.wait(timeout=60)
-    assert process.returncode == 130
-    assert "nothing was left half-written" in error
-    assert list(tmp_path.iterdir()) == []

@@ -80,8 +80,13 @@ def next_command(*arguments: object) -> None:
 def print_json(value: object) -> None:
     """Write a value to stdout as JSON; characters that stdout cannot carry are escaped."""
     unicode = str(sys.stdout.encoding).lower().startswith("utf")
+    print_text(json.dumps(value, indent=2, ensure_ascii=not unicode, default=str) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Write a text to stdout as it is."""
     with writing_results():
-        click.echo(json.dumps(value, indent=2, ensure_ascii=not unicode, default=str))
+        sys.stdout.write(text)
 
 
 @contextmanager

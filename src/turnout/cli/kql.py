@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from turnout.cli.console import next_command, parsed_pairs
+from turnout.cli.console import next_command, parsed_pairs, print_text
 from turnout.cli.query import parameters_of, query_options
 from turnout.cli.verbs import verb
 
@@ -33,7 +33,7 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
 
     if name is None:
         for query in queries().values():
-            click.echo(f"{query.folder}/{query.name}\n    {query.purpose}")
+            print_text(f"{query.folder}/{query.name}\n    {query.purpose}\n")
         next_command("kql", next(iter(queries())))
         return
     parameters = parameters_of(given)
@@ -43,5 +43,5 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
         columns=parsed_pairs(columns),
         settings=parameters.settings(),
     )
-    click.echo(text, nl=False)
+    print_text(text)
     next_command("ingest", "kusto://CLUSTER/DATABASE", "--query", name, "-o", "turns.parquet")

@@ -99,12 +99,13 @@ def command(
     if as_json:
         more = {} if explained is None else {"explained": [asdict(turn) for turn in explained]}
         print_json({"output": output, **report.to_json(), **more})
-    elif explained is not None:
-        _show_turns(explained, report)
-    else:
+        return
+    if explained is None:
         _show(report, output)
-        data = output.with_name("session-data")
-        next_command("build", turns, "--labels", output, "--architecture", "session", "-o", data)
+    else:
+        _show_turns(explained, report)
+    data = output.with_name("session-data")
+    next_command("build", turns, "--labels", output, "--architecture", "session", "-o", data)
 
 
 def _show(report: LabelReport, output: Path) -> None:

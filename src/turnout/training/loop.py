@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from turnout.errors import SettingsError, StoppedError
+from turnout.errors import SettingsError
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.samples import Samples
@@ -289,15 +289,15 @@ class _Fitting:
 
     def _stop(self) -> None:
         self._keep()
-        name, progress = self.around.stop.signal_name, self.progress
+        progress = self.progress
         kept = (
             "no checkpoint is kept here"
             if self.around.checkpoint.path is None
             else ("run the same command again to go on from there")
         )
-        raise StoppedError(
-            f"{name or 'another process'}: stopped in epoch {progress.epoch} after "
-            f"{progress.step} of {self._steps_an_epoch} steps; {kept}."
+        raise self.around.stop.error(
+            f" in epoch {progress.epoch} after {progress.step} of {self._steps_an_epoch} steps; "
+            f"{kept}"
         )
 
 

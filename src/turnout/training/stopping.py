@@ -1,4 +1,4 @@
-"""A run that is told to stop ends at a good moment; knows no model and no file."""
+"""A run that is told to stop ends at a good moment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from turnout.errors import StoppedError
+from turnout.errors import InterruptError, StoppedError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -55,11 +55,13 @@ class StopRequest:
         if not self._held:
             raise self._error()
 
+    def error(self, how_far: str) -> StoppedError:
+        """The error that ends the run, after Ctrl-C the one of an interrupt."""
+        kind = InterruptError if self.signal_name == signal.SIGINT.name else StoppedError
+        return kind(f"{self.signal_name or 'another process'}: stopped{how_far}.")
+
     def _error(self) -> StoppedError:
-        return StoppedError(
-            f"{self.signal_name}: stopped; nothing was left half-written. Run the same command "
-            "again to go on."
-        )
+        return self.error("; nothing was left half-written. Run the same command again to go on")
 
 
 @contextmanager
