@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_outcomes, build_from_turns
+from turnout.dataset.balancing import balanced
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import Cell
 from turnout.dataset.groups import split_of
-from turnout.dataset.selection import balanced
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import MANIFEST_NAME
 from turnout.records import Turn
@@ -160,7 +160,7 @@ def test_unknown_and_unnamed_models_are_counted_and_left_out(tmp_path):
     rows = conversations(100)
     rows += [turn("u", 1, "who knows", "mystery-9"), turn("v", 1, "who cares", "auto")]
     dropped = build(tmp_path, rows).description["dropped"]
-    assert dropped["model not in the catalogue"] == 1
+    assert dropped["model not in the catalog"] == 1
     assert dropped["names no model"] == 1
 
 
@@ -184,7 +184,7 @@ def test_the_card_and_description_tell_the_composition(tmp_path):
     assert "100,000 rows were asked for" in card
 
 
-def test_a_second_run_is_up_to_date_until_the_catalogue_changes(tmp_path):
+def test_a_second_run_is_up_to_date_until_the_catalog_changes(tmp_path):
     rows = conversations(100)
     assert build(tmp_path, rows).fresh
     assert not build(tmp_path, rows).fresh

@@ -48,7 +48,7 @@ def test_bars_carry_their_numbers_label_by_label(drawn):
     strata = shown(drawn["strata.svg"])
     assert {"train 1–2", "train 21+", "test 1–2", "3 + 1", "0 + 1", "1 + 0"} <= set(strata)
     assert {"0 = reasoning", "1 = fast"} <= set(strata)
-    assert {"turn 1", "turn 21+", "4 + 1"} <= set(shown(drawn["turns.svg"]))
+    assert {"turn 1", "turn 11+", "4 + 1"} <= set(shown(drawn["turns.svg"]))
     assert {"-effort", "upgrade", "model_first"} <= set(shown(drawn["evidence.svg"]))
     assert {"o3", "none named"} <= set(shown(drawn["models.svg"]))
     assert {"16–31 characters", "8,192 or more"} <= set(shown(drawn["lengths.svg"]))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import turnout.spark
-from tests.dataset.test_choosing import CATALOG, log
+from tests.dataset.test_selection import CATALOG, log
 from tests.spark import run_verbs, without_java
 from tests.tables import turn, write_turns
 from turnout.dataset import build_from_turns

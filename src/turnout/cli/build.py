@@ -187,6 +187,8 @@ def _show(description: dict[str, Any], output: Path) -> None:
         out.print(description["account"])
     if description.get("repeated"):
         out.print(f"{description['repeated']:,} training rows are repetitions (--oversample).")
+    if description.get("both_labels"):
+        out.print(f"{description['both_labels']:,} texts had both labels: each is one row.")
     if description.get("users_apart") is False:
         out.print("Too few users for three splits: a user may stand in several.")
     for reason, rows in description["dropped"].items():
@@ -233,10 +235,10 @@ def _largest(cells: list[dict[str, Any]]) -> list[tuple[str, list[int]]]:
 
 
 def _quota_table(quotas: list[dict[str, Any]]) -> Table:
-    """Rows taken of each turn-count bucket and position, beside how many were found."""
+    """Rows taken of each turn-count bucket and position, beside how many the log has."""
     from rich.table import Table
 
-    table = Table(title="Quotas: rows taken (of those found)", title_justify="left")
+    table = Table(title="Quotas: rows taken (of those in the log)", title_justify="left")
     table.add_column("turns")
     table.add_column("position")
     for name in ID2LABEL.values():
@@ -244,7 +246,7 @@ def _quota_table(quotas: list[dict[str, Any]]) -> Table:
     places: dict[tuple[str, str], dict[int, str]] = {}
     for quota in quotas:
         taken = sum(quota[split] for split in ("train", "validation", "test"))
-        shown = f"{taken:,} ({quota['found']:,})"
+        shown = f"{taken:,} ({quota['available']:,})"
         places.setdefault((quota["stratum"], quota["position"]), {})[quota["label"]] = shown
     for place, shown_of in places.items():
         table.add_row(*place, *(shown_of.get(label, "0 (0)") for label in ID2LABEL))

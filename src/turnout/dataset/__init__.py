@@ -1,7 +1,4 @@
-"""Turns or measured outcomes → samples: label, show, deduplicate, split, balance, describe.
-
-Knows no encoder and no gateway.
-"""
+"""Turns or measured outcomes → samples: format, deduplicate, split, balance, describe."""
 
 from __future__ import annotations
 

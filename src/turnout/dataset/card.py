@@ -1,4 +1,4 @@
-"""The data card: what a data set holds, for a person; knows no row."""
+"""The data card: what a data set holds, for a person."""
 
 from __future__ import annotations
 

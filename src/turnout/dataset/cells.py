@@ -1,4 +1,4 @@
-"""How many rows of each label, turn-count bucket and position a data set takes; knows no row."""
+"""How many rows of each label, turn-count bucket and position a data set takes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from turnout.buckets import buckets_from
 from turnout.records import ID2LABEL
 
 SPLITS = ("train", "validation", "test")
-# Turn-count buckets: least count of each.
-STRATA = ((21, "21+"), (11, "11–20"), (6, "6–10"), (3, "3–5"), (1, "1–2"))
+# Turn-count buckets: the least count of each and its name, long conversations first.
+STRATA = buckets_from(1, 3, 6, 11, 21)[::-1]
 POSITIONS = ("early", "middle", "late")
 
 
@@ -45,25 +46,25 @@ _Place: TypeAlias = tuple[str, str]
 
 
 def planned(
-    room: Mapping[Cell, int], size: int, ratio: Ratio, shares: Sequence[float], *, inside: bool
+    available: Mapping[Cell, int], size: int, ratio: Ratio, shares: Sequence[float], *, inside: bool
 ) -> dict[str, dict[Cell, int]]:
     """Split → rows to take of each cell, where every split has its share of every cell.
 
     Args:
-        room: Rows there are.
+        available: Rows there are.
         size: Rows wanted over all splits.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
         shares: Of the splits; they sum to 1.
         inside: Keep the ratio inside every bucket and position of the training rows too.
     """
     sizes = split_sizes(size, shares)
-    rooms: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
-    for cell, rows in room.items():
+    by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
+    for cell, rows in available.items():
         held_out = [round(rows * share) for share in shares[1:]]
         for name, part in zip(SPLITS, [rows - sum(held_out), *held_out], strict=True):
-            rooms[name][cell] = max(0, part)
+            by_split[name][cell] = max(0, part)
     return {
-        name: quotas(rooms[name], sizes[name], ratio, inside=inside and name == "train")
+        name: quotas(by_split[name], sizes[name], ratio, inside=inside and name == "train")
         for name in SPLITS
     }
 
@@ -74,40 +75,42 @@ def split_sizes(size: int, shares: Sequence[float]) -> dict[str, int]:
     return dict(zip(SPLITS, [size - sum(held_out), *held_out], strict=True))
 
 
-def quotas(room: Mapping[Cell, int], size: int, ratio: Ratio, *, inside: bool) -> dict[Cell, int]:
+def quotas(
+    available: Mapping[Cell, int], size: int, ratio: Ratio, *, inside: bool
+) -> dict[Cell, int]:
     """Rows to take of each cell: as many as `size` and the scarcer label allow, in the ratio.
 
-    Buckets are filled as equally as their room allows, then positions inside each bucket.
+    Buckets are filled as equally as there are rows, then positions inside each bucket.
 
     Args:
-        room: Rows there are.
+        available: Rows there are.
         size: Rows wanted.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
         inside: Keep the ratio inside every bucket and position too, so that the length of a
-            conversation tells nothing of the label. Costs rows where a bucket lacks a label.
+            conversation says nothing about the label. Costs rows where a bucket lacks a label.
     """
     parts = dict(zip(ID2LABEL, ratio, strict=True))
     if not inside:
-        have = {label: sum(_of_label(room, label).values()) for label in parts}
+        rows_of = {label: sum(_of_label(available, label).values()) for label in parts}
         wanted = label_sizes(size, ratio)
-        if any(have[label] < wanted[label] for label in parts):
-            units = min(have[label] // part for label, part in parts.items())
+        if any(rows_of[label] < wanted[label] for label in parts):
+            units = min(rows_of[label] // part for label, part in parts.items())
             wanted = {label: units * part for label, part in parts.items()}
-        return _filled(room, wanted)
-    places = {(cell.stratum, cell.position) for cell in room}
+        return _filled(available, wanted)
+    places = {(cell.stratum, cell.position) for cell in available}
     units_of = {
-        place: min(room.get(Cell(label, *place), 0) // part for label, part in parts.items())
+        place: min(available.get(Cell(label, *place), 0) // part for label, part in parts.items())
         for place in places
     }
     filled = _nested(units_of, size // sum(ratio))
-    given = {
+    quota = {
         Cell(label, *place): n * part
         for place, n in filled.items()
         for label, part in parts.items()
     }
     if sum(filled.values()) == size // sum(ratio):
-        given = _with_rest(given, room, label_sizes(size, ratio))
-    return given
+        quota = _with_rest(quota, available, label_sizes(size, ratio))
+    return quota
 
 
 def label_sizes(size: int, ratio: Ratio) -> dict[int, int]:
@@ -117,56 +120,56 @@ def label_sizes(size: int, ratio: Ratio) -> dict[int, int]:
 
 
 def _with_rest(
-    given: Mapping[Cell, int], room: Mapping[Cell, int], wanted: Mapping[int, int]
+    quota: Mapping[Cell, int], available: Mapping[Cell, int], wanted: Mapping[int, int]
 ) -> dict[Cell, int]:
-    """The few rows too that a size leaves which the ratio's parts do not divide."""
-    left = {cell: rows - given.get(cell, 0) for cell, rows in room.items()}
+    """The quota, and the few rows by which the size exceeds a multiple of the ratio's parts."""
+    left = {cell: rows - quota.get(cell, 0) for cell, rows in available.items()}
     taken: Counter[int | None] = Counter()
-    for cell, rows in given.items():
+    for cell, rows in quota.items():
         taken[cell.label] += rows
     rest = _filled(left, {label: max(0, n - taken[label]) for label, n in wanted.items()})
-    return {cell: given.get(cell, 0) + rest.get(cell, 0) for cell in {*given, *rest}}
+    return {cell: quota.get(cell, 0) + rest.get(cell, 0) for cell in {*quota, *rest}}
 
 
-def _filled(room: Mapping[Cell, int], wanted: Mapping[int, int]) -> dict[Cell, int]:
+def _filled(available: Mapping[Cell, int], wanted: Mapping[int, int]) -> dict[Cell, int]:
     return {
         Cell(label, *place): rows
         for label, n in wanted.items()
-        for place, rows in _nested(_of_label(room, label), n).items()
+        for place, rows in _nested(_of_label(available, label), n).items()
     }
 
 
-def _of_label(room: Mapping[Cell, int], label: int) -> dict[_Place, int]:
+def _of_label(available: Mapping[Cell, int], label: int) -> dict[_Place, int]:
     return {
-        (cell.stratum, cell.position): rows for cell, rows in room.items() if cell.label == label
+        (cell.stratum, cell.position): rows
+        for cell, rows in available.items()
+        if cell.label == label
     }
 
 
-def _nested(room: Mapping[_Place, int], wanted: int) -> dict[_Place, int]:
+def _nested(available: Mapping[_Place, int], wanted: int) -> dict[_Place, int]:
     """Share `wanted` among buckets, then each bucket's part among its positions."""
     inside: dict[str, dict[str, int]] = defaultdict(dict)
-    for (stratum, position), rows in room.items():
+    for (stratum, position), rows in available.items():
         inside[stratum][position] = rows
-    buckets = _water_filled(
-        {stratum: sum(rows.values()) for stratum, rows in inside.items()}, wanted
-    )
+    by_stratum = {stratum: sum(rows.values()) for stratum, rows in inside.items()}
     return {
         (stratum, position): rows
-        for stratum, n in buckets.items()
+        for stratum, n in _water_filled(by_stratum, wanted).items()
         for position, rows in _water_filled(inside[stratum], n).items()
     }
 
 
-def _water_filled(room: Mapping[str, int], wanted: int) -> dict[str, int]:
-    """Share `wanted` among names as equally as their room allows."""
-    given = dict.fromkeys(sorted(room), 0)
+def _water_filled(available: Mapping[str, int], wanted: int) -> dict[str, int]:
+    """Share `wanted` among names as equally as there are rows."""
+    quota = dict.fromkeys(sorted(available), 0)
     while wanted > 0:
-        open_ = [name for name in given if given[name] < room[name]]
+        open_ = [name for name in quota if quota[name] < available[name]]
         if not open_:
             break
         each = max(1, wanted // len(open_))
         for name in open_:
-            units = min(each, room[name] - given[name], wanted)
-            given[name] += units
+            units = min(each, available[name] - quota[name], wanted)
+            quota[name] += units
             wanted -= units
-    return given
+    return quota

@@ -1,4 +1,4 @@
-"""Which turns of a log are drawn, as expressions on an engine; knows no split and no form of text.
+"""Turns drawn from a log, as expressions on an engine.
 
 A log of any length stays on the engine. A turn's place in the order is a hash of the seed and of
 its own name, so the same turns are drawn whatever the engine, its threads and the rows' order; and
@@ -31,8 +31,8 @@ from turnout.turns import read_labels, read_turns
 NOT_FIRST = "not the first turn of a conversation"
 UNPLACED = "no conversation id or turn index"
 UNNAMED = "names no model"
-UNKNOWN = "model not in the catalogue"
-UNTOLD = "no evidence in the labels"
+UNKNOWN = "model not in the catalog"
+UNLABELLED = "no evidence in the labels"
 
 _PLACE = ["stratum", "position"]
 # Evidence that says nothing still says that the turn happened.
@@ -76,9 +76,9 @@ class DrawnTurn(NamedTuple):
         last_index: The conversation's greatest turn index.
         order_key: Its place in the order; None of a turn that was not drawn.
         named: Whether the log names a model.
-        model_class: What the catalogue says of the model.
-        label: By the labels file if there is one, else by the class; None where neither tells.
-        p_reasoning: What the labels file says of a turn that was drawn; None where there is none.
+        model_class: `reasoning` or `fast`, by the catalog; None where it does not know the model.
+        label: By the labels file if there is one, else by the class; None where neither says.
+        p_reasoning: Of a turn that was drawn, by the labels file; None where it has none.
         confidence: Likewise.
         evidence: Likewise.
     """
@@ -101,7 +101,7 @@ class DrawnTurn(NamedTuple):
 
 
 class Log:
-    """A turns table and what tells the label of its turns.
+    """A turns table and the labels of its turns.
 
     Args:
         backend: Where the table is computed.
@@ -113,7 +113,7 @@ class Log:
 
     Attributes:
         total: Rows of the file.
-        found: Rows of each cell.
+        available: Rows of each cell.
         left_out: Reason → rows that stand in no cell.
         prior: Weighted share of label 0 among all labelled turns that the architecture takes, in
             [0, 1]: what the score, which is calibrated on weighted labels, would average on them.
@@ -141,27 +141,27 @@ class Log:
         self._spans = kept(backend, _spans(self._turns)) if self._stratified else None
         self._counts = self._counted()
         self.total = pq.read_metadata(turns).num_rows
-        self.found = Counter[Cell]()
+        self.available = Counter[Cell]()
         for row in self._counts:
             if row["label"] is not None:
-                self.found[_cell(row)] += row["rows"]
+                self.available[_cell(row)] += row["rows"]
         self.left_out = self._left_out()
         self.prior = self._prior()
 
     def _counted(self) -> list[dict[str, Any]]:
-        """Rows of each cell and of what told their label: by model, or by the labels' word."""
-        placed = _placed(self._told(self._usable), self._spans)
+        """Rows and weight of each cell, by model where the class of the model is the label."""
+        placed = _placed(self._labelled(self._usable), self._spans)
         sums = {"rows": placed.count()}
         if self._labels is not None:
             sums["weight"] = placed.weight.sum().cast("int64")
-        counted = placed.group_by(*self._tells, *_PLACE).agg(**sums)
+        counted = placed.group_by(*self._label_columns, *_PLACE).agg(**sums)
         rows: list[dict[str, Any]] = self._backend.to_pyarrow(counted).to_pylist()
         if self._labels is not None:
             return rows
         return [
             row
             | {"weight": row["rows"]}
-            | self._models.told(row["logged_model"], row["reasoned"])._asdict()
+            | self._models.label_of(row["logged_model"], row["reasoned"])._asdict()
             for row in rows
         ]
 
@@ -173,7 +173,7 @@ class Log:
         return weights[LABEL_REASONING] / labelled if labelled else None
 
     @property
-    def _tells(self) -> list[str]:
+    def _label_columns(self) -> list[str]:
         """The columns that a turn's label follows from."""
         return ["logged_model", "reasoned"] if self._labels is None else ["label"]
 
@@ -183,7 +183,7 @@ class Log:
         for row in self._counts:
             if row["label"] is None:
                 reason = UNKNOWN if row.get("named") else UNNAMED
-                counts[UNTOLD if self._labels is not None else reason] += row["rows"]
+                counts[UNLABELLED if self._labels is not None else reason] += row["rows"]
         return +counts
 
     def drawn(self, draws: Mapping[Cell, int]) -> Iterator[DrawnTurn]:
@@ -195,26 +195,27 @@ class Log:
         Yields:
             Turns by conversation and index, a turn more than once where the log holds it so.
         """
-        chosen = kept(self._backend, self._best_told(self._first(draws)))
-        wanted = chosen.group_by("conversation_id").agg(
-            from_index=chosen.turn_index.min() - self._turns_before,
-            to_index=chosen.turn_index.max(),
+        drawn = kept(self._backend, self._fully_labelled(self._first(draws)))
+        wanted = drawn.group_by("conversation_id").agg(
+            from_index=drawn.turn_index.min() - self._turns_before,
+            to_index=drawn.turn_index.max(),
         )
-        same = self._turns.inner_join(wanted, "conversation_id")
-        spans = same.group_by("conversation_id", "from_index", "to_index").agg(
-            turn_count=same.turn_index.nunique(), last_index=same.turn_index.max()
+        conversations = self._turns.inner_join(wanted, "conversation_id")
+        spans = conversations.group_by("conversation_id", "from_index", "to_index").agg(
+            turn_count=conversations.turn_index.nunique(),
+            last_index=conversations.turn_index.max(),
         )
         turns = self._turns.inner_join(kept(self._backend, spans), "conversation_id")
         turns = turns.filter(turns.turn_index.between(turns.from_index, turns.to_index))
-        shown = turns.left_join(chosen, list(TURN_KEYS)).drop(
+        rows = turns.left_join(drawn, list(TURN_KEYS)).drop(
             "conversation_id_right", "turn_index_right", "from_index", "to_index"
         )
-        for batch in batches(self._backend, shown, order_by=TURN_KEYS):
+        for batch in batches(self._backend, rows, order_by=TURN_KEYS):
             # Column after column: a quarter of the work of row after row.
             columns = {name: batch[name].to_pylist() for name in batch.schema.names}
             models = zip(columns["logged_model"], columns["reasoned"], strict=True)
-            told = zip(*(self._models.told(*model) for model in models), strict=True)
-            columns = dict(zip(_Told._fields, told, strict=False)) | columns
+            labels = zip(*(self._models.label_of(*model) for model in models), strict=True)
+            columns = dict(zip(_ModelLabel._fields, labels, strict=False)) | columns
             values = (columns.get(name, repeat(None)) for name in DrawnTurn._fields)
             yield from map(DrawnTurn._make, zip(*values, strict=False))
 
@@ -227,27 +228,27 @@ class Log:
 
         Only turns below a bound are put in order, a bound that leaves a few more than are drawn.
         """
-        room = 1.0
+        widening = 1.0
         while True:
-            bounds = self._bounds(draws, room)
+            bounds = self._bounds(draws, widening)
             below = kept(self._backend, self._below(bounds))
             counted = below.group_by("label", *_PLACE).agg(rows=below.count())
-            have = Counter(
+            rows_of = Counter(
                 {_cell(row): row["rows"] for row in self._backend.to_pyarrow(counted).to_pylist()}
             )
-            if all(have[cell] >= min(n, self.found[cell]) for cell, n in draws.items()):
+            if all(rows_of[cell] >= min(n, self.available[cell]) for cell, n in draws.items()):
                 break
-            room *= 4
+            widening *= 4
         rank = ibis.row_number().over(group_by=["label", *_PLACE], order_by="order_key")
         ranked = below.mutate(rank=rank)
         return ranked.filter(ranked.rank < ranked.most).select(*TURN_KEYS, "order_key").distinct()
 
-    def _bounds(self, draws: Mapping[Cell, int], room: float) -> list[dict[str, Any]]:
+    def _bounds(self, draws: Mapping[Cell, int], widening: float) -> list[dict[str, Any]]:
         """For each group of `_counts` of which rows are drawn, how many and below which key."""
         rows = []
         for row in self._counts:
             if row["label"] is not None and (most := draws.get(_cell(row), 0)):
-                share = room * (most + 6 * sqrt(most)) / self.found[_cell(row)]
+                share = widening * (most + 6 * sqrt(most)) / self.available[_cell(row)]
                 bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
                 rows.append(row | {"most": most, "bound": bound})
         return rows
@@ -255,8 +256,8 @@ class Log:
     def _below(self, bounds: Sequence[Mapping[str, Any]]) -> ibis.Table:
         """The turns whose order key is below the bound of their cell.
 
-        For the sake of a cell of which most turns are drawn every turn of the log would be joined:
-        such turns are looked for in the few conversations that can hold them.
+        A cell of which most turns are drawn would need a join of every turn of the log: such turns
+        are looked for in the few conversations that can hold them.
         """
         scarce = [row for row in bounds if row["bound"] >= _MANY]
         holding = self._holding(scarce)
@@ -268,8 +269,8 @@ class Log:
     def _holding(self, scarce: Sequence[Mapping[str, Any]]) -> ibis.Table | None:
         """The spans of the conversations that can hold turns of some cells; None if not few can."""
         strata = {row["stratum"] for row in scarce}
-        turns = sum(n for cell, n in self.found.items() if cell.stratum in strata)
-        if self._spans is None or not 0 < turns < self.found.total() / 2:
+        turns = sum(n for cell, n in self.available.items() if cell.stratum in strata)
+        if self._spans is None or not 0 < turns < self.available.total() / 2:
             return None
         spans = self._spans
         return spans.filter(
@@ -290,10 +291,10 @@ class Log:
         greatest = max((row["bound"] for row in bounds), default="")
         if greatest < _MANY:
             turns = turns.filter(turns.order_key < greatest)
-        names = dict.fromkeys([*self._tells, "label", *_PLACE, "most", "bound"])
+        names = dict.fromkeys([*self._label_columns, "label", *_PLACE, "most", "bound"])
         table = pa.Table.from_pylist(bounds, pa.schema([_BOUNDS.field(name) for name in names]))
-        placed = _placed(self._told(turns), spans)
-        joined = placed.inner_join(ibis.memtable(table), [*self._tells, *_PLACE])
+        placed = _placed(self._labelled(turns), spans)
+        joined = placed.inner_join(ibis.memtable(table), [*self._label_columns, *_PLACE])
         below = joined.filter(joined.order_key < joined.bound)
         return below.select(*TURN_KEYS, "order_key", "label", *_PLACE, "most")
 
@@ -301,7 +302,7 @@ class Log:
         place = turns.conversation_id + "|" + turns.turn_index.cast("string")
         return (ibis.literal(f"{self._seed}|") + place).hexdigest("md5")
 
-    def _told(self, turns: ibis.Table) -> ibis.Table:
+    def _labelled(self, turns: ibis.Table) -> ibis.Table:
         """The turns with the `label` and `weight` of the labels file, if there is one.
 
         A turn that it names twice stands there twice.
@@ -315,24 +316,24 @@ class Log:
         known = turns.left_join(columns, list(TURN_KEYS))
         return known.drop("conversation_id_right", "turn_index_right")
 
-    def _best_told(self, turns: ibis.Table) -> ibis.Table:
-        """A few turns with all that the labels file says of them, if there is one."""
+    def _fully_labelled(self, turns: ibis.Table) -> ibis.Table:
+        """A few turns with all columns of the labels file, if there is one."""
         if self._labels is None:
             return turns
         # One row a turn, or a label given twice would give the turn twice.
-        best = ibis.row_number().over(
+        rank = ibis.row_number().over(
             group_by=TURN_KEYS, order_by=[ibis.desc("p_reasoning"), ibis.desc("confidence")]
         )
-        told = self._labels.semi_join(turns, list(TURN_KEYS)).mutate(best=best)
-        told = told.filter(told.best == 0).drop("best")
-        known = turns.left_join(told, list(TURN_KEYS)).drop(
+        labels = self._labels.semi_join(turns, list(TURN_KEYS)).mutate(rank=rank)
+        labels = labels.filter(labels["rank"] == 0).drop("rank")
+        known = turns.left_join(labels, list(TURN_KEYS)).drop(
             "conversation_id_right", "turn_index_right"
         )
         label = (known.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST)
         return known.mutate(label=known.p_reasoning.isnull().ifelse(None, label).cast("int8"))
 
 
-class _Told(NamedTuple):
+class _ModelLabel(NamedTuple):
     """Whether a model is named, its class, and the label that follows from it."""
 
     named: bool
@@ -341,20 +342,21 @@ class _Told(NamedTuple):
 
 
 class _Models:
-    """What the catalogue says of the models that turns name, looked up once each."""
+    """The labels of the models that turns name, looked up once each."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._told: dict[tuple[str, bool], _Told] = {}
+        self._labels: dict[tuple[str, bool], _ModelLabel] = {}
 
-    def told(self, logged: str, reasoned: bool) -> _Told:
-        if (told := self._told.get((logged, reasoned))) is None:
-            found = self._catalog.lookup(logged, reasoned=reasoned)
-            model_class = found.model_class if found else None
-            label = _LABELS.get(model_class or "")
-            told = _Told(self._catalog.names_a_model(logged), model_class, label)
-            self._told[logged, reasoned] = told
-        return told
+    def label_of(self, logged: str, reasoned: bool) -> _ModelLabel:
+        if (label := self._labels.get((logged, reasoned))) is None:
+            entry = self._catalog.lookup(logged, reasoned=reasoned)
+            model_class = entry.model_class if entry else None
+            label = _ModelLabel(
+                self._catalog.names_a_model(logged), model_class, _LABELS.get(model_class or "")
+            )
+            self._labels[logged, reasoned] = label
+        return label
 
 
 def _valid(labels: ibis.Table) -> ibis.Table:
@@ -387,7 +389,7 @@ def _placed(turns: ibis.Table, spans: ibis.Table | None) -> ibis.Table:
 
 
 def _needed(turns: ibis.Table) -> ibis.Table:
-    chosen = turns.select(
+    columns = turns.select(
         conversation_id=turns.conversation_id.cast("string"),
         turn_index=turns.turn_index.cast("int32"),
         message=turns.user_message.cast("string"),
@@ -397,7 +399,7 @@ def _needed(turns: ibis.Table) -> ibis.Table:
         reasoned=(turns.reasoning_tokens.cast("int64") > 0).fill_null(False),
         user_id=turns.user_id.cast("string"),
     )
-    return chosen.filter(chosen.conversation_id.notnull(), chosen.turn_index >= 1)
+    return columns.filter(columns.conversation_id.notnull(), columns.turn_index >= 1)
 
 
 def _with_position(turns: ibis.Table) -> ibis.Table:

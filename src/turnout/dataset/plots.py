@@ -1,8 +1,7 @@
-"""The composition of a data set → SVG drawings for its card; knows no candidate and no choice."""
+"""The composition of a data set → SVG drawings for its card."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from turnout.buckets import turn_buckets
+from turnout.dataset.description import by_first_number
 from turnout.pages.drawing import ACCENT, CARD, MUTED, SECOND, drawn, svg_file
 from turnout.records import ID2LABEL
 
@@ -25,7 +26,6 @@ PLOTS = {
 # Label → colour and hatching: told apart without colour too.
 _STYLES = {0: (ACCENT, ""), 1: (SECOND, "///"), None: (MUTED, "...")}
 _MOST_BARS = 16
-_TURN_BUCKETS = ((1, "1"), (2, "2"), (3, "3–5"), (6, "6–10"), (11, "11–20"), (21, "21+"))
 # Characters, each bin twice as long as the one before.
 _LENGTH_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -51,11 +51,11 @@ def plots(tables: Mapping[str, pa.Table]) -> dict[str, str]:
 
 
 def _strata(tables: Mapping[str, pa.Table]) -> Counts:
-    found: dict[str, Mapping[int | None, int]] = {}
+    rows_of: dict[str, Mapping[int | None, int]] = {}
     strata: dict[str, None] = {}
     for table in tables.values():
         strata |= dict.fromkeys(pc.unique(table["stratum"]).to_pylist())
-    order = sorted(strata, key=_first_number)
+    order = sorted(strata, key=by_first_number)
     for split, table in tables.items():
         pairs = zip(table["stratum"].to_pylist(), table["label"].to_pylist(), strict=True)
         counts: Counts = _count(pairs)
@@ -63,27 +63,19 @@ def _strata(tables: Mapping[str, pa.Table]) -> Counts:
             counts = _frequent(counts, _MOST_BARS // len(tables))
         else:
             counts = {stratum: counts.get(stratum, {}) for stratum in order}
-        found |= {f"{split}  {stratum}": of for stratum, of in counts.items()}
-    return found
-
-
-def _first_number(stratum: str) -> tuple[int, str]:
-    number = re.match(r"\d+", stratum)
-    return int(number[0]) if number else 0, stratum
+        rows_of |= {f"{split}  {stratum}": of for stratum, of in counts.items()}
+    return rows_of
 
 
 def _turns(table: pa.Table, labels: Sequence[int | None]) -> Counts:
-    names = [name for _, name in _TURN_BUCKETS]
-    starts = [start for start, _ in _TURN_BUCKETS]
-    at = np.searchsorted(starts, table["turn_index"].to_numpy(), side="right") - 1
-    counts = _count(zip((names[i] for i in at), labels, strict=True))
-    return {f"turn {name}": counts[name] for name in names if name in counts}
+    buckets = turn_buckets(table["turn_index"].to_numpy())
+    return {f"turn {name}": Counter(labels[row] for row in rows) for name, rows in buckets.items()}
 
 
 def _lengths(table: pa.Table, labels: Sequence[int | None]) -> Counts:
     lengths = pc.utf8_length(table["message"]).to_numpy()
-    at = np.searchsorted(_LENGTH_EDGES, lengths, side="right") - 1
-    counts = _count(zip(at.tolist(), labels, strict=True))
+    bins = np.searchsorted(_LENGTH_EDGES, lengths, side="right") - 1
+    counts = _count(zip(bins.tolist(), labels, strict=True))
     last = len(_LENGTH_EDGES) - 1
     return {
         f"{low:,}–{_LENGTH_EDGES[n + 1] - 1:,} characters" if n < last else f"{low:,} or more": of
@@ -106,22 +98,22 @@ def _models(table: pa.Table) -> list[str]:
 
 
 def _count(pairs: Iterable[tuple[object, int | None]]) -> dict[str, dict[int | None, int]]:
-    found: dict[str, dict[int | None, int]] = {}
+    counts: dict[str, dict[int | None, int]] = {}
     for (name, label), n in Counter(pairs).items():
-        found.setdefault(str(name), {})[label] = n
-    return found
+        counts.setdefault(str(name), {})[label] = n
+    return counts
 
 
 def _frequent(counts: Counts, most: int = _MOST_BARS) -> dict[str, Mapping[int | None, int]]:
     """The most frequent first; the rest together."""
     order = sorted(counts, key=lambda name: (-sum(counts[name].values()), name))
-    found: dict[str, Mapping[int | None, int]] = {name: counts[name] for name in order[:most]}
+    frequent: dict[str, Mapping[int | None, int]] = {name: counts[name] for name in order[:most]}
     if rest := order[most:]:
         together: Counter[int | None] = Counter()
         for name in rest:
             together.update(counts[name])
-        found[f"{len(rest):,} others"] = together
-    return found
+        frequent[f"{len(rest):,} others"] = together
+    return frequent
 
 
 def _bars(counts: Counts, name: str, title: str) -> str:
@@ -138,10 +130,10 @@ def _bars(counts: Counts, name: str, title: str) -> str:
                 linewidth=0.6, height=0.72, label=shown,
             )  # fmt: skip
             left += width
-        for at, of in enumerate(counts.values()):
+        for bar, of in enumerate(counts.values()):
             numbers = " + ".join(f"{of.get(label, 0):,}" for label in present)
             axes.annotate(
-                numbers, (left[at], at), xytext=(5, 0), textcoords="offset points", va="center",
+                numbers, (left[bar], bar), xytext=(5, 0), textcoords="offset points", va="center",
                 color=MUTED, fontsize=8.5,
             )  # fmt: skip
         axes.set_yticks(range(len(counts)), list(counts))

@@ -1,39 +1,204 @@
-"""Candidates → the rows of one split, balanced; knows no file and no other split.
+"""A log → the rows of every split.
 
-Every choice follows the candidates' order keys, so the order of the input changes nothing.
+How many rows of each cell to draw is not known before duplicates are gone and the splits are made:
+a draw is tried with a margin, and repeated with what was learnt from it where rows are short.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from itertools import cycle, islice
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
 
-from turnout.dataset.candidates import Candidate
-from turnout.dataset.cells import Cell, Ratio, quotas
+from turnout.dataset.balancing import balanced
+from turnout.dataset.candidates import Candidate, from_turns
+from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, split_sizes
+from turnout.dataset.drawing import Log
+from turnout.dataset.duplicates import Distinct, deduplicated, without_near
+from turnout.dataset.groups import assigned, kept_together
+from turnout.progress import Steps, watched
+from turnout.records import ID2LABEL
+from turnout.routing import Formatter
+
+SURPLUS = "left over after balancing"
+DRAW, COMPARE, SPLIT = "draw rows", "compare rows", "split and balance"
+
+# Rows drawn for each row wanted: duplicates go, and a split may want a row that another has.
+_MARGIN = 1.25
+_SPARE = 20
+# Drawn at most for each row wanted: all that are drawn are compared in memory.
+_MOST_DRAWN = 8
+_FEW = 10_000
+_ROUNDS = 4
+# A log that is short is not drawn from again for the last hundredth of what it allows.
+_NEARLY = 0.99
+_MOST_USES = 10
 
 
-def balanced(
-    candidates: Sequence[Candidate], size: int, ratio: Ratio, *, inside: bool, uses: int = 1
-) -> list[Candidate]:
-    """As many rows as `size` and the scarcer label allow, in the ratio.
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """What a data set should hold.
+
+    Attributes:
+        size: Rows over all splits.
+        ratio: Parts of reasoning and fast, in smallest whole numbers.
+        shares: Of training, validation and test.
+        oversample: Whether training rows may be used more than once.
+        seed: Decides every choice.
+    """
+
+    size: int
+    ratio: Ratio
+    shares: Sequence[float]
+    oversample: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows of a data set, and how they were selected.
+
+    Attributes:
+        splits: In order of their order keys.
+        usable: All distinct rows drawn.
+        dropped: Reason → rows of the log; with the rows selected they add up to the log.
+        users_apart: Whether no user stands in two splits; None where no user is known.
+        repeated: Rows that are in the training split a second time or more.
+        available: Rows of each cell in the log.
+        draws: Rows of each cell that were drawn.
+    """
+
+    splits: dict[str, list[Candidate]]
+    usable: list[Candidate]
+    dropped: Counter[str]
+    users_apart: bool | None
+    repeated: int
+    available: Mapping[Cell, int]
+    draws: Mapping[Cell, int]
+
+
+def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps) -> Selection:
+    """Draw from the log, leave duplicates out, split and balance.
 
     Args:
-        candidates: In order of their order keys.
-        size: Rows wanted.
-        ratio: Parts of reasoning and fast, in smallest whole numbers.
-        inside: Keep the ratio inside every bucket and position too; see `cells.quotas`.
-        uses: How often a row may stand in the result; more than once only where the rows of its
-            cell do not suffice.
-
-    Returns:
-        In order of their order keys.
+        log: What is drawn from.
+        formatter: How a turn is formatted.
+        spec: What the data set should hold.
+        steps: Told of `DRAW`, `COMPARE` and `SPLIT`, as often as they are taken.
     """
-    cells: dict[Cell, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        cells[candidate.cell].append(candidate)
-    room = {cell: len(rows) * uses for cell, rows in cells.items()}
-    taken: list[Candidate] = []
-    for cell, n in quotas(room, size, ratio, inside=inside).items():
-        taken += islice(cycle(cells[cell]), n)
-    return sorted(taken, key=lambda c: c.order_key)
+    stratified = formatter.architecture == "conversation"
+    yields: dict[Cell, float] = {}
+    margin = _MARGIN
+    for attempt in range(1, _ROUNDS + 1):
+        draws = _draws(log.available, yields, spec, margin, stratified=stratified)
+        dropped = log.left_out.copy()
+        with steps.step(DRAW, sum(draws.values()), attempt=attempt) as tell:
+            rows = watched(log.drawn(draws), tell, lambda turn: turn.order_key is not None)
+            candidates = from_turns(rows, formatter, dropped)
+        with steps.step(COMPARE, attempt=attempt):
+            distinct = _distinct(candidates, dropped)
+        with steps.step(SPLIT, attempt=attempt):
+            splits, users_apart = _split(distinct, spec, stratified=stratified)
+        left = Counter(candidate.cell for candidate in distinct.rows)
+        yields = {cell: left[cell] / n for cell, n in draws.items() if n}
+        expected = sum(_plan(log.available, yields, spec, stratified=stratified).values())
+        enough = spec.size if expected == spec.size else _NEARLY * expected
+        if _rows(splits) >= enough or draws == log.available:
+            break
+        margin *= 2
+    unique = {c.order_key for rows in splits.values() for c in rows}
+    dropped[SURPLUS] += log.total - len(unique) - dropped.total()
+    return Selection(
+        splits,
+        distinct.rows,
+        dropped,
+        users_apart,
+        _rows(splits) - len(unique),
+        log.available,
+        draws,
+    )
+
+
+def _draws(
+    available: Counter[Cell],
+    yields: Mapping[Cell, float],
+    spec: DatasetSpec,
+    margin: float,
+    *,
+    stratified: bool,
+) -> dict[Cell, int]:
+    """Rows of each cell to draw, with a margin for those that will go."""
+    if available.total() <= max(_FEW, spec.size * _MARGIN):
+        return dict(available)
+    plan = _plan(available, yields, spec, stratified=stratified)
+    draws = {
+        cell: min(ceil(n / yields.get(cell, 1) * margin) + _SPARE, available[cell])
+        for cell, n in plan.items()
+        if n
+    }
+    scale = min(1.0, max(_FEW, _MOST_DRAWN * spec.size) / max(1, sum(draws.values())))
+    return {cell: int(n * scale) for cell, n in draws.items()}
+
+
+def _plan(
+    available: Mapping[Cell, int],
+    yields: Mapping[Cell, float],
+    spec: DatasetSpec,
+    *,
+    stratified: bool,
+) -> Counter[Cell]:
+    """Rows of each cell that the splits together want and the log can be taken to give."""
+    uses = _MOST_USES if spec.oversample else 1
+    usable = {cell: int(n * yields.get(cell, 1)) * uses for cell, n in available.items()}
+    plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
+    total: Counter[Cell] = Counter()
+    for cells in plan.values():
+        total.update(cells)
+    return total
+
+
+def _distinct(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
+    exact = deduplicated(candidates, dropped)
+    near = without_near(exact.rows, dropped)
+    return Distinct(near.rows, exact.alike + near.alike)
+
+
+def _split(
+    distinct: Distinct, spec: DatasetSpec, *, stratified: bool
+) -> tuple[dict[str, list[Candidate]], bool | None]:
+    """The rows of every split, and whether users are kept apart.
+
+    They are not where a log has too few users for three splits, such as one person's own.
+    """
+    known = any(c.values["user_id"] is not None for c in distinct.rows)
+    splits = _split_by(distinct, spec, by_user=known, stratified=stratified)
+    if not known:
+        return splits, None
+    if all(len({c.values["label"] for c in rows}) == len(ID2LABEL) for rows in splits.values()):
+        return splits, True
+    return _split_by(distinct, spec, by_user=False, stratified=stratified), False
+
+
+def _split_by(
+    distinct: Distinct, spec: DatasetSpec, *, by_user: bool, stratified: bool
+) -> dict[str, list[Candidate]]:
+    usable = Counter(candidate.cell for candidate in distinct.rows)
+    plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
+    components = kept_together(distinct.rows, distinct.alike, by_user=by_user)
+    pools = assigned(components, plan, spec.shares, spec.seed)
+    sizes = split_sizes(spec.size, spec.shares)
+    return {
+        name: balanced(
+            pools[name],
+            sizes[name],
+            spec.ratio,
+            inside=stratified and name == "train",
+            uses=_MOST_USES if spec.oversample and name == "train" else 1,
+        )
+        for name in SPLITS
+    }
+
+
+def _rows(splits: Mapping[str, Sequence[Candidate]]) -> int:
+    return sum(map(len, splits.values()))

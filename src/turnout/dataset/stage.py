@@ -1,11 +1,10 @@
-"""The build stage: turns or outcomes in, a data set folder out; knows how to order the steps."""
+"""The build stage: turns or measured outcomes in, a data set folder out."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +16,22 @@ from typing import Any
 import pyarrow as pa
 
 from turnout.catalog import Catalog
+from turnout.dataset import description as describe
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.card import card
-from turnout.dataset.cells import POSITIONS, SPLITS, Cell, Ratio, split_sizes
-from turnout.dataset.choosing import COMPARE, DRAW, SPLIT, Chosen, Wish, chosen_rows
+from turnout.dataset.cells import SPLITS, Ratio
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, grouped_by_near
 from turnout.dataset.groups import leaks, split_of
 from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
+from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
 from turnout.engine import DUCKDB, connect, reading
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, Steps, silent
-from turnout.records import ID2LABEL, LABEL_REASONING, Architecture
+from turnout.records import ID2LABEL, Architecture
 from turnout.routing import Formatter
 from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
 from turnout.schema import SAMPLES
@@ -59,7 +59,7 @@ class BuildReport:
 
     Attributes:
         description: What `dataset.json` says: rows, composition, dropped by reason, leaks.
-        fresh: False where an earlier run on the same input was found.
+        fresh: False where an earlier run had the same input.
     """
 
     description: dict[str, Any]
@@ -113,7 +113,7 @@ def build_from_turns(
             short; never in validation and test.
         seed: The same input, options and seed give the same bytes, whatever the rows' order.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
-        on_progress: Told every step, and of rows every few.
+        on_progress: Told of every step, and of rows every thousand.
 
     Raises:
         RecordError: If the log cannot give both labels.
@@ -134,30 +134,26 @@ def build_from_turns(
     if run.is_done():
         return BuildReport(_description(out), fresh=False)
     formatter = Formatter(architecture)
-    wish = Wish(size, reduced, shares, oversample, seed)
+    spec = DatasetSpec(size, reduced, shares, oversample, seed)
     steps = Steps(on_progress, _COUNT, DRAW, COMPARE, SPLIT, _WRITE)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
     with reading(turns, backend):
         with steps.step(_COUNT):
             log = Log(backend, turns, labels, formatter, catalog, seed)
-        chosen = chosen_rows(log, formatter, wish, steps)
-    _require_labels(turns, chosen.usable, chosen.splits, chosen.dropped, _BOTH_IN_A_LOG)
-    more = {
+        selection = select_rows(log, formatter, spec, steps)
+    _require_labels(turns, selection.usable, selection.splits, selection.dropped, _BOTH_IN_A_LOG)
+    details = {
+        "source": "labels" if labels else "turns",
+        "size": size,
+        "seed": seed,
         "turns": log.total,
-        "users_apart": chosen.users_apart,
-        "repeated": chosen.repeated,
-        "account": _account(chosen, wish),
-        "quotas": _quotas(chosen),
+        "users_apart": selection.users_apart,
+        "repeated": selection.repeated,
+        "account": describe.account(selection, spec),
+        "quotas": describe.quotas(selection),
+        "priors": describe.priors(selection.splits["train"], log.prior),
     }
-    return _write(
-        run,
-        formatter,
-        chosen.splits,
-        chosen.dropped,
-        {"source": "labels" if labels else "turns", "size": size, "seed": seed, **more},
-        steps,
-        log_prior=log.prior,
-    )
+    return _write(run, formatter, selection.splits, selection.dropped, details, steps)
 
 
 @_uncollected()
@@ -186,7 +182,7 @@ def build_from_outcomes(
         size: Rows wanted over all splits; all by default.
         split: Parts of training, validation and test.
         seed: The same input, options and seed give the same bytes.
-        on_progress: Told every step.
+        on_progress: Told of every step.
 
     Raises:
         RecordError: If a column or a score cannot be read, or both labels are not there.
@@ -211,24 +207,25 @@ def build_from_outcomes(
     steps = Steps(on_progress, _READ, COMPARE, _WRITE)
     with steps.step(_READ):
         table, present = read_outcomes(prompts, columns or {})
-        found = from_outcomes(table, present, formatter, margin, seed)
+        candidates = from_outcomes(table, present, formatter, margin, seed)
         del table  # its texts are the candidates' now
     with steps.step(COMPARE):
         # Where the mean gap of duplicates reaches the margin, they are reasoning.
-        kept = grouped_by_near(deduplicated(found, dropped, cutoff=(1 + margin) / 2).rows)
-    if size is not None and len(kept) > size:
-        dropped["beyond the size asked for"] = len(kept) - size
-        kept = kept[:size]
-    splits = _split(kept, shares, seed)
-    _require_labels(prompts, kept, splits, dropped, _BOTH_IN_OUTCOMES)
-    stated = sum(STATED in one.values["evidence"] for rows in splits.values() for one in rows)
-    told = {
+        distinct = deduplicated(candidates, dropped, cutoff=(1 + margin) / 2)
+        rows = grouped_by_near(distinct.rows)
+    if size is not None and len(rows) > size:
+        dropped["beyond the size asked for"] = len(rows) - size
+        rows = rows[:size]
+    splits = _split(rows, shares, seed)
+    _require_labels(prompts, rows, splits, dropped, _BOTH_IN_OUTCOMES)
+    details = {
         "source": "outcomes",
         "size": size,
         "seed": seed,
-        "stated_targets": stated,
+        "stated_targets": sum(STATED in row.values["evidence"] for row in rows),
+        "priors": describe.priors(splits["train"], None),
     }
-    return _write(run, formatter, splits, dropped, told, steps)
+    return _write(run, formatter, splits, dropped, details, steps)
 
 
 def _reduced(ratio: Ratio, size: int) -> Ratio:
@@ -253,76 +250,35 @@ def _shares(split: Sequence[float]) -> list[float]:
 
 
 def _split(
-    kept: Sequence[Candidate], shares: Sequence[float], seed: int
+    rows: Sequence[Candidate], shares: Sequence[float], seed: int
 ) -> dict[str, list[Candidate]]:
     splits: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
-    for candidate in kept:
-        splits[split_of(candidate.group, seed, shares)].append(candidate)
+    for row in rows:
+        splits[split_of(row.group, seed, shares)].append(row)
     return splits
 
 
 def _require_labels(
     source: Path,
-    kept: Sequence[Candidate],
+    usable: Sequence[Candidate],
     splits: Mapping[str, Sequence[Candidate]],
     dropped: Counter[str],
     advice: str,
 ) -> None:
-    counts = Counter(c.values["label"] for c in kept)
-    found = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
+    counts = Counter(c.values["label"] for c in usable)
+    labels = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
     if any(counts[label] == 0 for label in ID2LABEL):
         left_out = "".join(f"; left out: {n:,} {why}" for why, n in dropped.most_common(3) if n)
         raise RecordError(
-            f"{source}: {found} among {len(kept):,} usable rows{left_out}; expected both labels. "
-            f"{advice}"
+            f"{source}: {labels} among {len(usable):,} usable rows{left_out}; expected both "
+            f"labels. {advice}"
         )
     empty = [name for name, rows in splits.items() if not rows]
     if empty:
         raise RecordError(
-            f"{source}: {found} usable rows leave nothing for {', '.join(empty)}; expected enough "
+            f"{source}: {labels} usable rows leave nothing for {', '.join(empty)}; expected enough "
             "for all three splits. Use a longer log."
         )
-
-
-def _account(chosen: Chosen, wish: Wish) -> str | None:
-    """Why there are fewer rows than were wanted; None where there are not."""
-    rows = sum(map(len, chosen.splits.values()))
-    if rows == wish.size:
-        return None
-    counts = Counter(c.values["label"] for c in chosen.usable)
-    found = " and ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
-    sizes = split_sizes(wish.size, wish.shares)
-    short = ", ".join(
-        f"{name} {len(taken):,} of {sizes[name]:,}"
-        for name, taken in chosen.splits.items()
-        if len(taken) < sizes[name]
-    )
-    return (
-        f"{wish.size:,} rows were asked for; the log allows {rows:,} at this ratio "
-        f"{'with' if wish.oversample else 'without using a row twice'}: {short}. "
-        f"Of {len(chosen.usable):,} distinct rows {found} can be used."
-    )
-
-
-def _quotas(chosen: Chosen) -> list[dict[str, Any]]:
-    """Of each cell: rows found in the log, drawn, and taken by each split."""
-    taken = {name: Counter(c.cell for c in rows) for name, rows in chosen.splits.items()}
-    return [
-        {
-            "stratum": cell.stratum or None,
-            "position": cell.position or None,
-            "label": cell.label,
-            "found": chosen.found[cell],
-            "drawn": chosen.draws.get(cell, 0),
-            **{name: counts[cell] for name, counts in taken.items()},
-        }
-        for cell in sorted(chosen.found, key=_cell_order)
-    ]
-
-
-def _cell_order(cell: Cell) -> tuple[int, int, int]:
-    position = POSITIONS.index(cell.position) if cell.position else 0
-    return _natural(cell.stratum)[0], position, cell.label or 0
 
 
 def _write(
@@ -330,21 +286,19 @@ def _write(
     formatter: Formatter,
     splits: Mapping[str, list[Candidate]],
     dropped: Counter[str],
-    told: Mapping[str, Any],
+    details: Mapping[str, Any],
     steps: Steps,
-    log_prior: float | None = None,
 ) -> BuildReport:
     description = {
         "format_version": FORMAT_VERSION,
         "architecture": formatter.architecture,
         "formatter": formatter.to_json(),
         "labels": {str(label): name for label, name in ID2LABEL.items()},
-        **told,
-        "priors": _priors(splits["train"], log_prior),
+        **details,
         "rows": sum(map(len, splits.values())),
-        "composition": _composition(splits),
+        "composition": describe.composition(splits),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
-        "both_labels": _with_both_labels(splits),
+        "both_labels": describe.with_both_labels(splits),
         "leaks": leaks(splits),
     }
     run.manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
@@ -362,54 +316,11 @@ def _write(
     return BuildReport(description, fresh=True)
 
 
-def _with_both_labels(splits: Mapping[str, Sequence[Candidate]]) -> int:
-    """Rows that stand for duplicates with both labels, each counted once."""
-    rows = (row for split in splits.values() for row in split)
-    return len({row.values["sample_id"] for row in rows if row.both_labels})
-
-
-def _priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, float | None] | None:
-    """The weighted share of reasoning among the labelled training rows, and of the log.
-
-    None where the training rows carry one label alone: no score can be moved from them to a log.
-    """
-    weights = dict.fromkeys(ID2LABEL, 0.0)
-    for row in train:
-        if (label := row.values["label"]) is not None:
-            weights[label] += row.values["weight"]
-    if not all(weights.values()):
-        return None
-    return {"balanced": weights[LABEL_REASONING] / sum(weights.values()), "log": log_prior}
-
-
 def _table(rows: Sequence[Candidate]) -> pa.Table:
-    """The rows as `schema.SAMPLES`, column after column: half the work of row after row."""
+    """The rows as `schema.SAMPLES`, column by column: half the work of row by row."""
     columns = zip(*map(itemgetter(*SAMPLES.names), (c.values for c in rows)), strict=True)
     arrays = [pa.array(column, f.type) for column, f in zip(columns, SAMPLES, strict=True)]
     return pa.Table.from_arrays(arrays, schema=SAMPLES)
-
-
-def _composition(splits: Mapping[str, Sequence[Candidate]]) -> list[dict[str, Any]]:
-    counts = Counter(
-        (split, c.values["stratum"], c.values["label"])
-        for split, rows in splits.items()
-        for c in rows
-    )
-    strata = sorted({stratum for _, stratum, _ in counts}, key=_natural)
-    names = [*ID2LABEL.items(), (None, "none")]
-    return [
-        {"split": split, "stratum": stratum}
-        | {name: counts[split, stratum, label] for label, name in names}
-        for split in splits
-        for stratum in strata
-        if any(counts[split, stratum, label] for label, _ in names)
-    ]
-
-
-def _natural(stratum: str) -> tuple[int, str]:
-    """Turn-count buckets by their first number, groups by name."""
-    number = re.match(r"\d+", stratum)
-    return int(number[0]) if number else 0, stratum
 
 
 def _description(out: Path) -> dict[str, Any]:

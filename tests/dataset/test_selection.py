@@ -20,8 +20,8 @@ from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
 from turnout.dataset.cells import SPLITS, STRATA, Cell, planned, position_of
-from turnout.dataset.choosing import COMPARE, DRAW, SPLIT, Wish, chosen_rows
 from turnout.dataset.drawing import Log
+from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
 from turnout.engine import connect
 from turnout.errors import RecordError
 from turnout.manifest import tree_sha256
@@ -121,7 +121,7 @@ def test_buckets_and_positions_are_taken_alike_and_written_down(tmp_path):
     by_bucket = Counter()
     for quota in quotas:
         taken = sum(quota[split] for split in SPLITS)
-        assert taken <= quota["drawn"] <= quota["found"]
+        assert taken <= quota["drawn"] <= quota["available"]
         by_bucket[quota["stratum"]] += taken
     assert by_bucket == dict.fromkeys(("1–2", "3–5", "6–10", "11–20", "21+"), 40)
     long = [q for q in quotas if q["stratum"] == "21+"]
@@ -191,7 +191,7 @@ def test_a_heavy_user_leaves_the_other_splits_their_rows(tmp_path):
 
 def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
     rows = log()
-    wish = Wish(100, (1, 1), (0.8, 0.1, 0.1), False, 0)
+    spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), False, 0)
     formatter = Formatter("conversation")
     shuffled = random.Random(5).sample(rows, len(rows))
     found = []
@@ -201,8 +201,8 @@ def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
         backend = connect()
         backend.raw_sql(f"SET threads = {threads}")
         log_ = Log(backend, path, None, formatter, CATALOG, 0)
-        chosen = chosen_rows(log_, formatter, wish, Steps(silent, DRAW, COMPARE, SPLIT))
-        found.append({name: [c.values for c in split] for name, split in chosen.splits.items()})
+        selection = select_rows(log_, formatter, spec, Steps(silent, DRAW, COMPARE, SPLIT))
+        found.append({name: [c.values for c in split] for name, split in selection.splits.items()})
     assert found[0] == found[1]
 
 
@@ -212,7 +212,7 @@ def test_the_whole_log_is_counted_and_its_rare_rows_are_found(tmp_path):
         rows[n]["model"] = "o3"
     report = build(tmp_path, rows, architecture="session", size=40)
     assert report.description["rows"] == 40
-    assert [quota["found"] for quota in report.description["quotas"]] == [40, 5960]
+    assert [quota["available"] for quota in report.description["quotas"]] == [40, 5960]
 
 
 # Of few rows a cell the bound is near for long conversations and far for short ones.
@@ -223,7 +223,7 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
     rows += [turn(f"often{n}", 1, "said again", "o3") for n in range(3) for _ in range(500)]
     path = write_turns(tmp_path / "turns.parquet", rows)
     drawn = Log(connect(), path, None, Formatter("conversation"), CATALOG, 7)
-    wanted = {cell: min(each, n) for cell, n in drawn.found.items()}
+    wanted = {cell: min(each, n) for cell, n in drawn.available.items()}
     count = Counter(row["conversation_id"] for row in rows)
     last = {row["conversation_id"]: row["turn_index"] for row in rows}
     cells = defaultdict(list)
@@ -233,7 +233,7 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
         stratum = next(name for least, name in STRATA if count[place[0]] >= least)
         position = position_of(place[1], last[place[0]])
         cells[0 if row["model"] == "o3" else 1, stratum, position].append((key, place))
-    assert drawn.found == {cell: len(keys) for cell, keys in cells.items()}
+    assert drawn.available == {cell: len(keys) for cell, keys in cells.items()}
     expected = {k for cell, n in wanted.items() for k in sorted(cells[cell])[:n]}
     found = {
         (turn.order_key, (turn.conversation_id, turn.turn_index))
