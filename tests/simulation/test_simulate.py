@@ -10,7 +10,7 @@ from turnout.manifest import tree_sha256
 from turnout.schema import TRUTH, TURNS
 from turnout.simulation import simulate
 from turnout.simulation import vocabulary as words
-from turnout.simulation.conversations import draw_talk
+from turnout.simulation.conversations import draw_conversation
 from turnout.simulation.requests import Plan, draw_domain, draw_plan, phrased
 
 CODE = words.DOMAINS[0][0]
@@ -51,7 +51,7 @@ def test_a_follow_up_takes_the_difficulty_of_what_is_pending():
     seen = set()
     for _ in range(300):
         pending = None
-        for turn in draw_talk(rng):
+        for turn in draw_conversation(rng):
             if turn.kind == "request":
                 pending = turn.difficulty
             elif turn.kind in ("follow_up", "transfer"):

@@ -1,4 +1,4 @@
-"""Draws a conversation: its turns, their true difficulty and kind; knows no model, no telemetry."""
+"""Draws simulated conversations: what is said, and how difficult each turn truly is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANSWERED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class TalkTurn:
+class SimulatedTurn:
     """One turn and its truth.
 
     Attributes:
@@ -41,21 +41,21 @@ class TalkTurn:
         return LABEL_REASONING if self.difficulty >= requests.HARD_AT else LABEL_FAST
 
 
-def draw_talk(rng: random.Random) -> list[TalkTurn]:
-    """A conversation of 1 to `MAX_TURNS` turns about one trade."""
+def draw_conversation(rng: random.Random) -> list[SimulatedTurn]:
+    """A conversation of 1 to `MAX_TURNS` turns about one field of work."""
     domain = requests.draw_domain(rng)
     demanding = rng.random() < _DEMANDING_SHARE
-    obj = requests.draw_object(rng, domain)
+    subject = requests.draw_object(rng, domain)
     pending = 0.0
-    turns: list[TalkTurn] = []
+    turns: list[SimulatedTurn] = []
     for index in range(_turn_count(rng)):
         kind = "request" if index == 0 else rng.choices(_KINDS, _KIND_SHARES)[0]
         if kind == "request":
             if rng.random() < 0.5:
-                obj = requests.draw_object(rng, domain)
+                subject = requests.draw_object(rng, domain)
             hard = rng.random() < _HARD_SHARE[demanding]
             plan = requests.draw_plan(rng, domain, hard=hard)
-            text, difficulty = requests.phrased(rng, plan, obj), plan.difficulty
+            text, difficulty = requests.phrased(rng, plan, subject), plan.difficulty
             pending = difficulty
         elif kind == "follow_up":
             text, difficulty = requests.follow_up(rng), pending
@@ -63,8 +63,8 @@ def draw_talk(rng: random.Random) -> list[TalkTurn]:
             text, difficulty = requests.transfer(rng, domain), pending
         else:
             text, difficulty = requests.small_talk(rng), _EASY_DIFFICULTY
-        reply = requests.answer(rng, obj) if rng.random() < _ANSWERED else None
-        turns.append(TalkTurn(text, reply, kind, difficulty))
+        reply = requests.answer(rng, subject) if rng.random() < _ANSWERED else None
+        turns.append(SimulatedTurn(text, reply, kind, difficulty))
     return turns
 
 

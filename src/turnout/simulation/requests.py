@@ -1,4 +1,4 @@
-"""Draws what a user asks for and how they put it; the truth follows from the plan, not the words.
+"""Draws what a simulated user asks for, and the words for it.
 
 A request is an operation on an object with a scope, terms that bind or release, and sometimes an
 aside about another operation. It needs reasoning when judgement meets pressure:
@@ -31,7 +31,7 @@ class Plan:
     """What is asked for.
 
     Attributes:
-        domain: The trade.
+        domain: The field of work.
         open_ended: Whether the operation needs judgement.
         wide: Whether the scope is wide.
         binding: How many terms bind, 0 to 2.
@@ -58,13 +58,13 @@ class Plan:
 
 
 def draw_domain(rng: random.Random) -> words.Domain:
-    """A trade, as often as it comes up."""
+    """A field of work, each as often as its share says."""
     domains = [domain for domain, _ in words.DOMAINS]
     return rng.choices(domains, [share for _, share in words.DOMAINS])[0]
 
 
 def draw_plan(rng: random.Random, domain: words.Domain, *, hard: bool) -> Plan:
-    """A plan of that need; what makes it so differs from draw to draw."""
+    """A plan that needs reasoning, or one that does not, for reasons that differ between draws."""
     while True:
         plan = Plan(
             domain,
@@ -78,12 +78,12 @@ def draw_plan(rng: random.Random, domain: words.Domain, *, hard: bool) -> Plan:
 
 
 def draw_object(rng: random.Random, domain: words.Domain) -> str:
-    """A thing of that trade."""
+    """A thing that people of that field work on."""
     return rng.choice(domain.objects)
 
 
-def phrased(rng: random.Random, plan: Plan, obj: str) -> str:
-    """The plan as a message."""
+def phrased(rng: random.Random, plan: Plan, subject: str) -> str:
+    """The plan as a message about `subject`."""
     domain = plan.domain
     operations = domain.open_ended if plan.open_ended else domain.mechanical
     scope = rng.choice(words.WIDE_SCOPES if plan.wide else words.NARROW_SCOPES)
@@ -94,31 +94,31 @@ def phrased(rng: random.Random, plan: Plan, obj: str) -> str:
     clauses = [_placed(rng, scope, domain), *terms]
     if rng.random() < 0.3:
         clauses = [*clauses[1:], clauses[0]]
-    request = rng.choice(words.OPENERS) + rng.choice(operations)[0].format(o=obj)
+    request = rng.choice(words.OPENERS) + rng.choice(operations)[0].format(o=subject)
     sentence = ", ".join([request, *(clause for clause in clauses if clause)])
-    return _worn(rng, _with_paste(rng, _with_aside(rng, sentence, domain)))
+    return _as_typed(rng, _with_paste(rng, _with_aside(rng, sentence, domain)))
 
 
 def follow_up(rng: random.Random) -> str:
-    """An answer to what is pending: it carries no difficulty of its own."""
-    return _worn(rng, rng.choice(words.ACCEPTANCES))
+    """An acceptance of the pending request: it has no difficulty of its own."""
+    return _as_typed(rng, rng.choice(words.ACCEPTANCES))
 
 
 def transfer(rng: random.Random, domain: words.Domain) -> str:
     """The pending request, moved to another object."""
-    return _worn(rng, rng.choice(words.TRANSFERS).format(o=draw_object(rng, domain)))
+    return _as_typed(rng, rng.choice(words.TRANSFERS).format(o=draw_object(rng, domain)))
 
 
 def small_talk(rng: random.Random) -> str:
     """A pleasantry, or a question that anybody can answer."""
     if rng.random() < 0.5:
         return rng.choice(words.PLEASANTRIES)
-    return _worn(rng, rng.choice(words.QUESTIONS).format(t=rng.choice(words.TERMS)))
+    return _as_typed(rng, rng.choice(words.QUESTIONS).format(t=rng.choice(words.TERMS)))
 
 
-def answer(rng: random.Random, obj: str) -> str:
-    """What the assistant says; it tells nothing of the difficulty."""
-    text = rng.choice(words.ANSWERS).format(o=obj)
+def answer(rng: random.Random, subject: str) -> str:
+    """What the assistant says, whatever the difficulty."""
+    text = rng.choice(words.ANSWERS).format(o=subject)
     return text[0].upper() + text[1:]
 
 
@@ -154,8 +154,8 @@ def _numbered(rng: random.Random, line: str) -> str:
     return line
 
 
-def _worn(rng: random.Random, text: str) -> str:
-    """As people type: often without capitals, sometimes with a slip."""
+def _as_typed(rng: random.Random, text: str) -> str:
+    """The text as people type: often without capitals, sometimes with two letters swapped."""
     if rng.random() < 0.3:
         text = text.lower()
     if rng.random() < 0.12 and len(text) > 12:

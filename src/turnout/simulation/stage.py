@@ -1,8 +1,4 @@
-"""The simulate stage: a realistic log of known truth, as two tables; knows no router.
-
-`turns.parquet` is what telemetry would hold. `truth.parquet` is kept apart, so that nothing that
-learns from the log can see it.
-"""
+"""The simulate stage: writes a realistic log and, in a table of its own, the truth about it."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelClass
 from turnout.schema import TRUTH, TURNS
 from turnout.simulation import telemetry
-from turnout.simulation.conversations import TalkTurn, draw_talk
+from turnout.simulation.conversations import SimulatedTurn, draw_conversation
 from turnout.stage import StageRun
 
 _EPOCH = dt.datetime(2026, 3, 2, 7, 0, tzinfo=dt.UTC)
@@ -84,13 +80,13 @@ def simulate(
     if run.is_done():
         return run.stored(SimulateReport)
     rng = random.Random(seed)  # noqa: S311 (a simulator, not a secret)
-    talks = [draw_talk(rng) for _ in range(n_conversations)]
-    n_models = telemetry.models_per_conversation(rng, talks)
+    conversations = [draw_conversation(rng) for _ in range(n_conversations)]
+    n_models = telemetry.models_per_conversation(rng, conversations)
     habits = _habits(rng, n_conversations, noise)
     turns: list[dict[str, Any]] = []
     truth: list[dict[str, Any]] = []
-    for number, (talk, models) in enumerate(zip(talks, n_models, strict=True)):
-        _add_conversation(rng, number, talk, models, habits, turns, truth)
+    for number, (conversation, models) in enumerate(zip(conversations, n_models, strict=True)):
+        _add_conversation(rng, number, conversation, models, habits, turns, truth)
         if number % _PROGRESS_EVERY == 0:
             on_progress("simulate", number, n_conversations)
     on_progress("simulate", n_conversations, n_conversations)
@@ -121,19 +117,19 @@ def _habits(
 def _add_conversation(
     rng: random.Random,
     number: int,
-    talk: list[TalkTurn],
+    conversation: list[SimulatedTurn],
     n_models: int,
     habits: list[tuple[str, ModelClass | None]],
     turns: list[dict[str, Any]],
     truth: list[dict[str, Any]],
 ) -> None:
     user_id, habit = habits[number]
-    models = telemetry.assign_models(rng, talk, n_models, habit)
+    models = telemetry.assign_models(rng, conversation, n_models, habit)
     conversation_id = f"sim-{number:07d}"
     clock = _EPOCH + dt.timedelta(minutes=rng.randrange(_WEEKS * 7 * 24 * 60))
     # A conversation that switches is captured whole, so that the shares stay exact.
-    captured = _captured(rng, len(talk)) if n_models == 1 else range(len(talk))
-    for index, (turn, model) in enumerate(zip(talk, models, strict=True)):
+    captured = _captured(rng, len(conversation)) if n_models == 1 else range(len(conversation))
+    for index, (turn, model) in enumerate(zip(conversation, models, strict=True)):
         usage = telemetry.draw_usage(rng, turn, index + 1, reasons=telemetry.is_reasoning(model))
         row = _row(conversation_id, index + 1, turn, model, clock, user_id, usage)
         clock += dt.timedelta(seconds=rng.lognormvariate(4.6, 1.3), milliseconds=usage.duration_ms)
@@ -167,7 +163,7 @@ def _first_half(message: str) -> str:
 def _row(
     conversation_id: str,
     turn_index: int,
-    turn: TalkTurn,
+    turn: SimulatedTurn,
     model: str,
     clock: dt.datetime,
     user_id: str,

@@ -1,4 +1,4 @@
-"""Which models a simulated conversation uses, and what telemetry records; knows no language."""
+"""Draws which models a simulated conversation uses, and what telemetry records of its turns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from turnout.records import LABEL_REASONING, ModelClass
-from turnout.simulation.conversations import TalkTurn
+from turnout.simulation.conversations import SimulatedTurn
 
 # Names as logs write them.
 MODELS: dict[str, dict[ModelClass, tuple[str, ...]]] = {
@@ -18,7 +18,7 @@ MODELS: dict[str, dict[ModelClass, tuple[str, ...]]] = {
     "google": {"reasoning": ("gemini-2.5-pro",), "fast": ("gemini-2.5-flash",)},
 }
 _PROVIDER_SHARES = (0.5, 0.35, 0.15)
-# Shares of conversations with two, and with three or more models, seen in a real fleet of 48,878.
+# Shares of conversations with two, and with three or more models, measured on 48,878 real ones.
 TWO_MODELS = 0.038
 THREE_MODELS = 0.004
 _UNNAMED_SHARE = 0.01  # conversations on `auto`
@@ -52,25 +52,31 @@ class Usage:
     duration_ms: int
 
 
-def models_per_conversation(rng: random.Random, talks: list[list[TalkTurn]]) -> list[int]:
+def models_per_conversation(
+    rng: random.Random, conversations: list[list[SimulatedTurn]]
+) -> list[int]:
     """How many distinct models each conversation uses: 0 (unnamed), 1, 2 or 3.
 
     The shares hold exactly among conversations that name a model, as far as enough are long
     enough for a switch. Conversations whose need changes switch more often than others.
     """
-    counts = [0 if rng.random() < _UNNAMED_SHARE else 1 for _ in talks]
+    counts = [0 if rng.random() < _UNNAMED_SHARE else 1 for _ in conversations]
     named = sum(counts)
     for models, share in ((3, THREE_MODELS), (2, TWO_MODELS)):
-        able = [i for i, talk in enumerate(talks) if counts[i] == 1 and len(talk) > models]
+        able = [
+            i
+            for i, conversation in enumerate(conversations)
+            if counts[i] == 1 and len(conversation) > models
+        ]
         rng.shuffle(able)
-        able.sort(key=lambda i: not (_changes(talks[i]) and rng.random() < _CHANGE_DECIDES))
+        able.sort(key=lambda i: not (_changes(conversations[i]) and rng.random() < _CHANGE_DECIDES))
         for i in able[: round(share * named)]:
             counts[i] = models
     return counts
 
 
 def assign_models(
-    rng: random.Random, talk: list[TalkTurn], n_models: int, habit: ModelClass | None
+    rng: random.Random, conversation: list[SimulatedTurn], n_models: int, habit: ModelClass | None
 ) -> list[str]:
     """One model a turn.
 
@@ -80,21 +86,21 @@ def assign_models(
 
     Args:
         rng: Decides.
-        talk: The conversation.
+        conversation: The conversation.
         n_models: Distinct models to use; 0 for a conversation that names none.
         habit: The class that this user always takes; None for a user who looks at the need.
     """
     if n_models == 0:
-        return [_UNNAMED] * len(talk)
+        return [_UNNAMED] * len(conversation)
     provider = rng.choices(tuple(MODELS), _PROVIDER_SHARES)[0]
-    current = _pick(rng, provider, habit or _needed(talk[0]), avoid=())
+    current = _pick(rng, provider, habit or _needed(conversation[0]), avoid=())
     if n_models == 1:
-        return [current] * len(talk)
+        return [current] * len(conversation)
     used = [current]
-    classes = {current: habit or _needed(talk[0])}
-    switches = _switch_turns(rng, talk, n_models - 1)
+    classes = {current: habit or _needed(conversation[0])}
+    switches = _switch_turns(rng, conversation, n_models - 1)
     models: list[str] = []
-    for index, turn in enumerate(talk):
+    for index, turn in enumerate(conversation):
         if index in switches:
             wanted = _needed(turn)
             if wanted == classes[used[-1]] or rng.random() < 0.2:
@@ -105,7 +111,7 @@ def assign_models(
     return models
 
 
-def draw_usage(rng: random.Random, turn: TalkTurn, turn_index: int, *, reasons: bool) -> Usage:
+def draw_usage(rng: random.Random, turn: SimulatedTurn, turn_index: int, *, reasons: bool) -> Usage:
     """Effort follows the true difficulty, loosely; about 7 % of turns are cancelled or failed."""
     effort = turn.difficulty * rng.lognormvariate(0, 0.5)
     written = int(60 + 700 * effort + rng.expovariate(1 / 80))
@@ -130,11 +136,11 @@ def is_reasoning(model: str) -> bool:
     return any(model in classes["reasoning"] for classes in MODELS.values())
 
 
-def _changes(talk: list[TalkTurn]) -> bool:
-    return any(turn.label != talk[0].label for turn in talk)
+def _changes(conversation: list[SimulatedTurn]) -> bool:
+    return any(turn.label != conversation[0].label for turn in conversation)
 
 
-def _needed(turn: TalkTurn) -> ModelClass:
+def _needed(turn: SimulatedTurn) -> ModelClass:
     return "reasoning" if turn.label == LABEL_REASONING else "fast"
 
 
@@ -148,9 +154,9 @@ def _pick(
     return rng.choice(free)
 
 
-def _switch_turns(rng: random.Random, talk: list[TalkTurn], n: int) -> set[int]:
-    later = list(range(1, len(talk)))
-    changing = [i for i in later if talk[i].label != talk[0].label]
+def _switch_turns(rng: random.Random, conversation: list[SimulatedTurn], n: int) -> set[int]:
+    later = list(range(1, len(conversation)))
+    changing = [i for i in later if conversation[i].label != conversation[0].label]
     chosen = set(rng.sample(changing, min(n, len(changing))))
     rest = [i for i in later if i not in chosen]
     return chosen | set(rng.sample(rest, n - len(chosen)))

@@ -1,4 +1,4 @@
-"""The words of the simulator, by domain; knows no difficulty and draws nothing.
+"""The words of the simulator, by field of work.
 
 Every phrase serves both labels. What a message needs follows from how phrases are combined
 (`requests`), never from which occur.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What people of one trade talk about.
+    """What people of one field of work talk about.
 
     Attributes:
         name: For the truth table.

@@ -8,7 +8,7 @@ import duckdb
 import duckdb_kql
 import pyarrow as pa
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Put there by `make test`, where npm is installed.
 PARSER = ROOT / ".venv" / "kusto-language" / "package"
 TABLE = "ConversationTurns"

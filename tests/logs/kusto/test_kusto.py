@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.logs.kusto.engine import COLUMNS, PARSER, Database, Parser
+from tests.logs.kusto.engine import COLUMNS, PARSER, ROOT, Database, Parser
 from tests.logs.kusto.server import (
     KustoServer,
     breaks_off,
@@ -39,7 +39,8 @@ from turnout.simulation import simulate
 
 FIRST, EVERY = "sft_session_router_first_turns", "sft_stratified_by_turn_count"
 SALT = Path(__file__).with_name("salt.txt")
-ALL_TIME = QueryParameters(days=20_000)
+# Without an end the window ends at midnight, and two runs may lie on either side of it.
+ALL_TIME = QueryParameters(days=20_000, until=dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
 HASTY = Patience(tries=4, first_pause_s=0.001, longest_pause_s=0.002)
 KINDS = COLUMNS | {
     "assistantMessage": "string", "responseType": "string", "completionTokens": "long",
@@ -260,14 +261,14 @@ def test_a_killed_run_goes_on_where_it_stopped(server, tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from turnout.logs.kusto.kql import QueryParameters\n"
+        "from tests.logs.kusto.test_kusto import ALL_TIME, FIRST, SALT\n"
         "from turnout.logs.kusto.ingest import ingest_kusto\n"
         "from turnout.logs.kusto.cells import ReplyLimits\n"
-        "ingest_kusto(sys.argv[1], Path(sys.argv[2]), query=sys.argv[3], salt=Path(sys.argv[4]),\n"
-        "    parameters=QueryParameters(days=20_000), limits=ReplyLimits(rows=30))\n"
+        "ingest_kusto(sys.argv[1], Path(sys.argv[2]), query=FIRST, salt=SALT,\n"
+        "    parameters=ALL_TIME, limits=ReplyLimits(rows=30))\n"
     )
     server.faults.extend([*[whole] * 4, lambda *_: os.kill(run.pid, signal.SIGKILL)])
-    run = subprocess.Popen([sys.executable, "-c", code, server.address, str(out), FIRST, str(SALT)])
+    run = subprocess.Popen([sys.executable, "-c", code, server.address, str(out)], cwd=ROOT)
     assert run.wait(120) == -signal.SIGKILL
     assert not out.exists()
     (folder,) = tmp_path.glob(".t.parquet.*.kusto")
