@@ -1,11 +1,10 @@
 """A table is read as it is, whatever its folders and its file are called."""
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
+from tests.cli.command import run
 from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.manifest import MANIFEST_NAME
@@ -37,14 +36,11 @@ def log(path, n_conversations=12):
     )
 
 
-def made_of(verb, folder, name, monkeypatch):
+def made_of(verb, folder, name):
     """What a verb prints and writes of a log in that folder."""
-    monkeypatch.chdir(folder)
-    command = import_module(f"turnout.cli.{verb}").command
     output = [] if verb == "threshold" else ["-o", "made"]
     router = ["router"] if verb in ("score", "threshold") else []
-    done = CliRunner().invoke(command, [*router, str(name), *output, *VERBS[verb]])
-    assert done.exit_code == 0, done.output
+    done = run(verb, *router, name, *output, *VERBS[verb], cwd=folder)
     made = folder / "made"
     files = {
         str(path.relative_to(folder)): path.read_bytes()
@@ -57,7 +53,7 @@ def made_of(verb, folder, name, monkeypatch):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_folder_name_changes_nothing_of_what_a_verb_makes(verb, folder, tmp_path, monkeypatch):
+def test_a_folder_name_changes_nothing_of_what_a_verb_makes(verb, folder, tmp_path):
     plain, odd = tmp_path / "plain", tmp_path / "odd" / folder
     log(plain / "turns.parquet")
     log(odd / "turns[1]?.parquet")
@@ -65,6 +61,6 @@ def test_a_folder_name_changes_nothing_of_what_a_verb_makes(verb, folder, tmp_pa
     log(tmp_path / "odd" / "logs 1X" / "turns1x.parquet", n_conversations=3)
     for place in (plain, odd):
         write_router(place / "router")
-    wanted = made_of(verb, plain, "turns.parquet", monkeypatch)
-    found = made_of(verb, odd, odd / "turns[1]?.parquet", monkeypatch)
+    wanted = made_of(verb, plain, "turns.parquet")
+    found = made_of(verb, odd, odd / "turns[1]?.parquet")
     assert found == wanted

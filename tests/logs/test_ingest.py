@@ -8,7 +8,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout.errors import RecordError, SettingsError, StorageError
@@ -253,9 +253,10 @@ def test_a_second_run_on_the_same_log_does_nothing(tmp_path):
 
 
 MESSAGES = st.text(alphabet=st.characters(exclude_categories=[]), max_size=20)
-ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(-1, 3), MESSAGES), max_size=12)
+ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-1, 3), MESSAGES), max_size=40)
 
 
+@settings(max_examples=25)
 @given(ROWS)
 def test_rows_in_are_rows_kept_plus_rows_dropped(tmp_path_factory, drawn):
     tmp_path = tmp_path_factory.mktemp("log")

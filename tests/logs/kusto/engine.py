@@ -1,5 +1,6 @@
 """Kusto queries checked and run here: by Microsoft's own parser, and on DuckDB."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -74,22 +75,21 @@ class Database:
     """One table in DuckDB, asked in KQL."""
 
     def __init__(self, rows: list[dict], kinds=COLUMNS, table=TABLE):
-        self._types = {table: {name: _DUCKDB_TYPES[kind] for name, kind in kinds.items()}}
+        self._table = table
+        self._types = {name: _DUCKDB_TYPES[kind] for name, kind in kinds.items()}
         self._connection = duckdb.connect()
         raw = pa.table({name: [row[name] for row in rows] for name in kinds})
         self._connection.register("raw", raw)
-        columns = self._types[table].items()
-        selected = ", ".join(f"{name}::{kind} AS {name}" for name, kind in columns)
+        casts = (f"{name}::{kind} AS {name}" for name, kind in self._types.items())
+        selected = ", ".join(casts)
         self._answers: dict[str, pa.Table] = {}
         self._connection.execute(f'CREATE TABLE "{table}" AS SELECT {selected} FROM raw')
 
     def ask(self, query: str) -> pa.Table:
         """The query's result; a query that was asked before is not run again."""
         if query not in self._answers:
-            (columns,) = self._types.values()
-            known = _without_what_the_translator_lacks(query, columns)
-            translated = duckdb_kql.to_sql(known, schema=self._types)
-            found = self._connection.execute(str(translated), translated.parameters or None)
+            sql, parameters = _translated(query, self._table, tuple(self._types.items()))
+            found = self._connection.execute(sql, parameters or None)
             self._answers[query] = found.to_arrow_table()
         return self._answers[query]
 
@@ -97,6 +97,15 @@ class Database:
 def run(query: str, rows: list[dict]) -> list[dict]:
     """Run a query over rows of the default table."""
     return Database(rows).ask(query).to_pylist()
+
+
+@functools.cache
+def _translated(query, table, types):
+    """SQL and its parameters; translating takes longer than running, so once a query."""
+    columns = dict(types)
+    known = _without_what_the_translator_lacks(query, columns)
+    translated = duckdb_kql.to_sql(known, schema={table: columns})
+    return str(translated), translated.parameters
 
 
 def _without_what_the_translator_lacks(query, columns):

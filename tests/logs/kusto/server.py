@@ -26,8 +26,8 @@ _KINDS = [
 class KustoServer:
     """Serves one table on loopback.
 
-    `faults` are used up one a query: each is a function from the handler and the frames of the
-    true answer to nothing, which answers in its stead. `row_limit` is what one reply may hold.
+    `faults` are used up one a query: each is a function that answers instead, of the handler and of
+    a function that gives the frames of the true answer. `row_limit` is what one reply may hold.
     """
 
     def __init__(self, database: Database, *, row_limit=500_000, token=None):
@@ -56,7 +56,6 @@ class KustoServer:
     def answer(self, query):
         """The frames of the answer."""
         with self._lock:
-            self.queries.append(query)
             found = self.database.ask(query)
         if found.num_rows > self.row_limit:
             rows = [_listed(row) for row in found.slice(0, self.row_limit).to_pylist()]
@@ -64,9 +63,9 @@ class KustoServer:
         return _frames(found.schema, [_listed(row) for row in found.to_pylist()])
 
 
-def whole(handler, frames):
+def whole(handler, answer):
     """No fault: the true answer."""
-    handler.send_json(200, frames)
+    handler.send_json(200, answer())
 
 
 def throttled(retry_after=None):
@@ -81,24 +80,26 @@ def unavailable(handler, _):
     handler.send_json(503, {"error": {"code": "Unavailable", "message": "busy"}})
 
 
-def fails_amid_rows(handler, frames):
+def fails_amid_rows(handler, answer):
     """Half the rows, then an error where a row would be."""
+    frames = answer()
     rows = frames[1]["Rows"]
     frames[1]["Rows"] = [*rows[: len(rows) // 2], _one_api_error("Internal", "a node was lost")]
     handler.send_json(200, frames)
 
 
-def fails_after_rows(handler, frames):
+def fails_after_rows(handler, answer):
     """A row is missing, and the last frame alone tells of an error."""
+    frames = answer()
     frames[1]["Rows"] = frames[1]["Rows"][:-1]
     error = _one_api_error("Internal", "a node was lost")
     frames[-1] |= {"HasErrors": True, "OneApiErrors": error["OneApiErrors"]}
     handler.send_json(200, frames)
 
 
-def breaks_off(handler, frames):
+def breaks_off(handler, answer):
     """Half the bytes of what was announced."""
-    body = json.dumps(frames).encode()
+    body = json.dumps(answer()).encode()
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
@@ -106,9 +107,9 @@ def breaks_off(handler, frames):
     handler.close_connection = True
 
 
-def is_no_json(handler, frames):
+def is_no_json(handler, answer):
     """Half a document, sent as if it were whole."""
-    handler.send_body(200, json.dumps(frames).encode()[:-200])
+    handler.send_body(200, json.dumps(answer()).encode()[:-200])
 
 
 def is_an_error(handler, _):
@@ -150,16 +151,13 @@ def _handler(server):
             if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
                 expired(self, None)
                 return
+            server.queries.append(asked["csl"])
+            fault = server.faults.popleft() if server.faults else whole
             try:
-                frames = server.answer(asked["csl"])
+                fault(self, lambda: server.answer(asked["csl"]))
             except (duckdb.Error, duckdb_kql.errors.KqlError) as error:
                 refused = {"code": "General_BadRequest", "message": "bad", "@message": str(error)}
                 self.send_json(400, {"error": refused | {"@permanent": True}})
-                return
-            if server.faults:
-                server.faults.popleft()(self, frames)
-            else:
-                whole(self, frames)
 
         def send_json(self, status, value, headers=None):
             self.send_body(status, json.dumps(value).encode(), headers)
