@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
 from decimal import Decimal
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.errors import RecordError
-from turnout.tables import read_known_labels, read_whole_table
+from turnout.tables import read_known_labels, read_whole_table, table_batches
 
 case = pytest.param
 NO_UTF_8 = pa.array([b"caf\xe9"]).view(pa.string())[0]
@@ -237,3 +238,24 @@ def test_a_known_label_that_is_none_is_refused_with_its_line(tmp_path, rows, tol
     with pytest.raises(RecordError, match=told):
         read_known_labels(file(tmp_path, "gold.csv", HEAD + rows))
     assert read_known_labels(file(tmp_path, "gold.csv", HEAD + "a,1,1\na,1,1\n")) == {("a", 1): 1}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_batches_are_the_rows_in_order_and_never_in_memory_as_a_whole(tmp_path, suffix):
+    texts = [f"{n} {'x' * 1000}" for n in range(45_000)]
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"text": texts}), path)
+    else:
+        rows = [json.dumps({"text": text}) if suffix == ".jsonl" else text for text in texts]
+        path.write_text("\n".join(["text"] * (suffix == ".csv") + rows))
+    del texts
+    tracemalloc.start()
+    try:
+        batches = table_batches(path, ["text"], remedy="Name it.")
+        texts = (text for batch in batches for text in batch.columns["text"])
+        assert all(text.startswith(f"{n} ") for n, text in enumerate(texts))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 45_000 * 1000 * 0.8

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from turnout.catalog import Catalog, load_catalog
 from turnout.errors import SettingsError
 from turnout.gateway.options import FrontDoor, GatewayOptions, Options, Target, Upstream
-from turnout.records import ModelClass
+from turnout.records import ModelClass, Population
 from turnout.routing.policy import Policy, PolicyName
 
 Origin = Literal["flag", "file", "default"]
@@ -50,6 +50,11 @@ class RouterTable(Options):
     )
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="Least p_reasoning that goes to reasoning."
+    )
+    population: Population | None = Field(
+        default=None,
+        description="Whose probabilities are shown, and the threshold above is for: log or "
+        "balanced; by default log where the router knows it.",
     )
     cache_lifetime_s: float = Field(
         default=300.0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import reprlib
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,7 @@ _BATCH_ROWS = 10_000
 _BUFFER_BYTES = 1 << 20
 _MAX_TURN_INDEX = 2**31 - 1  # the turns table holds 32 bits
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)  # where a column has gaps, 3 is written 3.0
+_Item = TypeVar("_Item")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -54,7 +56,7 @@ class Row:
     def refused(self, name: str, expected: str) -> RecordError:
         """The error that this value is not what was expected."""
         shown = reprlib.repr(self.values.get(name))
-        return RecordError(f"{self.where}: {name} is {shown}; expected {expected}. Mend the row.")
+        return RecordError(f"{self.where}: {name} is {shown}; expected {expected}. Fix the row.")
 
     def text(self, name: str) -> str | None:
         """Text as it is written; None where there is none.
@@ -126,7 +128,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of a whole file.
+    """Rows of a file: all, or some of them.
 
     Attributes:
         path: The file.
@@ -152,10 +154,10 @@ class Table:
             yield Row(f"{self.path}{between}{place}", named)
 
 
-def read_whole_table(
+def table_batches(
     path: Path, required: Sequence[str], optional: Sequence[str] = (), *, remedy: str
-) -> Table:
-    """Every row of a file, in its order.
+) -> Iterator[Table]:
+    """Every row of a file, in its order, some thousand at a time; at least one batch.
 
     A name that ends in .csv, .jsonl or .ndjson (also with .gz or .zst behind it) says the format;
     any other file is Parquet.
@@ -167,7 +169,8 @@ def read_whole_table(
         remedy: What to do where a column is missing.
 
     Raises:
-        RecordError: If the file is absent, cannot be read to its end or lacks a column.
+        RecordError: If the file is absent, cannot be read to its end or, after the last row, lacks
+            a column.
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "not found"
@@ -175,7 +178,8 @@ def read_whole_table(
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
     reader = _READERS.get(suffixes[-1] if suffixes else "", _parquet)
     try:
-        table = reader(path, (*required, *optional))
+        for batch in reader(path, (*required, *optional)):
+            yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecordError(
@@ -183,8 +187,25 @@ def read_whole_table(
             "Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or name it what "
             "it is."
         ) from error
-    require_columns(table, required, remedy)
-    return table
+    # Of JSON Lines the last row may name a column that no other has.
+    require_columns(batch, required, remedy)
+
+
+def read_whole_table(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), *, remedy: str
+) -> Table:
+    """Every row of a file at once; as `table_batches`.
+
+    Raises:
+        RecordError: If the file is absent, cannot be read to its end or lacks a column.
+    """
+    columns: dict[str, list[Any]] = {}
+    places: list[int] = []
+    for batch in table_batches(path, required, optional, remedy=remedy):
+        for name, values in batch.columns.items():
+            columns.setdefault(name, []).extend(values)
+        places.extend(batch.places)
+    return Table(path, batch.names, columns, places, batch.by_line)
 
 
 def require_columns(table: Table, required: Sequence[str], remedy: str) -> None:
@@ -226,34 +247,41 @@ def decompressed(stream: pa.NativeFile, compression: str | None) -> io.BufferedR
     return io.BufferedReader(pa.CompressedInputStream(stream, compression), _BUFFER_BYTES)
 
 
-def _parquet(path: Path, wanted: Sequence[str]) -> Table:
+def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
     with pq.ParquetFile(path) as file:
         names = _named_once(path, file.schema_arrow.names)
-        columns: dict[str, list[Any]] = {name: [] for name in wanted if name in names}
-        for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
-            for name, values in columns.items():
-                values += batch[name].to_pylist()
-        places = range(1, file.metadata.num_rows + 1)
-    return Table(path, names, columns, places, by_line=False)
+        taken = [name for name in wanted if name in names]
+        start = 1
+        for batch in file.iter_batches(_BATCH_ROWS, columns=taken):
+            columns = {name: batch[name].to_pylist() for name in taken}
+            yield Table(path, names, columns, range(start, start + len(batch)), by_line=False)
+            start += len(batch)
+    yield Table(path, names, {name: [] for name in taken}, (), by_line=False)
 
 
-def _csv(path: Path, wanted: Sequence[str]) -> Table:
+def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
     with _opened(path) as stream:
         records = _records(path, stream)
         names = _named_once(path, next(records, (0, []))[1])
         at = {name: names.index(name) for name in wanted if name in names}
-        columns: dict[str, list[Any]] = {name: [] for name in at}
-        places: list[int] = []
-        for place, fields in records:
-            if len(fields) != len(names):
-                raise RecordError(
-                    f"{path}:{place}: {len(fields)} fields; expected {len(names)}, as the header "
-                    "names. Mend the row; a text with commas or line ends needs quotes."
-                )
-            places.append(place)
-            for name, values in columns.items():
-                values.append(fields[at[name]] or None)
-    return Table(path, names, columns, places, by_line=True)
+        for rows in _batched(records):
+            for place, fields in rows:
+                if len(fields) != len(names):
+                    raise RecordError(
+                        f"{path}:{place}: {len(fields)} fields; expected {len(names)}, as the "
+                        "header names. Fix the row; a text with commas or line ends needs quotes."
+                    )
+            columns = {name: [fields[i] or None for _, fields in rows] for name, i in at.items()}
+            yield Table(path, names, columns, [place for place, _ in rows], by_line=True)
+
+
+def _batched(items: Iterator[_Item]) -> Iterator[list[_Item]]:
+    """Lists of a batch's length; the last is shorter, and may be empty."""
+    full = True
+    while full:
+        batch = list(itertools.islice(items, _BATCH_ROWS))
+        full = len(batch) == _BATCH_ROWS
+        yield batch
 
 
 def _records(path: Path, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
@@ -267,7 +295,7 @@ def _records(path: Path, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
             if blank and fields and width == 1:
                 raise RecordError(
                     f"{path}:{blank}: a line without a value between rows; expected one a row, "
-                    'written "" where it is empty. Mend the line.'
+                    'written "" where it is empty. Fix the line.'
                 )
             if fields:
                 yield start, fields
@@ -277,25 +305,24 @@ def _records(path: Path, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise RecordError(
             f"{path}:{start}: not CSV from this row on ({error}); expected every quote closed, and "
-            "doubled inside a text. Mend the row, or copy the file again if it was cut."
+            "doubled inside a text. Fix the row, or copy the file again if it was cut."
         ) from error
 
 
-def _json_lines(path: Path, wanted: Sequence[str]) -> Table:
-    # A row that lacks a value may lack its name too.
-    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+def _json_lines(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
     names: dict[str, None] = {}
-    places: list[int] = []
     with _opened(path) as stream:
-        for place, line in enumerate(_lines(path, stream), start=1):
-            if not line.strip():
-                continue
-            row = _object(f"{path}:{place}", line)
-            names.update(dict.fromkeys(row))
-            places.append(place)
-            for name, values in columns.items():
-                values.append(row.get(name))
-    return Table(path, list(names), columns, places, by_line=True)
+        lines = (
+            (place, _object(f"{path}:{place}", line))
+            for place, line in enumerate(_lines(path, stream), start=1)
+            if line.strip()
+        )
+        for rows in _batched(lines):
+            for _, row in rows:
+                names.update(dict.fromkeys(row))
+            # A row that lacks a value may lack its name too.
+            columns = {name: [row.get(name) for _, row in rows] for name in wanted}
+            yield Table(path, list(names), columns, [place for place, _ in rows], by_line=True)
 
 
 def _object(where: str, line: str) -> dict[str, Any]:
@@ -303,7 +330,7 @@ def _object(where: str, line: str) -> dict[str, Any]:
         found = json.loads(line, strict=False)
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"{where}: not JSON ({error}); expected one whole object a line. Mend the line, or "
+            f"{where}: not JSON ({error}); expected one whole object a line. Fix the line, or "
             "copy the file again if it was cut."
         ) from error
     if not isinstance(found, dict):
@@ -339,7 +366,7 @@ def _opened(path: Path) -> io.BufferedReader:
     return decompressed(pa.OSFile(str(path)), COMPRESSIONS.get(path.suffix.lower()))
 
 
-_READERS: Mapping[str, Callable[[Path, Sequence[str]], Table]] = {
+_READERS: Mapping[str, Callable[[Path, Sequence[str]], Iterator[Table]]] = {
     ".csv": _csv,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

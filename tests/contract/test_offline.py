@@ -26,6 +26,7 @@ evaluate router data -o report
 threshold router turns.parquet --share 0.3
 score router turns.parquet --text-column user_message -o scores.parquet
 route router hello
+settings
 """
 # All in one process: what a library starts in the background goes on while later verbs run.
 RUN = """

@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 from tests.tiny_router import EASY, HARD, write_router
 from turnout.errors import ArtifactError, RecordError, SettingsError
 from turnout.evaluation.baselines import Splits, baselines
-from turnout.evaluation.batch import score_file
 from turnout.evaluation.stage import evaluate
 from turnout.progress import silent
 from turnout.records import ModelInput, Turn
@@ -360,64 +359,3 @@ def test_a_truth_of_another_log_is_refused(tmp_path):
 def test_nothing_to_evaluate_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="expected at least one router"):
         evaluate([], tmp_path / "report")
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
-def test_scores_are_one_a_row_in_the_files_order(tmp_path, suffix):
-    texts = [f"{(HARD + EASY)[n % 8]} {'x ' * (n % 5)}\nline two" for n in range(50)]
-    file = tmp_path / f"texts{suffix}"
-    if suffix == ".parquet":
-        pq.write_table(pa.table({"text": texts}), file)
-    elif suffix == ".csv":
-        lines = [f'{n},"{text}"' for n, text in enumerate(texts)]
-        file.write_text("n,text\n" + "\n".join(lines))
-    else:
-        file.write_text("\n".join(json.dumps({"text": text}) for text in texts))
-    router = write_router(tmp_path / "router")
-    report = score_file(router, file, tmp_path / "scores.parquet", text_column="text")
-    scores = pq.read_table(tmp_path / "scores.parquet")["p_reasoning"].to_numpy()
-    assert (report.rows, len(scores)) == (50, 50)
-    # Margins of the tiny router: −1, +3 for a hard word, −1 for an easy one.
-    np.testing.assert_allclose(
-        scores, [1 / (1 + np.exp(-2 if n % 8 < 4 else 2)) for n in range(50)], atol=1e-6
-    )
-
-
-def test_a_row_without_text_has_no_score(tmp_path):
-    pq.write_table(pa.table({"text": ["hello", None]}), tmp_path / "t.parquet")
-    router = write_router(tmp_path / "router")
-    report = score_file(router, tmp_path / "t.parquet", tmp_path / "s.parquet", text_column="text")
-    assert report.without_text == 1
-    assert pq.read_table(tmp_path / "s.parquet")["p_reasoning"].to_pylist()[1] is None
-
-
-@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
-def test_a_table_in_another_encoding_is_refused(tmp_path, name):
-    text = "text\ncafé\n" if name == "t.csv" else '{"text": "café"}\n'
-    (tmp_path / name).write_bytes(text.encode("cp1252"))
-    router = write_router(tmp_path / "router")
-    with pytest.raises(RecordError, match="expected a whole file in UTF-8"):
-        score_file(router, tmp_path / name, tmp_path / "s.parquet", text_column="text")
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ('n,text\n1,hello\n2,"half\n3,lost\n', ":3: not CSV"),
-        ("n,text\n1,hello\n2\n", ":3: 1 fields; expected 2"),
-    ],
-)
-def test_half_a_table_gets_no_scores(tmp_path, text, told):
-    (tmp_path / "t.csv").write_text(text)
-    router = write_router(tmp_path / "router")
-    with pytest.raises(RecordError, match=told):
-        score_file(router, tmp_path / "t.csv", tmp_path / "s.parquet", text_column="text")
-    assert not (tmp_path / "s.parquet").exists()
-
-
-def test_an_unknown_text_column_is_refused_with_what_there_is(tmp_path):
-    pq.write_table(pa.table({"prompt": ["hello"]}), tmp_path / "t.parquet")
-    with pytest.raises(RecordError, match="no column text; found prompt"):
-        score_file(
-            write_router(tmp_path / "r"), tmp_path / "t.parquet", tmp_path / "s", text_column="text"
-        )

@@ -88,7 +88,8 @@ def test_the_decision_and_the_upstreams_own_headers_come_with_the_answer(served)
     assert headers["x-turnout-class"] == "reasoning"
     assert headers["x-turnout-model"] == "deep-1"
     assert float(headers["x-turnout-p-reasoning"]) == pytest.approx(0.8808, abs=1e-3)
-    assert ">= threshold 0.500" in headers["x-turnout-reason"]
+    assert headers["x-turnout-population"] == "balanced"
+    assert headers["x-turnout-reason"].endswith(">= threshold 0.500 (population: balanced)")
 
 
 def test_a_session_stays_where_its_first_message_put_it(served):

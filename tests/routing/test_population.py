@@ -11,7 +11,6 @@ from turnout.errors import SettingsError
 from turnout.records import ModelInput
 from turnout.routing import Priors, Router, RouterFolder
 from turnout.routing.folder import set_threshold
-from turnout.routing.population import estimated_prior
 
 PRIORS = Priors(balanced=0.5, log=0.2)
 WORDS = st.lists(st.sampled_from([*HARD, *EASY, "the"]), min_size=1, max_size=12).map(" ".join)
@@ -85,28 +84,3 @@ def test_a_threshold_converts_there_and_back(value, balanced, log):
     there = priors.converted(value, "balanced", "log")
     assert priors.converted(there, "log", "balanced") == pytest.approx(value)
     assert priors.converted(balanced, "balanced", "log") == pytest.approx(log)
-
-
-@pytest.mark.parametrize("share", [0.02, 0.22, 0.5, 0.9])
-def test_the_share_of_unlabelled_messages_is_recovered_from_calibrated_scores(share):
-    rng = np.random.default_rng(0)
-    needs = rng.random(40_000) < share
-    # Two unit normals two apart: at equal priors the log-odds are 2 x.
-    scores = 1 / (1 + np.exp(-2 * rng.normal(np.where(needs, 1, -1))))
-    assert estimated_prior(scores, 0.5) == pytest.approx(share, abs=0.01)
-
-
-@given(st.lists(st.floats(1e-3, 0.999), min_size=1, max_size=50), st.floats(0.05, 0.95))
-def test_the_estimate_is_the_likeliest_share(scores, trained):
-    estimate = estimated_prior(np.array(scores), trained)
-    ratios = np.array(scores) / (1 - np.array(scores)) * (1 - trained) / trained
-
-    def log_likelihood(share):
-        return np.log(share * ratios + 1 - share).sum()
-
-    assert 0 <= estimate <= 1
-    assert log_likelihood(estimate) >= max(map(log_likelihood, np.linspace(0, 1, 21))) - 1e-3
-
-
-def test_scores_that_say_nothing_leave_the_share_as_it_was_trained():
-    assert estimated_prior(np.full(10, 0.3), 0.3) == pytest.approx(0.3, abs=1e-6)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -28,6 +28,7 @@ from rich.progress import (
 
 from turnout.errors import StorageError
 from turnout.progress import OnProgress
+from turnout.records import Population
 
 INPUT_PATH = click.Path(path_type=Path)
 CONFIG_OPTION = click.option(
@@ -47,6 +48,12 @@ OUTPUT_OPTION = click.option(
     type=INPUT_PATH,
     required=True,
     help="Where the result goes; it appears only when complete.",
+)
+POPULATION_OPTION = click.option(
+    "--population",
+    type=click.Choice(get_args(Population)),
+    help="Whose probabilities to show: those of the log, or of a data set with as many messages of "
+    "either class.  [default: log, where the router knows it]",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _SECONDS_BETWEEN_LINES = 60

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from turnout.cli.console import INPUT_PATH, JSON_OPTION, next_command, print_json, stdout
+from turnout.cli.console import (
+    INPUT_PATH,
+    JSON_OPTION,
+    POPULATION_OPTION,
+    next_command,
+    print_json,
+    stdout,
+)
 from turnout.cli.verbs import verb
 from turnout.errors import RecordError
 
 if TYPE_CHECKING:
-    from turnout.records import Decision, Turn
+    from turnout.records import Decision, Population, Turn
 
 
 @verb('turnout route session-router/ "Prove that the square root of 2 is irrational."')
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1),
     help="Least p_reasoning that goes to reasoning.  [default: the router's own]",
 )
+@POPULATION_OPTION
 @JSON_OPTION
 def command(
     router: Path,
@@ -38,6 +46,7 @@ def command(
     messages: Path | None,
     all_turns: bool,
     threshold: float | None,
+    population: Population | None,
     as_json: bool,
 ) -> None:
     """Decide where TEXT, or the last user message of a conversation, goes, and say why."""
@@ -50,7 +59,7 @@ def command(
     from turnout.routing import Router, RouterFolder
 
     turns = turns_of([{"role": "user", "content": text}] if messages is None else _read(messages))
-    loaded = Router(RouterFolder.read(router), threshold=threshold)
+    loaded = Router(RouterFolder.read(router), threshold=threshold, population=population)
     asked = range(1, len(turns) + 1) if all_turns else (len(turns),)
     decisions = [loaded.decide(turns[:n], conversation_id="this") for n in asked]
     if as_json:

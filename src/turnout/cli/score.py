@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
+    POPULATION_OPTION,
     next_command,
     print_json,
     progress_bars,
@@ -17,6 +19,7 @@ from turnout.cli.console import (
     stdout,
 )
 from turnout.cli.verbs import verb
+from turnout.records import Population
 
 
 @verb("turnout score session-router/ prompts.parquet --text-column prompt -o scores.parquet")
@@ -27,17 +30,23 @@ from turnout.cli.verbs import verb
 @click.option(
     "--precision",
     type=click.Choice(["int8", "float32"]),
-    default="int8",
-    show_default=True,
-    help="int8 is what serves; float32 is what was trained.",
+    help="The quantised graph, or the one that was trained.  [default: what serves]",
 )
+@POPULATION_OPTION
 @JSON_OPTION
 def command(
-    router: Path, file: Path, text_column: str, output: Path, precision: str, as_json: bool
+    router: Path,
+    file: Path,
+    text_column: str,
+    output: Path,
+    precision: str | None,
+    population: Population | None,
+    as_json: bool,
 ) -> None:
     """Score every row of FILE (Parquet, CSV or JSON Lines) with ROUTER.
 
-    Writes Parquet with the column p_reasoning: one row per input row, in input order.
+    Writes Parquet with the column p_reasoning: one row per input row, in input order. Also
+    estimates which share of the rows needs reasoning.
     """
     from turnout.evaluation.batch import score_file
 
@@ -48,13 +57,23 @@ def command(
             output,
             text_column=text_column,
             precision=precision,
+            population=population,
             on_progress=on_progress,
         )
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
-        print_json({"output": output, "rows": report.rows, "without_text": report.without_text})
+        print_json({"output": output, **asdict(report)})
         return
     without = f"; {report.without_text:,} without text have none" if report.without_text else ""
-    stdout().print(f"{report.rows:,} rows scored{without}: {output}")
+    out = stdout()
+    out.print(
+        f"{report.rows:,} rows scored for the population {report.population}{without}: {output}"
+    )
+    share = report.reasoning_share
+    if share is not None:
+        out.print(
+            f"About {share.value:.1%} ({share.low:.1%} … {share.high:.1%}) of them need reasoning, "
+            "as far as the scores are calibrated."
+        )
     next_command("serve", router, "-c", "turnout.toml")

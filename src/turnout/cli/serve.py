@@ -40,13 +40,17 @@ def command(router: Path, config: Path, host: str | None, port: int | None) -> N
     settings = load_settings(config, {"gateway": {"host": host, "port": port}})
     options = settings.gateway_options(config)
     folder = RouterFolder.read(router)
-    loaded = Router(folder, settings.policy(), threshold=settings.router.threshold)
-    own = Router(folder).threshold
+    table = settings.router
+    loaded = Router(
+        folder, settings.policy(), threshold=table.threshold, population=table.population
+    )
+    own = Router(folder, population=table.population).threshold
 
     from turnout.gateway.server import serve
 
     def ready(url: str) -> None:
         say(f"{loaded.policy.name} router {router} serves at {url}")
+        say(f"  scores    → for the population {loaded.population}")
         for model_class, target in options.targets.items():
             say(f"  {model_class:9} → {target.model} at {options.upstreams[target.upstream].url}")
         if loaded.threshold != own:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
-from turnout.records import Turn
+from turnout.records import Population, Turn
 from turnout.routing import RouterFolder
+from turnout.routing.folder import SCORING_LIBRARIES
 from turnout.schema import SCORES_COLUMN
 from turnout.stage import StageRun
-from turnout.tables import read_whole_table
+from turnout.stats.bootstrap import Estimate
+from turnout.stats.prior import estimated_prior
+from turnout.tables import table_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,16 @@ class ScoreReport:
     Attributes:
         rows: Rows of the file, and of the scores.
         without_text: Rows whose text is null; their score is null.
+        population: The messages that the scores are probabilities for.
+        reasoning_share: The estimated share of the rows that need reasoning, whatever the
+            population; None where no row has text.
         fresh: False where an earlier run on the same inputs was there already.
     """
 
     rows: int
     without_text: int
+    population: Population
+    reasoning_share: Estimate | None
     fresh: bool
 
 
@@ -39,39 +48,68 @@ def score_file(
     out: Path,
     *,
     text_column: str,
-    precision: str = "int8",
+    precision: str | None = None,
+    population: Population | None = None,
     on_progress: OnProgress = silent,
 ) -> ScoreReport:
-    """Score every row as the first message of a conversation.
+    """Score every row as the first message of a conversation, in bounded memory.
 
-    Writes Parquet with the column `p_reasoning` (float32 in [0, 1]), one row per input row, in
+    Writes Parquet with the column `p_reasoning` (float32 in (0, 1)), one row per input row, in
     input order.
 
     Args:
         router: A router folder of either architecture: at turn 1 both read the message alone.
-        file: Parquet, CSV or JSON Lines.
+        file: Parquet, CSV or JSON Lines; read once to check it, and once to score it.
         out: Where the scores go; the file appears only when whole.
         text_column: Which column holds the text.
-        precision: `int8`, which serves, or `float32`.
+        precision: `int8` or `float32`; by default what serves.
+        population: Whose probabilities to give; by default the log's where the router knows its
+            share of reasoning, else those of balanced rows.
         on_progress: Called every few rows.
 
     Raises:
         ArtifactError: If the router cannot be used.
         RecordError: If the file cannot be read whole, or the column holds other than text.
+        SettingsError: If the population's share of reasoning is not known.
         StorageError: If `out` cannot be written.
     """
-    options = {"text_column": text_column, "precision": precision}
-    run = StageRun(out, Manifest.of("score", {"router": router, "file": file}, options))
-    if run.is_done():
-        table = pq.read_table(out, partitioning=None)
-        return ScoreReport(len(table), table[SCORES_COLUMN].null_count, fresh=False)
-    remedy = "Name the text's column with --text-column."
-    texts = [row.text(text_column) for row in read_whole_table(file, [text_column], remedy=remedy)]
     folder = RouterFolder.read(router)
-    inputs = [folder.spec.formatter.format([Turn(text or "")]) for text in texts]
-    scores = folder.scorer(precision).score(inputs, on_progress)
-    known = [None if t is None else float(s) for t, s in zip(texts, scores, strict=True)]
-    table = pa.table({SCORES_COLUMN: pa.array(known, pa.float32())})
+    shown: Population = population or folder.spec.priors.default
+    options = {
+        "text_column": text_column,
+        "precision": precision or folder.precision,
+        "population": shown,
+    }
+    read = {"router": router, "file": file}
+    run = StageRun(out, Manifest.of("score", read, options, libraries=SCORING_LIBRARIES))
+    if run.is_done():
+        return run.stored(ScoreReport)
+    rows = sum(len(texts) for texts in _texts(file, text_column))
+    scores = np.full(rows, np.nan, np.float32)  # (rows,); a text that is null has none
+    scorer = folder.scorer(options["precision"], population=shown)
+    formatter, done = folder.spec.formatter, 0
+    for texts in _texts(file, text_column):
+        formatted = [formatter.format([Turn(text)]) for text in texts if text is not None]
+        with_text = np.flatnonzero([text is not None for text in texts])
+        scores[done + with_text] = scorer.score(formatted, _further(on_progress, done, rows))
+        done += len(texts)
+    on_progress("score", rows, rows)
+    missing = np.isnan(scores)
+    prior = folder.spec.priors.of(shown)
+    share = None if missing.all() or prior is None else estimated_prior(scores[~missing], prior)
+    report = ScoreReport(rows, int(missing.sum()), shown, share, fresh=True)
+    run.record(report)
     with run.output() as partial:
-        write_parquet(table, partial)
-    return ScoreReport(len(texts), texts.count(None), fresh=True)
+        write_parquet(pa.table({SCORES_COLUMN: pa.array(scores, mask=missing)}), partial)
+    return report
+
+
+def _further(on_progress: OnProgress, done: int, total: int) -> OnProgress:
+    """Progress of a batch as progress of all, of which some are done."""
+    return lambda step, batch_done, _: on_progress(step, done + batch_done, total)
+
+
+def _texts(file: Path, column: str) -> Iterator[list[str | None]]:
+    remedy = "Name the text's column with --text-column."
+    for batch in table_batches(file, [column], remedy=remedy):
+        yield [row.text(column) for row in batch]

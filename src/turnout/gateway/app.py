@@ -222,6 +222,7 @@ class Gateway:
         headers |= {
             "x-turnout-policy": decision.policy,
             "x-turnout-threshold": f"{decision.threshold:.4f}",
+            "x-turnout-population": decision.population,
             "x-turnout-switched": str(decision.switched).lower(),
             # Header values are Latin-1 on the wire (RFC 9110, section 5.5).
             "x-turnout-reason": decision.reason.replace("≥", ">="),

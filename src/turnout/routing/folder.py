@@ -24,7 +24,8 @@ WEIGHTS_NAME = "model.safetensors"
 TOKENIZER_NAME = "tokenizer.json"
 # The first that is there serves.
 GRAPHS = {"int8": "model.int8.onnx", "float32": "model.onnx"}
-_SCORING_LIBRARIES = ("numpy", "onnxruntime", "tokenizers")
+# Other versions of them change the last digits of scores.
+SCORING_LIBRARIES = ("numpy", "onnxruntime", "tokenizers")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REMEDY = "Copy the folder again, or train again."
 
@@ -123,11 +124,6 @@ class RouterFolder:
         return OnnxScorer(self.path / graph, encoder, threads, self.spec.priors.shift(population))
 
 
-def scoring_versions() -> dict[str, str]:
-    """Library → installed version, of the libraries that can change a score's last digits."""
-    return {name: metadata.version(name) for name in _SCORING_LIBRARIES}
-
-
 def write_description(folder: Path, spec: RouterSpec) -> None:
     """Write `router.json` over the files that lie in `folder`; the last step of an export.
 
@@ -144,7 +140,7 @@ def write_description(folder: Path, spec: RouterSpec) -> None:
         "priors": spec.priors.to_json(),
         "calibration": dict(spec.calibration),
         "trained_on": dict(spec.trained_on),
-        "versions": scoring_versions(),
+        "versions": {name: metadata.version(name) for name in SCORING_LIBRARIES},
         "files": {name: file_sha256(folder / name) for name in names},
     }
     text = json.dumps(stored, indent=2, sort_keys=True) + "\n"

@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from turnout.errors import ArtifactError, SettingsError
 from turnout.records import Population
-from turnout.stats.prior import prior_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,10 @@ class Priors:
             return probability
         return _expit(_logit(probability) - self.shift(of) + self.shift(to))
 
+    def of(self, population: Population) -> float | None:
+        """The share of reasoning in a population."""
+        return self.balanced if population == "balanced" else self.log
+
     def to_json(self) -> dict[str, float | None]:
         """As it is stored."""
         return asdict(self)
@@ -87,29 +87,6 @@ class Priors:
 def is_share(value: object) -> bool:
     """Whether a stored value is a number strictly between 0 and 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
-
-
-def estimated_prior(scores: NDArray[np.floating[Any]], trained_prior: float) -> float:
-    """The share of unlabelled messages that need reasoning, by maximum likelihood.
-
-    Right as far as the scores are calibrated, and as messages that need reasoning look alike here
-    and in the training rows, and the others too.
-
-    Args:
-        scores: For balanced rows, shape `(n,)`, in (0, 1); at least one.
-        trained_prior: `Priors.balanced`.
-
-    Returns:
-        In [0, 1].
-
-    Source:
-        Saerens, Latinne and Decaestecker (2002), section 2.2.
-    """
-    exact = np.asarray(scores, np.float64)
-    log_ratios = np.log(exact) - np.log1p(-exact) - _logit(trained_prior)  # of the likelihoods
-    if np.allclose(log_ratios, 0.0):  # every share is as likely
-        return trained_prior
-    return float(prior_shares(log_ratios, np.ones((1, len(exact))))[0])
 
 
 def _logit(probability: float) -> float:

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from turnout.stats.bootstrap import Estimate
 
 Floats = NDArray[np.float64]
 
 _MAX_GROUPS = 1_000
 _MAX_LOG_RATIO = 60.0
 _HALVINGS = 40  # to 1e-12
+_NORMAL_975 = 1.959964
+
+
+def estimated_prior(scores: NDArray[np.floating[Any]], prior: float) -> Estimate:
+    """The share of reasoning among messages of which only scores are known.
+
+    Right as far as the scores are calibrated, and as messages that need reasoning look alike here
+    and in the population of the scores, and the others too. The interval is the normal one of a
+    maximum-likelihood estimate, for messages that are independent.
+
+    Args:
+        scores: Probabilities for one population, shape `(n,)`, in (0, 1); at least one.
+        prior: The share of reasoning in that population, in (0, 1).
+
+    Returns:
+        In [0, 1].
+    """
+    exact = np.asarray(scores, np.float64)
+    log_ratios = np.log(exact) - np.log1p(-exact) - math.log(prior) + math.log1p(-prior)
+    if np.allclose(log_ratios, 0.0):  # every share is as likely
+        return Estimate(prior, 0.0, 1.0)
+    share = float(prior_shares(log_ratios, np.ones((1, len(exact))))[0])
+    gain = np.expm1(np.clip(log_ratios, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
+    half = _NORMAL_975 / math.sqrt(float(np.sum((gain / (1.0 + share * gain)) ** 2)))
+    return Estimate(share, max(0.0, share - half), min(1.0, share + half))
 
 
 def prior_shares(log_ratios: Floats, weights: Floats) -> Floats:
