@@ -256,7 +256,7 @@ MESSAGES = st.text(alphabet=st.characters(exclude_categories=[]), max_size=20)
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-1, 3), MESSAGES), max_size=40)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(ROWS)
 def test_rows_in_are_rows_kept_plus_rows_dropped(tmp_path_factory, drawn):
     tmp_path = tmp_path_factory.mktemp("log")
