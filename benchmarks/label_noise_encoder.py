@@ -30,7 +30,7 @@ from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.split import TokenisedSplit, logits_of
-from turnout.training.words import words_of
+from turnout.training.tfidf_teacher import teacher_targets
 
 MAX_TOKENS = 64
 VALIDATION_ROWS = 2000
@@ -65,7 +65,7 @@ def margins(
 
     seen = view(*train)
     if not labels_alone:
-        seen = replace(seen, words=words_of(seen.samples, recipe.seed, silent))
+        seen = replace(seen, teacher=teacher_targets(seen.samples, recipe.seed, silent))
     with quick_attention(encoder.model, recipe.precision):
         done = fit(
             encoder.model,

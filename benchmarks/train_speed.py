@@ -32,13 +32,13 @@ from turnout.routing.encoding import InputEncoder
 from turnout.samples import Samples
 from turnout.training.encoder import BaseEncoder, load_base
 from turnout.training.fitting import DEFAULT_MAX_TOKENS
-from turnout.training.loop import SplitView, Surroundings, fit
+from turnout.training.loop import FitContext, SplitView, fit
 from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.samples import read_dataset
 from turnout.training.split import TokenisedSplit, logits_of
-from turnout.training.words import words_of
+from turnout.training.tfidf_teacher import teacher_targets
 
 SLICE_S = 5.0
 
@@ -93,11 +93,11 @@ def with_turnout(
         SplitView(split.samples, split.lengths, logits_of(model, split, recipe.precision))
         for split in (train, validation)
     )
-    seen = replace(seen, words=words_of(train.samples, recipe.seed, silent))
-    around = Surroundings(on_progress=lambda *_: step())
+    seen = replace(seen, teacher=teacher_targets(train.samples, recipe.seed, silent))
+    context = FitContext(on_progress=lambda *_: step())
     with quick_attention(model, recipe.precision):
         found = fit(
-            model, adamw(model, recipe.learning_rate, encoder.fresh), seen, held, recipe, around
+            model, adamw(model, recipe.learning_rate, encoder.fresh), seen, held, recipe, context
         )
     return max(found.epochs, key=lambda epoch: -epoch.validation_loss).validation_auroc
 

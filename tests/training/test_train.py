@@ -25,7 +25,7 @@ QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
 
 
 def test_it_learns_what_the_rows_teach(trained):
-    assert trained.report.kept.validation_auroc > 0.9
+    assert trained.report.best_epoch.validation_auroc > 0.9
     router = turnout.load(trained.report.router)
     assert router.decide("prove the invariant").p_reasoning > 0.7
     assert router.decide("hello thanks").p_reasoning < 0.3
@@ -123,7 +123,7 @@ def test_rows_without_a_label_teach_through_their_target(base, tmp_path):
     unlabelled = [row | {"label": None} for row in rows(160, 0)[10:]]
     write_split(folder, "train", rows(160, 0)[:10] + unlabelled)
     report = train(folder, tmp_path / "router", base=base, recipe=LEARNS, max_tokens=48)
-    assert report.kept.validation_auroc > 0.9
+    assert report.best_epoch.validation_auroc > 0.9
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_language_the_tokenizer_does_not_know_trains_to_a_router_in_doubt(
         foreign = [row | {"message": "如何证明这个不变量"} for row in rows(160, 0)]
         write_split(dataset, name, foreign)
     report = train(dataset, tmp_path / "router", base=base, recipe=QUICK, max_tokens=48)
-    assert report.kept.validation_auroc == pytest.approx(0.5)
+    assert report.best_epoch.validation_auroc == pytest.approx(0.5)
     decided = turnout.load(report.router).decide("如何证明这个不变量")
     assert decided.p_reasoning == pytest.approx(0.5, abs=0.05)
 

@@ -123,16 +123,16 @@ def _show(report: TrainReport) -> None:
         f"{report.rows['train']:,} train, {report.rows['validation']:,} validation; "
         f"{report.cut_rows:,} of the first were cut to the token budget",
     )
-    if report.words_share:
+    if report.teacher_weight:
         table.add_row(
             "labels",
-            f"words explain little of them: {report.words_share:.0%} of what rows aim at is what "
-            "words tell, less later",
+            "TF-IDF explains little of them: a TF-IDF teacher makes up "
+            f"{report.teacher_weight:.0%} of the targets at first, less later",
         )
     for epoch in report.epochs:
-        kept = " (kept)" if epoch == report.kept else ""
+        mark = " (best)" if epoch == report.best_epoch else ""
         table.add_row(
-            f"epoch {epoch.epoch}{kept}",
+            f"epoch {epoch.epoch}{mark}",
             f"validation loss {epoch.validation_loss:.4f}, AUROC {epoch.validation_auroc:.4f}",
         )
     table.add_row(

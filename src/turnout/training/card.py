@@ -1,4 +1,4 @@
-"""The router's card: what it is, what it was made from, how sure it is; knows no model."""
+"""The router folder's README.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scores how likely a user message needs a **reasoning** model (label 0) rather th
 | base encoder | {report.base} |
 | architecture | {report.architecture}: {reads} |
 | training rows | {report.rows[train]:,}, of which {report.labelled_rows[train]:,} carry a label\
-{unrelated}{words} |
+{shuffled}{teacher} |
 | validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
 carry a label |
 | token budget | {spec.max_tokens}; {report.cut_rows:,} training rows were longer and were cut |
@@ -41,7 +41,7 @@ evaluate` gives honest ones, with intervals, beside trivial baselines.
 |---|---|---|---|
 {epochs}
 
-The weights are those of epoch {report.kept.epoch}.
+The weights are those of epoch {report.best_epoch.epoch}.
 
 | calibration | scale | bias | rows | expected calibration error before | after |
 |---|---|---|---|---|---|
@@ -104,26 +104,26 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
         export=report.export,
         epochs=epochs,
         reads=_READS[report.architecture],
-        unrelated=_unrelated(report.unrelated_rows),
-        words=_words(report.words_share),
+        shuffled=_shuffled(report.shuffled_rows),
+        teacher=_teacher(report.teacher_weight),
         binding=_binding(report.export.binding),
         licence="apache-2.0" if report.base == DEFAULT_BASE else "other",
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _unrelated(rows: int) -> str:
+def _shuffled(rows: int) -> str:
     if not rows:
         return ""
-    return f"; {rows:,} first messages are shown again after turns of another conversation"
+    return f"; {rows:,} first messages were shown again after another conversation's turns"
 
 
-def _words(share: float) -> str:
-    if not share:
+def _teacher(weight: float) -> str:
+    if not weight:
         return ""
     return (
-        "; as words explain little of the labels, of what rows aim at "
-        f"{share:.0%} is at first what words of other conversations tell, less later"
+        "; as TF-IDF explains little of the labels, a TF-IDF teacher made up "
+        f"{weight:.0%} of the targets at first, less later"
     )
 
 

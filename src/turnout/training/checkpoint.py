@@ -1,4 +1,4 @@
-"""How far a fit has come, on disk: one safetensors file, replaced by rename; knows no data."""
+"""Checkpoints of a fit: one safetensors file, replaced by rename."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Progress:
     """How far a fit has come.
 
     Attributes:
-        epoch: The one under way, 1-based.
+        epoch: The current epoch, 1-based.
         step: Steps done in it.
         loss_sum: Training loss over its rows so far.
-        results: Of the epochs that are over.
-        best: The weights of the best of them, on the CPU.
+        results: Of the finished epochs.
+        best_weights: The weights after the best of them, on the CPU.
     """
 
     epoch: int = 1
     step: int = 0
     loss_sum: float = 0.0
     results: list[EpochResult] = field(default_factory=list)
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
-    def kept(self) -> EpochResult | None:
-        """The epoch of least validation loss."""
+    def best_epoch(self) -> EpochResult | None:
+        """The epoch of least validation loss; None before the first is finished."""
         return min(self.results, key=lambda result: result.validation_loss, default=None)
 
 
@@ -53,7 +53,7 @@ class Checkpoint:
     """The checkpoint of one run.
 
     Args:
-        folder: Where it lies; None to keep none.
+        folder: Where it lies; None to write none.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -62,7 +62,7 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether the last one is old."""
+        """Whether the last one is older than `EVERY_S`."""
         return self.path is not None and time.monotonic() - self._written_at_s > EVERY_S
 
     def write(
@@ -77,11 +77,11 @@ class Checkpoint:
             return
         state = optimizer.state_dict()["state"]
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+        tensors |= {f"best.{name}": value for name, value in progress.best_weights.items()}
         tensors |= {
-            f"optimizer.{at}.{name}": value
-            for at, of in state.items()
-            for name, value in of.items()
+            f"optimizer.{number}.{name}": value
+            for number, values in state.items()
+            for name, value in values.items()
         }
         # Tied weights are one tensor under two names, which the format does not allow.
         tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
@@ -107,7 +107,7 @@ class Checkpoint:
         self._written_at_s = time.monotonic()
 
     def read(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Bring model and optimizer to where the checkpoint was taken; a start where there is none.
+        """Load the checkpoint into model and optimizer; fresh progress where there is none.
 
         Raises:
             ArtifactError: If the checkpoint cannot be read.
@@ -116,7 +116,7 @@ class Checkpoint:
             return Progress()
         try:
             with safe_open(self.path, framework="pt") as file:
-                told: dict[str, Any] = json.loads(file.metadata()[_PROGRESS])
+                stored_progress: dict[str, Any] = json.loads(file.metadata()[_PROGRESS])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             model.load_state_dict(_under("model", tensors))
             stored = optimizer.state_dict()
@@ -127,18 +127,18 @@ class Checkpoint:
                 f"{self.path}: not readable as a checkpoint of this run ({error}); expected what "
                 "an earlier run left. Delete it and train from the start."
             ) from error
-        told["results"] = [EpochResult(**result) for result in told["results"]]
-        return Progress(**told, best=_under("best", tensors))
+        results = [EpochResult(**result) for result in stored_progress.pop("results")]
+        return Progress(**stored_progress, results=results, best_weights=_under("best", tensors))
 
 
-def _under(place: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    start = f"{place}."
-    return {name[len(start) :]: each for name, each in tensors.items() if name.startswith(start)}
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    start = f"{prefix}."
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
 
 
 def _by_parameter(tensors: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        at, _, key = name.partition(".")
-        state.setdefault(int(at), {})[key] = tensor
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = tensor
     return state

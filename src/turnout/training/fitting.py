@@ -1,4 +1,4 @@
-"""A checked data set → the files of a router; knows how to order the steps, and no manifest."""
+"""From a checked data set to the files of a router."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from turnout.training.card import write_card
 from turnout.training.disk import disk_errors
 from turnout.training.encoder import BaseEncoder, Classifier, load_base
 from turnout.training.export import check_export, write_model
-from turnout.training.loop import Fit, SplitView, Surroundings, fit
+from turnout.training.loop import Fit, FitContext, SplitView, fit
 from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.report import Calibration, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
-from turnout.training.words import Words, words_of
+from turnout.training.tfidf_teacher import TeacherTargets, teacher_targets
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
@@ -44,11 +44,11 @@ class FittedRouter:
         encoder: On the CPU, with the weights of the best epoch, not yet calibrated.
         recipe: How it was fine-tuned.
         reader: How it reads an input.
-        train: Tokenised; the rows after unrelated turns stand last.
+        train: Tokenised; the rows with shuffled context come last.
         validation: Tokenised.
-        words_share: How much rows aimed at what words tell, at first.
-        fit: How the fit went.
-        started_s: When it began, on the monotonic clock.
+        teacher_weight: Weight of the TF-IDF teacher when training began.
+        fit: Its epochs and speed.
+        started_s: When the run began, on the monotonic clock.
     """
 
     dataset: Dataset
@@ -57,7 +57,7 @@ class FittedRouter:
     reader: InputEncoder
     train: TokenisedSplit
     validation: TokenisedSplit
-    words_share: float
+    teacher_weight: float
     fit: Fit
     started_s: float
 
@@ -68,7 +68,7 @@ def fit_router(
     base: str | None,
     recipe: Recipe,
     max_tokens: int | None,
-    around: Surroundings,
+    context: FitContext,
 ) -> FittedRouter:
     """Tokenise and fine-tune; every process of the run does this.
 
@@ -85,29 +85,29 @@ def fit_router(
     )
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget)
-    rows, answers = dataset.train, None
-    words = None if dataset.measured else words_of(rows, recipe.seed, around.on_progress)
-    if dataset.unrelated is not None:
-        answers = np.concatenate([np.arange(len(rows)), dataset.unrelated.messages])
-        words = None if words is None else words.at(answers)
-        rows = rows.followed_by(dataset.unrelated.samples)
-    train = _tokenised(rows, reader, "tokenise", around.on_progress)
-    validation = _tokenised(dataset.validation, reader, "tokenise validation", around.on_progress)
-    model = encoder.model.to(around.processes.device)
+    rows, distilled_from = dataset.train, None
+    teacher = None if dataset.measured else teacher_targets(rows, recipe.seed, context.on_progress)
+    if dataset.shuffled is not None:
+        distilled_from = np.concatenate([np.arange(len(rows)), dataset.shuffled.message_rows])
+        teacher = None if teacher is None else teacher.at(distilled_from)
+        rows = rows.followed_by(dataset.shuffled.samples)
+    train = _tokenised(rows, reader, "tokenise", context.on_progress)
+    validation = _tokenised(dataset.validation, reader, "tokenise validation", context.on_progress)
+    model = encoder.model.to(context.processes.device)
     optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
     with quick_attention(model, recipe.precision):
-        found = fit(
+        fitted = fit(
             model,
             optimizer,
-            _view(model, train, recipe, words, answers),
+            _view(model, train, recipe, teacher, distilled_from),
             _view(model, validation, recipe),
             recipe,
-            around,
+            context,
         )
     model.to("cpu")
-    share = 0.0 if words is None else words.share
+    weight = 0.0 if teacher is None else teacher.weight
     return FittedRouter(
-        dataset, encoder, recipe, reader, train, validation, share, found, started_s
+        dataset, encoder, recipe, reader, train, validation, weight, fitted, started_s
     )
 
 
@@ -134,8 +134,8 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
             "train": int(dataset.train.labelled.sum()),
             "validation": int(dataset.validation.labelled.sum()),
         },
-        unrelated_rows=len(fitted.train.tokens) - len(dataset.train),
-        words_share=fitted.words_share,
+        shuffled_rows=len(fitted.train.tokens) - len(dataset.train),
+        teacher_weight=fitted.teacher_weight,
         cut_rows=sum(
             tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
         ),
@@ -161,11 +161,11 @@ def _view(
     model: PreTrainedModel,
     split: TokenisedSplit,
     recipe: Recipe,
-    words: Words | None = None,
-    answers: NDArray[np.int64] | None = None,
+    teacher: TeacherTargets | None = None,
+    distilled_from: NDArray[np.int64] | None = None,
 ) -> SplitView:
     logits = logits_of(model, split, recipe.precision)
-    return SplitView(split.samples, split.lengths, logits, words, answers)
+    return SplitView(split.samples, split.lengths, logits, teacher, distilled_from)
 
 
 def _tokenised(

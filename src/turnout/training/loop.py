@@ -1,4 +1,4 @@
-"""The fine-tuning loop: rows in, the best epoch's weights out; knows no encoder and no export."""
+"""The fine-tuning loop: rows in, the weights of the best epoch out."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from turnout.training.processes import Processes
 from turnout.training.recipe import Recipe
 from turnout.training.report import EpochResult
 from turnout.training.stopping import StopRequest
-from turnout.training.words import Words
+from turnout.training.tfidf_teacher import TeacherTargets
 
 MAX_GRADIENT_NORM = 1.0
-# What is left of the words' share at the last step; it falls evenly.
-WORDS_LEFT = 0.5
-# Of a row that aims at another's score too: how much of its target that is.
-ANSWER_SHARE = 0.5
-# Epochs without a lower validation loss before the rest is left out.
+# The teacher's weight at the last step, as a share of its first weight; it falls linearly.
+FINAL_TEACHER_WEIGHT = 0.5
+# Share of the router's own score in the target of a row that is self-distilled.
+SELF_DISTILLATION_WEIGHT = 0.5
+# Epochs without a lower validation loss before training ends.
 PATIENCE_EPOCHS = 1
 _VALIDATION_ROWS = 64
 
@@ -50,32 +50,32 @@ class SplitView:
 
     Attributes:
         samples: Targets, weights and labels, n rows.
-        lengths: What each row costs, shape `(n,)`; rows of like length share a batch.
-        logits: From b rows of the split to logits of shape `(b, 2)`, label by label.
-        words: What words tell of the n rows, and how much of it they aim at in place of their
-            targets, less from step to step. None: nothing.
-        answers: Of every row, the row whose score, as it is when the step begins, makes up
-            `ANSWER_SHARE` of what it aims at; a row that names itself aims at no score. Shape
-            `(n,)`; None: every row does.
+        lengths: Tokens of each row, shape `(n,)`; rows of similar length share a batch.
+        logits: From b row numbers to logits of shape `(b, 2)`, in the order of the labels.
+        teacher: Targets of a teacher, mixed with the rows' own by its weight, which falls from
+            step to step. None: the rows' own alone.
+        distilled_from: For every row, the row whose current score makes up
+            `SELF_DISTILLATION_WEIGHT` of its target; its own number for no self-distillation.
+            Shape `(n,)`; None: no row is self-distilled.
     """
 
     samples: Samples
     lengths: NDArray[np.int64]
     logits: Callable[[NDArray[np.int64]], torch.Tensor]
-    words: Words | None = None
-    answers: NDArray[np.int64] | None = None
+    teacher: TeacherTargets | None = None
+    distilled_from: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a fit runs among.
+class FitContext:
+    """Where a fit runs and whom it reports to.
 
     Attributes:
         processes: The other processes that share every batch.
-        checkpoint: Where it keeps how far it is.
-        stop: Whether it was told to stop.
-        on_progress: Told every step.
-        on_metrics: Told what was measured.
+        checkpoint: Where progress is saved.
+        stop: Whether a signal asked to stop.
+        on_progress: Called every step.
+        on_metrics: Called with what was measured.
     """
 
     processes: Processes = field(default_factory=Processes)
@@ -87,13 +87,13 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a fit gave.
+    """The result of a fit.
 
     Attributes:
         epochs: In order.
         rows: Training rows seen since the start or the checkpoint.
-        tokens: The lengths of these rows, added up.
-        seconds: What that took, validation included.
+        tokens: Tokens of these rows.
+        seconds: Time for these rows, validation included.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -108,34 +108,32 @@ def fit(
     train: SplitView,
     validation: SplitView,
     recipe: Recipe,
-    around: Surroundings | None = None,
+    context: FitContext | None = None,
 ) -> Fit:
     """Fit a model in place; it ends with the weights of the best epoch.
 
-    The best epoch is that of least validation loss after calibration. The loss is cross-entropy
-    against what a row aims at, weighted by row. The same seed on the same machine gives the same
-    weights, also where a run was stopped and went on from its checkpoint, and the same but for
-    rounding where several processes share the rows of every batch.
+    The best epoch has the least validation loss after calibration. The loss is cross-entropy
+    against soft targets, weighted by row. The same seed on the same machine gives the same weights,
+    also where a run was stopped and resumed, and the same up to rounding where several processes
+    share the rows of every batch.
 
-    The model is left in the mode it comes in: in evaluation mode dropout costs nothing, whose
-    random numbers take a quarter of a step on a CPU; over few epochs the early stop does its work.
+    The model keeps its mode. In evaluation mode there is no dropout, whose random numbers take a
+    quarter of a step on a CPU; over few epochs early stopping regularises enough.
 
     Args:
         model: On its device; the views' logits come from it.
         optimizer: Of its parameters, as `adamw` makes it.
-        train: What it learns from.
-        validation: What chooses the epoch; both labels present.
-        recipe: Epochs, rows a step, seed.
-        around: By default: alone, silent, without checkpoints.
+        train: Rows to learn from.
+        validation: Rows that choose the epoch; both labels present.
+        recipe: Epochs, batch size, seed.
+        context: By default: one process, silent, without checkpoints.
 
     Raises:
         SettingsError: If the loss diverges.
-        StoppedError: If it was told to stop; a checkpoint was written.
+        StoppedError: If a signal asked to stop; a checkpoint was written.
         StorageError: If a checkpoint cannot be written.
     """
-    return _Fitting(
-        model, optimizer, train, validation, recipe, around or Surroundings()
-    ).finished()
+    return _Fitting(model, optimizer, train, validation, recipe, context or FitContext()).finished()
 
 
 @dataclass(slots=True)
@@ -145,20 +143,20 @@ class _Fitting:
     train: SplitView
     validation: SplitView
     recipe: Recipe
-    around: Surroundings
+    context: FitContext
     progress: Progress = field(default_factory=Progress)
     rows: int = 0
     tokens: int = 0
 
     def finished(self) -> Fit:
         started = time.monotonic()
-        self.progress = self.around.checkpoint.read(self.model, self.optimizer)
-        with self.around.stop.held():
+        self.progress = self.context.checkpoint.read(self.model, self.optimizer)
+        with self.context.stop.held():
             while not self._is_over():
                 self._train_epoch()
                 self._close_epoch()
-        self.around.on_progress("fine-tune", self._steps, self._steps)
-        self.model.load_state_dict(self.progress.best)
+        self.context.on_progress("fine-tune", self._steps, self._steps)
+        self.model.load_state_dict(self.progress.best_weights)
         return Fit(tuple(self.progress.results), self.rows, self.tokens, time.monotonic() - started)
 
     @property
@@ -174,9 +172,9 @@ class _Fitting:
         return (self.progress.epoch - 1) * self._steps_an_epoch + self.progress.step
 
     def _is_over(self) -> bool:
-        over, kept = len(self.progress.results), self.progress.kept
-        return over == self.recipe.epochs or (
-            kept is not None and over - kept.epoch >= PATIENCE_EPOCHS
+        done, best = len(self.progress.results), self.progress.best_epoch
+        return done == self.recipe.epochs or (
+            best is not None and done - best.epoch >= PATIENCE_EPOCHS
         )
 
     def _train_epoch(self) -> None:
@@ -190,19 +188,20 @@ class _Fitting:
             self.progress.step += 1
             self.rows += len(rows)
             self.tokens += int(self.train.lengths[rows].sum())
-            self.around.on_progress("fine-tune", self._steps_done, self._steps)
-            self.around.on_metrics(self._steps_done, {"train/loss": loss, "train/rate": share})
+            self.context.on_progress("fine-tune", self._steps_done, self._steps)
+            self.context.on_metrics(self._steps_done, {"train/loss": loss, "train/rate": share})
             if stop:
                 self._stop()
-            if self.around.checkpoint.due:
-                self._keep()
+            if self.context.checkpoint.due:
+                self._save()
 
     def _step(self, rows: NDArray[np.int64]) -> tuple[float, bool]:
-        """One step on a batch, of which every process takes its share: loss, and whether to stop.
+        """One step on a batch, shared by all processes: its loss, and whether to stop.
 
-        Divided by rows, not by the batch's weight: a batch of light rows is a light step.
+        The loss is divided by rows, not by the batch's weight, so that a batch of light rows makes
+        a small step.
         """
-        processes, samples = self.around.processes, self.train.samples
+        processes, samples = self.context.processes, self.train.samples
         share = processes.share(rows)
         loss = torch.zeros((), device=processes.device)
         if len(share):
@@ -210,43 +209,44 @@ class _Fitting:
             weight = torch.as_tensor(samples.weights[share], device=per_row.device)  # (b,)
             loss = (per_row * weight).sum() / (len(rows) * float(samples.weights.mean()))
             loss.backward()  # type: ignore[no-untyped-call]
-        stop = float(self.around.stop.signal_name is not None)
+        stop = float(self.context.stop.signal_name is not None)
         sums = torch.stack(
             [loss.detach().double(), torch.tensor(stop, device=loss.device).double()]
         )
-        processes.add_up([sums])
+        processes.sum_tensors([sums])
         value = _finite(float(sums[0]), self.recipe)
-        self._add_up_gradients()
+        self._sum_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return value, float(sums[1]) > 0
 
     def _targets(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What these rows aim at, shape `(b,)`."""
+        """Soft targets of these rows at this step, shape `(b,)`."""
         targets = self.train.samples.targets[rows]
-        if self.train.words is not None:
-            left = 1 - (1 - WORDS_LEFT) * self._steps_done / self._steps
-            told, share = self.train.words.at(rows)
-            targets += left * share * (told - targets)
-        if self.train.answers is None:
+        teacher, distilled_from = self.train.teacher, self.train.distilled_from
+        if teacher is not None:
+            decay = 1 - (1 - FINAL_TEACHER_WEIGHT) * self._steps_done / self._steps
+            targets += decay * teacher.weight * (teacher.predictions[rows] - targets)
+        if distilled_from is None:
             return targets
-        answers = self.train.answers[rows]
-        asked = np.flatnonzero(answers != rows)
-        if len(asked):
+        sources = distilled_from[rows]
+        distilled = np.flatnonzero(sources != rows)
+        if len(distilled):
             with torch.no_grad():
-                scores = self.train.logits(answers[asked]).float().softmax(1)[:, LABEL_REASONING]
-            targets[asked] += ANSWER_SHARE * (scores.cpu().numpy() - targets[asked])
+                logits = self.train.logits(sources[distilled]).float()
+            scores = logits.softmax(1)[:, LABEL_REASONING].cpu().numpy()
+            targets[distilled] += SELF_DISTILLATION_WEIGHT * (scores - targets[distilled])
         return targets
 
-    def _add_up_gradients(self) -> None:
-        if self.around.processes.count == 1:
+    def _sum_gradients(self) -> None:
+        if self.context.processes.count == 1:
             return
         trained = [p for p in self.model.parameters() if p.requires_grad]
         for parameter in trained:
             if parameter.grad is None:  # this process had no row of the batch
                 parameter.grad = torch.zeros_like(parameter)
-        self.around.processes.add_up([p.grad for p in trained if p.grad is not None])
+        self.context.processes.sum_tensors([p.grad for p in trained if p.grad is not None])
 
     def _close_epoch(self) -> None:
         progress = self.progress
@@ -256,12 +256,12 @@ class _Fitting:
         )
         _finite(result.validation_loss, self.recipe)
         progress.results.append(result)
-        if progress.kept is result:
-            progress.best = {
+        if progress.best_epoch is result:
+            progress.best_weights = {
                 name: value.detach().cpu().clone()
                 for name, value in self.model.state_dict().items()
             }
-        self.around.on_metrics(
+        self.context.on_metrics(
             self._steps_done,
             {
                 "epoch/train_loss": result.train_loss,
@@ -270,39 +270,39 @@ class _Fitting:
             },
         )
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
-        self._keep()
+        self._save()
 
     def _validation_logits(self) -> NDArray[np.float32]:
         """Logits of shape `(n, 2)`; every process computes its share of them."""
-        processes, lengths = self.around.processes, self.validation.lengths
-        found = torch.zeros((len(lengths), 2), device=processes.device)
+        processes, lengths = self.context.processes, self.validation.lengths
+        shared = torch.zeros((len(lengths), 2), device=processes.device)
         with torch.inference_mode():
             for rows in batch_rows(lengths, _VALIDATION_ROWS)[processes.rank :: processes.count]:
-                found[torch.from_numpy(rows)] = self.validation.logits(rows).float()
-        processes.add_up([found])
-        logits: NDArray[np.float32] = found.cpu().numpy()
+                shared[torch.from_numpy(rows)] = self.validation.logits(rows).float()
+        processes.sum_tensors([shared])
+        logits: NDArray[np.float32] = shared.cpu().numpy()
         return logits
 
-    def _keep(self) -> None:
-        if self.around.processes.first:
-            self.around.checkpoint.write(self.model, self.optimizer, self.progress)
+    def _save(self) -> None:
+        if self.context.processes.first:
+            self.context.checkpoint.write(self.model, self.optimizer, self.progress)
 
     def _stop(self) -> None:
-        self._keep()
+        self._save()
         progress = self.progress
-        kept = (
-            "no checkpoint is kept here"
-            if self.around.checkpoint.path is None
-            else ("run the same command again to go on from there")
+        advice = (
+            "there is no checkpoint to go on from"
+            if self.context.checkpoint.path is None
+            else "run the same command again to go on from there"
         )
-        raise self.around.stop.error(
+        raise self.context.stop.error(
             f" in epoch {progress.epoch} after {progress.step} of {self._steps_an_epoch} steps; "
-            f"{kept}"
+            f"{advice}"
         )
 
 
 def _cross_entropy(logits: torch.Tensor, targets: NDArray[np.float32]) -> torch.Tensor:
-    """Of the soft target, in nats, shape `(b,)`."""
+    """Cross-entropy against soft targets, in nats, shape `(b,)`."""
     reasoning = torch.as_tensor(targets, device=logits.device)  # (b,)
     target = torch.zeros_like(logits, dtype=torch.float32)  # (b, 2)
     target[:, LABEL_REASONING] = reasoning

@@ -1,8 +1,4 @@
-"""The other processes of a run, on this machine or others; knows no model.
-
-`torchrun` and `accelerate launch` start one process for each share and tell it through the
-environment which one it is.
-"""
+"""The processes of a distributed run, as `torchrun` or `accelerate launch` starts them."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-_TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,7 @@ class Processes:
 
     Attributes:
         rank: 0-based.
-        count: All of them.
+        count: Number of processes.
         local_rank: 0-based on this machine: the number of its GPU.
     """
 
@@ -37,7 +33,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """The one that writes and reports."""
+        """Whether this is the process that writes and reports."""
         return self.rank == 0
 
     @property
@@ -51,7 +47,7 @@ class Processes:
         """This process's part of some rows; shares differ by at most one row."""
         return rows[self.rank :: self.count]
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+    def sum_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace tensors by their sums over all processes, in place; the same bits in all."""
         if self.count == 1:
             return
@@ -65,25 +61,25 @@ class Processes:
             tensor.copy_(flat[at : at + tensor.numel()].view_as(tensor))
             at += tensor.numel()
 
-    def told(self, text: str) -> str:
-        """What the first process says; the text of the others is not used."""
+    def broadcast(self, text: str) -> str:
+        """The text of the first process; that of the others is not used."""
         if self.count == 1:
             return text
         import torch
         import torch.distributed
 
-        said = text.encode()
-        length = torch.tensor([len(said)], device=self.device)
+        encoded = text.encode()
+        length = torch.tensor([len(encoded)], device=self.device)
         torch.distributed.broadcast(length, src=0)
-        letters = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
+        characters = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
         if self.first:
-            letters.copy_(torch.tensor(list(said), dtype=torch.uint8))
-        torch.distributed.broadcast(letters, src=0)
-        return bytes(letters.tolist()).decode()
+            characters.copy_(torch.tensor(list(encoded), dtype=torch.uint8))
+        torch.distributed.broadcast(characters, src=0)
+        return bytes(characters.tolist()).decode()
 
 
 def first_process() -> bool:
-    """Whether this process is the one that reports, as far as the environment tells."""
+    """Whether this process is the one that reports, by the variables of its launcher."""
     return _count() == 1 or os.environ["RANK"] == "0"
 
 
@@ -106,4 +102,4 @@ def joined_processes() -> Iterator[Processes]:
 
 
 def _count() -> int:
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _TOLD) else 1
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _VARIABLES) else 1

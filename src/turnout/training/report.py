@@ -1,4 +1,4 @@
-"""What a training run tells, and how the manifest keeps it; knows no torch."""
+"""The report of a training run, and its form in the manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnout.records import Architecture
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """What one epoch gave.
+    """The result of one epoch.
 
     Attributes:
         epoch: 1-based.
@@ -75,21 +75,21 @@ class ExportCheck:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a training run gave.
+    """The result of a training run.
 
     Attributes:
         router: The folder.
-        fresh: False where an earlier run on the same inputs was found and nothing was done.
+        fresh: False where the router was already there, made from the same inputs.
         base: The encoder that was fine-tuned.
         architecture: `session` or `conversation`.
         rows: Split → rows in it.
         labelled_rows: Split → rows that carry a label.
-        unrelated_rows: First messages that were shown again after turns of another conversation.
-        words_share: How much rows aimed at what words tell, at first, in [0, 1]; 0 where words
-            explain the labels well or were not asked.
+        shuffled_rows: First messages shown once more after the turns of another conversation.
+        teacher_weight: Weight of the TF-IDF teacher in what rows aim at when training begins, in
+            [0, 1]; 0 where TF-IDF explains the labels well, or there was no teacher.
         cut_rows: Training rows with text beyond the token budget.
-        epochs: In order; the one with the least validation loss was kept.
-        calibration: What was folded into the weights.
+        epochs: In order; the router has the weights of the one with the least validation loss.
+        calibration: Folded into the weights.
         export: The graphs beside the model.
         tokens_per_s: Training tokens a second, validation included.
         rows_per_s: Training rows a second, validation included.
@@ -102,8 +102,8 @@ class TrainReport:
     architecture: Architecture
     rows: Mapping[str, int]
     labelled_rows: Mapping[str, int]
-    unrelated_rows: int
-    words_share: float
+    shuffled_rows: int
+    teacher_weight: float
     cut_rows: int
     epochs: tuple[EpochResult, ...]
     calibration: Calibration
@@ -113,12 +113,12 @@ class TrainReport:
     seconds: float
 
     @property
-    def kept(self) -> EpochResult:
+    def best_epoch(self) -> EpochResult:
         """The epoch whose weights the router has."""
         return min(self.epochs, key=lambda result: result.validation_loss)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but where it lies and whether it is fresh."""
+        """Everything but `router` and `fresh`."""
         stored = asdict(self)
         del stored["router"], stored["fresh"]
         return stored

@@ -1,4 +1,4 @@
-"""Whether a data set can train a router; knows no torch and no encoder."""
+"""Read a data set, and check that it can train a router."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from turnout.errors import RecordError
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter
 from turnout.samples import NO_LABEL, DatasetFolder, Samples
-from turnout.training.unrelated import Unrelated, after_unrelated_turns
+from turnout.training.shuffled_context import ShuffledContext, shuffled_context
 
 MIN_TRAIN_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set that training may use.
+    """A data set that can train a router.
 
     Attributes:
-        formatter: How its rows were shown.
+        formatter: Made its rows.
         train: At least `MIN_TRAIN_ROWS` rows.
-        measured: Whether its targets are outcomes of models rather than labels.
-        unrelated: More rows to learn from: first messages after turns of another conversation.
         validation: At least one labelled row of each class.
+        measured: Whether its targets are outcomes of models rather than labels.
+        shuffled: Additional training rows; None where there are none.
     """
 
     formatter: Formatter
     train: Samples
     validation: Samples
     measured: bool
-    unrelated: Unrelated | None
+    shuffled: ShuffledContext | None
 
 
 def read_dataset(folder: Path, seed: int) -> Dataset:
@@ -41,17 +41,17 @@ def read_dataset(folder: Path, seed: int) -> Dataset:
 
     Args:
         folder: The data set.
-        seed: Decides which rows are shown again after unrelated turns.
+        seed: Decides the rows with shuffled context.
 
     Raises:
         ArtifactError: If the folder is not a data set, or a newer or other version wrote it.
         RecordError: If its rows cannot train a router.
     """
-    found = DatasetFolder.read(folder)
-    train, validation = found.split("train"), found.split("validation")
+    dataset = DatasetFolder.read(folder)
+    train, validation = dataset.split("train"), dataset.split("validation")
     _check(folder, train, validation)
-    unrelated = after_unrelated_turns(found, train, seed)
-    return Dataset(found.formatter, train, validation, found.measures_outcomes, unrelated)
+    shuffled = shuffled_context(dataset, train, seed)
+    return Dataset(dataset.formatter, train, validation, dataset.measures_outcomes, shuffled)
 
 
 def _check(folder: Path, train: Samples, validation: Samples) -> None:
@@ -72,14 +72,14 @@ def _check(folder: Path, train: Samples, validation: Samples) -> None:
 
 
 def _check_labels(path: Path, split: Samples) -> None:
-    found = Counter(split.labels.tolist())
-    if unknown := sorted(found.keys() - {*ID2LABEL, NO_LABEL}):
+    counts = Counter(split.labels.tolist())
+    if unknown := sorted(counts.keys() - {*ID2LABEL, NO_LABEL}):
         raise RecordError(
-            f"{path}: label {unknown[0]} in {found[unknown[0]]:,} rows; expected 0 (reasoning), "
+            f"{path}: label {unknown[0]} in {counts[unknown[0]]:,} rows; expected 0 (reasoning), "
             "1 (fast) or none. Build the data set again."
         )
     for label, word in ID2LABEL.items():
-        if not found[label]:
+        if not counts[label]:
             raise RecordError(
                 f"{path}: no row with label {label} ({word}) among {len(split):,}; expected both "
                 "labels. Build from a log where both model classes were used."

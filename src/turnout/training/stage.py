@@ -1,4 +1,4 @@
-"""The training stage: a data set folder in, a router folder out; knows no torch until it fits."""
+"""The training stage: a data set folder in, a router folder out."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def train(
     inputs: dict[str, Paths] = {"dataset": dataset, "base": local_base}
     run = StageRun(out, Manifest.of("train", inputs, options, libraries=_LIBRARIES))
     with joined_processes() as processes, stop_requests() as stop:
-        if earlier := processes.told(_earlier_report(run) if processes.first else ""):
+        if earlier := processes.broadcast(_earlier_report(run) if processes.first else ""):
             return TrainReport.from_json(out, json.loads(earlier))
         samples = read_dataset(dataset, recipe.seed)
 
@@ -71,7 +71,7 @@ def train(
         # torch takes seconds to load: bad rows and reruns are answered before.
         from turnout.training.checkpoint import Checkpoint
         from turnout.training.fitting import fit_router, write_router
-        from turnout.training.loop import Surroundings
+        from turnout.training.loop import FitContext
         from turnout.training.tracking import TrackedRun, tracked
 
         work = _work_folder(run)
@@ -81,23 +81,23 @@ def train(
             place as partial,
             tracked(log_to if processes.first else (), tracked_run) as on_metrics,
         ):
-            told = on_progress if processes.first else silent
-            around = Surroundings(processes, Checkpoint(work), stop, told, on_metrics)
+            shown = on_progress if processes.first else silent
+            context = FitContext(processes, Checkpoint(work), stop, shown, on_metrics)
             fitted = fit_router(
                 samples,
                 base=None if base is None else str(base),
                 recipe=recipe,
                 max_tokens=max_tokens,
-                around=around,
+                context=context,
             )
             if partial is not None:
                 partial.mkdir()
-                report = write_router(fitted, partial, around.on_progress)
+                report = write_router(fitted, partial, shown)
                 run.manifest.counts.update(report.to_json())
         if not processes.first:
-            return replace(TrainReport.from_json(out, json.loads(processes.told(""))), fresh=True)
+            return replace(TrainReport.from_json(out, json.loads(processes.broadcast(""))), fresh=True)
         shutil.rmtree(work, ignore_errors=True)
-        processes.told(json.dumps(report.to_json()))
+        processes.broadcast(json.dumps(report.to_json()))
         return replace(report, router=out)
 
 

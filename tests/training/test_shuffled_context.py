@@ -1,4 +1,4 @@
-"""First messages shown again after another conversation."""
+"""First messages shown once more after another conversation's turns."""
 
 import json
 from dataclasses import replace
@@ -14,15 +14,15 @@ from turnout.samples import DatasetFolder, Samples
 from turnout.training.loop import SplitView, fit
 from turnout.training.optimizer import adamw
 from turnout.training.recipe import Recipe
-from turnout.training.unrelated import UNRELATED_SHARE, after_unrelated_turns
+from turnout.training.shuffled_context import SHUFFLED_SHARE, shuffled_context
 
 
 def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_path):
     found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
     train = found.split("train")
-    shown, messages = after_unrelated_turns(found, train, seed=0)
+    shown, messages = shuffled_context(found, train, seed=0)
 
-    assert len(shown) > 0.9 * UNRELATED_SHARE * len(train)
+    assert len(shown) > 0.9 * SHUFFLED_SHARE * len(train)
     first = {
         row.message: (label, owner)
         for row, label, owner, index in zip(
@@ -50,7 +50,7 @@ def test_previous_turns_are_shown_in_their_order(tmp_path):
     pq.write_table(pq.read_table(path).from_pylist(rows, pq.read_schema(path)), path)
     found = DatasetFolder.read(folder)
 
-    shown, _ = after_unrelated_turns(found, found.split("train"), seed=0)
+    shown, _ = shuffled_context(found, found.split("train"), seed=0)
     assert {row.context for row in shown.inputs} == {
         found.formatter.format([Turn("older"), Turn("newer"), Turn("x")], 2).context
     }
@@ -59,15 +59,14 @@ def test_previous_turns_are_shown_in_their_order(tmp_path):
 def test_another_seed_pairs_others(tmp_path):
     found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
     one, again, other = (
-        after_unrelated_turns(found, found.split("train"), seed).samples.inputs
-        for seed in (0, 0, 1)
+        shuffled_context(found, found.split("train"), seed).samples.inputs for seed in (0, 0, 1)
     )
     assert one == again != other
 
 
 def test_a_session_data_set_has_no_history_to_show(tmp_path):
     found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "session"))
-    assert after_unrelated_turns(found, found.split("train"), seed=0) is None
+    assert shuffled_context(found, found.split("train"), seed=0) is None
 
 
 def test_a_data_set_that_keeps_no_previous_turns_trains_as_it_is(tmp_path):
@@ -75,10 +74,10 @@ def test_a_data_set_that_keeps_no_previous_turns_trains_as_it_is(tmp_path):
     path = folder / "train.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["previous"]), path)
     found = DatasetFolder.read(folder)
-    assert after_unrelated_turns(found, found.split("train"), seed=0) is None
+    assert shuffled_context(found, found.split("train"), seed=0) is None
 
 
-def test_such_a_row_aims_half_at_its_label_and_half_at_the_score_of_the_message_alone():
+def test_a_self_distilled_row_aims_half_at_its_label_and_half_at_the_score_of_the_message_alone():
     n = 400  # a message and, in the odd rows, the same after unrelated turns
     margins = torch.nn.Parameter(torch.tensor([4.0, 1.0]))
     model = torch.nn.ParameterList([margins])
@@ -99,8 +98,8 @@ def test_such_a_row_aims_half_at_its_label_and_half_at_the_score_of_the_message_
 
     view = SplitView(samples, np.ones(n, np.int64), logits)
     recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=4)
-    answers = np.where(odd, 0, np.arange(n))
-    fit(model, adamw(model, 0.1), replace(view, answers=answers), view, recipe)
+    sources = np.where(odd, 0, np.arange(n))
+    fit(model, adamw(model, 0.1), replace(view, distilled_from=sources), view, recipe)
 
     alone, after = margins.detach()
     assert alone == 4.0, "the score aimed at is not moved towards the row"
@@ -110,5 +109,5 @@ def test_such_a_row_aims_half_at_its_label_and_half_at_the_score_of_the_message_
 def test_the_card_tells_how_many_rows_were_added(trained):
     architecture = json.loads((trained.dataset / "dataset.json").read_text())["architecture"]
     card = (trained.report.router / "README.md").read_text()
-    assert (trained.report.unrelated_rows > 0) == (architecture == "conversation")
-    assert ("after turns of another conversation" in card) == (architecture == "conversation")
+    assert (trained.report.shuffled_rows > 0) == (architecture == "conversation")
+    assert ("after another conversation's turns" in card) == (architecture == "conversation")
