@@ -40,7 +40,7 @@ KNOTS = 8
 
 def linear(margins: Floats, needs: NDArray[np.bool_]) -> Map:
     """Temperature, or Platt where the bias pays: what `turnout train` fits."""
-    found = fit_calibration(margins, needs)
+    found = fit_calibration(margins, needs, np.ones(len(margins)))
     return lambda asked: expit(found.scale * asked + found.bias)
 
 

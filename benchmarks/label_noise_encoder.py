@@ -30,7 +30,7 @@ from turnout.training.optimizer import adamw
 from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.split import TokenisedSplit, logits_of
-from turnout.training.tfidf_teacher import teacher_targets
+from turnout.training.tfidf_teacher import MIN_ROWS, out_of_fold_targets
 
 MAX_TOKENS = 64
 VALIDATION_ROWS = 2000
@@ -64,8 +64,8 @@ def margins(
         return SplitView(samples, split.lengths, logits_of(encoder.model, split, recipe.precision))
 
     seen = view(*train)
-    if not labels_alone:
-        seen = replace(seen, teacher=teacher_targets(seen.samples, recipe.seed, silent))
+    if not labels_alone and len(seen.samples) >= MIN_ROWS:
+        seen = replace(seen, teacher=out_of_fold_targets(seen.samples, recipe.seed, silent))
     with quick_attention(encoder.model, recipe.precision):
         done = fit(
             encoder.model,

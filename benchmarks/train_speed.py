@@ -38,7 +38,7 @@ from turnout.training.precision import quick_attention
 from turnout.training.recipe import Recipe
 from turnout.training.samples import read_dataset
 from turnout.training.split import TokenisedSplit, logits_of
-from turnout.training.tfidf_teacher import teacher_targets
+from turnout.training.tfidf_teacher import MIN_ROWS, out_of_fold_targets
 
 SLICE_S = 5.0
 
@@ -93,7 +93,8 @@ def with_turnout(
         SplitView(split.samples, split.lengths, logits_of(model, split, recipe.precision))
         for split in (train, validation)
     )
-    seen = replace(seen, teacher=teacher_targets(train.samples, recipe.seed, silent))
+    if len(train.samples) >= MIN_ROWS:
+        seen = replace(seen, teacher=out_of_fold_targets(train.samples, recipe.seed, silent))
     context = FitContext(on_progress=lambda *_: step())
     with quick_attention(model, recipe.precision):
         found = fit(

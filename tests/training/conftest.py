@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from turnout.records import Turn
@@ -23,6 +24,9 @@ EASY = ["hello", "thanks", "rename", "define", "list", "spell"]
 FILLER = ["the", "a", "please", "now", "this", "for", "in", "my", "of", "with", "code", "file"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=16)
+QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
+# The encoders of these tests are tiny: a second thread would only wait for the first.
+torch.set_num_threads(1)
 
 
 def rows(n: int, seed: int, architecture: str = "session") -> list[dict[str, Any]]:
@@ -94,12 +98,10 @@ def word_pieces() -> Tokenizer:
 
 def write_base(folder: Path, vocab_size: int | None = None) -> Path:
     """A random two-layer BERT encoder, without a head, and its tokenizer."""
-    import torch
     import transformers
 
-    tokenizer = word_pieces()
     config = transformers.BertConfig(
-        vocab_size=vocab_size or tokenizer.get_vocab_size(),
+        vocab_size=vocab_size or word_pieces().get_vocab_size(),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -110,14 +112,18 @@ def write_base(folder: Path, vocab_size: int | None = None) -> Path:
         torch.manual_seed(0)
         model = transformers.BertModel(config)
     model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    word_pieces().save(str(folder / "tokenizer.json"))
     settings = {
-        "tokenizer_class": "BertTokenizer",
+        "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": 64,
         **{f"{name.strip('[]').lower()}_token": name for name in SPECIAL},
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,15 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture
 def dataset(tmp_path) -> Path:
     return write_dataset(tmp_path / "dataset")
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory, base) -> Trained:
+    """A run of one epoch on the session data set."""
+    folder = tmp_path_factory.mktemp("quick")
+    dataset = write_dataset(folder / "dataset")
+    report = train(dataset, folder / "router", base=base, recipe=QUICK, max_tokens=48)
+    return Trained(dataset, base, report)
 
 
 @pytest.fixture(scope="session", params=["session", "conversation"])

@@ -13,9 +13,17 @@ from turnout.progress import silent
 from turnout.records import ModelInput
 from turnout.samples import Samples
 from turnout.training import Recipe, train
+from turnout.training.fitting import teacher_of
 from turnout.training.loop import FINAL_TEACHER_WEIGHT, SplitView, fit
 from turnout.training.optimizer import adamw
-from turnout.training.tfidf_teacher import MIN_ROWS, STEP, TeacherTargets, out_of_fold_targets
+from turnout.training.samples import read_dataset
+from turnout.training.tfidf_teacher import (
+    MIN_ROWS,
+    STEP,
+    TeacherTargets,
+    _ngrams,
+    out_of_fold_targets,
+)
 
 
 def samples_of(inputs, targets, conversations=None, weights=None):
@@ -176,39 +184,62 @@ def coins(n, architecture="session"):
     ]
 
 
-def train_on(folder, base, *, on_progress=silent):
+def test_a_run_on_wrong_labels_says_so_in_its_report_and_on_its_card(base, tmp_path):
+    folder = write_dataset(tmp_path / "dataset", "conversation")
+    write_split(folder, "train", coins(MIN_ROWS, "conversation"))
     recipe = Recipe(epochs=1, batch_size=64)
-    out = folder.with_name("router")
-    return train(folder, out, base=base, recipe=recipe, max_tokens=48, on_progress=on_progress)
-
-
-@pytest.mark.parametrize("architecture", ["session", "conversation"])
-def test_a_run_on_wrong_labels_says_so_in_its_report_and_on_its_card(architecture, base, tmp_path):
-    folder = write_dataset(tmp_path / "dataset", architecture)
-    write_split(folder, "train", coins(MIN_ROWS, architecture))
-    report = train_on(folder, base)
-    assert (report.shuffled_rows > 0) == (architecture == "conversation")
+    report = train(folder, tmp_path / "router", base=base, recipe=recipe, max_tokens=48)
+    assert report.shuffled_rows > 0
     assert report.teacher_weight > 0.5
-    said = f"{report.teacher_weight:.0%} of the targets at first"
+    said = f"a TF-IDF teacher made up {report.teacher_weight:.0%} of the targets at first"
     assert said in (report.router / "README.md").read_text()
 
 
-def test_a_run_on_labels_that_tfidf_explains_says_nothing_of_the_teacher(dataset, base):
-    write_split(dataset, "train", rows(MIN_ROWS, 0))
-    steps = set()
-    report = train_on(dataset, base, on_progress=lambda step, *_: steps.add(step))
-    assert STEP in steps
-    assert report.teacher_weight == 0
-    assert "explain little" not in (report.router / "README.md").read_text()
+def test_a_card_without_a_teacher_says_nothing_of_one(trained):
+    assert trained.report.teacher_weight == 0
+    assert "TF-IDF" not in (trained.report.router / "README.md").read_text()
 
 
-def test_fewer_rows_have_no_teacher(dataset, base):
-    write_split(dataset, "train", coins(MIN_ROWS - 1))
-    assert train_on(dataset, base).teacher_weight == 0
-
-
-def test_measured_targets_are_aimed_at_as_they_are(dataset, base):
-    write_split(dataset, "train", coins(MIN_ROWS))
+@pytest.mark.parametrize(
+    ("rows", "source", "taught"),
+    [
+        pytest.param(MIN_ROWS, "labels", True, id="labels"),
+        pytest.param(MIN_ROWS - 1, "labels", False, id="too-few-rows"),
+        pytest.param(MIN_ROWS, "outcomes", False, id="measured-outcomes"),
+    ],
+)
+def test_only_many_labels_have_a_teacher(dataset, rows, source, taught):
+    write_split(dataset, "train", coins(rows))
     about = dataset / "dataset.json"
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"source": "outcomes"}))
-    assert train_on(dataset, base).teacher_weight == 0
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"source": source}))
+    steps = set()
+    teacher = teacher_of(read_dataset(dataset, 0), 0, lambda step, *_: steps.add(step))
+    assert (teacher is not None) == (STEP in steps) == taught
+
+
+@pytest.mark.parametrize(
+    ("hard", "easy", "filler"),
+    [
+        pytest.param("证明", "谢谢", "这个代码不变量文件一二三四五六七八九十", id="chinese"),
+        pytest.param("พิสูจน์", "ขอบคุณ", "กขคงจฉชซฌญฎฏฐฑฒณดตถทธนบปผฝพฟภมยรลวศษสหฬอฮ", id="thai"),
+        pytest.param("🤯", "👍", "🍎🍐🍊🍋🍌🍉🍇🍓🫐🍈🍒🍑🥭🍍🥥🥝", id="emoji"),
+        pytest.param(" x ", " y ", " a b c d e f g h ", id="single-letters"),
+    ],
+)
+def test_texts_without_words_as_english_has_them_are_learnt_too(hard, easy, filler):
+    draw = random.Random(0)
+    needs = np.arange(400) % 2 == 0
+
+    def text(key):
+        letters = draw.choices(filler.split() if " " in filler else filler, k=8)
+        letters.insert(draw.randrange(9), key)
+        return (" " if " " in filler else "").join(letters)
+
+    inputs = [ModelInput(text(hard if hard_row else easy)) for hard_row in needs]
+    predictions, weight = out_of_fold_targets(samples_of(inputs, needs), 0, silent)
+    assert roc_auc_score(needs, predictions) > 0.95
+    assert weight == 0
+
+
+def test_characters_of_english_texts_do_not_count():
+    assert _ngrams("Prove it, please: a + b") == ["prove", "it", "please", "prove it", "it please"]

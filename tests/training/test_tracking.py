@@ -1,5 +1,6 @@
 """What each tracker holds after a run, read back with its own library or from its own file."""
 
+import importlib
 import json
 import os
 import signal
@@ -7,29 +8,46 @@ import struct
 import subprocess
 import sys
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from tests.training.conftest import write_dataset
 from turnout.errors import SettingsError, StoppedError
-from turnout.training import Recipe, train
+from turnout.training import Recipe, TrainReport, train
 
 RECIPE = Recipe(epochs=2, learning_rate=3e-3, batch_size=32)
 STEPS_AN_EPOCH = 5
 STEPS = list(range(1, 2 * STEPS_AN_EPOCH + 1))
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What the trackers hold after a run."""
+
+    place: Path
+    report: TrainReport
+    mlflow_runs: list
+    mlflow_history: dict
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A working folder where no tracker's variable says anything but: stay offline."""
+    """A working folder where the variables of the trackers say only: stay offline."""
+    stay_offline(tmp_path, monkeypatch)
+    return tmp_path
+
+
+def stay_offline(folder, monkeypatch):
     for name in os.environ:
         if name.startswith(("MLFLOW_", "WANDB_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.chdir(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mlflow():
     with warnings.catch_warnings():
         # What mlflow asks of SQLAlchemy 2.1 and of Alembic as they load.
@@ -66,10 +84,26 @@ def fit(dataset, base, place, log_to, *, stop_at=None):
     )
 
 
-def fit_in_two_goes(dataset, base, place, log_to):
-    with pytest.raises(StoppedError):
-        fit(dataset, base, place, log_to, stop_at=3)
-    return fit(dataset, base, place, log_to)
+@pytest.fixture(scope="module")
+def recorded(base, tmp_path_factory, mlflow):
+    """A run that was stopped and resumed, recorded by all trackers: its folder and report."""
+    place = tmp_path_factory.mktemp("recorded")
+    dataset = write_dataset(place / "dataset")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stay_offline(place, monkeypatch)
+        trackers = ["tensorboard", "mlflow", "wandb", "mlflow"]
+        with pytest.raises(StoppedError):
+            fit(dataset, base, place, trackers, stop_at=3)
+        report = fit(dataset, base, place, trackers)
+        importlib.import_module("wandb").teardown()
+        # Read while the environment is still this run's.
+        client = mlflow.MlflowClient()
+        runs = client.search_runs(["0"])
+        history = {
+            name: client.get_metric_history(runs[0].info.run_id, name)
+            for name in ("train/loss", "epoch/validation_auroc")
+        }
+    return Recorded(place, report, runs, history)
 
 
 def wandb_records(file):
@@ -90,25 +124,32 @@ def wandb_records(file):
             whole = b""
 
 
-def test_mlflow_holds_one_run_of_a_fit_that_was_stopped_and_went_on(dataset, base, place, mlflow):
-    report = fit_in_two_goes(dataset, base, place, ["mlflow"])
-    assert (place / "mlflow.db").is_file()
-    client = mlflow.MlflowClient()
-    (run,) = client.search_runs(["0"])
+def test_tensorboard_holds_the_losses_of_a_run_that_was_resumed(recorded):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(recorded.place / "router.tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == STEPS
+    aurocs = [event.value for event in events.Scalars("epoch/validation_auroc")]
+    assert aurocs == pytest.approx([e.validation_auroc for e in recorded.report.epochs])
+
+
+def test_mlflow_holds_one_run_of_a_fit_that_was_stopped_and_went_on(recorded):
+    assert (recorded.place / "mlflow.db").is_file()
+    (run,) = recorded.mlflow_runs
     assert (run.info.run_name, run.info.status) == ("router", "FINISHED")
     assert run.data.params["learning_rate"] == "0.003"
     assert run.data.params["max_tokens"] == "48"
-    history = client.get_metric_history(run.info.run_id, "train/loss")
-    assert sorted(point.step for point in history) == STEPS
-    aurocs = client.get_metric_history(run.info.run_id, "epoch/validation_auroc")
+    assert sorted(point.step for point in recorded.mlflow_history["train/loss"]) == STEPS
+    aurocs = recorded.mlflow_history["epoch/validation_auroc"]
     assert [(point.step, point.value) for point in aurocs] == [
         (epoch.epoch * STEPS_AN_EPOCH, pytest.approx(epoch.validation_auroc))
-        for epoch in report.epochs
+        for epoch in recorded.report.epochs
     ]
 
 
-def test_wandb_holds_one_run_of_a_fit_that_was_stopped_and_went_on(dataset, base, place, wandb):
-    report = fit_in_two_goes(dataset, base, place, ["wandb"])
+def test_wandb_holds_one_run_of_a_fit_that_was_stopped_and_went_on(recorded):
+    place = recorded.place
     files = sorted(place.glob("wandb/offline-run-*/*.wandb"), key=lambda f: f.stat().st_mtime_ns)
     records = [record for file in files for record in wandb_records(file)]
     runs = [record.run for record in records if record.HasField("run")]
@@ -125,22 +166,16 @@ def test_wandb_holds_one_run_of_a_fit_that_was_stopped_and_went_on(dataset, base
     assert [row["_step"] for row in rows] == STEPS
     assert all("train/loss" in row for row in rows)
     aurocs = [row["epoch/validation_auroc"] for row in rows if "epoch/validation_auroc" in row]
-    assert aurocs == pytest.approx([epoch.validation_auroc for epoch in report.epochs])
+    assert aurocs == pytest.approx([epoch.validation_auroc for epoch in recorded.report.epochs])
 
 
-def test_wandb_is_told_nothing_of_code_packages_and_machine(dataset, base, place, wandb):
-    fit(dataset, base, place, ["wandb"])
-    (file,) = place.glob("wandb/offline-run-*/*.wandb")
-    assert not [r for r in wandb_records(file) if r.HasField("stats") or r.HasField("output_raw")]
-    (folder,) = place.glob("wandb/offline-run-*/files")
-    assert list(folder.iterdir()) == []
-
-
-def test_several_trackers_record_the_same_run(dataset, base, place, mlflow, wandb):
-    fit(dataset, base, place, ["tensorboard", "mlflow", "wandb", "mlflow"])
-    assert list(place.glob("router.tensorboard/*"))
-    assert len(mlflow.MlflowClient().search_runs(["0"])) == 1
-    assert len(list(place.glob("wandb/offline-run-*"))) == 1
+def test_wandb_gets_nothing_of_code_packages_and_machine(recorded):
+    for file in recorded.place.glob("wandb/offline-run-*/*.wandb"):
+        assert not [
+            r for r in wandb_records(file) if r.HasField("stats") or r.HasField("output_raw")
+        ]
+    for folder in recorded.place.glob("wandb/offline-run-*/files"):
+        assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy.special import expit
 
 import turnout
-from tests.training.conftest import LEARNS, rows, write_base, write_dataset, write_split
+from tests.training.conftest import LEARNS, QUICK, rows, write_base, write_dataset, write_split
 from turnout.errors import ArtifactError, RecordError, SettingsError
 from turnout.evaluation.batch import score_file
+from turnout.manifest import read_manifest
 from turnout.routing import RouterFolder
-from turnout.stats.bootstrap import Resampling
-from turnout.stats.calibration import calibration
 from turnout.training import Recipe, train
-from turnout.training.calibration import fit_calibration
 from turnout.training.encoder import load_base
 from turnout.training.precision import quick_attention
-
-QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
 
 
 def test_it_learns_what_the_rows_teach(trained):
@@ -45,10 +41,8 @@ def test_plain_transformers_gives_the_scores_of_turnout(trained, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
-def test_the_int8_graph_stays_close_to_the_model(trained):
-    check = trained.report.export
-    assert check.float_difference < 1e-3
-    assert abs(check.auroc_float - check.auroc_int8) < 0.02
+def test_the_float_graph_is_the_model(trained):
+    assert trained.report.export.float_difference < 1e-3
 
 
 def test_the_folder_verifies_and_its_files_can_be_read_by_others(trained):
@@ -64,30 +58,34 @@ def test_the_card_tells_epochs_calibration_and_use(trained):
         assert part in card
 
 
-def test_the_same_seed_gives_the_same_router(dataset, base, tmp_path):
-    digests = set()
-    for name in ("a", "b"):
-        train(dataset, tmp_path / name, base=base, recipe=QUICK, max_tokens=48)
-        digests.add(RouterFolder.read(tmp_path / name).digest)
-    assert len(digests) == 1
+def test_the_same_seed_gives_the_same_router_and_another_seed_another(quick, tmp_path):
+    digests = [RouterFolder.read(quick.report.router).digest]
+    for name, seed in (("again", 0), ("other", 1)):
+        recipe = replace(QUICK, seed=seed)
+        train(quick.dataset, tmp_path / name, base=quick.base, recipe=recipe, max_tokens=48)
+        digests.append(RouterFolder.read(tmp_path / name).digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
-def test_losses_and_rates_can_be_read_in_tensorboard(dataset, base, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_the_manifest_names_the_versions_that_a_router_was_made_with(quick):
+    versions = read_manifest(quick.report.router)["libraries"]
+    assert set(versions) == {"onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers"}
 
-    out = tmp_path / "router"
-    report = train(dataset, out, base=base, recipe=QUICK, max_tokens=48, log_to=["tensorboard"])
-    events = EventAccumulator(str(tmp_path / "router.tensorboard"))
-    events.Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
-    (auroc,) = events.Scalars("epoch/validation_auroc")
-    assert auroc.value == pytest.approx(report.epochs[0].validation_auroc)
+
+def test_the_shares_of_reasoning_go_with_the_router_and_its_card(base, tmp_path):
+    folder = write_dataset(tmp_path / "data")
+    about = folder / "dataset.json"
+    priors = {"balanced": 0.5, "log": 0.22}
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"priors": priors}))
+    report = train(folder, tmp_path / "router", base=base, recipe=QUICK, max_tokens=48)
+    assert RouterFolder.read(report.router).spec.priors.to_json() == priors
+    assert "for the log (22% reasoning) unless asked" in (report.router / "README.md").read_text()
 
 
 def test_bfloat16_learns_what_float32_learns(dataset, base, tmp_path):
     found = {}
     for precision in ("float32", "bfloat16"):
-        recipe = Recipe(2, 3e-3, 16, precision=precision)
+        recipe = Recipe(1, 3e-3, 16, precision=precision)
         report = train(dataset, tmp_path / precision, base=base, recipe=recipe, max_tokens=48)
         found[precision] = report.epochs[0].train_loss
     assert found["bfloat16"] != found["float32"]
@@ -100,14 +98,6 @@ def test_attention_is_what_it_was_after_a_fit(base):
     with quick_attention(encoder.model, "bfloat16"):
         assert encoder.model.config._attn_implementation == "eager" != before
     assert encoder.model.config._attn_implementation == before
-
-
-def test_another_seed_gives_another_router(dataset, base, tmp_path):
-    for name, seed in (("a", 0), ("b", 1)):
-        recipe = Recipe(1, 3e-3, 32, seed)
-        train(dataset, tmp_path / name, base=base, recipe=recipe, max_tokens=48)
-    digests = {RouterFolder.read(tmp_path / name).digest for name in "ab"}
-    assert len(digests) == 2
 
 
 def test_a_second_run_is_up_to_date_and_tells_the_same(trained):
@@ -132,7 +122,8 @@ def test_rows_without_a_label_teach_through_their_target(base, tmp_path):
         ({"label": 1}, "no row with label 0"),
         ({"message": ""}, "every training message is empty"),
         ({"target": float("nan")}, "row 1 has target nan"),
-        ({"weight": 0.0}, "the weights sum to zero"),
+        ({"weight": 0.0}, "no row with label 0 .* and a weight above 0"),
+        ({"weight": 3e38}, "row 1 has weight 3.*e.38; expected a number from 0 to 1,000,000,000"),
         ({"label": 7}, "label 7 in 160 rows"),
     ],
 )
@@ -212,29 +203,3 @@ def test_a_loss_that_diverges_is_refused(dataset, base, tmp_path):
     with pytest.raises(SettingsError, match="Choose a lower rate"):
         train(dataset, tmp_path / "r", base=base, recipe=Recipe(2, 1e6, 8), max_tokens=48)
     assert not (tmp_path / "r").exists()
-
-
-def test_calibration_mends_a_score_that_is_too_sure():
-    draw = np.random.default_rng(0)
-    honest = draw.normal(0, 1.5, 4000)
-    outcomes = draw.random(4000) < 1 / (1 + np.exp(-honest))
-    found = fit_calibration(honest * 4 + 2, outcomes)
-    assert found.method == "platt"
-    assert found.scale == pytest.approx(0.25, rel=0.1)
-    assert found.ece_after < 0.03 < 0.1 < found.ece_before
-
-
-def test_perfectly_separated_rows_give_a_finite_scale():
-    margins = np.r_[np.full(20, -5.0), np.full(20, 5.0)]
-    found = fit_calibration(margins, margins > 0)
-    assert 0 < found.scale < 10
-
-
-def test_the_cards_calibration_error_is_that_of_the_evaluation_report():
-    draw = np.random.default_rng(0)
-    margins = draw.normal(0, 2, 300)
-    outcomes = draw.random(300) < expit(margins / 2)
-    found = fit_calibration(margins, outcomes)
-    scores = expit(found.scale * margins + found.bias)
-    reported = calibration(scores, outcomes, Resampling(range(300), resamplings=2), 0).ece.value
-    assert found.ece_after == pytest.approx(reported)

@@ -89,7 +89,7 @@ def command(
 
     A run that was stopped or killed goes on where it was when the same command is run again.
     """
-    from turnout.training import Recipe, first_process, train
+    from turnout.training import Recipe, end_process, first_process, train
 
     with progress_bars() as on_progress:
         report = train(
@@ -101,21 +101,21 @@ def command(
             log_to=log_to,
             on_progress=on_progress,
         )
-    if not first_process():
-        return
-    if not report.fresh:
-        say(f"{output}: up to date")
-    if as_json:
-        print_json({"router": output, "fresh": report.fresh, **report.to_json()})
-    else:
-        _show(report)
-        next_command("evaluate", output, dataset, "-o", output.with_name("report"))
+    if first_process():
+        if not report.fresh:
+            say(f"{output}: up to date")
+        if as_json:
+            print_json({"router": output, "fresh": report.fresh, **report.to_json()})
+        else:
+            _show(report)
+            next_command("evaluate", output, dataset, "-o", output.with_name("report"))
+    end_process()
 
 
 def _show(report: TrainReport) -> None:
     from rich.table import Table
 
-    calibration, export = report.calibration, report.export
+    calibration = report.calibration
     table = Table(title=f"{report.architecture} router", title_justify="left", show_header=False)
     table.add_row("base encoder", report.base)
     table.add_row(
@@ -140,11 +140,8 @@ def _show(report: TrainReport) -> None:
         f"{calibration.method}: ECE {calibration.ece_before:.3f} → {calibration.ece_after:.3f} "
         f"on {calibration.n:,} validation rows (in-sample)",
     )
-    table.add_row(
-        "int8 graph",
-        f"AUROC {export.auroc_int8:.4f} against {export.auroc_float:.4f} in float "
-        f"({export.int8_rows:,} rows); {export.int8_bytes / 1e6:.1f} MB",
-    )
+    table.add_row("int8 graph", report.export.int8_text)
+    table.add_row("trained in", report.precision_text)
     table.add_row(
         "took",
         f"{report.seconds:,.0f} s; {report.rows_per_s:,} rows/s, {report.tokens_per_s:,} tokens/s",

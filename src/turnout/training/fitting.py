@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,38 @@ from turnout.errors import SettingsError
 from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
-from turnout.routing.folder import RouterSpec, write_description
+from turnout.routing.folder import GRAPHS, RouterSpec, write_description
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
 from turnout.training.disk import disk_errors
 from turnout.training.encoder import BaseEncoder, Classifier, load_base
-from turnout.training.export import check_export, write_model
+from turnout.training.export import (
+    KNOWN_TO_EXPORT,
+    check_exportable,
+    check_float_graph,
+    write_float_graph,
+    write_model,
+)
 from turnout.training.loop import Fit, FitContext, SplitView, fit
+from turnout.training.memory import require_memory, training_bytes
 from turnout.training.optimizer import adamw
-from turnout.training.precision import quick_attention
+from turnout.training.precision import (
+    has_bfloat16,
+    quick_attention,
+    trains_in_bfloat16,
+)
+from turnout.training.quantisation import quantise
 from turnout.training.recipe import Recipe
-from turnout.training.report import Calibration, TrainReport
+from turnout.training.report import Calibration, ExportCheck, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
-from turnout.training.tfidf_teacher import TeacherTargets, teacher_targets
+from turnout.training.tfidf_teacher import MIN_ROWS, TeacherTargets, out_of_fold_targets
 
 DEFAULT_MAX_TOKENS = {"session": 128, "conversation": 192}
 MIN_MAX_TOKENS = 16
 _PROGRESS_EVERY_ROWS = 256
+_EXPORT_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,8 @@ class FittedRouter:
     Attributes:
         dataset: Its rows.
         encoder: On the CPU, with the weights of the best epoch, not yet calibrated.
-        recipe: How it was fine-tuned.
+        recipe: How it was fine-tuned; its precision is `float32` or `bfloat16`.
+        without_bfloat16: Whether the machine has bfloat16 and the encoder does not run in it.
         reader: How it reads an input.
         train: Tokenised; the rows with shuffled context come last.
         validation: Tokenised.
@@ -54,6 +69,7 @@ class FittedRouter:
     dataset: Dataset
     encoder: BaseEncoder
     recipe: Recipe
+    without_bfloat16: bool
     reader: InputEncoder
     train: TokenisedSplit
     validation: TokenisedSplit
@@ -74,26 +90,35 @@ def fit_router(
 
     Raises:
         ArtifactError: If the base, or the checkpoint of an earlier run, cannot be used.
-        SettingsError: If the token budget does not suit the encoder, or the loss diverges.
-        StoppedError: If it was told to stop.
+        SettingsError: If token budget, precision or memory do not suffice, or the loss diverges.
+        StoppedError: If a signal asked to stop.
         StorageError: If a checkpoint cannot be written.
     """
     started_s = time.monotonic()
     encoder = load_base(base, recipe.seed)
-    budget = (
-        DEFAULT_MAX_TOKENS[dataset.formatter.architecture] if max_tokens is None else max_tokens
-    )
+    budget = max_tokens
+    if budget is None:
+        budget = min(DEFAULT_MAX_TOKENS[dataset.formatter.architecture], encoder.max_tokens)
     _check_budget(budget, encoder)
     reader = InputEncoder(encoder.tokenizer, budget)
+    if not context.processes.on_gpu:
+        require_memory(
+            training_bytes(encoder.model, -(-recipe.batch_size // context.processes.count), budget),
+            "lower --batch-size or --max-tokens, or choose a smaller base",
+        )
     rows, distilled_from = dataset.train, None
-    teacher = None if dataset.measured else teacher_targets(rows, recipe.seed, context.on_progress)
+    teacher = teacher_of(dataset, recipe.seed, context.on_progress)
     if dataset.shuffled is not None:
         distilled_from = np.concatenate([np.arange(len(rows)), dataset.shuffled.message_rows])
         teacher = None if teacher is None else teacher.at(distilled_from)
         rows = rows.followed_by(dataset.shuffled.samples)
     train = _tokenised(rows, reader, "tokenise", context.on_progress)
     validation = _tokenised(dataset.validation, reader, "tokenise validation", context.on_progress)
+    if encoder.model.config.model_type not in KNOWN_TO_EXPORT:
+        with tempfile.TemporaryDirectory() as folder:
+            check_exportable(encoder, reader, validation, Path(folder))
     model = encoder.model.to(context.processes.device)
+    recipe, without_bfloat16 = _with_known_precision(model, train, recipe)
     optimizer = adamw(model, recipe.learning_rate, encoder.fresh)
     with quick_attention(model, recipe.precision):
         fitted = fit(
@@ -107,23 +132,37 @@ def fit_router(
     model.to("cpu")
     weight = 0.0 if teacher is None else teacher.weight
     return FittedRouter(
-        dataset, encoder, recipe, reader, train, validation, weight, fitted, started_s
+        dataset,
+        encoder,
+        recipe,
+        without_bfloat16,
+        reader,
+        train,
+        validation,
+        weight,
+        fitted,
+        started_s,
     )
+
+
+def teacher_of(dataset: Dataset, seed: int, on_progress: OnProgress) -> TeacherTargets | None:
+    """The TF-IDF teacher of the training rows; None where they are few or measured."""
+    if dataset.measured or len(dataset.train) < MIN_ROWS:
+        return None
+    return out_of_fold_targets(dataset.train, seed, on_progress)
 
 
 def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> TrainReport:
     """Calibrate, export, check and describe a router in `folder`; one process does this.
 
     Raises:
-        ArtifactError: If an exported graph strays from the model.
+        ArtifactError: If the float graph differs from the model.
         StorageError: If a file cannot be written.
     """
     dataset, encoder, reader = fitted.dataset, fitted.encoder, fitted.reader
     calibration = _calibrated(encoder.model, fitted.validation)
     fold(encoder.head, calibration)
-    with disk_errors(folder):
-        write_model(encoder, folder, reader.max_tokens, on_progress)
-    check = check_export(folder, encoder.model, reader, fitted.validation, on_progress)
+    check = _exported(fitted, folder, on_progress)
     report = TrainReport(
         router=folder,
         fresh=True,
@@ -142,6 +181,8 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         epochs=fitted.fit.epochs,
         calibration=calibration,
         export=check,
+        precision="bfloat16" if fitted.recipe.precision == "bfloat16" else "float32",
+        without_bfloat16=fitted.without_bfloat16,
         tokens_per_s=round(fitted.fit.tokens / fitted.fit.seconds),
         rows_per_s=round(fitted.fit.rows / fitted.fit.seconds, 1),
         seconds=round(time.monotonic() - fitted.started_s, 1),
@@ -149,12 +190,42 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
     spec = RouterSpec(
         formatter=dataset.formatter,
         max_tokens=reader.max_tokens,
+        priors=dataset.priors,
         calibration=asdict(calibration),
         trained_on={"base": encoder.name, "rows": report.rows, "export": asdict(check)},
     )
     write_card(folder, spec, report)
     write_description(folder, spec)
     return report
+
+
+def _exported(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> ExportCheck:
+    """Write weights, tokenizer and both graphs, and compare the graphs with the model."""
+    encoder, reader, validation = fitted.encoder, fitted.reader, fitted.validation
+    path = folder / GRAPHS["float32"]
+    on_progress("export", 0, _EXPORT_STEPS)
+    with disk_errors(folder):
+        write_model(encoder, folder, reader.max_tokens)
+        on_progress("export", 1, _EXPORT_STEPS)
+        write_float_graph(encoder.model, path)
+    on_progress("export", 2, _EXPORT_STEPS)
+    float_check = check_float_graph(path, encoder.model, reader, validation)
+    check = quantise(folder, encoder.model, reader, validation, float_check, on_progress)
+    on_progress("export", _EXPORT_STEPS, _EXPORT_STEPS)
+    return check
+
+
+def _with_known_precision(
+    model: PreTrainedModel, train: TokenisedSplit, recipe: Recipe
+) -> tuple[Recipe, bool]:
+    """The recipe with `float32` or `bfloat16`, and whether the encoder alone lacks bfloat16."""
+    if not has_bfloat16(model.device, recipe.precision):
+        return replace(recipe, precision="float32"), False
+    with quick_attention(model, recipe.precision):
+        logits = logits_of(model, train, recipe.precision)
+        if trains_in_bfloat16(model, recipe.precision, lambda: logits(np.arange(2))):
+            return replace(recipe, precision="bfloat16"), False
+    return replace(recipe, precision="float32"), True
 
 
 def _view(
@@ -181,11 +252,13 @@ def _tokenised(
 
 
 def _calibrated(model: Classifier, validation: TokenisedSplit) -> Calibration:
-    rows = np.flatnonzero(validation.samples.labelled)
+    samples = validation.samples
+    rows = np.flatnonzero(samples.labelled & (samples.weights > 0))
     logits = predict(model, validation, rows)
     return fit_calibration(
         np.float64(logits[:, LABEL_REASONING]) - logits[:, LABEL_FAST],
-        validation.samples.labels[rows] == LABEL_REASONING,
+        samples.labels[rows] == LABEL_REASONING,
+        samples.weights[rows].astype(np.float64),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Processes:
     def first(self) -> bool:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether this process trains on a GPU."""
+        return self.device.type == "cuda"
 
     @property
     def device(self) -> torch.device:
@@ -97,8 +103,23 @@ def joined_processes() -> Iterator[Processes]:
     torch.distributed.init_process_group(backend)
     try:
         yield Processes(int(os.environ["RANK"]), _count(), local_rank)
+        # Nobody leaves before the first process has written the router.
+        torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
+
+
+def end_process() -> None:
+    """End a process of a distributed run at once, without tearing down native libraries.
+
+    Their threads may abort a process that leaves in the usual way, and the launcher then kills the
+    others, the one that prints the result among them. Does nothing where the process is alone.
+    """
+    if _count() == 1:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _count() -> int:

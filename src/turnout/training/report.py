@@ -49,28 +49,74 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Int8Check:
+    """An int8 graph compared with the model on labelled validation rows.
+
+    Attributes:
+        products: Matrix products by weights in the graph.
+        float_products: Those of them that were left in float32.
+        rows: Rows compared.
+        largest_difference: Largest |Δ p_reasoning|.
+        mean_difference: Mean |Δ p_reasoning|.
+        auroc: The graph's.
+        accepted: Whether it is close enough to serve.
+    """
+
+    products: int
+    float_products: int
+    rows: int
+    largest_difference: float
+    mean_difference: float
+    auroc: float
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExportCheck:
-    """How far the exported graphs are from the model, on validation rows.
+    """The exported graphs compared with the model on validation rows.
 
     Attributes:
         float_rows: Rows the float graph was compared on.
         float_difference: Largest |Δ p_reasoning| over them.
-        int8_rows: Labelled rows the int8 graph was compared on.
-        int8_difference: Largest |Δ p_reasoning| over them.
-        auroc_float: The model's, on the same rows.
-        auroc_int8: The int8 graph's.
-        binding: Whether the rows were enough to hold the int8 graph to its allowed loss.
-        int8_bytes: Size of the int8 graph.
+        auroc_float: The model's, on the labelled rows.
+        judged_by_auroc: Whether there were enough labelled rows to bound the loss of AUROC too.
+        int8: Every int8 graph that was tried, in order; the last one serves if it was accepted.
+            Empty where ONNX Runtime cannot quantise the graph.
+        served_bytes: Size of the graph that serves.
     """
 
     float_rows: int
     float_difference: float
-    int8_rows: int
-    int8_difference: float
     auroc_float: float
-    auroc_int8: float
-    binding: bool
-    int8_bytes: int
+    judged_by_auroc: bool
+    int8: tuple[Int8Check, ...]
+    served_bytes: int
+
+    @property
+    def serves(self) -> Literal["int8", "float32"]:
+        """The graph that serves."""
+        return "int8" if self.int8 and self.int8[-1].accepted else "float32"
+
+    @property
+    def int8_text(self) -> str:
+        """Which graph serves, and how close to the model the int8 graph is."""
+        if not self.int8:
+            return "none: ONNX Runtime cannot quantise this encoder; model.onnx (float32) serves"
+        last = self.int8[-1]
+        close = (
+            f"AUROC {last.auroc:.4f} against {self.auroc_float:.4f} in float32, mean difference "
+            f"{last.mean_difference:.4f} ({last.rows:,} rows)"
+        )
+        if self.serves == "float32":
+            return f"none: too far from the model ({close}); model.onnx (float32) serves"
+        if last.float_products:
+            close += f"; {last.float_products} of {last.products} matrix products stay in float32"
+        return f"{close}; {self.served_bytes / 1e6:.1f} MB"
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> ExportCheck:
+        """A check as the manifest keeps it."""
+        return cls(**{**stored, "int8": tuple(Int8Check(**check) for check in stored["int8"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +136,9 @@ class TrainReport:
         cut_rows: Training rows with text beyond the token budget.
         epochs: In order; the router has the weights of the one with the least validation loss.
         calibration: Folded into the weights.
-        export: The graphs beside the model.
+        export: The graphs beside the weights.
+        precision: Of the matrix products in training.
+        without_bfloat16: Whether the machine has bfloat16 and the encoder does not run in it.
         tokens_per_s: Training tokens a second, validation included.
         rows_per_s: Training rows a second, validation included.
         seconds: The whole run.
@@ -108,6 +156,8 @@ class TrainReport:
     epochs: tuple[EpochResult, ...]
     calibration: Calibration
     export: ExportCheck
+    precision: Literal["float32", "bfloat16"]
+    without_bfloat16: bool
     tokens_per_s: int
     rows_per_s: float
     seconds: float
@@ -116,6 +166,13 @@ class TrainReport:
     def best_epoch(self) -> EpochResult:
         """The epoch whose weights the router has."""
         return min(self.epochs, key=lambda result: result.validation_loss)
+
+    @property
+    def precision_text(self) -> str:
+        """The precision of training, and why it is not bfloat16 where the machine has that."""
+        if self.without_bfloat16:
+            return f"{self.precision}: the encoder does not run in bfloat16"
+        return self.precision
 
     def to_json(self) -> dict[str, Any]:
         """Everything but `router` and `fresh`."""
@@ -129,6 +186,6 @@ class TrainReport:
         nested = {
             "epochs": tuple(EpochResult(**epoch) for epoch in stored["epochs"]),
             "calibration": Calibration(**stored["calibration"]),
-            "export": ExportCheck(**stored["export"]),
+            "export": ExportCheck.from_json(stored["export"]),
         }
         return cls(router=router, fresh=False, **{**stored, **nested})

@@ -10,11 +10,13 @@ import numpy as np
 
 from turnout.errors import RecordError
 from turnout.records import ID2LABEL
-from turnout.routing import Formatter
+from turnout.routing import Formatter, Priors
 from turnout.samples import NO_LABEL, DatasetFolder, Samples
 from turnout.training.shuffled_context import ShuffledContext, shuffled_context
 
 MIN_TRAIN_ROWS = 10
+# In float32 the sum of larger ones may overflow, or lose the others.
+MAX_WEIGHT = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Dataset:
         validation: At least one labelled row of each class.
         measured: Whether its targets are outcomes of models rather than labels.
         shuffled: Additional training rows; None where there are none.
+        priors: Shares of reasoning among the training rows and in the log.
     """
 
     formatter: Formatter
@@ -34,6 +37,7 @@ class Dataset:
     validation: Samples
     measured: bool
     shuffled: ShuffledContext | None
+    priors: Priors
 
 
 def read_dataset(folder: Path, seed: int) -> Dataset:
@@ -51,7 +55,14 @@ def read_dataset(folder: Path, seed: int) -> Dataset:
     train, validation = dataset.split("train"), dataset.split("validation")
     _check(folder, train, validation)
     shuffled = shuffled_context(dataset, train, seed)
-    return Dataset(dataset.formatter, train, validation, dataset.measures_outcomes, shuffled)
+    return Dataset(
+        formatter=dataset.formatter,
+        train=train,
+        validation=validation,
+        measured=dataset.measures_outcomes,
+        shuffled=shuffled,
+        priors=dataset.priors,
+    )
 
 
 def _check(folder: Path, train: Samples, validation: Samples) -> None:
@@ -78,18 +89,20 @@ def _check_labels(path: Path, split: Samples) -> None:
             f"{path}: label {unknown[0]} in {counts[unknown[0]]:,} rows; expected 0 (reasoning), "
             "1 (fast) or none. Build the data set again."
         )
+    weighted = set(split.labels[split.weights > 0].tolist())
     for label, word in ID2LABEL.items():
-        if not counts[label]:
+        if label not in weighted:
             raise RecordError(
-                f"{path}: no row with label {label} ({word}) among {len(split):,}; expected both "
-                "labels. Build from a log where both model classes were used."
+                f"{path}: no row with label {label} ({word}) and a weight above 0 among "
+                f"{len(split):,}; expected both labels. Build from a log where both model classes "
+                "were used."
             )
 
 
 def _check_numbers(path: Path, split: Samples) -> None:
     checks = (
         ("target", split.targets, 1.0, "in [0, 1]"),
-        ("weight", split.weights, np.inf, "of at least 0"),
+        ("weight", split.weights, MAX_WEIGHT, f"from 0 to {MAX_WEIGHT:,.0f}"),
     )
     for name, values, high, expected in checks:
         bad = ~np.isfinite(values) | (values < 0) | (values > high)
@@ -99,5 +112,3 @@ def _check_numbers(path: Path, split: Samples) -> None:
                 f"{path}: row {row + 1} has {name} {values[row]}; expected a number "
                 f"{expected}. Build the data set again."
             )
-    if not split.weights.sum() > 0:
-        raise RecordError(f"{path}: the weights sum to zero; expected at least one above zero.")

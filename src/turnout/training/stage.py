@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from turnout.errors import SettingsError
 from turnout.manifest import Manifest, Paths, read_manifest
 from turnout.progress import OnProgress, silent
 from turnout.stage import StageRun
@@ -19,7 +21,9 @@ from turnout.training.report import TrainReport
 from turnout.training.samples import read_dataset
 from turnout.training.stopping import stop_requests
 
-_LIBRARIES = ("torch", "transformers", "onnxruntime")
+_OPTIMIZE_WITHOUT_DOCSTRINGS = 2
+# Other versions of these give other numbers, so they are part of what a router was made from.
+_LIBRARIES = ("onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
 
 
 def train(
@@ -46,14 +50,16 @@ def train(
         on_progress: Told every step.
 
     Raises:
-        ArtifactError: If the data set or the base encoder cannot be used, or an exported graph
-            strays from the model.
+        ArtifactError: If the data set or the base encoder cannot be used, or the encoder cannot be
+            exported.
         RecordError: If the rows cannot train a router (one label only, too few, …).
-        SettingsError: If the token budget does not suit the encoder, the loss diverges, or a
-            tracker is not installed or cannot record.
-        StoppedError: If a signal ended it; the same call goes on from there.
+        SettingsError: If the token budget or the precision does not suit the encoder, the memory
+            does not suffice, the loss diverges, a tracker is not installed or cannot record, or
+            Python runs without docstrings.
+        StoppedError: If a signal ended it; the same call resumes it.
         StorageError: If the folder cannot be written.
     """
+    _require_docstrings()
     recipe = recipe or Recipe()
     local_base = [Path(base)] if base is not None and Path(base).is_dir() else []
     # A local base is known by its content; where it lies decides nothing.
@@ -95,7 +101,9 @@ def train(
                 report = write_router(fitted, partial, shown)
                 run.manifest.counts.update(report.to_json())
         if not processes.first:
-            return replace(TrainReport.from_json(out, json.loads(processes.broadcast(""))), fresh=True)
+            return replace(
+                TrainReport.from_json(out, json.loads(processes.broadcast(""))), fresh=True
+            )
         shutil.rmtree(work, ignore_errors=True)
         processes.broadcast(json.dumps(report.to_json()))
         return replace(report, router=out)
@@ -109,3 +117,11 @@ def _earlier_report(run: StageRun) -> str:
 def _work_folder(run: StageRun) -> Path:
     """Where a run of these inputs and options keeps its checkpoint, so that the next finds it."""
     return run.out.with_name(f".{run.out.name}.{run.manifest.key[:12]}.work")
+
+
+def _require_docstrings() -> None:
+    if sys.flags.optimize >= _OPTIMIZE_WITHOUT_DOCSTRINGS:
+        raise SettingsError(
+            "PYTHONOPTIMIZE=2 (or python -OO): found Python without docstrings; expected them, as "
+            "transformers reads its own. Run it again with PYTHONOPTIMIZE=1 or without."
+        )

@@ -24,7 +24,7 @@ from turnout.samples import Samples
 Bools: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float32]
 
-# On fewer rows TF-IDF explains little even where every label is right.
+# Below, there is no teacher: TF-IDF explains little there even where every label is right.
 MIN_ROWS = 1_000
 FOLDS = 5
 # The penalty with the least loss on the first fold is used for all folds.
@@ -61,13 +61,6 @@ class TeacherTargets(NamedTuple):
     def at(self, rows: NDArray[np.int64]) -> TeacherTargets:
         """Some of the rows, in that order."""
         return self._replace(predictions=self.predictions[rows])
-
-
-def teacher_targets(samples: Samples, seed: int, on_progress: OnProgress) -> TeacherTargets | None:
-    """The teacher's targets; None where there are fewer than `MIN_ROWS` rows."""
-    if len(samples) < MIN_ROWS:
-        return None
-    return out_of_fold_targets(samples, seed, on_progress)
 
 
 def out_of_fold_targets(samples: Samples, seed: int, on_progress: OnProgress) -> TeacherTargets:
