@@ -102,18 +102,31 @@ def split_of(scores: Floats, conversation_ids: list[str]) -> Draw:
 def table(name: str, split: Draw) -> None:
     """One line a bound."""
     draw = np.random.default_rng(0)
-    draws = [split(draw) for _ in range(DRAWS)]
+    splits = [split(draw) for _ in range(DRAWS)]
+    alone = [_one_message_each(one, draw) for one in splits]
     for bound in BOUNDS:
-        missed = [_miss_rate(one, bound, name) for one in draws]
+        missed = [_miss_rate(one, bound, name) for one in splits]
         promised = [rate for rate in missed if rate is not None]
-        over = sum(rate > bound for rate in promised)
-        low, high = binomtest(over, DRAWS).proportion_ci()
+        naive = [_miss_rate(one, bound, name) or 0.0 for one in alone]
         mean = f"{np.mean(promised):.3f}" if promised else ""
         print(
-            f"| {name} | {bound:g} | {over / DRAWS:.1%} ({low:.1%} to {high:.1%}) | {mean} "
-            f"| {1 - len(promised) / DRAWS:.0%} |",
+            f"| {name} | {bound:g} | {_over(promised, bound)} | {mean} "
+            f"| {1 - len(promised) / DRAWS:.0%} | {_over(naive, bound)} |",
             flush=True,
         )
+
+
+def _over(rates: list[float], bound: float) -> str:
+    over = sum(rate > bound for rate in rates)
+    low, high = binomtest(over, DRAWS).proportion_ci()
+    return f"{over / DRAWS:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _one_message_each(split: Split, draw: np.random.Generator) -> Split:
+    """What bounds the messages of a random conversation, and no more."""
+    order = draw.permutation(len(split.scores))
+    first = order[np.unique(split.conversations[order], return_index=True)[1]]
+    return Split(split.scores[first], split.conversations[first], split.everything)
 
 
 def _miss_rate(split: Split, bound: float, name: str) -> float | None:
@@ -140,7 +153,10 @@ def measured_prompts(path: Path) -> Floats:
 
 def main() -> None:
     """Print the table."""
-    print("| scores | bound | over the bound | mean miss rate | refused |\n|---|---|---|---|---|")
+    print(
+        "| scores | bound | over | mean miss rate | refused | over, one message of each |\n"
+        "|---|---|---|---|---|---|"
+    )
     for lengths, draw in LENGTHS.items():
         for slope in (0.0,) if lengths == "one message" else (0.0, -0.5):
             moved = ", long ones missed more" if slope else ""
