@@ -254,12 +254,87 @@ def test_an_event_that_holds_a_whole_call_is_a_turn(tmp_path):
     assert row["timestamp"].year == 2026
 
 
-def test_a_conversation_without_a_user_message_is_told_and_can_be_counted(tmp_path):
+def test_a_conversation_without_a_user_message_is_counted_and_ends_no_run(tmp_path):
     mute = {"id": "m", "model": "o3", "messages": [{"role": "assistant", "content": "hello?"}]}
-    with pytest.raises(RecordError, match="without a user message"):
-        read(tmp_path, [openai_file(), mute])
-    report, _ = read(tmp_path, [openai_file(), mute], skip_unreadable=True)
-    assert report.dropped == {"unreadable": 1}
+    empty = {"id": "e", "model": "o3", "conversations": []}
+    report, _ = read(tmp_path, [empty, openai_file(), mute])
+    assert report.dropped == {"a list of messages without a user message": 2}
+
+
+def test_answers_of_bots_and_keys_in_camel_case_are_read(tmp_path):
+    said = [{"from": "human", "value": "one"}, {"from": "ai", "value": "1"},
+            {"from": "user", "value": "two"}, {"from": "bot", "value": "2"}]  # fmt: skip
+    row = {"sessionId": "s1", "createdAt": NOON, "modelName": "o3", "conversations": said}
+    _, turns = read(tmp_path, [row])
+    assert [facts_of(turn) for turn in turns] == [
+        ("s1", 1, "one", "o3", "1"), ("s1", 2, "two", "o3", "2"),
+    ]  # fmt: skip
+    assert all(turn["timestamp"] is not None for turn in turns)
+
+
+def node(name, parent, role, *parts, **metadata):
+    message = {"author": {"role": role}, "content": {"parts": list(parts)}, "metadata": metadata,
+               "create_time": float(len(name))}  # fmt: skip
+    return {name: {"message": message, "parent": parent, "children": []}}
+
+
+def tree(*nodes, **conversation):
+    joined = {name: dict(value) for each in nodes for name, value in each.items()}
+    for name, value in joined.items():
+        if value["parent"] in joined:
+            joined[value["parent"]]["children"].append(name)
+    return {"conversation_id": "c", "mapping": joined, **conversation}
+
+
+def test_a_chatgpt_export_names_its_model_once_and_hides_nodes(tmp_path):
+    hidden = {"is_visually_hidden_from_conversation": True}
+    row = tree(
+        node("a", None, "user", "one"), node("aa", "a", "assistant", "1"),
+        node("aaa", "aa", "user", "The canvas was resized.", **hidden),
+        node("aaaa", "aaa", "user", "two"), node("aaaaa", "aaaa", "assistant", "2"),
+        node("aab", "a", "assistant", "another 1"),
+        default_model_slug="gpt-5-thinking",
+    )  # fmt: skip
+    for current in ({"current_node": "aaaaa"}, {"current_node": None}, {}):
+        _, turns = read(tmp_path, [row | current])
+        assert [facts_of(turn) for turn in turns] == [
+            ("c", 1, "one", "gpt-5-thinking", "1"), ("c", 2, "two", "gpt-5-thinking", "2"),
+        ]  # fmt: skip
+
+
+IMAGES = {
+    "chatgpt": tree(
+        node("a", None, "user", "one"), node("aa", "a", "assistant", "1", model_slug="o3"),
+        node("aaa", "aa", "user", {"content_type": "image_asset_pointer"}),
+        node("aaaa", "aaa", "assistant", "a dog", model_slug="gpt-4o-mini"),
+        node("aaaaa", "aaaa", "user", "three"),
+    ),
+    "openai": {"id": "c", "messages": [
+        {"role": "user", "content": "one"}, {"role": "assistant", "content": "1", "model": "o3"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+        {"role": "assistant", "content": "a dog", "model": "gpt-4o-mini"},
+        {"role": "user", "content": "three"},
+    ]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", IMAGES.values(), ids=IMAGES)
+def test_an_image_keeps_its_place_and_its_answer_moves_to_no_neighbour(tmp_path, row):
+    report, turns = read(tmp_path, [row])
+    assert [facts_of(turn)[1:] for turn in turns] == [
+        (1, "one", "o3", "1"), (3, "three", None, None),
+    ]  # fmt: skip
+    assert report.dropped == {"empty user message": 1}
+    assert report.complete_conversations == 0
+
+
+def test_a_claude_message_that_is_an_attachment_says_its_extracted_text(tmp_path):
+    said = [{"sender": "human", "text": "", "attachments": [{"extracted_content": "Traceback"}]},
+            {"sender": "assistant", "text": "The bounds."},
+            {"sender": "human", "text": "", "files": [{"file_name": "a.png"}]}]  # fmt: skip
+    report, (turn,) = read(tmp_path, [{"uuid": "c", "chat_messages": said}])
+    assert (turn["user_message"], turn["assistant_message"]) == ("Traceback", "The bounds.")
+    assert report.dropped == {"empty user message": 1}
 
 
 def test_a_document_that_is_no_json_is_refused_with_a_hint(tmp_path):
@@ -276,7 +351,7 @@ def test_turns_are_cut_as_the_router_cuts_them(said):
     messages = [{"role": role, "content": text} for role, text in said]
     found = list(rows_of_turns([RawRow("log", {"id": "c", "messages": messages})], "log"))
     if not any(role == "user" and text.strip() for role, text in said):
-        assert all(row.problem or row.values.get("messages") == messages for row in found)
+        assert [row.dropped_as for row in found] == ["a list of messages without a user message"]
         return
     expected = turns_of(messages)
     assert [row.values["user_message"] for row in found] == [t.user_message for t in expected]

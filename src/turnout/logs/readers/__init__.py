@@ -27,7 +27,7 @@ from turnout.logs.readers.sessions import Session, SessionReader, session_rows
 
 # In the order they are tried: the closer a source is to others, the later.
 READERS: Sequence[Reader] = (
-    Reader("ChatGPT account export", ("mapping", "current_node"), chatgpt.turns),
+    Reader("ChatGPT account export", ("mapping",), chatgpt.turns),
     Reader("Claude account export", ("chat_messages",), claude.turns),
     Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns, otel.NO_CALL),
@@ -88,8 +88,8 @@ def _rows_of(
     if isinstance(turns, NoTurn):
         yield RawRow(raw.where, {}, dropped_as=turns.reason)
     elif not turns:
-        problem = None if reader.counted_as else f"a {reader.source} without a user message"
-        yield RawRow(raw.where, {}, problem, dropped_as=reader.counted_as)
+        reason = reader.counted_as or f"a {reader.source} without a user message"
+        yield RawRow(raw.where, {}, dropped_as=reason)
     else:
         for turn in turns:
             if isinstance(turn, CallPart):

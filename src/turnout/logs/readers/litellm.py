@@ -90,7 +90,9 @@ def _request(values: Values) -> Request | None:
 
 def _as_read(message: ProtocolMessage) -> Message:
     role = "other" if message.role == "system" else message.role
-    return Message(role, message.text, harness=bool(message.harness))
+    return Message(
+        role, message.text, harness=bool(message.harness), attached=bool(message.attachments)
+    )
 
 
 def _duration_ms(values: Values) -> int | None:

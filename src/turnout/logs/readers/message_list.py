@@ -9,8 +9,7 @@ _LISTS = ("messages", "conversation", "conversations")
 
 def turns(values: Values) -> Turns | None:
     """The turns of the first list of messages that the row has."""
-    for name in _LISTS:
-        messages = messages_of(values.get(name))
-        if messages:
-            return turns_of_messages(messages, values)
-    return None
+    found = [messages_of(values.get(name)) for name in _LISTS]
+    if all(messages is None for messages in found):
+        return None
+    return turns_of_messages(next(filter(None, found), []), values)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from turnout.logs.columns import camel_case
 from turnout.logs.formats import RawRow
 from turnout.logs.readers.parts import CallPart
 from turnout.protocols import split_harness
@@ -23,12 +25,15 @@ IDS = (
 # Marks a turn whose message stood beside harness text; it is counted, and no column.
 HARNESS = "harness"
 HARNESS_LEFT_OUT = "harness text of a product left out of the message"
+_ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset")
 _MODELS = ("model", "model_name", "model_id")
 _TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
+_CAMEL_CASE = {name: camel_case(name) for name in (*IDS, *_MODELS, *_TIMES, "user_id")}
 _ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
-    "bing": "assistant", "bard": "assistant", "tool": "tool", "function": "tool",
+    "bing": "assistant", "bard": "assistant", "bot": "assistant", "ai": "assistant",
+    "tool": "tool", "function": "tool",
 }  # fmt: skip
 
 
@@ -52,7 +57,8 @@ class Reader:
         columns: What every such row has; rows without them are not asked about.
         turns: A row's values → its turns, and parts of calls that other rows tell of too; None
             where the row is not of this source, none where it is but nothing was said.
-        counted_as: What a row without any is counted as; None where it is a mistake to be told.
+        counted_as: What a row without any is counted as; by default a conversation without a user
+            message.
     """
 
     source: str
@@ -75,6 +81,7 @@ class Message:
         model: What answered, where the message names it.
         timestamp: When, in the log's own spelling.
         harness: Whether harness text was set apart from them.
+        attached: Whether an image, a file or a recording came with them.
     """
 
     role: str
@@ -82,38 +89,20 @@ class Message:
     model: object = None
     timestamp: object = None
     harness: bool = False
+    attached: bool = False
 
 
 def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
     """Group messages as the router does: user messages with nothing between them are one turn.
 
+    A user message that is only an attachment is a turn without a message: it keeps its place, and
+    its model and answer stay with it.
+
     Args:
         messages: In order.
         values: The row, for the facts that stand once for all of its turns.
     """
-    asked: list[list[str]] = []
-    turns: Turns = []
-    answering, harness = True, False
-    for message in messages:
-        harness |= message.harness
-        if message.role == "user" and message.text.strip():
-            if answering:
-                turns.append(
-                    {"model": message.model, "timestamp": message.timestamp}
-                    | {"assistant_message": None}
-                )
-                asked.append([])
-            asked[-1].append(message.text)
-            answering = False
-            if harness:
-                turns[-1][HARNESS], harness = True, False
-        elif message.role in ("assistant", "tool") and turns:
-            answering = True
-            turns[-1]["model"] = message.model or turns[-1]["model"]
-            if message.role == "assistant" and message.text.strip():
-                turns[-1]["assistant_message"] = message.text
-    for turn, texts in zip(turns, asked, strict=True):
-        turn["user_message"] = "\n\n".join(texts)
+    turns = _grouped(messages)
     model, timestamp = first_of(values, _MODELS), first_of(values, _TIMES)
     common = {
         "conversation_id": first_of(values, IDS) or _content_id(turns),
@@ -129,6 +118,37 @@ def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
         }
         for index, turn in enumerate(turns, start=1)
     ]
+
+
+def _grouped(messages: Sequence[Message]) -> Turns:
+    turns: Turns = []
+    answering, harness = True, False
+    for message in messages:
+        harness |= message.harness
+        if message.role == "user" and (message.text.strip() or message.attached):
+            if answering:
+                turns.append(_begun(message))
+            elif message.text.strip():
+                before = turns[-1]["user_message"]
+                joined = f"{before}\n\n{message.text}" if before else message.text
+                turns[-1]["user_message"] = joined
+            answering = False
+            turns[-1][HARNESS], harness = harness or turns[-1].get(HARNESS, False), False
+        elif message.role in ("assistant", "tool") and turns:
+            answering = True
+            turns[-1]["model"] = message.model or turns[-1]["model"]
+            if message.role == "assistant" and message.text.strip():
+                turns[-1]["assistant_message"] = message.text
+    return turns
+
+
+def _begun(message: Message) -> Turn:
+    return {
+        "user_message": message.text if message.text.strip() else "",
+        "assistant_message": None,
+        "model": message.model,
+        "timestamp": message.timestamp,
+    }
 
 
 def row_of(turn: Turn, where: str, mended: tuple[str, ...]) -> RawRow:
@@ -165,7 +185,14 @@ def message_of(
         return Message(name, text_of(content), model, timestamp)
     words = [split_harness(text) for text in _texts_of(content)]
     text = "\n".join(part.human for part in words if part.human)
-    return Message(name, text, model, timestamp, any(part.harness for part in words))
+    harness = any(part.harness for part in words)
+    return Message(name, text, model, timestamp, harness, _is_attached(content))
+
+
+def _is_attached(content: object) -> bool:
+    parts = content if isinstance(content, list) else [content]
+    kinds = (mapping(part).get("type") or mapping(part).get("content_type") for part in parts)
+    return any(isinstance(kind, str) and _ATTACHMENT.search(kind) is not None for kind in kinds)
 
 
 def text_of(value: object) -> str:
@@ -206,8 +233,12 @@ def mapping(value: object) -> Values:
 
 
 def first_of(values: Values, names: Sequence[str]) -> object:
-    """The first of these values that is there and says something."""
-    return next((values[name] for name in names if values.get(name) not in (None, "")), None)
+    """The first of these values that is there and says something, by either spelling."""
+    for name in names:
+        for spelling in (name, _CAMEL_CASE.get(name, name)):
+            if values.get(spelling) not in (None, ""):
+                return values[spelling]
+    return None
 
 
 def digest(text: str) -> str:
