@@ -43,7 +43,8 @@ _MOST_STRATA = 10
 @click.option(
     "--architecture",
     type=click.Choice(["session", "conversation"]),
-    help="session: first turns. conversation: every turn, with its context.",
+    help="session: first turns. conversation: every turn, with its context.  [required, but for "
+    "--outcomes]",
 )
 @click.option(
     "--labels",
@@ -62,20 +63,20 @@ _MOST_STRATA = 10
     type=click.IntRange(min=2),
     help="Rows wanted.  [default: 100000; with --outcomes all]",
 )
-@click.option("--ratio", default="50:50", show_default=True, help="Reasoning to fast.")
+@click.option("--ratio", default="50:50", show_default=True, help="Reasoning rows to fast rows.")
 @click.option(
-    "--split", default="80:10:10", show_default=True, help="Training to validation to test."
+    "--split", default="80:10:10", show_default=True, help="Rows for training, validation and test."
 )
 @click.option(
     "--oversample",
     is_flag=True,
-    help="Fill a short training split by using rows more than once (at most ten times).",
+    help="Repeat training rows, each at most ten times, where there are too few.",
 )
 @click.option(
     "--margin",
     default=0.1,
     show_default=True,
-    help="With --outcomes: the least gap that shows that reasoning helps.",
+    help="With --outcomes: the smallest gap that counts as a need for reasoning.",
 )
 @click.option(
     "--map",
@@ -85,7 +86,7 @@ _MOST_STRATA = 10
     help="With --outcomes: what the file calls a field.",
 )
 @ENGINE_OPTION
-@click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same rows.")
 @CONFIG_OPTION
 @JSON_OPTION
 def command(

@@ -36,14 +36,12 @@ from turnout.cli.verbs import verb
     type=click.IntRange(min=0),
     help="Most confident mistakes to quote from the data, of each kind.",
 )
-@click.option("--seed", default=0, show_default=True, help="Decides the resampling.")
 @JSON_OPTION
 def command(
     pairs: tuple[Path, ...],
     output: Path,
     truth: Path | None,
     examples: int,
-    seed: int,
     as_json: bool,
 ) -> None:
     """Measure each ROUTER on the test rows of its DATA set, beside trivial baselines.
@@ -64,7 +62,6 @@ def command(
             output,
             truth=truth,
             examples=examples,
-            seed=seed,
             on_progress=on_progress,
         )
     if not report.fresh:

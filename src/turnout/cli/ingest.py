@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "columns",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="Which column of the log a field is; camelCase and common names are found by themselves.",
+    help="Read a field from this column; camelCase and common names need no mapping.",
 )
 @click.option(
     "--salt",
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     "OUTPUT.salt. Written where there is none.",
 )
 @click.option(
-    "--skip-unreadable", is_flag=True, help="Count unreadable rows rather than stop at the first."
+    "--skip-unreadable",
+    is_flag=True,
+    help="Skip and count unreadable rows instead of stopping at the first.",
 )
 @click.option(
     "--redact",
@@ -78,7 +80,7 @@ def command(
     In Azure, abfs://ACCOUNT.blob.core.windows.net/CONTAINER/2026/*.jsonl, with AZURE_STORAGE_KEY or
     after `az login`.
 
-    Or read kusto://CLUSTER/DATABASE with --query and its options: --table to --percent; --map then
+    Or read kusto://CLUSTER/DATABASE with --query; --table to --percent belong to it, and --map then
     names your table's columns.
     """
     from turnout.logs import ingest

@@ -27,7 +27,7 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
     """Print the Kusto query NAME for Azure Data Explorer, Fabric or Log Analytics.
 
     Without NAME, list the queries. `turnout ingest kusto://CLUSTER/DATABASE --query NAME` runs one;
-    or export what it returns as CSV or JSON Lines and give that to `turnout ingest`.
+    or run it yourself and give its rows, as CSV or JSON Lines, to `turnout ingest`.
     """
     from turnout.logs.kusto.kql import queries, query_text
 

@@ -56,7 +56,7 @@ _FITTED_ON = {
     "--explain",
     "where",
     metavar="CONVERSATION[:TURN]",
-    help="Show why its turns have their labels, instead of the table of sources.",
+    help="Show why these turns have their labels, instead of the table of sources.",
 )
 @ENGINE_OPTION
 @CONFIG_OPTION
@@ -73,7 +73,7 @@ def command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Label TURNS by all that speaks for or against a need for reasoning.
+    """Estimate for every turn of TURNS whether it needs reasoning, from all evidence.
 
     Sources: the model chosen, upgrades and downgrades, effort spent, repeated requests, complaints,
     feedback; and people's labels, measured outcomes and a judge model's answers where they are

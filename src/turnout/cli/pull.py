@@ -17,7 +17,7 @@ from turnout.cli.verbs import verb
 @click.option("--revision", help="Branch, tag or commit.  [default: the newest commit]")
 @JSON_OPTION
 def command(repo_id: str, output: Path, revision: str | None, *, as_json: bool) -> None:
-    """Bring the router of the repository ORG/NAME; every file must be the one that was sent.
+    """Fetch the router of the repository ORG/NAME; a file that is not as it was sent is refused.
 
     A private repository needs a token: `hf auth login`, or HF_TOKEN.
     """

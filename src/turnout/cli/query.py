@@ -1,4 +1,4 @@
-"""The options of a Kusto query, for the verbs that print or run one; knows no query."""
+"""The options of a Kusto query, for the verbs that print or run one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _OPTIONS = (
         type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
         help="Read what was before this moment, in UTC.",
     ),
-    click.option("--seed", help="Decides which conversations are sampled.  [default: 0]"),
     click.option(
         "--per-bucket",
         type=click.IntRange(min=1),
@@ -30,7 +29,7 @@ _OPTIONS = (
         help="How many of 100 conversations to keep, where a query samples so.  [default: 100]",
     ),
 )
-_NAMES = ("table", "days", "until", "seed", "per_bucket", "percent")
+_NAMES = ("table", "days", "until", "per_bucket", "percent")
 
 
 def query_options(command: Callable[..., None]) -> Callable[..., None]:

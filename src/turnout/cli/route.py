@@ -33,11 +33,6 @@ if TYPE_CHECKING:
     help="A JSON file with chat messages (role, content), instead of TEXT.",
 )
 @click.option("--all-turns", is_flag=True, help="With --messages: decide every turn, in order.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    help="Least p_reasoning that goes to reasoning.  [default: the router's own]",
-)
 @POPULATION_OPTION
 @JSON_OPTION
 def command(
@@ -45,7 +40,6 @@ def command(
     text: str | None,
     messages: Path | None,
     all_turns: bool,
-    threshold: float | None,
     population: Population | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +53,7 @@ def command(
     from turnout.routing import Router, RouterFolder
 
     turns = turns_of([{"role": "user", "content": text}] if messages is None else _read(messages))
-    loaded = Router(RouterFolder.read(router), threshold=threshold, population=population)
+    loaded = Router(RouterFolder.read(router), population=population)
     asked = range(1, len(turns) + 1) if all_turns else (len(turns),)
     decisions = [loaded.decide(turns[:n], conversation_id="this") for n in asked]
     if as_json:

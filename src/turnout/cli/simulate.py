@@ -22,7 +22,7 @@ from turnout.cli.verbs import verb
 @verb("turnout simulate -o log/ --conversations 2000 --seed 7")
 @OUTPUT_OPTION
 @click.option("--conversations", default=2000, show_default=True, help="How many conversations.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same log.")
 @click.option(
     "--noise",
     default=0.15,

@@ -39,7 +39,7 @@ _MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 )  # fmt: skip
 @click.option(
     "--examples", type=click.IntRange(0), default=0, show_default=True,
-    help="Switches of each kind to quote, cut; none unless asked.",
+    help="Quote this many switches of each kind, shortened.",
 )  # fmt: skip
 @click.option(
     "--around", type=click.IntRange(0), default=0,

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 @click.argument("router", type=INPUT_PATH)
 @click.argument("data", type=INPUT_PATH)
 @click.option("--share", type=float, help="Share of decisions to send to reasoning, such as 0.3.")
-@click.option("--budget", type=float, help="Most USD to spend on 1,000 messages.")
+@click.option("--budget", type=float, help="Highest cost of 1,000 messages, in USD.")
 @click.option(
     "--max-miss",
     type=float,
-    help="Most of the messages that need reasoning to be sent to fast, such as 0.05.",
+    help="Highest share, of the messages that need reasoning, to be sent to fast, such as 0.05.",
 )
 @click.option("--confidence", default=0.95, show_default=True, help="How sure --max-miss must be.")
 @click.option(
@@ -68,6 +68,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Choose the threshold of ROUTER on DATA and write it into the folder.
+
+    One of --share, --budget and --max-miss is required.
 
     DATA is your own turns table, or a data set folder, of which the test rows are taken. --max-miss
     needs the latter. It is a promise for new messages like these: with 95 % confidence at most that
