@@ -345,6 +345,9 @@ def test_messages_wait_for_their_spans_on_disk(tmp_path, monkeypatch):
             file.write(json.dumps(of_logs(*records(call, said))) + "\n")
     written(tmp_path / "traces.jsonl", *(of_spans(span(call)) for call in range(1, 801)))
     sources = [tmp_path / "logs.jsonl", tmp_path / "traces.jsonl"]
+    ingested(
+        tmp_path, {"a.jsonl": [of_logs(*records()), of_spans(span())]}
+    )  # what imports hold is not counted
     tracemalloc.start()
     try:
         report = ingest(sources, tmp_path / "turns.parquet")
