@@ -33,7 +33,7 @@ def effort_counts(turns: ibis.Table) -> dict[str, ibis.Value]:
 
 
 def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
-    """Add `effort`: 1 where much was spent for the turn's `model_class`, −1 where little, else 0.
+    """Put `effort` in place of the measures: 1 much for the `model_class`, −1 little, else 0.
 
     Args:
         facts: Turns that are `kept`, with `model_class` and the columns of `effort_counts`.
@@ -52,7 +52,7 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
         facts = facts.drop("class_ranked", "value_ranked").rename({f"{name}_rank": "rank"})
         ranks.append(f"{name}_rank")
     if not ranks:
-        return facts.mutate(effort=ibis.literal(0))
+        return facts.mutate(effort=ibis.literal(0)).drop(*MEASURES)
     counted = reduce(add, [facts[rank].notnull().cast("int8") for rank in ranks])
     total = reduce(add, [facts[rank].fill_null(0.0) for rank in ranks])
     mean = ibis.ifelse(counted > 0, total / counted, ibis.null("float64"))
@@ -68,7 +68,7 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
         ((facts["mean"] <= facts.little).fill_null(False), -1),
         else_=0,
     )
-    return facts.mutate(effort=effort).drop("mean", "class_cut", "little", "much")
+    return facts.mutate(effort=effort).drop("mean", "class_cut", "little", "much", *MEASURES)
 
 
 def _ranks(facts: ibis.Table, name: str) -> ibis.Table:
