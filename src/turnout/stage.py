@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,21 @@ from turnout.storage import failed_place, storage_error
 from turnout.workplace import PREVIOUS, remove_abandoned, workplace
 
 _Report = TypeVar("_Report")
+
+
+def report_json(report: object) -> dict[str, Any]:
+    """A report (a dataclass) as JSON holds it, all but whether it is fresh.
+
+    JSON has no NaN: what could not be measured is null.
+    """
+    content = TypeAdapter(type(report)).dump_python(report, mode="json", exclude={"fresh"})
+    stored: dict[str, Any] = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    return stored
+
+
+def stored_report(report: type[_Report], content: Mapping[str, Any]) -> _Report:
+    """A report from what `report_json` gave; its `fresh` is false."""
+    return TypeAdapter(report).validate_python({**content, "fresh": False})
 
 
 class StageRun:
@@ -54,17 +69,11 @@ class StageRun:
 
     def stored(self, report: type[_Report]) -> _Report:
         """The report that the earlier run recorded; its `fresh` is false."""
-        counts = (read_manifest(self.out) or {})["counts"]
-        return TypeAdapter(report).validate_python({**counts, "fresh": False})
+        return stored_report(report, (read_manifest(self.out) or {})["counts"])
 
     def record(self, report: object) -> None:
-        """Keep a report (a dataclass) in the manifest, all but whether it is fresh.
-
-        JSON has no NaN: what could not be measured is null.
-        """
-        content = TypeAdapter(type(report)).dump_python(report, mode="json", exclude={"fresh"})
-        text = json.dumps(content)
-        self.manifest.counts.update(json.loads(text, parse_constant=lambda _: None))
+        """Keep a report in the manifest; see `report_json`."""
+        self.manifest.counts.update(report_json(report))
 
     @contextlib.contextmanager
     def output(self) -> Iterator[Path]:

@@ -100,10 +100,8 @@ def test_nul_bytes_long_messages_and_clocks_that_run_backwards_are_read(tmp_path
     labels = pq.read_table(tmp_path / "labels.parquet")
     found = zip(*(labels[n].to_pylist() for n in ("conversation_id", "turn_index")), strict=True)
     assert list(found) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
-    upgrades = next(
-        k for k in STAGES["switches"](path).to_json()["switches"] if k["kind"] == "upgrade"
-    )
-    assert upgrades["count"] == 2
+    counts = {kind.kind: kind.count for kind in STAGES["switches"](path).switches}
+    assert counts["upgrade"] == 2
 
 
 def test_ctrl_c_ends_labelling_at_once_and_leaves_nothing(tmp_path):

@@ -16,6 +16,7 @@ from turnout.catalog import load_catalog
 from turnout.cli.switches import show
 from turnout.logs import ingest
 from turnout.simulation import simulate
+from turnout.stage import report_json
 from turnout.switches import report_switches
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -54,7 +55,7 @@ def printed(report) -> str:
 
 def as_json(report) -> str:
     """What `--json` shows."""
-    return json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(report_json(report), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

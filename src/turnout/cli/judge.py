@@ -86,6 +86,7 @@ def command(
     --judged` takes the result as one source of evidence.
     """
     from turnout.judge import JudgeOptions, judge_turns
+    from turnout.stage import report_json
 
     options = JudgeOptions(
         base_url,
@@ -108,7 +109,7 @@ def command(
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
-        print_json({"output": output, **report.to_json()})
+        print_json({"output": output, **report_json(report)})
     else:
         _show(report, output)
         next_command("label", turns, "--judged", output, "-o", output.with_name("labels.parquet"))

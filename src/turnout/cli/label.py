@@ -82,6 +82,7 @@ def command(
     """
     from turnout.labels import ExternalFiles, explain, label_turns
     from turnout.settings import catalog_of
+    from turnout.stage import report_json
 
     with progress_bars() as on_progress:
         report = label_turns(
@@ -98,7 +99,7 @@ def command(
     explained = explain(turns, output, where) if where else None
     if as_json:
         more = {} if explained is None else {"explained": [asdict(turn) for turn in explained]}
-        print_json({"output": output, **report.to_json(), **more})
+        print_json({"output": output, **report_json(report), **more})
         return
     if explained is None:
         _show(report, output)

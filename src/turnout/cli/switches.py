@@ -64,6 +64,7 @@ def command(
     rate limit, as a retry, for a sub-agent, or for one turn and back.
     """
     from turnout.settings import catalog_of
+    from turnout.stage import report_json
     from turnout.switches import report_switches
 
     if around and output is None:
@@ -81,7 +82,7 @@ def command(
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
-        print_json(report.to_json())
+        print_json(report_json(report))
     else:
         show(report, stdout())
         if output is not None:

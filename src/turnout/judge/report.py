@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from turnout.catalog import Price
 
@@ -93,9 +92,3 @@ class JudgeReport:
     def whole(self) -> bool:
         """Whether another run would find nothing to ask."""
         return not self.statuses.get("failed") and not self.statuses.get("not asked")
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but whether it is fresh."""
-        stored = asdict(self)
-        del stored["fresh"]
-        return stored

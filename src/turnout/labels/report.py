@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from turnout.labels.aggregation import CheckedVotes, SourceAccuracies, probability
 from turnout.labels.evidence import SOURCES
@@ -92,12 +91,6 @@ class LabelReport:
     sources: list[SourceReport]
     external: list[ExternalFileReport] = field(default_factory=list)
     fresh: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but whether it is fresh."""
-        stored = asdict(self)
-        del stored["fresh"]
-        return stored
 
 
 def label_report(

@@ -1,13 +1,12 @@
-"""The switch report as stored in report.json → inline SVG; knows no page.
+"""The switch report as inline SVG.
 
-Shape, position and words tell apart what colour tells apart.
+What colour distinguishes, shape, position and words distinguish too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
@@ -24,8 +23,7 @@ from turnout.pages.drawing import (
     drawn,
     inline_svg,
 )
-
-Stored = Mapping[str, Any]
+from turnout.switches.report import ModelPair, Rate
 
 _CLASSES = ("reasoning", "fast", "unknown")
 # Models with a node of their own on each side of the flow; others share one for each class.
@@ -54,7 +52,7 @@ class _Node:
     filled: float = 0.0
 
 
-def flow(pairs: Sequence[Stored], chart_id: str) -> str:
+def flow(pairs: Sequence[ModelPair], chart_id: str) -> str:
     """Which models people leave, and for which: one ribbon a pair, as wide as it is frequent."""
     ribbons = _ribbons(pairs)
     sides = [_placed(ribbons, at) for at in (0, 1)]
@@ -89,64 +87,62 @@ def flow(pairs: Sequence[Stored], chart_id: str) -> str:
         return inline_svg(figure, chart_id, "Flow between models, by people's choice", hints)
 
 
-def by_turn(rates: Sequence[Stored], chart_id: str) -> str:
+def by_turn(rates: Sequence[Rate], chart_id: str) -> str:
     """How often people switch at each turn, with intervals."""
-    seen = [rate for rate in rates if rate["turns"]]
+    seen = [rate for rate in rates if rate.turns]
     with drawn(7.2, 3.4) as (figure, axes):
         for number, (measure, (label, marker, line, colour)) in enumerate(_SERIES.items()):
             xs = [at + (number - 1) * 0.14 for at in range(len(seen))]
-            ys = [rate[measure]["value"] for rate in seen]
+            ys = [getattr(rate, measure).value for rate in seen]
             axes.plot(xs, ys, linestyle=line, color=colour, linewidth=1, alpha=0.7)
             for x, rate in zip(xs, seen, strict=True):
-                low, high = rate[measure]["low"], rate[measure]["high"]
+                low, high = getattr(rate, measure).low, getattr(rate, measure).high
                 axes.plot([x, x], [low, high], color=colour, linewidth=1.6)
             axes.plot(xs, ys, marker, color=colour, markersize=7, label=label)
-        labels = [f"{rate['name']}\n{rate['turns']:,}" for rate in seen]
+        labels = [f"{rate.name}\n{rate.turns:,}" for rate in seen]
         axes.set_xticks(range(len(seen)), labels)
         axes.set_xlabel(
             "turn index of the first turn after the switch, and turns that could switch"
         )
         _share_axis(
-            axes, [rate[m]["high"] for rate in seen for m in _SERIES if rate["turns"] >= 30]
+            axes, [getattr(rate, m).high for rate in seen for m in _SERIES if rate.turns >= 30]
         )
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, labelcolor=MUTED)
         return inline_svg(figure, chart_id, "Switches by turn index, with 95 % intervals")
 
 
-def by_date(rates: Sequence[Stored], unit: str, chart_id: str) -> str:
+def by_date(rates: Sequence[Rate], unit: str, chart_id: str) -> str:
     """How often people and products switch, over time."""
     at = list(range(len(rates)))
     with drawn(7.2, 3.0) as (figure, axes):
-        low, high = ([rate["switches"][end] for rate in rates] for end in ("low", "high"))
+        low, high = ([getattr(rate.switches, end) for rate in rates] for end in ("low", "high"))
         axes.fill_between(at, low, high, color=ACCENT, alpha=0.16, linewidth=0)
         for measure, label, marker, line, colour in (
             ("switches", "by a person", "o", "-", ACCENT),
             ("fallbacks", "fallback", "x", "--", MUTED),
         ):
-            ys = [rate[measure]["value"] for rate in rates]
+            ys = [getattr(rate, measure).value for rate in rates]
             axes.plot(at, ys, line, marker=marker, color=colour, markersize=5, label=label)
         step = -(-len(rates) // _DATES)
-        axes.set_xticks(
-            at[::step], [rate["name"] for rate in rates[::step]], rotation=30, ha="right"
-        )
+        axes.set_xticks(at[::step], [rate.name for rate in rates[::step]], rotation=30, ha="right")
         axes.set_xlabel(f"{unit} from")
-        _share_axis(axes, [rate["switches"]["high"] for rate in rates if rate["turns"] >= 30])
+        _share_axis(axes, [rate.switches.high for rate in rates if rate.turns >= 30])
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, labelcolor=MUTED)
         return inline_svg(figure, chart_id, f"Switches by {unit}, with 95 % intervals")
 
 
-def by_clock(rates: Sequence[Stored], label: str, chart_id: str) -> str:
+def by_clock(rates: Sequence[Rate], label: str, chart_id: str) -> str:
     """How often people switch by hour or day of the week, with intervals."""
     with drawn(5.0, 2.8) as (figure, axes):
         for at, rate in enumerate(rates):
-            if rate["turns"]:
-                found = rate["switches"]
-                axes.plot([at, at], [found["low"], found["high"]], color=SECOND, linewidth=1.4)
-                axes.plot([at], [found["value"]], "o", color=SECOND, markersize=5)
+            if rate.turns:
+                share = rate.switches
+                axes.plot([at, at], [share.low, share.high], color=SECOND, linewidth=1.4)
+                axes.plot([at], [share.value], "o", color=SECOND, markersize=5)
         step = 3 if len(rates) > 7 else 1
-        axes.set_xticks(range(0, len(rates), step), [rate["name"][:3] for rate in rates[::step]])
+        axes.set_xticks(range(0, len(rates), step), [rate.name[:3] for rate in rates[::step]])
         axes.set_xlabel(label)
-        _share_axis(axes, [rate["switches"]["high"] for rate in rates if rate["turns"] >= 30])
+        _share_axis(axes, [rate.switches.high for rate in rates if rate.turns >= 30])
         return inline_svg(figure, chart_id, f"Switches by {label}, with 95 % intervals")
 
 
@@ -158,26 +154,28 @@ def _share_axis(axes: Axes, tops: Sequence[float]) -> None:
     axes.grid(axis="y")
 
 
-def _ribbons(pairs: Sequence[Stored]) -> dict[tuple[tuple[str, str], tuple[str, str]], int]:
+def _ribbons(pairs: Sequence[ModelPair]) -> dict[tuple[tuple[str, str], tuple[str, str]], int]:
     """(model, class) left, (model, class) chosen → people's switches; rare models put together."""
     counted: dict[tuple[tuple[str, str], tuple[str, str]], int] = {}
-    chosen = [pair for pair in pairs if pair["count"] > pair["fallbacks"]]
-    kept = [_most_frequent(chosen, f"{side}_model", f"{side}_class") for side in ("from", "to")]
+    chosen = [pair for pair in pairs if pair.count > pair.fallbacks]
+    own_nodes = [
+        _most_frequent(chosen, f"{side}_model", f"{side}_class") for side in ("from", "to")
+    ]
     for pair in chosen:
         ends = []
-        for side, own in zip(("from", "to"), kept, strict=True):
-            end = (pair[f"{side}_model"], pair[f"{side}_class"])
+        for side, own in zip(("from", "to"), own_nodes, strict=True):
+            end = (getattr(pair, f"{side}_model"), getattr(pair, f"{side}_class"))
             ends.append(end if end in own else ("other models", end[1]))
         key = (ends[0], ends[1])
-        counted[key] = counted.get(key, 0) + pair["count"] - pair["fallbacks"]
+        counted[key] = counted.get(key, 0) + pair.count - pair.fallbacks
     return counted
 
 
-def _most_frequent(pairs: Sequence[Stored], name: str, model_class: str) -> set[tuple[str, str]]:
+def _most_frequent(pairs: Sequence[ModelPair], name: str, model_class: str) -> set[tuple[str, str]]:
     totals: dict[tuple[str, str], int] = {}
     for pair in pairs:
-        key = (pair[name], pair[model_class])
-        totals[key] = totals.get(key, 0) + pair["count"] - pair["fallbacks"]
+        key = (getattr(pair, name), getattr(pair, model_class))
+        totals[key] = totals.get(key, 0) + pair.count - pair.fallbacks
     return set(sorted(totals, key=lambda key: (-totals[key], key))[:_NODES])
 
 

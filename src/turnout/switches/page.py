@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from markupsafe import Markup
 
 from turnout.pages import render_page
 from turnout.switches import charts
-
-Stored = Mapping[str, Any]
+from turnout.switches.report import Rate, Share, SwitchReport
 
 MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 _PAIRS_SHOWN = 20
@@ -25,20 +25,16 @@ _MEDIAN_COLUMNS = {
 _CLOCKS = {"by_hour": "hour of the day (UTC)", "by_weekday": "day of the week (UTC)"}
 
 
-def render(content: Stored) -> str:
-    """The page as HTML; it needs no network and no other file.
-
-    Args:
-        content: What `report.json` says.
-    """
-    chosen = sum(kind["count"] - kind["fallbacks"] for kind in content["switches"])
-    values = dict(content) | {
+def render(report: SwitchReport) -> str:
+    """The page as HTML; it needs no network and no other file."""
+    chosen = sum(kind.count - kind.fallbacks for kind in report.switches)
+    values = {part.name: getattr(report, part.name) for part in fields(report)} | {
         "models_named": MODELS_NAMED,
         "median_columns": _MEDIAN_COLUMNS,
         "chosen": chosen,
-        "made": sum(kind["fallbacks"] for kind in content["switches"]),
-        "shown_pairs": content["pairs"][:_PAIRS_SHOWN],
-        "charts": _charts(content, chosen),
+        "made": sum(kind.fallbacks for kind in report.switches),
+        "shown_pairs": report.pairs[:_PAIRS_SHOWN],
+        "charts": _charts(report, chosen),
     }
     filters: dict[str, Callable[..., Any]] = {
         "share": _share,
@@ -48,29 +44,29 @@ def render(content: Stored) -> str:
     return render_page("turnout.switches", "switches.html", values, filters)
 
 
-def _charts(content: Stored, chosen: int) -> dict[str, str | None]:
+def _charts(report: SwitchReport, chosen: int) -> dict[str, str | None]:
     """Name → drawing, None where the log has nothing to draw."""
     drawn: dict[str, str | None] = dict.fromkeys(("flow", "by_turn", "by_date", *_CLOCKS))
     if not chosen:
         return drawn
-    drawn["flow"] = charts.flow(content["pairs"], "flow")
-    drawn["by_turn"] = charts.by_turn(content["by_turn"], "by-turn")
-    if _several(content["by_date"]):
-        drawn["by_date"] = charts.by_date(content["by_date"], content["date_unit"], "by-date")
+    drawn["flow"] = charts.flow(report.pairs, "flow")
+    drawn["by_turn"] = charts.by_turn(report.by_turn, "by-turn")
+    if report.date_unit is not None and _several(report.by_date):
+        drawn["by_date"] = charts.by_date(report.by_date, report.date_unit, "by-date")
     for name, label in _CLOCKS.items():
-        if _several(content[name]):
-            drawn[name] = charts.by_clock(content[name], label, name)
+        if _several(getattr(report, name)):
+            drawn[name] = charts.by_clock(getattr(report, name), label, name)
     return drawn
 
 
-def _several(rates: Sequence[Stored]) -> bool:
-    return len([rate for rate in rates if rate["turns"]]) > 1
+def _several(rates: Sequence[Rate]) -> bool:
+    return len([rate for rate in rates if rate.turns]) > 1
 
 
-def _share(share: Stored) -> Markup:
+def _share(share: Share) -> Markup:
     """A share of turns with its interval small below it."""
-    interval = f"{share['low'] * 100:.2f} … {share['high'] * 100:.2f}"
-    return Markup("{} %<small>{}</small>").format(f"{share['value'] * 100:.2f}", interval)
+    interval = f"{share.low * 100:.2f} … {share.high * 100:.2f}"
+    return Markup("{} %<small>{}</small>").format(f"{share.value * 100:.2f}", interval)
 
 
 def _percent(value: float) -> str:

@@ -1,9 +1,8 @@
-"""The contents of the switch report, and its form as JSON."""
+"""The contents of the switch report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 MODEL_BUCKETS = ("1", "2", "3+")
 
@@ -189,38 +188,7 @@ class SwitchReport:
     examples: list[Example]
     fresh: bool = True
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything but whether it is fresh."""
-        stored = asdict(self)
-        del stored["fresh"]
-        return stored
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> SwitchReport:
-        """A report that was written earlier."""
-        parts: dict[str, Any] = dict(stored)
-        parts["rate"] = _rate(stored["rate"])
-        for name in ("by_turn", "by_date", "by_hour", "by_weekday"):
-            parts[name] = [_rate(one) for one in stored[name]]
-        for name, made in _LISTS.items():
-            parts[name] = [made(**one) for one in stored[name]]
-        return cls(**parts, fresh=False)
-
     @property
     def switch_count(self) -> int:
         """All switches, whoever made them."""
         return sum(kind.count for kind in self.switches)
-
-
-_LISTS: dict[str, type[Any]] = {
-    "switches": SwitchKind,
-    "fallbacks": FallbackCount,
-    "pairs": ModelPair,
-    "medians": SwitchMedians,
-    "examples": Example,
-}
-
-
-def _rate(stored: dict[str, Any]) -> Rate:
-    shares = {name: Share(**of) for name, of in stored.items() if isinstance(of, dict)}
-    return Rate(stored["name"], stored["turns"], **shares)

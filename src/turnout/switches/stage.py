@@ -26,7 +26,7 @@ from turnout.manifest import Manifest
 from turnout.parquet import write_parquet, write_parquet_in_order
 from turnout.progress import OnProgress, Steps, silent
 from turnout.schema import TIMESTAMP, TURN_KEYS, TURNS
-from turnout.stage import StageRun
+from turnout.stage import StageRun, report_json, stored_report
 from turnout.switches.examples import SAMPLED_SWITCHES, examples, sampled, turns_around
 from turnout.switches.rates import all_rates
 from turnout.switches.report import (
@@ -103,9 +103,8 @@ def report_switches(
     options = {"catalog": catalog.digest, "examples": n_examples, "around": around}
     run = StageRun(out, Manifest.of("switches", {"turns": turns}, options)) if out else None
     if run and run.is_done():
-        return SwitchReport.from_json(
-            json.loads((run.out / REPORT_NAME).read_text(encoding="utf-8"))
-        )
+        stored = json.loads((run.out / REPORT_NAME).read_text(encoding="utf-8"))
+        return stored_report(SwitchReport, stored)
     asked = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
     steps = Steps(on_progress, _FIND, _COUNT, _RATE, *asked)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
@@ -135,7 +134,7 @@ def report_switches(
         if run:
             run.manifest.counts.update({"switches": report.switch_count, "turns": report.turns})
             with steps.step(_WRITE), run.output() as partial:
-                _write(partial, report.to_json(), backend, switches)
+                _write(partial, report, backend, switches)
                 if around:
                     drawn = sampled(backend, switches, SAMPLED_SWITCHES)
                     sample = turns_around(backend, table, drawn, around)
@@ -144,15 +143,15 @@ def report_switches(
 
 
 def _write(
-    folder: Path, content: dict[str, Any], backend: ibis.BaseBackend, switches: ibis.Table
+    folder: Path, report: SwitchReport, backend: ibis.BaseBackend, switches: ibis.Table
 ) -> None:
     # Drawing is slow to import and needed for the page alone.
     from turnout.switches.page import render
 
     folder.mkdir()
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(report_json(report), indent=2, ensure_ascii=False) + "\n"
     (folder / REPORT_NAME).write_text(text, encoding="utf-8")
-    (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
+    (folder / PAGE_NAME).write_text(render(report), encoding="utf-8")
     rows = batches(backend, switches, TURN_KEYS)
     write_parquet_in_order(rows, _SWITCHES, folder / "switches.parquet")
 
