@@ -125,6 +125,38 @@ def test_a_long_json_document_is_read_an_item_at_a_time(tmp_path):
     assert len(found[-1]["user_message"]) == 40_004
 
 
+TABLE = ["conversation_id,turn_index,user_message,model", 'c1,1,"one, two",o3', "c1,2,three,o3"]
+
+
+@pytest.mark.parametrize(
+    ("separator", "end", "before"),
+    [
+        pytest.param(",", "\r\n", "", id="windows"),
+        pytest.param(",", "\r", "", id="old-mac"),
+        pytest.param(";", "\r\n", "", id="german-excel"),
+        pytest.param("\t", "\n", "", id="tabs"),
+        pytest.param(";", "\n", "sep=;\n", id="separator-line"),
+        pytest.param(",", "\n", "sep=,\n", id="separator-line-comma"),
+    ],
+)
+def test_the_separator_and_the_line_ends_of_csv_are_found(tmp_path, separator, end, before):
+    table = [line.replace(",", separator).replace(f"one{separator}", "one,") for line in TABLE]
+    _, turns = ingested(tmp_path, before + end.join(table) + end, "log.csv")
+    assert [turn["user_message"] for turn in turns] == ["one, two", "three"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param('"conversation_id"x,turn_index,user_message,model', id="stray-quote"),
+        pytest.param('conversation_id,turn_index,"user_message,model', id="unclosed-quote"),
+    ],
+)
+def test_a_header_that_is_no_csv_is_refused_with_its_line(tmp_path, header):
+    with pytest.raises(RecordError, match=r"log\.csv:1: the header is not CSV"):
+        ingested(tmp_path, "\n".join([header, *TABLE[1:] * 10_000]), "log.csv")
+
+
 @pytest.mark.parametrize(
     ("tail", "told"),
     [

@@ -13,7 +13,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,12 +24,19 @@ from turnout.logs.columns import NOT_UTF8
 from turnout.logs.places import LogFile
 from turnout.logs.stores import reason
 
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
+
 # A longer line is no row of a log but another kind of file; it must not fill the memory.
 MAX_ROW_CHARS = 1 << 28
 _CHUNK_CHARS = 1 << 20
+_HEADER_CHARS = 1 << 16
 _BATCH_BYTES = 1 << 25
 _BATCH_ROWS = 10_000
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+# Excel says which separator it wrote in a line before the header.
+_SEPARATOR_LINE = re.compile(r"sep=(.)")
+_SEPARATORS = (",", ";", "\t")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(strict=False)  # a NUL or line end inside a text is mended, not refused
 
@@ -66,26 +74,53 @@ def read_jsonl(file: LogFile) -> Iterator[RawRow]:
 
 
 def read_csv(file: LogFile) -> Iterator[RawRow]:
-    """CSV with a header line."""
-    csv.field_size_limit(sys.maxsize)  # messages are longer than the module's 128 kB
+    """CSV with a header line; fields stand between commas, semicolons or tabs, as it shows."""
     with file.opened() as stream:
-        reader = csv.reader(_lines(stream), strict=True)
-        header = [_mended(name)[0] for name in next(reader, [])]
-        if len(set(header)) < len(header):
-            raise RecordError(
-                f"{file.name}:1: a column is named twice ({', '.join(header)}); expected each "
-                "name once. Rename one."
-            )
+        lines = _lines(stream, newline="")  # the ends of old Macs too
+        first, lines_before = next(lines, ""), 0
+        if said := _SEPARATOR_LINE.fullmatch(first.strip()):
+            first, lines_before = next(lines, ""), 1
+        separator = said[1] if said else _separator(first)
+        reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+        header = _csv_header(reader, file.name, lines_before)
+        csv.field_size_limit(sys.maxsize)  # messages are longer than the module's 128 kB
         while True:
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield RawRow(f"{file.name}:{reader.line_num}", {}, f"not CSV ({error})")
+                where = f"{file.name}:{reader.line_num + lines_before}"
+                yield RawRow(where, {}, f"not CSV ({error})")
                 continue
             if fields:
-                yield _csv_row(f"{file.name}:{reader.line_num}", header, fields)
+                yield _csv_row(f"{file.name}:{reader.line_num + lines_before}", header, fields)
+
+
+def _csv_header(reader: CsvReader, name: str, lines_before: int) -> list[str]:
+    csv.field_size_limit(_HEADER_CHARS)  # an unclosed quote must not take the whole file
+    where = f"{name}:{lines_before + 1}"
+    try:
+        header = [_mended(field)[0] for field in next(reader, [])]
+    except csv.Error as error:
+        raise RecordError(
+            f"{where}: the header is not CSV ({error}); expected the names of the columns between "
+            "commas, semicolons or tabs. Fix its quotes."
+        ) from error
+    if len(set(header)) < len(header):
+        raise RecordError(
+            f"{where}: a column is named twice ({', '.join(header)}); expected each name once. "
+            "Rename one."
+        )
+    return header
+
+
+def _separator(header: str) -> str:
+    """What stands between the names of a header: a comma, where there is one."""
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max(
+        _SEPARATORS, key=lambda mark: (mark == "," and mark in unquoted, unquoted.count(mark))
+    )
 
 
 def read_json(file: LogFile) -> Iterator[RawRow]:
@@ -213,16 +248,16 @@ def _format(file: LogFile) -> Callable[[LogFile], Iterator[RawRow]] | None:
     return FORMATS.get((file.suffixes or [""])[-1])
 
 
-def _lines(stream: io.BufferedReader) -> Iterator[str]:
+def _lines(stream: io.BufferedReader, newline: str = "\n") -> Iterator[str]:
     """Lines with their ends; a byte that is no UTF-8 comes as a lone surrogate.
 
     A line that is longer than any row comes cut, so that its length tells.
     """
     encoding = _encoding(stream)
     if encoding == "utf-8":
-        text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")
+        text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline)
     else:
-        text = io.TextIOWrapper(stream, encoding, newline="\n")
+        text = io.TextIOWrapper(stream, encoding, newline=newline)
     while line := text.readline(MAX_ROW_CHARS + 1):
         yield line
         while len(line) > MAX_ROW_CHARS and not line.endswith("\n"):
