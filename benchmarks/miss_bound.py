@@ -170,7 +170,7 @@ def main() -> None:
         table("measured prompts", split_of(scores, [str(row) for row in range(len(scores))]))
     for router, folder in zip(arguments[::2], arguments[1::2], strict=True):
         test = DatasetFolder.read(folder).split("test")
-        needs = test.at(np.flatnonzero(test.labels == 0))
+        needs = test.take(np.flatnonzero(test.labels == 0))
         scores = RouterFolder.read(router).scorer().score(needs.inputs).astype(float)
         table(f"{router.name}", split_of(scores, needs.conversation_ids))
 

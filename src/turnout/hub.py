@@ -103,7 +103,7 @@ def push(plan: PushPlan) -> str:
     """
     if not get_token():
         raise SettingsError(
-            f"{constants.ENDPOINT}: no token was found; expected HF_TOKEN in the environment or a "
+            f"{constants.ENDPOINT}: there is no token; expected HF_TOKEN in the environment or a "
             "login. Run `hf auth login`."
         )
     api = _client()

@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """What the encoder reads of one turn, as text; made by `routing.Formatter` alone.
+    """What the encoder reads of a turn, as text; only `routing.Formatter` makes it.
 
     Attributes:
         message: The current user message (segment A).

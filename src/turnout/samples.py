@@ -70,7 +70,7 @@ class Samples:
             weights=np.concatenate([self.weights, more.weights]),
         )
 
-    def at(self, rows: NDArray[np.int64]) -> Samples:
+    def take(self, rows: NDArray[np.int64]) -> Samples:
         """Some of these rows, in that order."""
         return Samples(
             inputs=[self.inputs[row] for row in rows],
@@ -114,9 +114,9 @@ class DatasetFolder:
         """
         where = path / DESCRIPTION_NAME
         if not where.is_file():
-            found = f"no {DESCRIPTION_NAME} in it" if path.exists() else "not found"
+            problem = f"no {DESCRIPTION_NAME} in it" if path.exists() else "not found"
             raise ArtifactError(
-                f"{path}: {found}; expected a data set folder. Make one with `turnout build`, or "
+                f"{path}: {problem}; expected a data set folder. Make one with `turnout build`, or "
                 "check the path."
             )
         try:

@@ -22,7 +22,7 @@ from turnout.dataset.groups import split_of
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import MANIFEST_NAME
 from turnout.records import Turn
-from turnout.routing.formatter import MAX_KEPT_TURNS
+from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.samples import DatasetFolder
 
 CATALOG = load_catalog()
@@ -70,13 +70,13 @@ def test_the_turns_before_a_sample_are_kept_newest_first_with_their_answers(tmp_
     rows = [
         turn(f"c{at}", index, f"message {index} of {at}", MODELS[at % 2], assistant_message="ok")
         for at in range(120)
-        for index in range(1, MAX_KEPT_TURNS + 3)
+        for index in range(1, MAX_STORED_TURNS + 3)
     ]
     build(tmp_path, rows, "conversation")
     split = DatasetFolder.read(tmp_path / "data").split("train")
     kept = DatasetFolder.read(tmp_path / "data").previous("train")
     for cid, index, previous in zip(split.conversation_ids, split.turn_indices, kept, strict=True):
-        first = max(1, index - MAX_KEPT_TURNS)
+        first = max(1, index - MAX_STORED_TURNS)
         assert previous == tuple(
             Turn(f"message {n} of {cid[1:]}", "ok") for n in range(index - 1, first - 1, -1)
         )

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from turnout.errors import ArtifactError
 from turnout.records import ModelInput, Turn
 from turnout.routing.formatter import (
-    MAX_KEPT_CHARS,
     MAX_MESSAGE_CHARS,
     MAX_PREVIOUS_CHARS,
+    MAX_STORED_CHARS,
     Formatter,
-    kept,
     shortened,
+    stored_turn,
 )
 
 TALK = [Turn("plan the migration", "Here is a plan."), Turn("thanks"), Turn("yes, do it")]
@@ -83,8 +83,10 @@ _LONG = st.text(alphabet=st.sampled_from("ab \0\ud800"), min_size=700, max_size=
 
 
 @given(st.lists(st.builds(Turn, _LONG, st.none() | _LONG), min_size=1, max_size=3))
-def test_what_a_data_set_keeps_is_shown_as_the_conversation_itself(turns):
+def test_what_a_data_set_stores_is_shown_as_the_conversation_itself(turns):
     formatter = Formatter("conversation", assistant_chars=MAX_PREVIOUS_CHARS)
     before, now = turns, Turn("yes")
-    assert max(len(kept(turn).user_message) for turn in turns) <= MAX_KEPT_CHARS + len(" … ")
-    assert formatter.format([*map(kept, before), now]) == formatter.format([*before, now])
+    assert max(len(stored_turn(turn).user_message) for turn in turns) <= MAX_STORED_CHARS + len(
+        " … "
+    )
+    assert formatter.format([*map(stored_turn, before), now]) == formatter.format([*before, now])

@@ -54,25 +54,25 @@ def command(
 
     turns = turns_of([{"role": "user", "content": text}] if messages is None else _read(messages))
     loaded = Router(RouterFolder.read(router), population=population)
-    asked = range(1, len(turns) + 1) if all_turns else (len(turns),)
-    decisions = [loaded.decide(turns[:n], conversation_id="this") for n in asked]
+    positions = range(1, len(turns) + 1) if all_turns else (len(turns),)
+    decisions = [loaded.decide(turns[:n], conversation_id="this") for n in positions]
     if as_json:
         shown = [asdict(decision) for decision in decisions]
         print_json(shown if all_turns else shown[0])
         return
-    for n, decision in zip(asked, decisions, strict=True):
+    for n, decision in zip(positions, decisions, strict=True):
         _show(turns[n - 1], decision)
     next_command("serve", router, "-c", "turnout.toml")
 
 
 def _read(path: Path) -> list[Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path}: not readable as JSON ({error}); expected a list of chat messages."
         ) from error
-    messages = found.get("messages") if isinstance(found, dict) else found
+    messages = content.get("messages") if isinstance(content, dict) else content
     if not isinstance(messages, list):
         raise RecordError(f"{path}: found no list; expected chat messages (role, content).")
     return messages

@@ -14,7 +14,7 @@ from turnout.dataset.cells import STRATA, Cell, position_of
 from turnout.dataset.drawing import MIN_WEIGHT, UNKNOWN, UNNAMED, DrawnTurn
 from turnout.records import LABEL_REASONING, Turn
 from turnout.routing import Formatter
-from turnout.routing.formatter import MAX_KEPT_TURNS, kept
+from turnout.routing.formatter import MAX_STORED_TURNS, stored_turn
 from turnout.routing.normalization import normalized
 from turnout.schema import PREVIOUS_TURN
 
@@ -66,12 +66,12 @@ def from_turns(
     candidates: list[Candidate] = []
     for _, conversation in groupby(drawn, key=attrgetter("conversation_id")):
         # Newest last, and no more than is kept: a conversation may have 100,000 turns.
-        before: deque[Turn] = deque(maxlen=MAX_KEPT_TURNS)
+        before: deque[Turn] = deque(maxlen=MAX_STORED_TURNS)
         for _, copies in groupby(conversation, key=attrgetter("turn_index")):
             turn = _longest(copies, dropped)
             if turn.order_key is not None:
                 candidates += _of_turn(turn, turn.order_key, before, formatter, dropped)
-            before.append(kept(Turn(turn.message or "", turn.answer)))
+            before.append(stored_turn(Turn(turn.message or "", turn.answer)))
     return sorted(candidates, key=attrgetter("order_key"))
 
 

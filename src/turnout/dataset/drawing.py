@@ -24,7 +24,7 @@ from turnout.dataset.cells import STRATA, Cell, position_of
 from turnout.engine import batches, kept
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing import Formatter
-from turnout.routing.formatter import MAX_KEPT_TURNS
+from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.schema import TURN_KEYS
 from turnout.turns import read_labels, read_turns
 
@@ -221,7 +221,7 @@ class Log:
 
     @property
     def _turns_before(self) -> int:
-        return MAX_KEPT_TURNS if self._stratified else 0
+        return MAX_STORED_TURNS if self._stratified else 0
 
     def _first(self, draws: Mapping[Cell, int]) -> ibis.Table:
         """The first rows of each cell by order key: a turn once, though the log holds it twice.

@@ -17,7 +17,7 @@ from turnout.evaluation.measure import MIN_ROWS_A_CLASS, Reference
 from turnout.progress import OnProgress, silent
 from turnout.records import ModelInput, Turn
 from turnout.routing import Formatter
-from turnout.routing.formatter import MAX_KEPT_TURNS
+from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.routing.scorer import OnnxScorer
 from turnout.samples import Samples
 from turnout.stats import metrics
@@ -46,13 +46,13 @@ class View:
     def previous_turns(self) -> int | None:
         """At most so many; None for all that the data set has."""
         shown = self.formatter.previous_turns
-        return None if shown == MAX_KEPT_TURNS else shown
+        return None if shown == MAX_STORED_TURNS else shown
 
     @property
     def name(self) -> str:
         """For tables."""
         turns = self.previous_turns
-        name = f"all (up to {MAX_KEPT_TURNS})" if turns is None else str(turns or "none")
+        name = f"all (up to {MAX_STORED_TURNS})" if turns is None else str(turns or "none")
         return f"{name} (as served)" if self.as_served else name
 
 
@@ -107,7 +107,7 @@ class ContextAblation:
 
 def views_of(formatter: Formatter) -> list[View]:
     """None, 1, 2, 3, the router's own number, and all previous turns."""
-    numbers = sorted({*_PREVIOUS_TURNS, formatter.previous_turns, MAX_KEPT_TURNS})
+    numbers = sorted({*_PREVIOUS_TURNS, formatter.previous_turns, MAX_STORED_TURNS})
     shown = [replace(formatter, previous_turns=n) for n in numbers]
     return [View(view, view == formatter) for view in shown]
 
@@ -163,7 +163,7 @@ def context_ablation(
         scored.append(_scores(scorer, inputs, memory))
     on_progress("context", len(views), len(views))
     results = _view_results(views, scored, test, rows, reference.positive[rows], seed)
-    return ContextAblation(reference.name, len(rows), MAX_KEPT_TURNS, results)
+    return ContextAblation(reference.name, len(rows), MAX_STORED_TURNS, results)
 
 
 def _scores(

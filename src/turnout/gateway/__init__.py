@@ -1,4 +1,4 @@
-"""The door on the wire: chat completions in, decided, forwarded, relayed, written to the journal.
+"""The gateway: decides, forwards and relays chat completions, and writes them to the journal.
 
-Knows no table and no trainer. Web libraries load with `app`, not here.
+Web libraries load with `app`, not here.
 """

@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: decides, forwards, relays, notes; knows no settings file."""
+"""The gateway as an ASGI application."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _ROUTED_TOO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A chat completion that was asked for, read and decided."""
+class _RoutedRequest:
+    """A chat completion that was read and decided."""
 
     body: dict[str, Any]
     decision: Decision | None  # None where the caller named the target's model
@@ -77,31 +77,33 @@ class Gateway:
 
     async def chat_completions(self, request: Request) -> Response:
         """Route a chat completion, forward it, relay the answer as it arrives."""
-        asked = await self._asked(request)
+        routed = await self._routed(request)
         try:
-            response = await self._forwarder.send(asked.body, dict(request.headers), asked.target)
+            response = await self._forwarder.send(routed.body, dict(request.headers), routed.target)
         except UpstreamError:
-            await self._note(asked, None, AnswerReader(streamed=False), "failed")
+            await self._record(routed, None, AnswerReader(streamed=False), "failed")
             raise
         streamed = response.headers.get("content-type", "").startswith("text/event-stream")
         reader = AnswerReader(streamed=streamed)
-        headers = relayed_headers(response) | self._headers(asked)
+        headers = relayed_headers(response) | self._headers(routed)
         if streamed:
-            events = _told(self._relayed(asked, response, reader))
+            events = _with_error_event(self._relayed(routed, response, reader))
             return StreamingResponse(events, response.status_code, headers)
         # Read whole before anything is sent: a break in mid-answer can still become an error.
-        chunks = [chunk async for chunk in self._relayed(asked, response, reader)]
+        chunks = [chunk async for chunk in self._relayed(routed, response, reader)]
         return Response(b"".join(chunks), response.status_code, headers)
 
     async def route(self, request: Request) -> Response:
         """Decide without forwarding."""
-        asked = await self._asked(request)
-        decided = asdict(asked.decision) if asked.decision else {"model_class": asked.model_class}
-        target = {"upstream": asked.target.upstream, "model": asked.target.model}
+        routed = await self._routed(request)
+        decided = (
+            asdict(routed.decision) if routed.decision else {"model_class": routed.model_class}
+        )
+        target = {"upstream": routed.target.upstream, "model": routed.target.model}
         return JSONResponse(decided | {"target": target})
 
     async def models(self, request: Request) -> Response:
-        """What may be asked for: the routed name first, then every target's own."""
+        """The models that callers may name: the routed name first, then every target's own."""
         names = dict.fromkeys(
             [self._options.model_name, *(t.model for t in self._options.targets.values())]
         )
@@ -118,10 +120,10 @@ class Gateway:
         )
 
     async def close(self) -> None:
-        """Let connections go."""
+        """Close the connections to the upstreams."""
         await self._forwarder.close()
 
-    async def _asked(self, request: Request) -> _Asked:
+    async def _routed(self, request: Request) -> _RoutedRequest:
         started_s = time.monotonic()
         body = _body(await request.body())
         try:
@@ -138,7 +140,7 @@ class Gateway:
                 self._router.decide, turns, conversation_id=conversation_id
             )
         model_class = named or (decision.model_class if decision else "reasoning")
-        return _Asked(
+        return _RoutedRequest(
             body,
             decision,
             model_class,
@@ -163,7 +165,7 @@ class Gateway:
         )
 
     async def _relayed(
-        self, asked: _Asked, response: httpx.Response, reader: AnswerReader
+        self, routed: _RoutedRequest, response: httpx.Response, reader: AnswerReader
     ) -> AsyncIterator[bytes]:
         ended = "cancelled"
         try:
@@ -177,19 +179,19 @@ class Gateway:
         finally:
             # The caller may have gone: the line is written all the same.
             with anyio.CancelScope(shield=True):
-                await self._note(asked, response.status_code, reader, ended)
+                await self._record(routed, response.status_code, reader, ended)
 
-    async def _note(
-        self, asked: _Asked, status: int | None, reader: AnswerReader, ended: str
+    async def _record(
+        self, routed: _RoutedRequest, status: int | None, reader: AnswerReader, ended: str
     ) -> None:
         if self._journal is None:
             return
         answer = reader.answer()
         entry = {
-            "conversation_id": asked.conversation_id,
-            "turn_index": asked.turn_index,
-            "user_message": asked.user_message,
-            "model": answer.model or asked.target.model,
+            "conversation_id": routed.conversation_id,
+            "turn_index": routed.turn_index,
+            "user_message": routed.user_message,
+            "model": answer.model or routed.target.model,
             "timestamp": dt.datetime.now(dt.UTC).isoformat(),
             "assistant_message": answer.text or None,
             "response_type": ended,
@@ -199,24 +201,24 @@ class Gateway:
             "cached_tokens": answer.usage.cached_tokens,
             "llm_calls": 1,
             "tool_counts": Counter(answer.tools) or None,
-            "duration_ms": round(1000 * (time.monotonic() - asked.started_s)),
-            "user_id": asked.body.get("user"),
+            "duration_ms": round(1000 * (time.monotonic() - routed.started_s)),
+            "user_id": routed.body.get("user"),
             "status": status,
-            "requested_model": asked.body.get("model"),
-            "target": asked.target.model,
+            "requested_model": routed.body.get("model"),
+            "target": routed.target.model,
             "router": self._router.folder.digest,
-            "decision": asdict(asked.decision) if asked.decision else None,
+            "decision": asdict(routed.decision) if routed.decision else None,
         }
         await run_in_threadpool(self._journal.write, entry)
 
-    def _headers(self, asked: _Asked) -> dict[str, str]:
+    def _headers(self, routed: _RoutedRequest) -> dict[str, str]:
         headers = {
-            CONVERSATION_HEADER: asked.conversation_id,
-            "x-turnout-class": asked.model_class,
-            "x-turnout-model": asked.target.model,
-            "x-turnout-turn": str(asked.turn_index),
+            CONVERSATION_HEADER: routed.conversation_id,
+            "x-turnout-class": routed.model_class,
+            "x-turnout-model": routed.target.model,
+            "x-turnout-turn": str(routed.turn_index),
         }
-        decision = asked.decision
+        decision = routed.decision
         if decision is None:
             return headers | {"x-turnout-policy": "asked", "x-turnout-reason": "asked for by name"}
         headers |= {
@@ -264,9 +266,9 @@ def create_app(router: Router, options: GatewayOptions) -> Starlette:
 
     async def not_served(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
-        found = f"{request.method} {request.url.path}"
+        asked_for = f"{request.method} {request.url.path}"
         return _problem(
-            status, f"{found} is not served here; expected one of {served}.", "not_found"
+            status, f"{asked_for} is not served here; expected one of {served}.", "not_found"
         )
 
     return Starlette(
@@ -280,8 +282,8 @@ def create_app(router: Router, options: GatewayOptions) -> Starlette:
     )
 
 
-async def _told(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A stream whose break is told as its last event, which official clients raise."""
+async def _with_error_event(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A stream whose last event is the error, where it breaks off; official clients raise it."""
     try:
         async for chunk in chunks:
             yield chunk

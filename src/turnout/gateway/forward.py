@@ -1,4 +1,4 @@
-"""A decided request → its upstream, and the response back as it arrives; decides nothing."""
+"""A decided request → its upstream, and the response back as it arrives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from turnout.errors import SettingsError, UpstreamError
 from turnout.gateway.options import Target, Upstream
 
-# Of one connection alone (RFC 9110, section 7.6.1), or set anew for the forwarded body.
+# For one connection only (RFC 9110, section 7.6.1), or set anew for the forwarded body.
 _NOT_FORWARDED = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
     "transfer-encoding", "upgrade", "host", "content-length", "accept-encoding",
@@ -80,17 +80,17 @@ class Forwarder:
         await self._client.aclose()
 
     def _headers(self, headers: Mapping[str, str], upstream: str) -> dict[str, str]:
-        kept = {
+        forwarded = {
             name: value
             for name, value in headers.items()
             if name.lower() not in _NOT_FORWARDED and not name.lower().startswith(_OWN)
         }
         # The answer is read for the journal on its way; compressed it could not be.
-        kept |= {"accept-encoding": "identity", "content-type": "application/json"}
+        forwarded |= {"accept-encoding": "identity", "content-type": "application/json"}
         if self._keys[upstream] is not None:
-            kept = {n: v for n, v in kept.items() if n.lower() != "authorization"}
-            kept["authorization"] = f"Bearer {self._keys[upstream]}"
-        return kept
+            forwarded = {n: v for n, v in forwarded.items() if n.lower() != "authorization"}
+            forwarded["authorization"] = f"Bearer {self._keys[upstream]}"
+        return forwarded
 
 
 def relayed_headers(response: httpx.Response) -> dict[str, str]:

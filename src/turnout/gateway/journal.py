@@ -1,4 +1,4 @@
-"""What the gateway served, as JSON Lines that `turnout ingest` reads back; knows no network."""
+"""What the gateway served, as JSON Lines that `turnout ingest` reads back."""
 
 from __future__ import annotations
 

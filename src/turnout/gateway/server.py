@@ -1,4 +1,4 @@
-"""Listens, and runs the application until it is told to stop; knows no route."""
+"""Listens, and runs the application until a signal stops it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def serve(router: Router, options: GatewayOptions, on_ready: Callable[[str], Non
     Args:
         router: Decides.
         options: Where to listen, where classes go.
-        on_ready: Told the base URL for clients, once connections are taken.
+        on_ready: Called with the base URL for clients, once connections are accepted.
 
     Raises:
         ListenError: If the address cannot be listened on.

@@ -282,7 +282,7 @@ def _test_rows(source: Path, router: RouterFolder, policy: Policy) -> Samples:
             "does not keep; expected a turns table. Name the one that `turnout ingest` wrote."
         )
     if policy.name == "session":
-        rows = rows.at(np.flatnonzero(rows.turn_indices == 1))
+        rows = rows.take(np.flatnonzero(rows.turn_indices == 1))
     if not len(rows):
         raise RecordError(
             f"{source}: no test row is a first turn, which the session policy decides on; expected "

@@ -1,4 +1,4 @@
-"""Encoder text → token ids within a budget; knows no model and no message format."""
+"""Encoder text → token ids within a budget."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class TokenIds:
 class InputEncoder:
     """Cuts and tokenises a `ModelInput` the way training and serving both see it.
 
-    The context gives way first: the message takes what it needs of the budget, and of a message
-    longer than the budget head (three quarters) and tail are kept.
+    The context is cut first. A message longer than the budget keeps its head (three quarters) and
+    its tail.
 
     Args:
         tokenizer: A fast tokenizer; its own truncation and padding are switched off.
@@ -55,7 +55,7 @@ class InputEncoder:
         return cls(read_tokenizer(path), max_tokens)
 
     def encode(self, model_input: ModelInput) -> TokenIds:
-        """Tokenise one input; an empty message gives the special tokens alone."""
+        """Tokenise one input; an empty message gives only the special tokens."""
         layout = self._pair if model_input.context else self._single
         budget = self.max_tokens - len(layout.special_ids)
         message = self._ids(model_input.message)

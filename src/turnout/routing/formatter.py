@@ -18,9 +18,9 @@ FORMATTER_VERSION = 1
 # Far beyond what an encoder reads; bounds the work on a pasted log of many megabytes.
 MAX_MESSAGE_CHARS = 16_000
 MAX_PREVIOUS_CHARS = 600
-# What a data set keeps of the conversation before a sample, whatever its formatter shows of it.
-MAX_KEPT_TURNS = 16
-MAX_KEPT_CHARS = 800
+# What a data set stores of the conversation before a sample, whatever its formatter shows.
+MAX_STORED_TURNS = 16
+MAX_STORED_CHARS = 800
 _CUT = " … "
 
 
@@ -32,7 +32,7 @@ class Formatter:
         architecture: `session` shows the message alone; `conversation` adds the turn index and
             the previous turns.
         previous_turns: How many previous turns are shown, newest first.
-        assistant_chars: Characters kept of each previous answer; 0 shows user text alone.
+        assistant_chars: Characters shown of each previous answer; 0 shows user messages only.
     """
 
     architecture: Architecture
@@ -103,16 +103,15 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def kept(turn: Turn) -> Turn:
-    """A previous turn as data sets keep it: enough that every formatter shows the same of it.
+def stored_turn(turn: Turn) -> Turn:
+    """A previous turn as data sets store it, shortened; every formatter shows the same of it.
 
-    A formatter cuts head and tail from within what was kept, as long as it shows no more than
-    `MAX_KEPT_CHARS`.
+    A formatter shows head and tail of what is stored, at most `MAX_STORED_CHARS`.
     """
     answer = turn.assistant_message
     return Turn(
-        shortened(turn.user_message, MAX_KEPT_CHARS),
-        None if answer is None else shortened(answer, MAX_KEPT_CHARS),
+        shortened(turn.user_message, MAX_STORED_CHARS),
+        None if answer is None else shortened(answer, MAX_STORED_CHARS),
     )
 
 

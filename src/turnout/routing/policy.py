@@ -1,4 +1,4 @@
-"""Which turns are scored and which stay where they were; knows no encoder, no clock, no store."""
+"""Which turns are scored, and which stay on the class they had."""
 
 from __future__ import annotations
 

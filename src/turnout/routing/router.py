@@ -103,12 +103,12 @@ class Router:
 
         Args:
             messages: One message as text, chat messages (`role`, `content`), or turns.
-            conversation_id: Names the conversation, so that a pinned session stays pinned and a
-                switch is known to be one.
+            conversation_id: Names the conversation, so that a session stays on its class and
+                switches are recognised.
             now_s: The caller's clock in seconds; by default `time.monotonic()`.
 
         Raises:
-            RecordError: If no user message is there, or one is malformed.
+            RecordError: If there is no user message, or a message is malformed.
         """
         turns = _turns(messages)
         now_s = time.monotonic() if now_s is None else now_s

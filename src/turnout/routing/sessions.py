@@ -1,4 +1,4 @@
-"""What the router remembers of each conversation; knows no model, no score and no clock."""
+"""What the router remembers of each conversation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SessionState:
 
 
 class SessionStore(Protocol):
-    """Where session states are kept."""
+    """Stores session states."""
 
     def get(self, conversation_id: str) -> SessionState | None:
         """The state of a conversation, or None."""

@@ -67,5 +67,5 @@ def shuffled_context(dataset: DatasetFolder, train: Samples, seed: int) -> Shuff
         )
         for row, turn_index, turns in zip(message_rows, turn_indices, previous, strict=True)
     ]
-    samples = replace(train.at(message_rows), inputs=inputs, turn_indices=turn_indices)
+    samples = replace(train.take(message_rows), inputs=inputs, turn_indices=turn_indices)
     return ShuffledContext(samples, message_rows)
