@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -122,3 +123,21 @@ def test_a_changed_file_is_ingested_again(tmp_path):
         assert ingest([f"file://{log}"], out).fresh
         assert pq.read_table(out)["user_message"].to_pylist() == [message]
     assert not ingest([f"file://{log}"], out).fresh
+
+
+def test_files_of_a_folder_that_are_no_logs_are_named_and_passed_over(tmp_path):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "chats.jsonl").write_text(
+        '{"conversation_id": "a", "turn_index": 1, "user_message": "hi", "model": "o3"}\n'
+    )
+    (folder / "user.json").write_text('{"email": "a@b.example"}')
+    (folder / "notes.csv").write_text("day,what\n1,x\n")
+    report = ingest([folder], tmp_path / "turns.parquet")
+    assert report.rows_kept == 1
+    assert [Path(name).name for name in report.passed_over] == ["notes.csv", "user.json"]
+    assert all("no column for conversation_id" in why for why in report.passed_over.values())
+    with pytest.raises(RecordError, match=r"notes\.csv: no column"):
+        ingest([folder], tmp_path / "turns.parquet", strict=True)
+    with pytest.raises(RecordError, match=r"user\.json: no column"):
+        ingest([folder / "chats.jsonl", folder / "user.json"], tmp_path / "turns.parquet")

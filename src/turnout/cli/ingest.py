@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     help="Skip and count unreadable rows instead of stopping at the first.",
 )
 @click.option(
+    "--strict",
+    is_flag=True,
+    help="Stop at a file of a folder that is no log instead of passing over it.",
+)
+@click.option(
     "--redact",
     is_flag=True,
     help="Replace e-mail and IP addresses, keys and tokens, and user names in paths.",
@@ -91,6 +96,7 @@ def command(
         if _is_kusto(sources, query, asked=any(asdict(parameters).values())):
             from turnout.logs.kusto.ingest import ingest_kusto
 
+            reading.pop("strict")
             report = ingest_kusto(
                 sources[0],
                 output,
@@ -156,6 +162,8 @@ def _show(report: IngestReport, output: Path) -> None:
     if report.redacted:
         finds = ", ".join(f"{n:,} {kind}" for kind, n in report.redacted.items())
         out.print(f"Redacted: {finds}")
+    for name, why in report.passed_over.items():
+        out.print(f"Passed over: {name}: {why}")
     if report.ignored_columns:
         out.print(f"Not read: {', '.join(report.ignored_columns)}")
     out.print(f"Turns: {output}")

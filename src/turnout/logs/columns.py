@@ -37,6 +37,10 @@ _SHOWN_CHARS = 80
 _MAX_SHAPES = 10_000
 
 
+class NotALogError(RecordError):
+    """A file whose rows are neither turns nor of a known source."""
+
+
 class UnreadableRowError(Exception):
     """A row whose required fields cannot be read; its text says what was found and expected."""
 
@@ -62,7 +66,7 @@ class ColumnNames:
 
         Raises:
             SettingsError: If the user names a field or column that does not exist.
-            RecordError: If a required column is missing.
+            NotALogError: If a required column is missing.
         """
         for field, column in self._chosen.items():
             if field not in TURNS.names or column not in found:
@@ -73,7 +77,7 @@ class ColumnNames:
         mapped = self._mapped(found)
         missing = [field for field in REQUIRED_TURN_COLUMNS if field not in mapped]
         if missing:
-            raise RecordError(
+            raise NotALogError(
                 f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(found))}. "
                 f"Name it with --map {missing[0]}=COLUMN."
             )

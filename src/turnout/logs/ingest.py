@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from turnout.engine import connect, interruptible, lacks_disk, read_parquet
 from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
-from turnout.logs.columns import ColumnNames, UnreadableRowError, canonical
+from turnout.logs.columns import ColumnNames, NotALogError, UnreadableRowError, canonical
 from turnout.logs.deduplicated_turns import turns_of_several_models, write_turns
 from turnout.logs.formats import (
     FORMAT_NAMES,
@@ -74,6 +74,7 @@ class IngestReport:
         noted: What to know of kept turns (no time, no model, failed, …) → turns.
         ignored_columns: Columns of the log that nothing reads.
         redacted: Kind of find → how often it was replaced; empty where that was not asked for.
+        passed_over: File of a folder, or one that a pattern found, that is no log → why.
         fresh: False where an earlier run on the same log was found.
     """
 
@@ -86,6 +87,7 @@ class IngestReport:
     noted: dict[str, int]
     ignored_columns: list[str]
     redacted: dict[str, int]
+    passed_over: dict[str, str]
     fresh: bool
 
 
@@ -122,6 +124,7 @@ def ingest(
     columns: Mapping[str, str] | None = None,
     salt: Path | None = None,
     skip_unreadable: bool = False,
+    strict: bool = False,
     redact: bool = False,
     on_progress: OnProgress = silent,
 ) -> IngestReport:
@@ -138,6 +141,7 @@ def ingest(
         salt: The file of the secret salt that makes the pseudonyms in `user_id`; by default
             `NAME.salt` beside `out`. It is written where there is none.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
+        strict: Stop at a file of a folder that is no log rather than pass over it.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
         on_progress: Told every few thousand rows.
 
@@ -148,10 +152,12 @@ def ingest(
         StorageError: If `out` or the salt cannot be written.
     """
     files = files_of(sources, is_log, FORMAT_NAMES)
+    if strict:
+        files = [replace(file, named=True) for file in files]
     made_with = Salt(salt) if salt else Salt.beside(out)
     options = IngestOptions(columns or {}, made_with, skip_unreadable, redact)
     read = {"log": [Input(file.name, file.digest()) for file in files]}
-    run = StageRun(out, Manifest("ingest", read, options.to_json()))
+    run = StageRun(out, Manifest("ingest", read, {**options.to_json(), "strict": strict}))
     if run.is_done():
         return run.stored(IngestReport)
     return ingest_files(files, run, options, on_progress)
@@ -180,7 +186,13 @@ def ingest_files(
             with CallParts(partial.with_name("parts.parquet"), account) as parts:
                 for file in files:
                     reading = _Reading(file.label, options, account, gathered, parts, on_progress)
-                    reading.read(file)
+                    try:
+                        reading.read(file)
+                    except NotALogError as error:
+                        if file.named:
+                            raise
+                        reason = str(error).partition(": ")[2].partition(". ")[0]
+                        account.passed_over[file.name] = reason
                     ignored |= reading.names.ignored
             if parts.n_rows:
                 with _sorting(partial, out) as backend:
@@ -355,6 +367,7 @@ def _written(
         noted={name: n for name, n in sorted(noted.items()) if n},
         ignored_columns=sorted(ignored),
         redacted=dict(sorted(account.redacted.items())),
+        passed_over=account.passed_over,
         fresh=True,
     )
 
@@ -416,6 +429,7 @@ def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
 
 def _nothing_left(names: Sequence[str], account: Account) -> str:
     reasons = [f"{n} {reason}" for reason, n in sorted(account.dropped.items()) if n]
+    reasons += [f"{name}: {why}" for name, why in account.passed_over.items()]
     return (
         f"{', '.join(names)}: no turn left of {account.dropped.total()} rows "
         f"({', '.join(reasons) or 'the log is empty'}); expected at least one row with a user "

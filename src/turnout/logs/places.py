@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -42,12 +42,14 @@ class LogFile:
         path: Its path in the file system.
         filesystem: Where it lies.
         facts: Size and time of change, which stand for its content where it lies elsewhere.
+        named: Whether the user named it, rather than its folder or a pattern.
     """
 
     name: str
     path: str
     filesystem: fs.FileSystem
     facts: str
+    named: bool = False
 
     @property
     def suffixes(self) -> list[str]:
@@ -138,7 +140,7 @@ class _Place:
     def files(self, is_log: Callable[[LogFile], bool]) -> list[LogFile]:
         found = first_answer(self._found)
         if found is not None and not self.pattern and found.type == fs.FileType.File:
-            return [self._file(found)]
+            return [replace(self._file(found), named=True)]
         if found is not None and found.type != fs.FileType.Directory:
             return []
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)

@@ -49,11 +49,13 @@ class Account:
         dropped: Reason → rows.
         mended: What had to be mended or left out of a row that was read → rows.
         redacted: Kind of find → how often it was replaced.
+        passed_over: File of a folder that is no log → why.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
+    passed_over: dict[str, str] = field(default_factory=dict)
 
 
 class Spool:
