@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tables import turn, write_turns
-from turnout.catalog import load_catalog
-from turnout.dataset import build_from_outcomes, build_from_turns
+from tests.dataset.sets import dataset, rows_of
+from tests.tables import turn
 from turnout.dataset.candidates import candidate
+from turnout.dataset.card import card
 from turnout.dataset.duplicates import (
     EMPTY,
     EXACT,
@@ -20,10 +20,10 @@ from turnout.dataset.duplicates import (
     grouped_by_near,
     without_near,
 )
+from turnout.dataset.stage import dataset_from_outcomes
 from turnout.records import Turn
 from turnout.routing import Formatter
 
-CATALOG = load_catalog()
 MODELS = ("o3", "gpt-4o")
 
 
@@ -175,12 +175,11 @@ def test_what_duplicates_become_does_not_depend_on_their_order(order, weights):
 def test_a_text_with_both_labels_is_one_row_and_the_card_counts_it(tmp_path):
     rows = [turn(f"c{n}", 1, f"message {n}", MODELS[n % 2]) for n in range(200)]
     rows += [turn(f"same{n}", 1, "the same words", MODELS[n > 0]) for n in range(4)]
-    source = write_turns(tmp_path / "turns.parquet", rows)
-    report = build_from_turns(source, tmp_path / "data", architecture="session", catalog=CATALOG)
-    found = [row for row in rows_of(tmp_path / "data") if row["message"] == "the same words"]
+    data = dataset(tmp_path, rows, architecture="session")
+    found = [row for row in rows_of(data) if row["message"] == "the same words"]
     assert [(row["target"], row["label"], row["weight"]) for row in found] == [(0.25, 1, 1.0)]
-    assert report.description["both_labels"] == 1
-    assert "1 texts had both labels" in (tmp_path / "data" / "README.md").read_text()
+    assert data.description["both_labels"] == 1
+    assert "1 texts had both labels" in card(data.description)
 
 
 def test_outcomes_of_one_prompt_are_averaged(tmp_path):
@@ -195,13 +194,13 @@ def test_outcomes_of_one_prompt_are_averaged(tmp_path):
         {"prompt": "NEITHER", "reasoning_score": 0.1, "fast_score": 0.1},
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
-    report = build_from_outcomes(tmp_path / "p.parquet", tmp_path / "data")
-    found = {row["message"].lower(): row for row in rows_of(tmp_path / "data")}
+    data = dataset_from_outcomes(tmp_path / "p.parquet")
+    found = {row["message"].lower(): row for row in rows_of(data)}
     both = next(row for text, row in found.items() if text.startswith("both"))
     # A mean gap of 0.1 reaches the margin.
     assert (both["target"], both["label"]) == (pytest.approx(0.55), 0)
     assert found["neither"]["label"] is None
-    assert report.description["both_labels"] == 1
+    assert data.description["both_labels"] == 1
 
 
 def test_no_text_that_differs_in_form_alone_stands_in_two_splits(tmp_path):
@@ -216,18 +215,9 @@ def test_no_text_that_differs_in_form_alone_stands_in_two_splits(tmp_path):
         for n in range(300)
         for form, change in enumerate(forms)
     ]
-    source = write_turns(tmp_path / "turns.parquet", rows)
-    report = build_from_turns(source, tmp_path / "data", architecture="session", catalog=CATALOG)
-    assert report.description["rows"] == 300
-    assert report.description["leaks"]["texts"] == 0
-
-
-def rows_of(folder):
-    return [
-        row
-        for split in ("train", "validation", "test")
-        for row in pq.read_table(folder / f"{split}.parquet").to_pylist()
-    ]
+    data = dataset(tmp_path, rows, architecture="session")
+    assert data.description["rows"] == 300
+    assert data.description["leaks"]["texts"] == 0
 
 
 def test_rows_too_expensive_to_leave_out_fall_into_one_group():

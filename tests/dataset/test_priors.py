@@ -4,21 +4,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tables import turn, write_turns
-from turnout.catalog import load_catalog
-from turnout.dataset import build_from_outcomes, build_from_turns
+from tests.dataset.sets import CATALOG, dataset
+from tests.tables import turn
+from turnout.dataset.selection import DatasetSpec
+from turnout.dataset.stage import dataset_from_outcomes, dataset_from_turns
 from turnout.labels import label_turns
 from turnout.logs import ingest
 from turnout.schema import LABELS
 from turnout.simulation import simulate
-
-CATALOG = load_catalog()
-
-
-def priors(folder, turns, labels=None, architecture="session", size=60):
-    return build_from_turns(
-        turns, folder, architecture=architecture, catalog=CATALOG, labels=labels, size=size
-    ).description["priors"]
 
 
 def write_labels(path, rows):
@@ -41,49 +34,47 @@ def simulated(tmp_path_factory):
 
 
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
-def test_the_log_s_prior_is_the_weighted_share_of_all_its_labelled_turns(
-    tmp_path, simulated, architecture
-):
-    found = priors(tmp_path / "d", *simulated, architecture=architecture, size=100)
+def test_the_log_s_prior_is_the_weighted_share_of_all_its_labelled_turns(simulated, architecture):
+    turns, labels = simulated
+    spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), False, 0)
+    data = dataset_from_turns(
+        turns, spec, architecture=architecture, catalog=CATALOG, labels=labels
+    )
     weights = {True: 0.0, False: 0.0}
-    for row in pq.read_table(simulated[1]).to_pylist():
+    for row in pq.read_table(labels).to_pylist():
         if architecture == "conversation" or row["turn_index"] == 1:
             weights[row["p_reasoning"] >= 0.5] += max(0.05, row["confidence"])
-    assert found["log"] == pytest.approx(weights[True] / sum(weights.values()), abs=1e-6)
-    train = pq.read_table(tmp_path / "d" / "train.parquet").to_pylist()
+    priors = data.description["priors"]
+    assert priors["log"] == pytest.approx(weights[True] / sum(weights.values()), abs=1e-6)
+    train = data.tables["train"].to_pylist()
     reasoning = sum(row["weight"] for row in train if row["label"] == 0)
-    assert found["balanced"] == pytest.approx(reasoning / sum(row["weight"] for row in train))
+    assert priors["balanced"] == pytest.approx(reasoning / sum(row["weight"] for row in train))
 
 
 def test_a_log_of_which_22_percent_needs_reasoning_says_so_though_its_rows_are_balanced(tmp_path):
-    turns = write_turns(
-        tmp_path / "t.parquet", [turn(f"c{n}", 1, f"message {n}", "o3") for n in range(500)]
-    )
+    rows = [turn(f"c{n}", 1, f"message {n}", "o3") for n in range(500)]
     sure = [(f"c{n}", 1, 1.0 if n < 110 else 0.0, 1.0) for n in range(500)]
     labels = write_labels(tmp_path / "labels.parquet", sure)
-    assert priors(tmp_path / "d", turns, labels) == {"balanced": 0.5, "log": 0.22}
+    data = dataset(tmp_path, rows, architecture="session", labels=labels)
+    assert data.description["priors"] == {"balanced": 0.5, "log": 0.22}
 
 
 def test_without_labels_every_turn_of_a_known_class_counts_once(tmp_path):
     models = ["o3", "gpt-4o", "gpt-4o", "gpt-4o", "mystery-9"] * 40
     rows = [turn(f"c{n}", 1, f"message {n}", model) for n, model in enumerate(models)]
-    turns = write_turns(tmp_path / "t.parquet", rows)
-    assert priors(tmp_path / "d", turns) == {"balanced": 0.5, "log": 0.25}
+    data = dataset(tmp_path, rows, architecture="session")
+    assert data.description["priors"] == {"balanced": 0.5, "log": 0.25}
 
 
 def test_a_label_whose_numbers_are_none_is_no_label(tmp_path):
-    turns = write_turns(
-        tmp_path / "t.parquet", [turn(f"c{n}", 1, f"message {n}", "o3") for n in range(120)]
-    )
+    turns = [turn(f"c{n}", 1, f"message {n}", "o3") for n in range(120)]
     rows = [(f"c{n}", 1, float(n % 2), 1.0) for n in range(100)]
     rows += [(f"c{n}", 1, float("nan"), 1.0) for n in range(100, 110)]
     rows += [(f"c{n}", 1, 1.0, 7.0) for n in range(110, 120)]
     labels = write_labels(tmp_path / "labels.parquet", rows)
-    assert priors(tmp_path / "d", turns, labels) == {"balanced": 0.5, "log": 0.5}
-    dropped = build_from_turns(
-        turns, tmp_path / "e", architecture="session", catalog=CATALOG, labels=labels, size=60
-    ).description["dropped"]
-    assert dropped["no evidence in the labels"] == 20
+    data = dataset(tmp_path, turns, architecture="session", labels=labels, size=60)
+    assert data.description["priors"] == {"balanced": 0.5, "log": 0.5}
+    assert data.description["dropped"]["no evidence in the labels"] == 20
 
 
 def test_measured_outcomes_have_no_log(tmp_path):
@@ -93,6 +84,6 @@ def test_measured_outcomes_have_no_log(tmp_path):
         for n in range(400)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
-    found = build_from_outcomes(tmp_path / "p.parquet", tmp_path / "d").description["priors"]
-    assert found["log"] is None
-    assert found["balanced"] == pytest.approx(0.5, abs=0.05)
+    priors = dataset_from_outcomes(tmp_path / "p.parquet").description["priors"]
+    assert priors["log"] is None
+    assert priors["balanced"] == pytest.approx(0.5, abs=0.05)

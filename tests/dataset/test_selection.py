@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.dataset.sets import CATALOG, build_folder, dataset, rows_of, splits_of
 from tests.tables import turn, write_turns
-from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
+from turnout.dataset.card import card
 from turnout.dataset.cells import SPLITS, STRATA, Cell, planned, position_of
 from turnout.dataset.drawing import Log
 from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
@@ -29,7 +30,6 @@ from turnout.progress import Steps, silent
 from turnout.routing import Formatter
 from turnout.schema import LABELS, TURNS
 
-CATALOG = load_catalog()
 WORDS = [
     "table",
     "queue",
@@ -58,53 +58,47 @@ def log(n=240, users=60, seed=1):
     return rows
 
 
-def build(tmp_path, rows, out="data", **more):
-    source = write_turns(tmp_path / f"{out}.parquet", rows)
-    more = {"architecture": "conversation", "catalog": CATALOG, "size": 100} | more
-    return build_from_turns(source, tmp_path / out, **more)
-
-
-def rows_of(folder):
-    return {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in SPLITS}
+def build(tmp_path, rows, **options):
+    return dataset(tmp_path, rows, **{"architecture": "conversation", "size": 100} | options)
 
 
 @pytest.mark.parametrize("size", [20, 50, 101, 400])
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
 def test_a_data_set_has_exactly_the_size_asked_for(tmp_path, architecture, size):
     rows = log(1200 if architecture == "session" else 240)
-    report = build(tmp_path, rows, architecture=architecture, size=size)
-    splits = rows_of(tmp_path / "data")
-    assert report.description["rows"] == sum(map(len, splits.values())) == size
-    assert report.description["account"] is None
+    data = build(tmp_path, rows, architecture=architecture, size=size)
+    splits = splits_of(data)
+    assert data.description["rows"] == sum(map(len, splits.values())) == size
+    assert data.description["account"] is None
     assert len({row["sample_id"] for split in splits.values() for row in split}) == size
 
 
 def test_another_ratio_has_exactly_the_size_too(tmp_path):
-    build(tmp_path, log(), size=150, ratio=(70, 30))
-    labels = Counter(row["label"] for rows in rows_of(tmp_path / "data").values() for row in rows)
+    data = build(tmp_path, log(), size=150, ratio=(7, 3))
+    labels = Counter(row["label"] for rows in splits_of(data).values() for row in rows)
     assert labels.total() == 150
     assert labels[0] == pytest.approx(105, abs=1)  # every split rounds its own part
 
 
 def test_where_the_log_is_short_the_account_says_what_it_allows(tmp_path):
     rows = [turn(f"c{n}", 1, f"message {n}", "o3" if n < 30 else "gpt-4o") for n in range(400)]
-    report = build(tmp_path, rows, architecture="session", size=200)
-    assert report.description["rows"] == 60
-    assert "200 rows were asked for; the log allows 60" in report.description["account"]
-    assert "30 reasoning and" in report.description["account"]
-    assert report.description["repeated"] == 0
+    data = build(tmp_path, rows, architecture="session", size=200)
+    assert data.description["rows"] == 60
+    assert "200 rows were asked for; the log allows 60" in data.description["account"]
+    assert "30 reasoning and" in data.description["account"]
+    assert data.description["repeated"] == 0
 
 
 def test_only_oversampling_uses_a_training_row_twice(tmp_path):
     rows = [turn(f"c{n}", 1, f"message {n}", "o3" if n < 30 else "gpt-4o") for n in range(400)]
-    report = build(tmp_path, rows, architecture="session", size=200, oversample=True)
-    splits = rows_of(tmp_path / "data")
+    data = build(tmp_path, rows, architecture="session", size=200, oversample=True)
+    splits = splits_of(data)
     ids = {name: [row["sample_id"] for row in split] for name, split in splits.items()}
     assert len(ids["train"]) == 160
-    assert report.description["repeated"] == 160 - len(set(ids["train"])) > 0
+    assert data.description["repeated"] == 160 - len(set(ids["train"])) > 0
     for name in ("validation", "test"):
         assert len(set(ids[name])) == len(ids[name])
-    assert "repetitions" in (tmp_path / "data" / "README.md").read_text()
+    assert "repetitions" in card(data.description)
 
 
 def test_every_row_of_the_log_is_accounted_for(tmp_path):
@@ -112,8 +106,8 @@ def test_every_row_of_the_log_is_accounted_for(tmp_path):
     rows += [turn("x", 1, "who knows", "mystery-9"), turn("y", 1, "  ", "o3")]
     rows += [turn(f"z{n}", 1, "the very same words", "o3") for n in range(3)]
     for architecture in ("session", "conversation"):
-        told = build(tmp_path, rows, architecture, architecture=architecture).description
-        assert told["rows"] + sum(told["dropped"].values()) == told["turns"] == len(rows)
+        data = build(tmp_path, rows, architecture=architecture).description
+        assert data["rows"] + sum(data["dropped"].values()) == data["turns"] == len(rows)
 
 
 def test_buckets_and_positions_are_taken_alike_and_written_down(tmp_path):
@@ -134,8 +128,8 @@ def taken_of(quota):
 
 
 def test_the_first_turn_is_early_and_the_last_is_late(tmp_path):
-    build(tmp_path, log(), size=400)
-    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    data = build(tmp_path, log(), size=400)
+    rows = rows_of(data)
     for row in rows:
         if row["turn_index"] == 1:
             assert row["position"] == "early"
@@ -148,16 +142,16 @@ def test_the_first_turn_is_early_and_the_last_is_late(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_user_no_conversation_and_no_text_stands_in_two_splits(tmp_path, seed):
-    report = build(tmp_path, log(users=25), size=300, seed=seed)
-    assert report.description["leaks"] == {"conversations": 0, "texts": 0, "users": 0}
-    assert report.description["users_apart"] is True
-    splits_of = defaultdict(set)
-    for name, rows in rows_of(tmp_path / "data").items():
+    data = build(tmp_path, log(users=25), size=300, seed=seed)
+    assert data.description["leaks"] == {"conversations": 0, "texts": 0, "users": 0}
+    assert data.description["users_apart"] is True
+    found_in = defaultdict(set)
+    for name, rows in splits_of(data).items():
         for row in rows:
-            splits_of["user", row["user_id"]].add(name)
-            splits_of["conversation", row["conversation_id"]].add(name)
-    del splits_of["user", None]
-    assert all(len(names) == 1 for names in splits_of.values())
+            found_in["user", row["user_id"]].add(name)
+            found_in["conversation", row["conversation_id"]].add(name)
+    del found_in["user", None]
+    assert all(len(names) == 1 for names in found_in.values())
 
 
 def test_conversations_that_had_a_long_text_in_common_fall_into_one_split(tmp_path):
@@ -167,26 +161,26 @@ def test_conversations_that_had_a_long_text_in_common_fall_into_one_split(tmp_pa
     )
     for at in range(0, 60, 3):
         rows += [turn(f"p{at}", 1, pasted, "o3"), turn(f"p{at}", 2, f"and what of {at}", "gpt-4o")]
-    build(tmp_path, rows, size=4000)
+    data = build(tmp_path, rows, size=4000)
     found = {
         name: {r["conversation_id"] for r in split if r["conversation_id"].startswith("p")}
-        for name, split in rows_of(tmp_path / "data").items()
+        for name, split in splits_of(data).items()
     }
     assert sorted(map(bool, found.values())) == [False, False, True]
 
 
 def test_one_persons_log_is_split_by_conversation_and_the_card_says_so(tmp_path):
-    report = build(tmp_path, [row | {"user_id": "me"} for row in log()], size=100)
-    assert report.description["rows"] == 100
-    assert report.description["users_apart"] is False
-    assert "too few users" in (tmp_path / "data" / "README.md").read_text()
+    data = build(tmp_path, [row | {"user_id": "me"} for row in log()], size=100)
+    assert data.description["rows"] == 100
+    assert data.description["users_apart"] is False
+    assert "too few users" in card(data.description)
 
 
 def test_a_heavy_user_leaves_the_other_splits_their_rows(tmp_path):
     rows = [r | {"user_id": "heavy"} if r["conversation_id"] < "c2" else r for r in log(600)]
-    report = build(tmp_path, rows, size=100)
-    assert report.description["rows"] == 100
-    assert report.description["users_apart"] is True
+    data = build(tmp_path, rows, size=100)
+    assert data.description["rows"] == 100
+    assert data.description["users_apart"] is True
 
 
 def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
@@ -210,9 +204,9 @@ def test_the_whole_log_is_counted_and_its_rare_rows_are_found(tmp_path):
     rows = [turn(f"c{n}", 1, f"message {n}", "gpt-4o") for n in range(6000)]
     for n in range(0, 6000, 150):
         rows[n]["model"] = "o3"
-    report = build(tmp_path, rows, architecture="session", size=40)
-    assert report.description["rows"] == 40
-    assert [quota["available"] for quota in report.description["quotas"]] == [40, 5960]
+    data = build(tmp_path, rows, architecture="session", size=40)
+    assert data.description["rows"] == 40
+    assert [quota["available"] for quota in data.description["quotas"]] == [40, 5960]
 
 
 # Of few rows a cell the bound is near for long conversations and far for short ones.
@@ -251,7 +245,7 @@ def test_more_is_drawn_where_most_rows_are_duplicates_and_every_attempt_is_told(
     def on_progress(step, done, total):
         told.setdefault(step, []).append((done, total))
 
-    report = build(tmp_path, rows, architecture="session", size=300, on_progress=on_progress)
+    report = build_folder(tmp_path, rows, size=300, on_progress=on_progress)
     assert report.description["rows"] == 300
     assert list(told) == [
         "1 of 5: count the log",
@@ -274,7 +268,8 @@ def test_drawn_rows_are_told_as_they_come_without_the_turns_before_them(tmp_path
         if step == "2 of 5: draw rows":
             told.append((done, total))
 
-    report = build(tmp_path, log(n=300), size=10_000, on_progress=on_progress)
+    rows = log(n=300)
+    report = build_folder(tmp_path, rows, "conversation", size=10_000, on_progress=on_progress)
     drawn = sum(quota["drawn"] for quota in report.description["quotas"])
     assert told == [*((done, drawn) for done in range(0, drawn, 1000)), (drawn, drawn)]
     assert drawn > 2000
@@ -295,33 +290,33 @@ def test_labels_from_a_file_are_joined_with_their_weight_and_evidence(tmp_path):
     ]
     path = tmp_path / "labels.parquet"
     pq.write_table(pa.Table.from_pylist([*labels, labels[0]], LABELS), path)
-    report = build(tmp_path, rows, labels=path, size=1000)
-    for row in [row for split in rows_of(tmp_path / "data").values() for row in split]:
+    data = build(tmp_path, rows, labels=path, size=1000)
+    for row in rows_of(data):
         odd = row["turn_index"] % 2 == 1
         assert (row["label"], row["evidence"]) == ((0, ["upgrade"]) if odd else (1, ["-effort"]))
         assert row["target"] == pytest.approx(0.9 if odd else 0.2)
         assert row["weight"] == pytest.approx(0.8 if odd else 0.05)
         assert row["turn_index"] != 3
     third = sum(row["turn_index"] == 3 for row in rows)
-    assert report.description["dropped"]["no evidence in the labels"] == third
+    assert data.description["dropped"]["no evidence in the labels"] == third
 
 
 def test_of_two_texts_of_one_turn_the_longest_stays_and_the_other_is_counted(tmp_path):
     rows = log()
     rows += [turn("twice", 1, text, "o3") for text in ("short", "the longer of the two", "")]
-    report = build(tmp_path, rows, size=10_000)
-    rows = [row for split in rows_of(tmp_path / "data").values() for row in split]
+    data = build(tmp_path, rows, size=10_000)
+    rows = rows_of(data)
     said = [row["message"] for row in rows if row["conversation_id"] == "twice"]
     assert said in (["the longer of the two"], [])
-    assert report.description["dropped"]["another text of the same turn"] == 2
+    assert data.description["dropped"]["another text of the same turn"] == 2
 
 
 @pytest.mark.slow
 def test_a_conversation_of_100_000_turns_is_one_group(tmp_path):
     rows = log() + [turn("long", at, f"step {at}", "o3") for at in range(1, 100_001)]
-    report = build(tmp_path, rows, size=100)
-    assert report.description["rows"] == 100
-    assert report.description["leaks"]["conversations"] == 0
+    data = build(tmp_path, rows, size=100)
+    assert data.description["rows"] == 100
+    assert data.description["leaks"]["conversations"] == 0
 
 
 def test_rows_without_a_place_are_counted_and_left_out(tmp_path):
@@ -389,7 +384,7 @@ def test_a_killed_build_leaves_nothing_and_a_rerun_gives_the_same_bytes(tmp_path
 
 
 def test_the_files_open_with_the_datasets_library(tmp_path):
-    build(tmp_path, log(), size=100)
+    build_folder(tmp_path, log(), "conversation", size=100)
     files = {name: str(tmp_path / "data" / f"{name}.parquet") for name in SPLITS}
     opened = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
     assert {name: split.num_rows for name, split in opened.items()} == {

@@ -66,6 +66,19 @@ class BuildReport:
     fresh: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set in memory.
+
+    Attributes:
+        tables: Split → rows of `schema.SAMPLES`.
+        description: What `dataset.json` says.
+    """
+
+    tables: dict[str, pa.Table]
+    description: dict[str, Any]
+
+
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
     """Leave the garbage collector off: it would go through millions of values, time and again."""
@@ -78,7 +91,6 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@_uncollected()
 def build_from_turns(
     turns: Path,
     out: Path,
@@ -95,9 +107,6 @@ def build_from_turns(
     on_progress: OnProgress = silent,
 ) -> BuildReport:
     """Make a balanced data set from turns and what their evidence says.
-
-    The log stays on the engine; only the rows drawn from it, about as many as are wanted, are
-    formatted and compared with one another here.
 
     Args:
         turns: A turns table.
@@ -120,32 +129,60 @@ def build_from_turns(
         SettingsError: If size or ratio make no sense, or the engine is not there.
         StorageError: If `out` cannot be written.
     """
-    reduced, shares = _reduced(ratio, size), _shares(split)
+    spec = DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed)
     options = {
         "architecture": architecture,
         "catalog": catalog.digest,
         "size": size,
         "ratio": list(ratio),
-        "split": shares,
+        "split": spec.shares,
         "oversample": oversample,
         "seed": seed,
     }
     run = StageRun(out, Manifest.of("build", {"turns": turns, "labels": labels}, options))
     if run.is_done():
         return BuildReport(_description(out), fresh=False)
-    formatter = Formatter(architecture)
-    spec = DatasetSpec(size, reduced, shares, oversample, seed)
     steps = Steps(on_progress, _COUNT, DRAW, COMPARE, SPLIT, _WRITE)
+    dataset = dataset_from_turns(
+        turns,
+        spec,
+        architecture=architecture,
+        catalog=catalog,
+        labels=labels,
+        engine=engine,
+        steps=steps,
+    )
+    return _write(run, dataset, steps)
+
+
+@_uncollected()
+def dataset_from_turns(
+    turns: Path,
+    spec: DatasetSpec,
+    *,
+    architecture: Architecture,
+    catalog: Catalog,
+    labels: Path | None = None,
+    engine: str = DUCKDB,
+    steps: Steps | None = None,
+) -> Dataset:
+    """The data set that `build_from_turns` writes.
+
+    The log stays on the engine; only the rows drawn from it, about as many as are wanted, are
+    formatted and compared with one another here.
+    """
+    steps = steps or Steps(silent, _COUNT, DRAW, COMPARE, SPLIT)
+    formatter = Formatter(architecture)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
     with reading(turns, backend):
         with steps.step(_COUNT):
-            log = Log(backend, turns, labels, formatter, catalog, seed)
+            log = Log(backend, turns, labels, formatter, catalog, spec.seed)
         selection = select_rows(log, formatter, spec, steps)
     _require_labels(turns, selection.usable, selection.splits, selection.dropped, _BOTH_IN_A_LOG)
     details = {
         "source": "labels" if labels else "turns",
-        "size": size,
-        "seed": seed,
+        "size": spec.size,
+        "seed": spec.seed,
         "turns": log.total,
         "users_apart": selection.users_apart,
         "repeated": selection.repeated,
@@ -153,10 +190,9 @@ def build_from_turns(
         "quotas": describe.quotas(selection),
         "priors": describe.priors(selection.splits["train"], log.prior),
     }
-    return _write(run, formatter, selection.splits, selection.dropped, details, steps)
+    return _dataset(formatter, selection.splits, selection.dropped, details)
 
 
-@_uncollected()
 def build_from_outcomes(
     prompts: Path,
     out: Path,
@@ -175,7 +211,7 @@ def build_from_outcomes(
     Args:
         prompts: Parquet, CSV or JSON Lines with `prompt`, `reasoning_score` and `fast_score` in
             [0, 1], and optionally `group`, `target` in [0, 1] (in place of the gap, or of the
-            scores) and `weight` (at least 0).
+            scores) and `weight` in [0, 1,000,000].
         out: The folder; it appears only when whole.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
@@ -189,22 +225,41 @@ def build_from_outcomes(
         SettingsError: If the margin is out of range or `columns` names no field.
         StorageError: If `out` cannot be written.
     """
-    if not 0 < margin <= 1:
-        raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
-    shares = _shares(split)
     options = {
         "outcomes": True,
         "columns": dict(columns or {}),
         "margin": margin,
-        "split": shares,
+        "split": _shares(split),
+        "size": size,
+        "seed": seed,
     }
-    options |= {"size": size, "seed": seed}
     run = StageRun(out, Manifest.of("build", {"outcomes": prompts}, options))
     if run.is_done():
         return BuildReport(_description(out), fresh=False)
+    steps = Steps(on_progress, _READ, COMPARE, _WRITE)
+    dataset = dataset_from_outcomes(
+        prompts, columns=columns, margin=margin, size=size, split=split, seed=seed, steps=steps
+    )
+    return _write(run, dataset, steps)
+
+
+@_uncollected()
+def dataset_from_outcomes(
+    prompts: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    margin: float = 0.1,
+    size: int | None = None,
+    split: tuple[float, float, float] = DEFAULT_SPLIT,
+    seed: int = 0,
+    steps: Steps | None = None,
+) -> Dataset:
+    """The data set that `build_from_outcomes` writes."""
+    if not 0 < margin <= 1:
+        raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
+    steps = steps or Steps(silent, _READ, COMPARE)
     formatter = Formatter("session")
     dropped: Counter[str] = Counter()
-    steps = Steps(on_progress, _READ, COMPARE, _WRITE)
     with steps.step(_READ):
         table, present = read_outcomes(prompts, columns or {})
         candidates = from_outcomes(table, present, formatter, margin, seed)
@@ -216,7 +271,7 @@ def build_from_outcomes(
     if size is not None and len(rows) > size:
         dropped["beyond the size asked for"] = len(rows) - size
         rows = rows[:size]
-    splits = _split(rows, shares, seed)
+    splits = _split(rows, _shares(split), seed)
     _require_labels(prompts, rows, splits, dropped, _BOTH_IN_OUTCOMES)
     details = {
         "source": "outcomes",
@@ -225,7 +280,7 @@ def build_from_outcomes(
         "stated_targets": sum(STATED in row.values["evidence"] for row in rows),
         "priors": describe.priors(splits["train"], None),
     }
-    return _write(run, formatter, splits, dropped, details, steps)
+    return _dataset(formatter, splits, dropped, details)
 
 
 def _reduced(ratio: Ratio, size: int) -> Ratio:
@@ -281,14 +336,12 @@ def _require_labels(
         )
 
 
-def _write(
-    run: StageRun,
+def _dataset(
     formatter: Formatter,
     splits: Mapping[str, list[Candidate]],
     dropped: Counter[str],
     details: Mapping[str, Any],
-    steps: Steps,
-) -> BuildReport:
+) -> Dataset:
     description = {
         "format_version": FORMAT_VERSION,
         "architecture": formatter.architecture,
@@ -301,14 +354,18 @@ def _write(
         "both_labels": describe.with_both_labels(splits),
         "leaks": leaks(splits),
     }
+    return Dataset({name: _table(rows) for name, rows in splits.items()}, description)
+
+
+def _write(run: StageRun, dataset: Dataset, steps: Steps) -> BuildReport:
+    description = dataset.description
     run.manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
     with steps.step(_WRITE), run.output() as partial:
         partial.mkdir()
-        tables = {name: _table(rows) for name, rows in splits.items()}
-        for name, table in tables.items():
+        for name, table in dataset.tables.items():
             write_parquet(table, partial / f"{name}.parquet")
         (partial / PLOTS_NAME).mkdir()
-        for name, drawing in plots(tables).items():
+        for name, drawing in plots(dataset.tables).items():
             (partial / PLOTS_NAME / name).write_text(drawing, encoding="utf-8")
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
