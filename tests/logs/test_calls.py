@@ -334,7 +334,7 @@ def test_messages_that_are_joined_are_redacted_too(tmp_path):
 @pytest.mark.slow
 def test_messages_wait_for_their_spans_on_disk(tmp_path, monkeypatch):
     # Portions of a megabyte, where some tens are held at a time.
-    monkeypatch.setattr(importlib.import_module("turnout.logs.ingest"), "_JUDGED_CHARS", 1 << 20)
+    monkeypatch.setattr(importlib.import_module("turnout.logs.ingest"), "_FIRST_CHARS", 1 << 20)
     monkeypatch.setattr("turnout.logs.row_writer._CHUNK_CHARS", 1 << 20)
     monkeypatch.setattr("turnout.logs.deduplicated_turns._MAX_CHARS", 1 << 20)
     monkeypatch.setattr("turnout.engine._ROWS_A_BATCH", 50)

@@ -1,7 +1,6 @@
-"""Parts of model calls, gathered wherever they stand in a log → one row a call.
+"""Joins the parts of model calls, wherever they stand in a log, into one row a call.
 
-The engine sorts the parts on disk, so that one call is held at a time. Knows no source and no file
-format.
+The engine sorts the parts on disk, so that one call is held in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from turnout.logs.formats import MAX_ROW_CHARS, RawRow
 from turnout.logs.readers.litellm import last_turn
 from turnout.logs.readers.messages import Message, row_of
 from turnout.logs.readers.parts import CallPart
-from turnout.logs.row_writer import POSITION, Account, Spool
+from turnout.logs.row_writer import POSITION, RowCounts, RowWriter
 
 NOTHING_ASKED = "model call without a user message"
 NO_SPAN = "message of a model call that does not name its span"
@@ -36,33 +35,33 @@ _PARTS = pa.schema(
         pa.field(POSITION, pa.int64(), nullable=False),  # order of reading
     ]
 )
-# Of two parts that tell one fact the first is believed: spans before messages.
+# Where two parts disagree the first one counts: spans before messages.
 _IN_ORDER = ("trace", "span", "is_said", "at_ns", POSITION)
 _CALL = itemgetter("trace", "span")
 
 
-class CallParts(Spool):
+class CallParts(RowWriter):
     """Parts of calls, of all files of a log.
 
     Args:
         path: A new file.
-        account: Added to where a part names no call.
+        counts: Added to where a part names no call.
     """
 
-    def __init__(self, path: Path, account: Account) -> None:
+    def __init__(self, path: Path, counts: RowCounts) -> None:
         super().__init__(path, _PARTS)
-        self._account = account
+        self._counts = counts
 
     def add(self, part: CallPart, source: str) -> None:
-        """Take one part.
+        """Write one part.
 
         Args:
-            part: Of any reader's.
-            source: Where it was read, as the turn will say.
+            part: The part of a call that a reader returned.
+            source: The `source` of its turn.
         """
         if not (part.trace and part.span):
             if part.is_call and not part.has_turn:
-                self._account.dropped[NO_SPAN if part.said else NOTHING_ASKED] += 1
+                self._counts.dropped[NO_SPAN if part.said else NOTHING_ASKED] += 1
             return
         rest = {
             "facts": part.facts,
@@ -76,20 +75,20 @@ class CallParts(Spool):
         }
         text = json.dumps(rest, default=str)
         row = {"trace": part.trace, "span": part.span, "is_said": bool(part.said)}
-        self.take(row | {"at_ns": part.at_ns, "part": text}, len(text))
+        self.write(row | {"at_ns": part.at_ns, "part": text}, len(text))
 
 
 def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
-    """The turn of every call whose parts tell what the user said; that of the others is dropped.
+    """The turn of every call with a user message; calls without one are dropped and counted.
 
-    A call that lacks its span names no model.
+    A call whose span is missing names no model.
 
     Args:
-        backend: Where they are sorted.
-        parts: As `CallParts` wrote them.
+        backend: Sorts the parts.
+        parts: The file that `CallParts` wrote.
     """
-    found = batches(backend, read_parquet(backend, parts), _IN_ORDER)
-    rows = chain.from_iterable(map(_rows, found))
+    sorted_parts = batches(backend, read_parquet(backend, parts), _IN_ORDER)
+    rows = chain.from_iterable(map(_rows, sorted_parts))
     for (trace, span), records in groupby(rows, key=_CALL):
         call = _Call()
         for record in records:
@@ -98,13 +97,13 @@ def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """The rows of a batch one by one: all at once, long messages would be in memory twice."""
+    """The rows of a batch one by one, so that long messages are not in memory twice."""
     for row in zip(*batch.columns, strict=True):
         yield {name: cell.as_py() for name, cell in zip(batch.schema.names, row, strict=True)}
 
 
 class _Call:
-    """One call, as its parts come."""
+    """One call, put together of its parts."""
 
     def __init__(self) -> None:
         self._facts: dict[str, Any] = {}
@@ -125,11 +124,11 @@ class _Call:
             self._add_said(at_ns, part)
 
     def _add_said(self, at_ns: int, part: dict[str, Any]) -> None:
-        one = json.dumps([at_ns, part["again"], part["said"]])
-        if one in self._seen or self._n_chars > MAX_ROW_CHARS:
+        key = json.dumps([at_ns, part["again"], part["said"]])
+        if key in self._seen or self._n_chars > MAX_ROW_CHARS:
             return
-        self._seen.add(one)
-        self._n_chars += len(one)
+        self._seen.add(key)
+        self._n_chars += len(key)
         self._messages += (Message(role, text) for role, text in part["said"])
         self._mended.update(part["mended"])
         self._where = self._where or part["where"]
@@ -137,8 +136,8 @@ class _Call:
 
     def rows(self, trace: str, span: str) -> Iterator[RawRow]:
         if self._n_chars > MAX_ROW_CHARS:
-            told = f"a model call of more than {MAX_ROW_CHARS:,} characters"
-            yield RawRow(self._where, {}, told)
+            problem = f"a model call of more than {MAX_ROW_CHARS:,} characters"
+            yield RawRow(self._where, {}, problem)
             return
         named = {"conversation_id": self._facts.get("conversation_id") or trace}
         turns = last_turn(self._messages, {}, self._facts | named, span)

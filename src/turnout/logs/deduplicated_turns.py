@@ -1,7 +1,6 @@
-"""Gathered rows → the turns table: one row a turn, in order, with an account of the others.
+"""Writes the turns table from all rows that were read: one row a turn, the others counted.
 
-Computed on the engine, out of core; the rows are written as they come out of its sort. Knows no
-file format and no raw column.
+The engine sorts the rows on disk; they are written in the order in which they leave the sort.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 
 from turnout.engine import batches, read_parquet
 from turnout.logs.columns import CALL_ID
-from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_AT, Gathered, Texts
+from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_OFFSETS, TextFile, TurnRowWriter
 from turnout.parquet import write_parquet_in_order
 from turnout.schema import FAILED, TURN_KEYS, TURNS
 
@@ -28,14 +27,14 @@ ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
 ANOTHER_CALL = "another model call of the turn (added to it)"
 
 _TOOLS_OF_CALLS = "tools_of_calls"
-_HELD = [*TURNS.names, *TEXT_AT.values()]
+_COLUMNS = [*TURNS.names, *TEXT_OFFSETS.values()]
 _MAX_CHARS = 1 << 25  # of long texts, in one batch
 _ADDED_UP = (
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "duration_ms",
 )  # fmt: skip
 
 
-def write_turns(backend: ibis.BaseBackend, gathered: Gathered, out: Path) -> Counter[str]:
+def write_turns(backend: ibis.BaseBackend, written: TurnRowWriter, out: Path) -> Counter[str]:
     """Write one row a turn, in order of conversation and turn.
 
     Of several rows for a turn the one with the longest message stays; among those, one that did
@@ -44,31 +43,31 @@ def write_turns(backend: ibis.BaseBackend, gathered: Gathered, out: Path) -> Cou
     Returns:
         Reason → rows that were dropped.
     """
-    rows = read_parquet(backend, gathered.path)
+    rows = read_parquet(backend, written.path)
     ranked = _ranked(rows)
     others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
-    with Texts(gathered.texts) as texts:
+    with TextFile(written.texts_path) as texts:
         kept = rows
         dropped: Counter[str] = Counter()
         if others:
             losers = ranked.filter(ranked.rank > 0).select(POSITION)
             kept = rows.anti_join(losers, POSITION)
-            dropped = _account(backend, rows, ranked, texts)
-        if gathered.has_calls:
-            added = _with_calls_added(kept, rows).select(*_HELD, _TOOLS_OF_CALLS)
+            dropped = _drop_reasons(backend, rows, ranked, texts)
+        if written.has_calls:
+            added = _with_calls_added(kept, rows).select(*_COLUMNS, _TOOLS_OF_CALLS)
             turns: Iterator[pa.RecordBatch] = map(
                 _with_tools_added, batches(backend, added, TURN_KEYS)
             )
         else:
-            turns = batches(backend, kept.select(*_HELD), TURN_KEYS)
+            turns = batches(backend, kept.select(*_COLUMNS), TURN_KEYS)
         whole = chain.from_iterable(_with_long_texts(batch, texts) for batch in turns)
         write_parquet_in_order(whole, TURNS, out)
     return dropped
 
 
-def turns_of_several_models(backend: ibis.BaseBackend, gathered: Path) -> int:
+def count_turns_of_several_models(backend: ibis.BaseBackend, rows_path: Path) -> int:
     """How many turns have rows that name different models."""
-    rows = read_parquet(backend, gathered)
+    rows = read_parquet(backend, rows_path)
     models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
     found = models.filter(models.least != models.greatest).count()
     return int(backend.to_pyarrow(found).as_py())
@@ -101,21 +100,22 @@ def _failed(rows: ibis.Table) -> ibis.ir.BooleanValue:
     return rows.response_type.lower().isin([*FAILED, "cancelled"]).fill_null(False)
 
 
-def _account(
-    backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table, texts: Texts
+def _drop_reasons(
+    backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table, texts: TextFile
 ) -> Counter[str]:
-    """Why each row that does not stay does not."""
-    said = rows.select(POSITION, text=rows.user_message, at=rows[TEXT_AT["user_message"]])
+    """Reason → rows that are dropped for it."""
+    offset = rows[TEXT_OFFSETS["user_message"]]
+    messages = rows.select(POSITION, text=rows.user_message, offset=offset)
     loser = ranked.filter(ranked.rank > 0)
-    loser = loser.join(said, POSITION).select(*TURN_KEYS, "source", CALL_ID, "text", "at")
+    loser = loser.join(messages, POSITION).select(*TURN_KEYS, "source", CALL_ID, "text", "offset")
     turns = loser.select(*TURN_KEYS).distinct()
-    winner = ranked.filter(ranked.rank == 0).semi_join(turns, TURN_KEYS).join(said, POSITION)
+    winner = ranked.filter(ranked.rank == 0).semi_join(turns, TURN_KEYS).join(messages, POSITION)
     winner = winner.select(
         *TURN_KEYS,
         kept_source=winner.source,
         kept_call=winner[CALL_ID],
         kept_text=winner.text,
-        kept_at=winner["at"],
+        kept_offset=winner["offset"],
     )
     both = loser.join(winner, TURN_KEYS)
     same_text = ibis.ifelse((both.source != both.kept_source).fill_null(False), ELSEWHERE, RESENT)
@@ -123,7 +123,7 @@ def _account(
         same_text=same_text,
         another_call=(both[CALL_ID] != both.kept_call).fill_null(False),
         # Of a long text the engine has the digest alone.
-        unseen=both.kept_at.notnull() & (both.text != both.kept_text),
+        unseen=both.kept_offset.notnull() & (both.text != both.kept_text),
     )
     reason = ibis.cases(
         (both.another_call, ANOTHER_CALL),
@@ -134,10 +134,10 @@ def _account(
     counts = backend.to_pyarrow(seen.select(reason=reason).value_counts(name="rows")).to_pylist()
     dropped = Counter({row["reason"]: row["rows"] for row in counts})
     unseen = both.filter(both.unseen & ~both.another_call)
-    for batch in batches(backend, unseen.select("text", "at", "kept_at", "same_text")):
+    for batch in batches(backend, unseen.select("text", "offset", "kept_offset", "same_text")):
         for row in batch.to_pylist():
-            text = row["text"] if row["at"] is None else texts.at(row["at"])
-            is_part = text in texts.at(row["kept_at"])
+            text = row["text"] if row["offset"] is None else texts.read(row["offset"])
+            is_part = text in texts.read(row["kept_offset"])
             dropped[row["same_text"] if is_part else ANOTHER_TEXT] += 1
     return dropped
 
@@ -163,34 +163,36 @@ def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
 def _with_tools_added(turns: pa.RecordBatch) -> pa.RecordBatch:
     """Turns with the tools that all their calls asked for, without the calls' own counts."""
     own, called = turns["tool_counts"].to_pylist(), turns[_TOOLS_OF_CALLS].to_pylist()
-    counts = [_added_up(many or []) or one for one, many in zip(own, called, strict=True)]
-    at = TURNS.get_field_index("tool_counts")
-    return turns.select(_HELD).set_column(at, "tool_counts", pa.array(counts, pa.string()))
+    counts = [
+        _summed(of_calls or []) or of_row for of_row, of_calls in zip(own, called, strict=True)
+    ]
+    index = TURNS.get_field_index("tool_counts")
+    return turns.select(_COLUMNS).set_column(index, "tool_counts", pa.array(counts, pa.string()))
 
 
-def _with_long_texts(turns: pa.RecordBatch, texts: Texts) -> Iterator[pa.RecordBatch]:
-    """Turns with their texts in place of digests, no more at a time than memory is for."""
-    places = {name: turns[at].to_pylist() for name, at in TEXT_AT.items()}
+def _with_long_texts(turns: pa.RecordBatch, texts: TextFile) -> Iterator[pa.RecordBatch]:
+    """Turns with their texts in place of digests, some megabytes at a time."""
+    offsets = {name: turns[column].to_pylist() for name, column in TEXT_OFFSETS.items()}
     turns = turns.select(TURNS.names)
-    found: dict[str, list[str | None]] = {name: [] for name in places}
+    long_texts: dict[str, list[str | None]] = {name: [] for name in offsets}
     start, n_chars = 0, 0
-    for end, ats in enumerate(zip(*places.values(), strict=True), start=1):
-        for name, at in zip(places, ats, strict=True):
-            text = None if at is None else texts.at(at)
-            found[name].append(text)
+    for end, of_row in enumerate(zip(*offsets.values(), strict=True), start=1):
+        for name, offset in zip(offsets, of_row, strict=True):
+            text = None if offset is None else texts.read(offset)
+            long_texts[name].append(text)
             n_chars += len(text or "")
         if n_chars >= _MAX_CHARS or end == turns.num_rows:
             part = turns.slice(start, end - start)
-            for name, long in found.items():
-                whole = pc.coalesce(pa.array(long, pa.string()), part[name])
+            for name, read in long_texts.items():
+                whole = pc.coalesce(pa.array(read, pa.string()), part[name])
                 part = part.set_column(TURNS.get_field_index(name), name, whole)
-                long.clear()
+                read.clear()
             yield part
             start, n_chars = end, 0
 
 
-def _added_up(texts: list[str]) -> str | None:
-    """One JSON object of all: None where any is something else."""
+def _summed(texts: list[str]) -> str | None:
+    """JSON counts added up; None where any text is no JSON object of whole numbers."""
     if len(texts) == 1:
         return texts[0]
     total = Counter[str]()

@@ -1,7 +1,6 @@
-"""The ingest stage: logs in, the canonical turns table out, with an account of every row.
+"""The ingest stage: reads logs into one turns table, and counts every row as kept or dropped.
 
-Knows no label. Rows in = rows kept + rows dropped by reason. Memory does not grow with the log:
-rows are gathered on disk beside the output, and the engine sorts them there.
+Memory does not grow with the log: rows are written to disk beside the output and sorted there.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.columnar import canonical_columns
 from turnout.logs.columns import ColumnNames, NotALogError, UnreadableRowError, canonical
-from turnout.logs.deduplicated_turns import turns_of_several_models, write_turns
+from turnout.logs.deduplicated_turns import count_turns_of_several_models, write_turns
 from turnout.logs.formats import (
     FORMAT_NAMES,
     RawRow,
@@ -35,7 +34,7 @@ from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt
 from turnout.logs.readers import read_by_turns, rows_of_turns
 from turnout.logs.readers.parts import CallPart
-from turnout.logs.row_writer import Account, Gathered
+from turnout.logs.row_writer import RowCounts, TurnRowWriter
 from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
 from turnout.redaction import redacted
@@ -51,13 +50,13 @@ NOT_ANSWERED = "cancelled or failed"
 BACKWARDS = "earlier than the turn before"
 SEVERAL_MODELS = "several models (that of the row that stays is kept)"
 _NOTED = (NO_TIME, NO_MODEL, NO_TOKENS, NOT_ANSWERED, BACKWARDS)
-# JSON rows need not all have the same keys: what is missing is judged by the first ones together.
-_JUDGED_ROWS = 1_000
-_JUDGED_CHARS = 1 << 25  # they are held together
+# JSON rows need not all have the same keys, so columns are looked for in the first rows together.
+_FIRST_ROWS = 1_000
+_FIRST_CHARS = 1 << 25  # they are in memory at the same time
 _PROGRESS_ROWS = 20_000
 _MEMORY_MB = 2_000
 _CALLS = "model calls"
-_SAID = ("user_message", "assistant_message")
+_MESSAGES = ("user_message", "assistant_message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,13 @@ class IngestReport:
         rows_read: Rows of all files; a row that holds a conversation counts as its turns.
         rows_kept: Rows of the turns table: one a turn.
         dropped: Reason → rows. With `rows_kept` they add up to `rows_read`.
-        mended: What had to be mended or left out of rows that were read → rows.
+        mended: What was corrected or left empty in kept rows → rows.
         conversations: Distinct conversations kept.
         complete_conversations: Those whose least turn index is 1 and that have no gap.
-        noted: What to know of kept turns (no time, no model, failed, …) → turns.
+        noted: What kept turns lack or are (no time, no model, failed, …) → turns.
         ignored_columns: Columns of the log that nothing reads.
-        redacted: Kind of find → how often it was replaced; empty where that was not asked for.
-        passed_over: File of a folder, or one that a pattern found, that is no log → why.
+        redacted: Kind of secret or identity → how often it was replaced; empty without `redact`.
+        passed_over: File of a folder or pattern that is no log → why.
         fresh: False where an earlier run on the same log was found.
     """
 
@@ -181,40 +180,40 @@ def ingest_files(
     """
     out = run.out
     with run.output() as partial:
-        account, ignored = Account(), set[str]()
-        with Gathered(partial.with_name("rows.parquet")) as gathered:
-            with CallParts(partial.with_name("parts.parquet"), account) as parts:
+        counts, ignored = RowCounts(), set[str]()
+        with TurnRowWriter(partial.with_name("rows.parquet")) as rows:
+            with CallParts(partial.with_name("parts.parquet"), counts) as parts:
                 for file in files:
-                    reading = _Reading(file.label, options, account, gathered, parts, on_progress)
+                    source = _Source(file.label, options, counts, rows, parts, on_progress)
                     try:
-                        reading.read(file)
+                        source.read(file)
                     except NotALogError as error:
                         if file.named:
                             raise
                         reason = str(error).partition(": ")[2].partition(". ")[0]
-                        account.passed_over[file.name] = reason
-                    ignored |= reading.names.ignored
+                        counts.passed_over[file.name] = reason
+                    ignored |= source.names.ignored
             if parts.n_rows:
-                with _sorting(partial, out) as backend:
-                    reading = _Reading(_CALLS, options, account, gathered, parts, on_progress)
-                    reading.take(joined_calls(backend, parts.path), _CALLS)
-        if gathered.n_rows == 0:
-            raise RecordError(_nothing_left([file.name for file in files], account))
-        report = _written(gathered, partial, out, account, ignored)
+                with _sorting_engine(partial, out) as backend:
+                    source = _Source(_CALLS, options, counts, rows, parts, on_progress)
+                    source.read_rows(joined_calls(backend, parts.path), _CALLS)
+        if rows.n_rows == 0:
+            raise RecordError(_nothing_left([file.name for file in files], counts))
+        report = _deduplicated(rows, partial, out, counts, ignored)
         run.record(report)
         options.salt.keep()
     return report
 
 
-class _Reading:
-    """One source on its way into the gathered rows.
+class _Source:
+    """Reads one source and writes its rows to disk.
 
     Args:
-        label: What `source` says where the log does not.
-        options: Of the run.
-        account: Added to.
-        gathered: Where rows go.
-        parts: Where parts of calls go, which other rows tell of too.
+        label: The turns' `source` where the log names none.
+        options: How rows are read.
+        counts: Added to.
+        rows: Where the rows of turns are written.
+        parts: Where parts of calls are written, which are joined when all sources are read.
         on_progress: Told every few thousand rows.
     """
 
@@ -222,40 +221,40 @@ class _Reading:
         self,
         label: str,
         options: IngestOptions,
-        account: Account,
-        gathered: Gathered,
+        counts: RowCounts,
+        rows: TurnRowWriter,
         parts: CallParts,
         on_progress: OnProgress,
     ) -> None:
         self.names = ColumnNames(options.columns)
         self._label = label
         self._options = options
-        self._account = account
-        self._gathered = gathered
+        self._counts = counts
+        self._rows = rows
         self._parts = parts
         self._on_progress = on_progress
         self._n_read = 0
 
     def read(self, file: LogFile) -> None:
-        """Take a file's rows, by columns where they are turns already."""
-        if is_parquet(file) and self._by_columns(file):
+        """Read a file, whole columns at a time where its rows are turns already."""
+        if is_parquet(file) and self._read_columns(file):
             return
-        self.take(read_rows(file), file.name)
+        self.read_rows(read_rows(file), file.name)
 
-    def take(self, raw_rows: Iterable[RawRow], where: str) -> None:
-        """Take rows one by one.
+    def read_rows(self, raw_rows: Iterable[RawRow], where: str) -> None:
+        """Read rows one by one.
 
         Args:
-            raw_rows: Of any reader's source.
-            where: Their place, for messages.
+            raw_rows: Rows of any layout.
+            where: The file, for messages.
         """
         rows = self._without_parts(rows_of_turns(raw_rows, where))
         first = list(_first(rows))
-        found = {column: None for raw in first for column in raw.values}
-        if found:
-            self.names.check(found, where)
+        columns = {column: None for raw in first for column in raw.values}
+        if columns:
+            self.names.check(columns, where)
         for raw in chain(first, rows):
-            self._take_one(raw)
+            self._read_row(raw)
         self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
 
     def _without_parts(self, rows: Iterable[RawRow | CallPart]) -> Iterator[RawRow]:
@@ -265,25 +264,25 @@ class _Reading:
             else:
                 yield row
 
-    def _take_one(self, raw: RawRow) -> None:
+    def _read_row(self, raw: RawRow) -> None:
         row = None if raw.dropped_as else self._canonical(raw)
         if row is None:
-            self._account.dropped[raw.dropped_as or UNREADABLE] += 1
+            self._counts.dropped[raw.dropped_as or UNREADABLE] += 1
         elif not row["user_message"].strip():
-            self._account.dropped[EMPTY] += 1
+            self._counts.dropped[EMPTY] += 1
         else:
             if self._options.redact:
-                for name in _SAID:
+                for name in _MESSAGES:
                     row[name] = self._redacted(row[name])
             row["source"] = row["source"] or self._label
-            self._gathered.add(row)
-        self._told(1)
+            self._rows.write_turn(row)
+        self._count_read(1)
 
     def _canonical(self, raw: RawRow) -> dict[str, Any] | None:
         problem = raw.problem
         if problem is None:
             try:
-                names, mended = self.names.of(raw.values), self._account.mended
+                names, mended = self.names.of(raw.values), self._counts.mended
                 row = canonical(raw.values, names, self._options.salt, mended)
                 mended.update(raw.mended)
             except UnreadableRowError as error:
@@ -293,11 +292,11 @@ class _Reading:
         if self._options.skip_unreadable:
             return None
         raise RecordError(
-            f"{raw.where}: {problem}. Mend the row, or pass --skip-unreadable to leave such rows "
+            f"{raw.where}: {problem}. Fix the row, or pass --skip-unreadable to leave such rows "
             "out and count them."
         )
 
-    def _by_columns(self, file: LogFile) -> bool:
+    def _read_columns(self, file: LogFile) -> bool:
         batches = parquet_batches(file)
         first = next(batches, None)
         if first is None or not read_by_turns(first.schema.names):
@@ -305,76 +304,77 @@ class _Reading:
         self.names.check(first.schema.names, file.name)
         n_before = 0
         for batch in chain([first], batches):
-            self._take_batch(batch, file.name, n_before)
+            self._read_batch(batch, file.name, n_before)
             n_before += batch.num_rows
         self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
         return True
 
-    def _take_batch(self, batch: pa.RecordBatch, where: str, n_before: int) -> None:
+    def _read_batch(self, batch: pa.RecordBatch, where: str, n_before: int) -> None:
         names = self.names.of(batch.schema.names)
-        mended = self._account.mended
-        turns, odd = canonical_columns(batch, names, self._options.salt, mended)
+        mended = self._counts.mended
+        turns, is_odd = canonical_columns(batch, names, self._options.salt, mended)
         if self._options.redact:
-            for name in _SAID:
+            for name in _MESSAGES:
                 turns = _replaced(turns, name, map(self._redacted, turns[name].to_pylist()))
         sources = (source or self._label for source in turns["source"].to_pylist())
         turns = _replaced(turns, "source", sources)
-        self._gathered.add_table(turns)
-        self._told(turns.num_rows)
-        places = [n for n, is_odd in enumerate(odd.to_pylist(), start=n_before + 1) if is_odd]
-        for place, values in zip(places, batch.filter(odd).to_pylist(), strict=True):
-            self._take_one(RawRow(f"{where}: row {place}", values))
+        self._rows.write_turns(turns)
+        self._count_read(turns.num_rows)
+        odd = [n for n, odd in enumerate(is_odd.to_pylist(), start=n_before + 1) if odd]
+        for number, values in zip(odd, batch.filter(is_odd).to_pylist(), strict=True):
+            self._read_row(RawRow(f"{where}: row {number}", values))
 
     def _redacted(self, text: str | None) -> str | None:
-        return None if text is None else redacted(text, self._account.redacted)
+        return None if text is None else redacted(text, self._counts.redacted)
 
-    def _told(self, n_rows: int) -> None:
+    def _count_read(self, n_rows: int) -> None:
         before, self._n_read = self._n_read, self._n_read + n_rows
         if before // _PROGRESS_ROWS < self._n_read // _PROGRESS_ROWS:
             self._on_progress(f"ingest {self._label}", self._n_read, None)
 
 
 def _first(rows: Iterator[RawRow]) -> Iterator[RawRow]:
-    """The rows that say together which columns there are."""
+    """The rows in which columns are looked for."""
     n_chars = 0
-    for row in islice(rows, _JUDGED_ROWS):
+    for row in islice(rows, _FIRST_ROWS):
         yield row
         n_chars += sum(len(value) for value in row.values.values() if isinstance(value, str))
-        if n_chars >= _JUDGED_CHARS:
+        if n_chars >= _FIRST_CHARS:
             return
 
 
 def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Table:
-    at = turns.schema.get_field_index(name)
-    return turns.set_column(at, turns.schema.field(at), pa.array(texts, pa.string()))
+    index = turns.schema.get_field_index(name)
+    return turns.set_column(index, turns.schema.field(index), pa.array(texts, pa.string()))
 
 
-def _written(
-    gathered: Gathered, partial: Path, out: Path, account: Account, ignored: set[str]
+def _deduplicated(
+    rows: TurnRowWriter, partial: Path, out: Path, counts: RowCounts, ignored: set[str]
 ) -> IngestReport:
-    with _sorting(partial, out) as backend:
-        dropped = account.dropped + write_turns(backend, gathered, partial)
-        several = turns_of_several_models(backend, gathered.path)
+    """Write the turns table; what became of all rows."""
+    with _sorting_engine(partial, out) as backend:
+        dropped = counts.dropped + write_turns(backend, rows, partial)
+        several = count_turns_of_several_models(backend, rows.path)
         facts = _facts(backend, partial)
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
     return IngestReport(
         rows_read=facts["rows"] + dropped.total(),
         rows_kept=facts["rows"],
         dropped=dict(sorted(dropped.items())),
-        mended=dict(sorted(account.mended.items())),
+        mended=dict(sorted(counts.mended.items())),
         conversations=facts["conversations"],
         complete_conversations=facts["complete"],
         noted={name: n for name, n in sorted(noted.items()) if n},
         ignored_columns=sorted(ignored),
-        redacted=dict(sorted(account.redacted.items())),
-        passed_over=account.passed_over,
+        redacted=dict(sorted(counts.redacted.items())),
+        passed_over=counts.passed_over,
         fresh=True,
     )
 
 
 @contextlib.contextmanager
-def _sorting(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
-    """An engine for what does not fit into memory, beside the output."""
+def _sorting_engine(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
+    """An engine that sorts in bounded memory and on the output's disk."""
     backend = connect(memory_mb=_MEMORY_MB, spill=partial.with_name("spill"))
     try:
         with interruptible(backend):
@@ -397,7 +397,7 @@ def _sorting(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
 
 
 def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
-    """What the finished table holds."""
+    """Counts of the finished table."""
     rows = read_parquet(backend, turns)
     before = ibis.window(group_by="conversation_id", order_by="turn_index")
     rows = rows.mutate(
@@ -423,15 +423,15 @@ def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
         rows=by_conversation.rows.sum(),
         **{name: by_conversation[name].sum() for name in _NOTED},
     )
-    (found,) = backend.to_pyarrow(facts).to_pylist()
-    return {name: int(value or 0) for name, value in found.items()}
+    (row,) = backend.to_pyarrow(facts).to_pylist()
+    return {name: int(value or 0) for name, value in row.items()}
 
 
-def _nothing_left(names: Sequence[str], account: Account) -> str:
-    reasons = [f"{n} {reason}" for reason, n in sorted(account.dropped.items()) if n]
-    reasons += [f"{name}: {why}" for name, why in account.passed_over.items()]
+def _nothing_left(names: Sequence[str], counts: RowCounts) -> str:
+    reasons = [f"{n} {reason}" for reason, n in sorted(counts.dropped.items()) if n]
+    reasons += [f"{name}: {why}" for name, why in counts.passed_over.items()]
     return (
-        f"{', '.join(names)}: no turn left of {account.dropped.total()} rows "
+        f"{', '.join(names)}: no turn left of {counts.dropped.total()} rows "
         f"({', '.join(reasons) or 'the log is empty'}); expected at least one row with a user "
         "message."
     )

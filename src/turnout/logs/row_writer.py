@@ -1,8 +1,7 @@
-"""Rows on their way to the table: gathered on disk, so that memory stays small.
+"""Writes rows to disk as they are read, so that memory stays small however long the log is.
 
-Long texts lie in a file of their own: an engine sorts thousands of rows at a time, whatever their
-length. Keeps the account of what was dropped and mended on the way. Knows no file format and no
-engine.
+Long texts go into a file of their own: the engine sorts thousands of rows at a time, and would hold
+all of their texts.
 """
 
 from __future__ import annotations
@@ -24,32 +23,37 @@ from turnout.schema import TURNS
 
 POSITION = "position"
 N_CHARS = "n_chars"
-# Where a long text of a row lies in the file of texts; its column then holds its digest.
-TEXT_AT = {"user_message": "user_message_at", "assistant_message": "assistant_message_at"}
+# Text column → the column of its offset in the file of long texts. A row with an offset holds the
+# text's digest in place of the text.
+TEXT_OFFSETS = {
+    "user_message": "user_message_offset",
+    "assistant_message": "assistant_message_offset",
+}
 _LONG_CHARS = 1 << 13
 _LENGTH_BYTES = 8
-GATHERED = pa.schema(
+TURN_ROWS = pa.schema(
     [
         *TURNS,
         pa.field(CALL_ID, pa.string()),  # null where the log has no calls
         pa.field(N_CHARS, pa.int64(), nullable=False),  # of the user's message
-        *(pa.field(at, pa.int64()) for at in TEXT_AT.values()),
+        *(pa.field(name, pa.int64()) for name in TEXT_OFFSETS.values()),
         pa.field(POSITION, pa.int64(), nullable=False),  # order of reading: the last tie-breaker
     ]
 )
+_SHORTENED = (pa.string(), pa.int64())
 _CHUNK_ROWS = 20_000
 _CHUNK_CHARS = 1 << 25
 
 
 @dataclass(slots=True)
-class Account:
-    """What became of rows that are not simply kept.
+class RowCounts:
+    """Counts of rows that were dropped or changed.
 
     Attributes:
         dropped: Reason → rows.
-        mended: What had to be mended or left out of a row that was read → rows.
-        redacted: Kind of find → how often it was replaced.
-        passed_over: File of a folder that is no log → why.
+        mended: What was corrected or left empty in a row that was kept → rows.
+        redacted: Kind of secret or identity → how often it was replaced.
+        passed_over: File of a folder or pattern that is no log → why.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
@@ -58,12 +62,12 @@ class Account:
     passed_over: dict[str, str] = field(default_factory=dict)
 
 
-class Spool:
-    """A Parquet file that takes rows, and writes them when they are many or long.
+class RowWriter:
+    """Writes a Parquet file, some thousands of rows or megabytes at a time.
 
     Args:
-        path: A new file.
-        schema: Of its rows, with `POSITION`, which it fills in.
+        path: The file to write.
+        schema: The columns, with `POSITION` as the last one, which the writer fills in.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -87,34 +91,34 @@ class Spool:
             self.flush()
         self._writer.close()
 
-    def take(self, row: dict[str, Any], n_chars: int) -> None:
-        """Take one row, about as long as that."""
+    def write(self, row: dict[str, Any], n_chars: int) -> None:
+        """Write one row, which holds about that many characters."""
         self._rows.append(row | {POSITION: self.n_rows})
         self.n_rows += 1
         self._chars += n_chars
         if len(self._rows) >= _CHUNK_ROWS or self._chars >= _CHUNK_CHARS:
             self.flush()
 
-    def take_table(self, columns: Sequence[pa.ChunkedArray], n_rows: int) -> None:
-        """Take many rows at once: all columns but the last, `POSITION`."""
+    def write_columns(self, columns: Sequence[pa.ChunkedArray], n_rows: int) -> None:
+        """Write many rows at once: all columns of the schema but `POSITION`."""
         self.flush()
         positions = pa.array(range(self.n_rows, self.n_rows + n_rows), pa.int64())
         self._writer.write_table(pa.table([*columns, positions], self._schema))
         self.n_rows += n_rows
 
     def flush(self) -> None:
-        """Write what was taken row by row."""
+        """Write the rows that are still held in memory."""
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
             self._rows.clear()
             self._chars = 0
 
 
-class Texts:
-    """A file of texts, each found again by where it begins.
+class TextFile:
+    """A file of texts, each read again by its offset.
 
     Args:
-        path: A new file, or one that was filled before.
+        path: A new file, or one that was written before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,32 +130,36 @@ class Texts:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def put(self, text: str) -> int:
-        """Where it begins."""
-        at = self._file.tell()
-        stored = text.encode()
-        self._file.write(len(stored).to_bytes(_LENGTH_BYTES) + stored)
-        return at
+    def append(self, text: str) -> int:
+        """Write a text; its offset in bytes."""
+        offset = self._file.tell()
+        encoded = text.encode()
+        self._file.write(len(encoded).to_bytes(_LENGTH_BYTES) + encoded)
+        return offset
 
-    def at(self, at: int) -> str:
-        """The text that begins there."""
-        self._file.seek(at)
+    def read(self, offset: int) -> str:
+        """The text at an offset."""
+        self._file.seek(offset)
         n_bytes = int.from_bytes(self._file.read(_LENGTH_BYTES))
         return self._file.read(n_bytes).decode()
 
 
-class Gathered(Spool):
-    """Canonical rows.
+class TurnRowWriter(RowWriter):
+    """Writes rows in the columns of the turns table, before turns are deduplicated.
 
     Args:
-        path: A new file.
+        path: The file to write; its long texts go beside it.
+
+    Attributes:
+        texts_path: The file of long texts.
+        has_calls: Whether a row tells of a single model call.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, GATHERED)
-        self.texts = path.with_suffix(".texts")
+        super().__init__(path, TURN_ROWS)
+        self.texts_path = path.with_suffix(".texts")
         self.has_calls = False
-        self._texts = Texts(self.texts)
+        self._texts = TextFile(self.texts_path)
 
     def __exit__(
         self,
@@ -162,32 +170,32 @@ class Gathered(Spool):
         with self._texts:
             super().__exit__(kind, error, trace)
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Take one canonical row."""
+    def write_turn(self, row: dict[str, Any]) -> None:
+        """Write one row with the columns of `TURNS` and `CALL_ID`."""
         self.has_calls |= row[CALL_ID] is not None
         row = row | {N_CHARS: len(row["user_message"])}
-        for name, at in TEXT_AT.items():
-            row[name], row[at] = self._put_aside(row[name])
-        self.take(row, sum(len(row[name] or "") for name in TEXT_AT))
+        for name, offset_name in TEXT_OFFSETS.items():
+            row[name], row[offset_name] = self._shortened(row[name])
+        self.write(row, sum(len(row[name] or "") for name in TEXT_OFFSETS))
 
-    def add_table(self, turns: pa.Table) -> None:
-        """Take rows in the columns of `TURNS`."""
+    def write_turns(self, turns: pa.Table) -> None:
+        """Write rows with the columns of `TURNS`."""
         n_rows = turns.num_rows
         n_chars = pc.utf8_length(turns["user_message"]).cast(pa.int64())
-        places = []
-        for name in TEXT_AT:
-            found = pa.nulls(n_rows, pa.int64())
+        offsets = []
+        for name in TEXT_OFFSETS:
+            column = pa.nulls(n_rows, pa.int64())
             if (pc.max(pc.utf8_length(turns[name])).as_py() or 0) > _LONG_CHARS:
-                held, ats = zip(*map(self._put_aside, turns[name].to_pylist()), strict=True)
-                field = turns.schema.get_field_index(name)
-                turns = turns.set_column(field, turns.field(name), pa.array(held, pa.string()))
-                found = pa.array(ats, pa.int64())
-            places.append(found)
+                short = zip(*map(self._shortened, turns[name].to_pylist()), strict=True)
+                texts, column = (pa.array(v, t) for v, t in zip(short, _SHORTENED, strict=True))
+                index = turns.schema.get_field_index(name)
+                turns = turns.set_column(index, turns.field(name), texts)
+            offsets.append(column)
         calls = pa.nulls(n_rows, pa.string())
-        self.take_table([*turns.columns, calls, n_chars, *places], n_rows)
+        self.write_columns([*turns.columns, calls, n_chars, *offsets], n_rows)
 
-    def _put_aside(self, text: str | None) -> tuple[str | None, int | None]:
-        """A text as the row holds it, and where it lies if that is not all of it."""
+    def _shortened(self, text: str | None) -> tuple[str | None, int | None]:
+        """The text or, of a long one, its digest and its offset in the file of texts."""
         if text is None or len(text) <= _LONG_CHARS:
             return text, None
-        return hashlib.sha256(text.encode()).hexdigest(), self._texts.put(text)
+        return hashlib.sha256(text.encode()).hexdigest(), self._texts.append(text)
