@@ -36,7 +36,7 @@ def line(tmp_path_factory):
 def test_the_line_from_log_to_report(line):
     pairs = [f"{n}-{w}" for n in ("session", "conversation") for w in ("router", "data")]
     shown = run("evaluate", *pairs, "--truth", "log/truth.parquet", "-o", "report", cwd=line)
-    assert "judged by simulated truth" in shown.stdout
+    assert "measured against simulated truth" in shown.stdout
     assert "TF-IDF + linear, with context" in shown.stdout
     assert (line / "report" / "report.html").stat().st_size > 50_000
     again = run("evaluate", *pairs, "--truth", "log/truth.parquet", "-o", "report", cwd=line)
