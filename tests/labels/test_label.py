@@ -47,41 +47,72 @@ def evidence(tmp_path, rows):
     }
 
 
-def test_the_model_chosen_votes_by_its_class_and_by_its_turn(tmp_path):
-    rows = [turn("a", 1, "x", DEEP), turn("a", 2, "y", DEEP), turn("b", 1, "z", QUICK)]
-    assert evidence(tmp_path, rows) == {
-        ("a", 1): {"model_first": 1},
-        ("a", 2): {"model_later": 1},
-        ("b", 1): {"model_first": -1},
-    }
+SORT = "please sort the list of names"
+WINDOWS, LOGIN = "why does the build fail on windows?", "Fix the login test in auth.py"
+MERGE = "write a function that merges lists"
+# Name → turns as (index, model, what differs from a plain turn), and the votes on each.
+CASES = {
+    "the model chosen, by its class and turn": (
+        [(1, DEEP, {}), (2, DEEP, {})], [{"model_first": 1}, {"model_later": 1}],
+    ),
+    "a fast model chosen": ([(1, QUICK, {})], [{"model_first": -1}]),
+    "an upgrade speaks for its turn and the one before": (
+        [(1, QUICK, {}), (2, DEEP, {})], [{"model_first": -1, "before_upgrade": 1}, {"upgrade": 1}],
+    ),
+    "a downgrade": ([(1, DEEP, {}), (2, QUICK, {})], [{"model_first": 1}, {"downgrade": -1}]),
+    "a fallback after a failure is nobody's choice": (
+        [(1, QUICK, {"response_type": "failed"}), (2, DEEP, {}), (3, QUICK, {})],
+        [{"model_first": -1}, {}, {}],
+    ),
+    "a sub-agent's first model is nobody's choice": ([(1, DEEP, {"mode": "subagent"})], [{}]),
+    "no switch across a gap": (
+        [(1, QUICK, {}), (3, DEEP, {})], [{"model_first": -1}, {"model_later": 1}],
+    ),
+    "an unknown model": ([(1, "mystery-9", {})], [{}]),
+    "a request after a gap is not repeated": (
+        [(1, QUICK, {"user_message": SORT}), (3, QUICK, {"user_message": SORT})],
+        [{"model_first": -1}, {"model_later": -1}],
+    ),
+} | {
+    f"{second!r} after {first!r} on {model}": (
+        [(1, model, {"user_message": first}), (2, model, {"user_message": second})],
+        [{"model_first": vote, **also}, {"model_later": vote}],
+    )
+    for model, vote, first, second, also in (
+        (QUICK, -1, SORT, f"{SORT}!", {"repeated_request": 1}),
+        (QUICK, -1, SORT, "that's wrong, the list is reversed", {"complaint": 1}),
+        (QUICK, -1, SORT, "das funktioniert nicht", {"complaint": 1}),
+        (DEEP, 1, SORT, f"{SORT}!", {}),
+        (DEEP, 1, SORT, "das funktioniert nicht", {}),
+        (QUICK, -1, WINDOWS, "why is the build failing on Windows??", {"repeated_request": 1}),
+        (QUICK, -1, LOGIN, "the login test in auth.py still fails, fix it",
+         {"repeated_request": 1, "complaint": 1}),
+        (QUICK, -1, MERGE, "write a haiku about merging functions", {}),
+        (QUICK, -1, SORT, "now reverse the list, please", {}),
+        (QUICK, -1, "yes", "yes", {}),
+    )
+} | {
+    f"feedback {feedback}": ([(1, QUICK, {"feedback": feedback})], [{"model_first": -1, **also}])
+    for feedback, also in (
+        ("thumbs_down", {"feedback": 1}), ("Positive", {"feedback": -1}), ("meh", {}),
+    )
+}  # fmt: skip
 
 
-def test_an_upgrade_speaks_for_its_turn_and_the_one_before(tmp_path):
-    found = evidence(tmp_path, [turn("a", 1, "x", QUICK), turn("a", 2, "y", DEEP)])
-    assert found["a", 1] == {"model_first": -1, "before_upgrade": 1}
-    assert found["a", 2] == {"upgrade": 1}
-
-
-def test_a_downgrade_speaks_for_fast(tmp_path):
-    found = evidence(tmp_path, [turn("a", 1, "x", DEEP), turn("a", 2, "y", QUICK)])
-    assert found["a", 2] == {"downgrade": -1}
-
-
-def test_a_fallback_after_a_failure_is_nobodys_choice(tmp_path):
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
     rows = [
-        turn("a", 1, "x", QUICK, response_type="failed"),
-        turn("a", 2, "y", DEEP),
-        turn("a", 3, "z", QUICK),
+        turn(name, index, f"message {index}", model) | more
+        for name, (turns, _) in CASES.items()
+        for index, model, more in turns
     ]
-    found = evidence(tmp_path, rows)
-    assert found == {("a", 1): {"model_first": -1}, ("a", 2): {}, ("a", 3): {}}
+    return evidence(tmp_path_factory.mktemp("cases"), rows)
 
 
-def test_nothing_is_claimed_across_a_gap_or_of_unknown_models(tmp_path):
-    rows = [turn("a", 1, "x", QUICK), turn("a", 3, "y", DEEP), turn("b", 1, "z", "mystery-9")]
-    found = evidence(tmp_path, rows)
-    assert found["a", 3] == {"model_later": 1}
-    assert found["b", 1] == {}
+@pytest.mark.parametrize("name", CASES)
+def test_a_log_speaks_for_or_against_a_need(cases, name):
+    turns, expected = CASES[name]
+    assert [cases[name, index] for index, *_ in turns] == expected
 
 
 def test_effort_is_ranked_inside_its_model_class_and_equal_effort_votes_alike(tmp_path):
@@ -101,57 +132,12 @@ def test_the_effort_of_cancelled_turns_tells_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("following", "code"),
-    [
-        ("please sort the list of names!", "repeated_request"),
-        ("that's wrong, the list is reversed", "complaint"),
-        ("das funktioniert nicht", "complaint"),
-    ],
+    "counts",
+    [lambda n: {'a "9" b': n, "run": 1}, lambda n: {f'"{10 - n}" of 3': n}],
+    ids=["several tools", "numbers in their names"],
 )
-def test_what_the_user_says_next_speaks_of_a_fast_models_answer(tmp_path, following, code):
-    first = "please sort the list of names"
-    fast = [turn("a", 1, first, QUICK), turn("a", 2, following, QUICK)]
-    assert evidence(tmp_path, fast)["a", 1][code] == 1
-    deep = [turn("a", 1, first, DEEP), turn("a", 2, following, DEEP)]
-    assert code not in evidence(tmp_path, deep)["a", 1]
-
-
-@pytest.mark.parametrize(
-    ("first", "following", "again"),
-    [
-        ("why does the build fail on windows?", "why is the build failing on Windows??", True),
-        ("Fix the login test in auth.py", "the login test in auth.py still fails, fix it", True),
-        ("write a function that merges lists", "write a haiku about merging functions", False),
-        ("please sort the list of names", "now reverse the list, please", False),
-    ],
-)
-def test_a_rephrased_request_counts_as_repeated_and_a_new_one_does_not(
-    tmp_path, first, following, again
-):
-    rows = [turn("a", 1, first, QUICK), turn("a", 2, following, QUICK)]
-    assert ("repeated_request" in evidence(tmp_path, rows)["a", 1]) == again
-
-
-def test_a_request_after_a_gap_is_not_a_repeated_one(tmp_path):
-    first = "please sort the list of names"
-    rows = [turn("a", 1, first, QUICK), turn("a", 3, first, QUICK)]
-    assert "repeated_request" not in evidence(tmp_path, rows)["a", 1]
-
-
-def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path):
-    rows = [
-        turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps({'a "9" b': n, "run": 1}))
-        for n in range(10)
-    ]
-    found = evidence(tmp_path, rows)
-    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
-
-
-def test_numbers_in_the_names_of_tools_are_no_calls(tmp_path):
-    rows = [
-        turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps({f'"{10 - n}" of 3': n}))
-        for n in range(10)
-    ]
+def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path, counts):
+    rows = [turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps(counts(n))) for n in range(10)]
     found = evidence(tmp_path, rows)
     assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
 
@@ -384,17 +370,6 @@ def test_every_label_carries_the_weights_and_reasons_that_add_up_to_it(tmp_path)
         explain(turns, out, "c:4")
 
 
-def test_short_answers_are_not_the_same_request(tmp_path):
-    rows = [turn("a", 1, "yes", QUICK), turn("a", 2, "yes", QUICK)]
-    assert "repeated_request" not in evidence(tmp_path, rows)["a", 1]
-
-
-@pytest.mark.parametrize(("feedback", "vote"), [("thumbs_down", 1), ("Positive", -1), ("meh", 0)])
-def test_feedback_votes_on_a_fast_models_answer(tmp_path, feedback, vote):
-    found = evidence(tmp_path, [turn("a", 1, "x", QUICK, feedback=feedback)])
-    assert found["a", 1].get("feedback", 0) == vote
-
-
 def test_a_long_query_draws_no_bar_into_the_result():
     shown = connect().raw_sql("SELECT current_setting('enable_progress_bar')").fetchone()
     assert shown == (False,)
@@ -483,13 +458,27 @@ def simulated(tmp_path_factory):
     return folder
 
 
-def test_evidence_agrees_with_the_truth_better_than_the_model_alone(simulated):
-    report = label_turns(simulated / "turns.parquet", simulated / "labels.parquet", CATALOG)
+@pytest.fixture(scope="module")
+def labelled(simulated):
+    """The labels of the simulated log by stated accuracies, and their report."""
+    out = simulated / "labels.parquet"
+    return out, label_turns(simulated / "turns.parquet", out, CATALOG)
+
+
+@pytest.fixture(scope="module")
+def fitted_on_gold(simulated):
+    """The same by accuracies fitted on the whole truth."""
+    out, gold = simulated / "gold-labels.parquet", simulated / "log" / "truth.parquet"
+    return out, label_turns(simulated / "turns.parquet", out, CATALOG, gold=gold)
+
+
+def test_evidence_agrees_with_the_truth_better_than_the_model_alone(simulated, labelled):
+    out, report = labelled
     truth = {
         (row["conversation_id"], row["turn_index"]): row["label"] == 0
         for row in pq.read_table(simulated / "log" / "truth.parquet").to_pylist()
     }
-    labels = pq.read_table(simulated / "labels.parquet").to_pylist()
+    labels = pq.read_table(out).to_pylist()
     assert len(labels) == report.labelled
     needs = np.array([truth[row["conversation_id"], row["turn_index"]] for row in labels])
     by_evidence = np.array([row["p_reasoning"] >= 0.5 for row in labels])
@@ -499,15 +488,16 @@ def test_evidence_agrees_with_the_truth_better_than_the_model_alone(simulated):
     assert (by_evidence == needs).mean() > (by_model == needs).mean() + 0.04
 
 
-def test_known_turns_make_probabilities_mean_what_they_say(simulated, tmp_path):
+def test_known_turns_make_probabilities_mean_what_they_say(simulated, labelled, tmp_path):
     truth = pq.read_table(simulated / "log" / "truth.parquet").to_pylist()
     needs = {(row["conversation_id"], row["turn_index"]): row["label"] == 0 for row in truth}
     few = pa.Table.from_pylist(np.random.default_rng(0).permutation(truth)[:300].tolist())
     pq.write_table(few, tmp_path / "gold.parquet")
+    calibrated = tmp_path / "l.parquet"
+    label_turns(simulated / "turns.parquet", calibrated, CATALOG, gold=tmp_path / "gold.parquet")
     errors = []
-    for gold in (None, tmp_path / "gold.parquet"):
-        label_turns(simulated / "turns.parquet", tmp_path / "l.parquet", CATALOG, gold=gold)
-        rows = pq.read_table(tmp_path / "l.parquet").to_pylist()
+    for out in (labelled[0], calibrated):
+        rows = pq.read_table(out).to_pylist()
         p = np.array([row["p_reasoning"] for row in rows])
         need = np.array([needs[row["conversation_id"], row["turn_index"]] for row in rows])
         bins = np.minimum((p * 10).astype(int), 9)
@@ -516,19 +506,17 @@ def test_known_turns_make_probabilities_mean_what_they_say(simulated, tmp_path):
     assert errors[1] < 0.6 * errors[0]
 
 
-def test_a_second_run_is_up_to_date_and_tells_the_same(simulated):
-    arguments = (simulated / "turns.parquet", simulated / "again.parquet", CATALOG)
+def test_a_second_run_is_up_to_date_and_reports_the_same(simulated, fitted_on_gold):
+    out, first = fitted_on_gold
     gold = simulated / "log" / "truth.parquet"
-    first = label_turns(*arguments, gold=gold)
-    again = label_turns(*arguments, gold=gold)
+    again = label_turns(simulated / "turns.parquet", out, CATALOG, gold=gold)
     assert (first.fresh, again.fresh) == (True, False)
     assert replace(again, fresh=True) == first
     assert first.gold_turns > 1000
 
 
-def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, tmp_path):
-    turns, out = simulated / "turns.parquet", tmp_path / "labels.parquet"
-    report = label_turns(turns, out, CATALOG)
+def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, labelled):
+    turns, (out, report) = simulated / "turns.parquet", labelled
     backend = connect()
     table = votes(read_turns(backend, turns), backend, CATALOG)
     rows = backend.to_pyarrow(table.order_by("conversation_id", "turn_index")).to_pylist()
@@ -551,19 +539,18 @@ def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, tmp_pa
     assert [source.turns for source in report.sources] == (cast != 0).sum(axis=0).tolist()
 
 
-def test_labels_are_the_same_bytes_whatever_the_rows_order_and_the_memory(simulated, tmp_path):
+def test_labels_are_the_same_bytes_whatever_the_rows_order_and_the_memory(
+    simulated, fitted_on_gold, tmp_path
+):
     table = pq.read_table(simulated / "turns.parquet")
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     pq.write_table(shuffled, tmp_path / "shuffled.parquet", row_group_size=300)
-    gold = simulated / "log" / "truth.parquet"
-    label_turns(simulated / "turns.parquet", tmp_path / "one.parquet", CATALOG, gold=gold)
-    label_turns(
-        tmp_path / "shuffled.parquet", tmp_path / "other.parquet", CATALOG, gold=gold, memory_mb=100
-    )
-    assert file_sha256(tmp_path / "one.parquet") == file_sha256(tmp_path / "other.parquet")
+    gold, other = simulated / "log" / "truth.parquet", tmp_path / "other.parquet"
+    label_turns(tmp_path / "shuffled.parquet", other, CATALOG, gold=gold, memory_mb=100)
+    assert file_sha256(fitted_on_gold[0]) == file_sha256(other)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(strategies.lists(strategies.lists(strategies.integers(-1, 1), min_size=4, max_size=4)))
 def test_votes_are_counted_by_pattern_and_found_again(rows):
     names = ("a", "b", "c", "d")
@@ -582,19 +569,18 @@ def test_votes_are_counted_by_pattern_and_found_again(rows):
     ]
 
 
-def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, tmp_path):
-    label_turns(simulated / "turns.parquet", simulated / "labels.parquet", CATALOG)
+def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, labelled, tmp_path):
     report = build_from_turns(
         simulated / "turns.parquet",
         tmp_path / "data",
         architecture="conversation",
         catalog=CATALOG,
-        labels=simulated / "labels.parquet",
+        labels=labelled[0],
     )
     assert report.description["source"] == "labels"
     labels = {
         (row["conversation_id"], row["turn_index"]): row
-        for row in pq.read_table(simulated / "labels.parquet").to_pylist()
+        for row in pq.read_table(labelled[0]).to_pylist()
     }
     rows = pq.read_table(tmp_path / "data" / "train.parquet").to_pylist()
     for row in rows:
@@ -613,13 +599,12 @@ def test_a_log_without_any_evidence_is_refused(tmp_path):
         label_turns(path, tmp_path / "labels.parquet", CATALOG)
 
 
-def test_gold_of_another_log_is_refused(simulated, tmp_path):
+def test_gold_of_another_log_is_refused(tmp_path):
+    turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
     gold = pa.table({"conversation_id": ["none"], "turn_index": [1], "label": [0]})
     pq.write_table(gold, tmp_path / "gold.parquet")
     with pytest.raises(RecordError, match="none of its rows is about the log's"):
-        label_turns(
-            simulated / "turns.parquet", tmp_path / "l", CATALOG, gold=tmp_path / "gold.parquet"
-        )
+        label_turns(turns, tmp_path / "l", CATALOG, gold=tmp_path / "gold.parquet")
 
 
 def test_labels_that_are_none_are_refused(simulated, tmp_path):

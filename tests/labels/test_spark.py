@@ -70,9 +70,12 @@ def with_a_log(folder):
 
 
 @pytest.mark.slow
-def test_spark_gives_the_labels_and_the_switches_that_duckdb_gives(folder):
-    run_verbs(folder, LABEL, SWITCHES, engine="spark://local[2]")
+def test_spark_gives_the_labels_that_duckdb_gives(folder):
     gave_the_labels_that_duckdb_gives(folder)
+
+
+@pytest.mark.slow
+def test_spark_gives_the_switches_that_duckdb_gives(folder):
     gave_the_switches_that_duckdb_gives(folder)
 
 
