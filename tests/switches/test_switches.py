@@ -26,70 +26,63 @@ def report(tmp_path, conversations):
     return report_switches(write_turns(tmp_path / "turns.parquet", rows), CATALOG)
 
 
-KIND_CASES = {
-    "upgrade": ([SONNET, OPUS], "upgrade", False),
-    "downgrade": ([OPUS, SONNET], "downgrade", False),
-    "lateral": ([OPUS, "claude-opus-4-1"], "lateral", False),
-    "lateral to another provider": ([OPUS, O3], "lateral", True),
-    "upgrade to another provider": ([GPT, OPUS], "upgrade", True),
-    "a class is unknown": ([GPT, "claude-fable-5"], "unknown", False),
-    "over turns without a model": ([SONNET, None, "auto", OPUS], "upgrade", False),
+# Conversation → its models in order, and the kind of each switch, with "!" to another provider.
+CASES = {
+    "upgrade": ([SONNET, OPUS], ["upgrade"]),
+    "downgrade": ([OPUS, SONNET], ["downgrade"]),
+    "lateral": ([OPUS, "claude-opus-4-1"], ["lateral"]),
+    "lateral to another provider": ([OPUS, O3], ["lateral!"]),
+    "upgrade to another provider": ([GPT, OPUS], ["upgrade!"]),
+    "a class is unknown": ([GPT, "claude-fable-5"], ["unknown"]),
+    "over turns without a model": ([SONNET, None, "auto", OPUS], ["upgrade"]),
+    "four models": ([OPUS, SONNET, GPT, O3], ["downgrade", "lateral!", "upgrade"]),
+    "two spellings of one model": (["claude-opus-4-5-20251101", "anthropic/claude-opus-4.5"], []),
+    "two spellings of an unknown model": (["glm-9", "z-ai/GLM 9"], []),
+    "one turn": ([OPUS], []),
+    "no model": (["auto"], []),
 }
 
 
-def test_each_kind_is_told_by_class_and_both_facts_are_kept(tmp_path):
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """The report on all cases, and its switches by conversation."""
+    folder = tmp_path_factory.mktemp("cases")
     rows = [
         turn(name, index, f"message {index}", model)
-        for name, (models, _, _) in KIND_CASES.items()
+        for name, (models, _) in CASES.items()
         for index, model in enumerate(models, start=1)
     ]
-    report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG, out=tmp_path / "out")
-    written = pq.read_table(tmp_path / "out" / "switches.parquet").to_pylist()
-    found = {row["conversation_id"]: (row["kind"], row["provider_switch"]) for row in written}
-    assert found == {name: (kind, other) for name, (_, kind, other) in KIND_CASES.items()}
+    rows += [turn("thinks harder", n, "x", SONNET, reasoning_tokens=500 * n) for n in (0, 1)]
+    turns = write_turns(folder / "t.parquet", rows)
+    found = report_switches(turns, CATALOG, out=folder / "out")
+    switches = {}
+    for row in pq.read_table(folder / "out" / "switches.parquet").to_pylist():
+        kind = row["kind"] + "!" * row["provider_switch"]
+        switches.setdefault(row["conversation_id"], []).append(kind)
+    return found, switches
 
 
-def test_two_spellings_of_one_model_are_no_switch(tmp_path):
-    found = report(tmp_path, {"a": ["claude-opus-4-5-20251101", "anthropic/claude-opus-4.5"]})
-    assert found.switch_count == 0
-    assert found.by_models == {"1": 1, "2": 0, "3+": 0}
+def test_each_kind_is_seen_by_class_and_another_provider_beside_it(cases):
+    assert cases[1] == {name: kinds for name, (_, kinds) in CASES.items() if kinds}
 
 
-def test_a_switch_never_crosses_conversations(tmp_path):
-    assert report(tmp_path, {"a": [SONNET], "b": [OPUS]}).switch_count == 0
+def test_conversations_are_counted_by_models_used(cases):
+    assert cases[0].by_models == {"1": 4, "2": 7, "3+": 1}
+    assert cases[0].conversations == 12
+    assert cases[0].turns_without_model == 3
 
 
-def test_conversations_are_counted_by_models_used(tmp_path):
-    found = report(
-        tmp_path,
-        {"a": [OPUS], "b": [OPUS, SONNET], "c": [OPUS, SONNET, GPT, O3], "d": ["auto"]},
-    )
-    assert found.by_models == {"1": 1, "2": 1, "3+": 1}
-    assert found.conversations == 3
-    assert found.turns_without_model == 1
+def test_unknown_models_are_named_with_their_turns(cases):
+    assert cases[0].unknown_models == {"glm-9": 2, "claude-fable-5": 1}
 
 
-def test_unknown_models_are_named_with_their_turns(tmp_path):
-    found = report(tmp_path, {"a": ["claude-fable-5", "claude-fable-5", "glm-9"], "b": [GPT]})
-    assert found.unknown_models == {"claude-fable-5": 2, "glm-9": 1}
-    assert found.turns_by_class == {"reasoning": 0, "fast": 1, "unknown": 3}
+def test_a_turn_has_the_class_of_what_was_used_there(cases):
+    assert cases[0].turns_by_class == {"reasoning": 14, "fast": 8, "unknown": 3}
 
 
-def test_reasoning_tokens_make_a_hybrid_model_a_reasoning_one(tmp_path):
-    rows = [
-        turn("a", 1, "x", SONNET, reasoning_tokens=0),
-        turn("a", 2, "y", SONNET, reasoning_tokens=500),
-    ]
-    found = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
-    assert found.turns_by_class == {"reasoning": 1, "fast": 1, "unknown": 0}
-    assert found.switch_count == 0  # the same model, thinking harder
-
-
-def test_a_pair_has_its_rate_among_the_turns_on_the_first_model(tmp_path):
-    found = report(tmp_path, {"a": [SONNET, SONNET, OPUS], "b": [SONNET, SONNET]})
-    assert [(p.from_model, p.to_model, p.count, p.rate) for p in found.pairs] == [
-        (SONNET, OPUS, 1, 0.25)
-    ]
+def test_a_pair_has_its_rate_among_the_turns_on_the_first_model(cases):
+    (pair,) = [pair for pair in cases[0].pairs if pair.to_model == "claude-opus-4-1"]
+    assert (pair.from_model, pair.count, pair.rate) == (OPUS, 1, 0.1)
 
 
 def test_switches_are_placed_by_the_turn_that_follows(tmp_path):
@@ -185,8 +178,8 @@ STEPS = ("find switches", "count models and switches", "rate by turn and time")
 
 @pytest.mark.parametrize(
     ("asked", "more"),
-    [({}, ()), ({"n_examples": 1}, ("quote examples",)), ({"out": "made"}, ("write",))],
-    ids=["counts alone", "examples", "a folder"],
+    [({}, ()), ({"n_examples": 1, "out": "made"}, ("quote examples", "write"))],
+    ids=["counts alone", "examples and a folder"],
 )
 def test_the_steps_that_were_asked_for_are_told_with_their_numbers(tmp_path, asked, more):
     rows = [turn("a", index, "x", model) for index, model in enumerate((SONNET, OPUS), start=1)]
