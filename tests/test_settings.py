@@ -66,6 +66,7 @@ def test_the_example_in_the_repository_is_valid():
 
 
 MODEL = '[[catalog.model]]\npattern = "x"\nprovider = "acme"\nfamily = "own"\nclass = "fast"\n'
+PRICE = '[[catalog.price]]\npattern = "x"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n'
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,11 @@ MODEL = '[[catalog.model]]\npattern = "x"\nprovider = "acme"\nfamily = "own"\ncl
         ("[gateway]\nq = 1", "has no key 'q'; expected host, port, model_name, journal."),
         (WHOLE.replace("timeout_s", "time_s"), "[upstreams.local] has no key 'time_s'; did you"),
         (MODEL + "hybird = 1", "[[catalog.model]] 1: has no key 'hybird'; did you mean 'hybrid'?"),
+        (MODEL.replace('"fast"', '"slow"'), "1: class: found 'slow'; expected 'reasoning' or"),
+        (PRICE.replace("2", "-2"), "[[catalog.price]] 1: output_usd_per_mtok: found -2; expected"),
+        (PRICE.replace("2", "inf"), "1: output_usd_per_mtok: found inf; expected a finite number"),
+        (PRICE.replace("2", "true"), "1: output_usd_per_mtok: found True; expected a valid number"),
+        (PRICE + 'as_of = "May"', "1: as_of: found 'May'; expected a valid date."),
         (MODEL.replace('"x"', '"("'), "1: pattern: found '('; expected a regular expression"),
         ('[router]\npolicy = "clever"', "found 'clever'; expected 'session', 'conversation',"),
         ("[router]\nthreshold = 2", "[router] threshold: found 2; expected a number less than"),

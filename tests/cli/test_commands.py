@@ -24,31 +24,46 @@ def line(tmp_path_factory):
     write_base(folder / "base")
     run("simulate", "-o", "log", "--conversations", 300, "--seed", 3, cwd=folder)
     run("ingest", "log/turns.parquet", "-o", "turns.parquet", cwd=folder)
-    data = {"session": 240, "conversation": 240}
-    for name, size in data.items():
-        built = ["build", "turns.parquet", "-o", f"{name}-data", "--architecture", name]
-        run(*built, "--size", size, cwd=folder)
-        trained = ["train", f"{name}-data", "-o", f"{name}-router", "--base", "base"]
-        run(*trained, "--max-tokens", 64, "--epochs", 1, cwd=folder)
+    built = ["build", "turns.parquet", "-o", "data", "--architecture", "session"]
+    run(*built, "--size", 240, cwd=folder)
+    trained = ["train", "data", "-o", "router", "--base", "base"]
+    run(*trained, "--max-tokens", 64, "--epochs", 1, cwd=folder)
     return folder
 
 
 def test_the_line_from_log_to_report(line):
-    pairs = [f"{n}-{w}" for n in ("session", "conversation") for w in ("router", "data")]
-    shown = run("evaluate", *pairs, "--truth", "log/truth.parquet", "-o", "report", cwd=line)
-    assert "measured against simulated truth" in shown.stdout
-    assert "TF-IDF + linear, with context" in shown.stdout
+    typed = ["evaluate", "router", "data", "--truth", "log/truth.parquet", "-o", "report"]
+    shown = run(*typed, cwd=line)
+    assert "against simulated truth" in shown.stdout
     assert (line / "report" / "report.html").stat().st_size > 50_000
-    again = run("evaluate", *pairs, "--truth", "log/truth.parquet", "-o", "report", cwd=line)
-    assert "report: up to date" in again.stderr
+    assert "report: up to date" in run(*typed, cwd=line).stderr
 
 
 RERUNS = """
 simulate -o log --conversations 300 --seed 3
 ingest log/turns.parquet -o turns.parquet
-build turns.parquet -o session-data --architecture session --size 240
-train session-data -o session-router --base base --max-tokens 64 --epochs 1
+build turns.parquet -o data --architecture session --size 240
+train data -o router --base base --max-tokens 64 --epochs 1
 """
+
+
+NEXT = {
+    "simulate -o log": "ingest log/turns.parquet -o turns.parquet",
+    "ingest log/turns.parquet -o turns.parquet": "switches turns.parquet -o switches",
+    "switches turns.parquet": "label turns.parquet -o labels.parquet",
+    "build turns.parquet": "train data -o session-router",
+    "train data -o router": "evaluate router data -o report",
+    "evaluate router data": "serve router -c turnout.toml",
+}
+
+
+def test_every_verb_ends_with_the_next_command(line):
+    typed = [*RERUNS.strip().splitlines(), "switches turns.parquet"]
+    typed += ["evaluate router data --truth log/truth.parquet -o report"]
+    for each in typed:
+        following = next(to for start, to in NEXT.items() if each.startswith(start))
+        assert run(*each.split(), cwd=line).stderr.endswith(f"Next: turnout {following}\n")
+        assert "Next:" not in run(*each.split(), "--json", cwd=line).stderr
 
 
 @pytest.mark.parametrize("typed", RERUNS.strip().splitlines(), ids=lambda typed: typed.split()[0])
@@ -64,7 +79,7 @@ def test_switches_are_printed_in_the_fleets_shape_and_written(line):
 
 
 def test_scores_of_a_table(line):
-    arguments = ["session-router", "turns.parquet", "--text-column", "user_message"]
+    arguments = ["router", "turns.parquet", "--text-column", "user_message"]
     shown = run("score", *arguments, "-o", "scores.parquet", cwd=line)
     rows = len(pq.read_table(line / "turns.parquet"))
     assert f"{rows:,} rows scored" in shown.stdout
@@ -72,16 +87,17 @@ def test_scores_of_a_table(line):
 
 
 def test_one_message_is_routed_with_its_reason(line):
-    shown = run("route", "session-router", "what does HTTP 404 mean?", cwd=line)
+    shown = run("route", "router", "what does HTTP 404 mean?", cwd=line)
     assert "p_reasoning of the conversation's first message is" in shown.stdout
-    decided = json.loads(run("route", "session-router", "hi", "--json", cwd=line).stdout)
+    decided = json.loads(run("route", "router", "hi", "--json", cwd=line).stdout)
     assert decided["model_class"] in ("reasoning", "fast")
 
 
-def test_a_conversation_is_routed_turn_by_turn(line):
+def test_a_conversation_is_routed_turn_by_turn(tmp_path):
     example = Path(__file__).resolve().parents[2] / "examples" / "conversation.json"
-    arguments = ["conversation-router", "--messages", example, "--all-turns", "--json"]
-    decided = json.loads(run("route", *arguments, cwd=line).stdout)
+    router = write_router(tmp_path / "router", "conversation")
+    arguments = [router, "--messages", example, "--all-turns", "--json"]
+    decided = json.loads(run("route", *arguments).stdout)
     assert [d["turn_index"] for d in decided] == [1, 2, 3, 4]
 
 

@@ -9,9 +9,10 @@ from contextlib import suppress
 import pytest
 
 from tests.disks import small_disk
-from turnout.errors import ArtifactError, StoppedError, StorageError
+from turnout.errors import ArtifactError, InterruptError, StoppedError, StorageError
 from turnout.routing import RouterFolder
 from turnout.training import Recipe, train
+from turnout.training.stopping import stop_requests
 
 RECIPE = Recipe(epochs=3, learning_rate=3e-3, batch_size=32)
 STEPS_AN_EPOCH = 5
@@ -79,6 +80,11 @@ def test_signals_mean_what_they_meant_before_once_a_run_is_over(dataset, base, t
     with pytest.raises(StoppedError):
         run(dataset, tmp_path / "router", base, stop_at=1)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_ctrl_c_ends_a_run_with_the_error_of_an_interrupt():
+    with pytest.raises(InterruptError, match="SIGINT: stopped"), stop_requests():
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_run_may_be_in_a_thread_that_gets_no_signals(dataset, base, tmp_path):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, get_args
+from typing import Any
 
-from turnout.errors import SettingsError
 from turnout.records import ModelClass
 
 _REASONING_ENDING = re.compile(r"-(?:thinking|reasoning|high|xhigh|max-effort)(?:-|$)")
@@ -28,13 +26,11 @@ _DEPLOYMENT = re.compile(
     r"|:(?:\d+|latest|free|beta|nitro|floor|online|exacto|extended|standard)$"
 )
 _DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-\d\d|\d{4})(?=-|$)")
-_KEYS = {"pattern", "name", "provider", "family", "class", "hybrid"}
 # How hard a model was told to think: it changes the tokens spent, not what one costs.
 _EFFORT_ENDING = re.compile(
     r"(?:-(?:thinking|reasoning|non-?reasoning|no-?thinking|none|minimal|low|medium|high|xhigh"
     r"|max-effort|latest))+$"
 )
-_USD_KEYS = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
 _TOKENS_PER_MTOK = 1_000_000
 
 
@@ -124,8 +120,8 @@ class Catalog:
         unnamed: Sequence[str],
         prices: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        self._prices = [_price(number, entry) for number, entry in enumerate(prices, start=1)]
-        self._entries = [_entry(number, entry) for number, entry in enumerate(entries, start=1)]
+        self._prices = [_price(entry) for entry in prices]
+        self._entries = [_entry(entry) for entry in entries]
         self._unnamed = frozenset(unnamed)
         stored = json.dumps([list(map(dict, entries)), sorted(unnamed)], sort_keys=True)
         self.digest = hashlib.sha256(stored.encode()).hexdigest()
@@ -200,11 +196,8 @@ def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
     """The shipped catalog, with the user's entries before it.
 
     Args:
-        overrides: The `[catalog]` table of turnout.toml: `model` and `price` entries and `unnamed`
-            names.
-
-    Raises:
-        SettingsError: If an entry is not in the form that `catalog.toml` documents.
+        overrides: The `[catalog]` table of turnout.toml, as `turnout.settings` checks it: `model`
+            and `price` entries and `unnamed` names.
     """
     text = resources.files("turnout.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
     shipped = tomllib.loads(text)
@@ -238,55 +231,16 @@ def _class_used(entry: _Entry, name: str, reasoned: bool | None) -> ModelClass:
     return "reasoning" if reasoned else entry.model_class
 
 
-def _entry(number: int, entry: Mapping[str, Any]) -> _Entry:
-    missing = {"pattern", "provider", "family", "class"} - set(entry)
-    unknown = set(entry) - _KEYS
-    if missing or unknown or entry["class"] not in get_args(ModelClass):
-        raise SettingsError(
-            f"catalog entry {number}: found {dict(entry)}; expected pattern, provider, family and "
-            "class (reasoning or fast), and optionally name and hybrid."
-        )
+def _entry(entry: Mapping[str, Any]) -> _Entry:
     return _Entry(
-        _pattern(f"catalog entry {number}", entry["pattern"]),
+        re.compile(entry["pattern"]),
         entry.get("name"),
         entry["provider"],
         entry["family"],
         entry["class"],
-        bool(entry.get("hybrid", False)),
+        entry.get("hybrid", False),
     )
 
 
-def _price(number: int, entry: Mapping[str, Any]) -> tuple[re.Pattern[str], Price]:
-    where = f"catalog price {number}"
-    missing = {"pattern", "input_usd_per_mtok", "output_usd_per_mtok"} - set(entry)
-    unknown = set(entry) - {"pattern", "source", "as_of", *_USD_KEYS}
-    as_of = entry.get("as_of")
-    if missing or unknown or not isinstance(as_of, dt.date | None):
-        raise SettingsError(
-            f"{where}: found {dict(entry)}; expected pattern, input_usd_per_mtok and "
-            "output_usd_per_mtok, and optionally cached_input_usd_per_mtok, source and as_of "
-            "(a date)."
-        )
-    usd = {key: entry[key] for key in _USD_KEYS if key in entry}
-    for key, value in usd.items():
-        if not _is_amount(value):
-            raise SettingsError(
-                f"{where}: {key} is {value!r}; expected USD for a million tokens, 0 or more."
-            )
-    pattern = _pattern(where, entry["pattern"])
-    return pattern, Price(**usd, source=str(entry.get("source", "")), as_of=as_of)
-
-
-def _is_amount(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and value >= 0
-
-
-def _pattern(where: str, text: object) -> re.Pattern[str]:
-    try:
-        return re.compile(str(text))
-    except re.error as error:
-        raise SettingsError(
-            f"{where}: pattern {text!r} is not a regular expression ({error})."
-        ) from error
+def _price(entry: Mapping[str, Any]) -> tuple[re.Pattern[str], Price]:
+    return re.compile(entry["pattern"]), Price(**{k: v for k, v in entry.items() if k != "pattern"})
