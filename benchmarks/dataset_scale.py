@@ -33,8 +33,8 @@ SCAN = """
 import sys, duckdb
 columns = ("conversation_id, turn_index, user_message, assistant_message, model, "
            "reasoning_tokens, user_id")
-asked = f"SELECT count(*), bit_xor(hash({columns})) FROM read_parquet(?)"
-print(duckdb.connect().execute(asked, [sys.argv[1]]).fetchone())
+query = f"SELECT count(*), bit_xor(hash({columns})) FROM read_parquet(?)"
+print(duckdb.connect().execute(query, [sys.argv[1]]).fetchone())
 """
 BUILD = "from turnout.cli import main; main()"
 
@@ -54,12 +54,12 @@ def messages(rng: np.random.Generator, pool: pa.Array, n: int) -> pa.Array:
     """Texts of 1 to 5 sentences; one in twelve is one of a few."""
     parts = [pool.take(pa.array(rng.integers(0, SENTENCES, n))) for _ in range(5)]
     counts = rng.choice(5, size=n, p=[0.3, 0.25, 0.2, 0.15, 0.1])
-    shown = [parts[0]]
-    shown += [
-        pc.if_else(pa.array(counts >= at), part, pa.scalar(None, pa.string()))
-        for at, part in enumerate(parts[1:], start=1)
+    joined = [parts[0]]
+    joined += [
+        pc.if_else(pa.array(counts >= number), part, pa.scalar(None, pa.string()))
+        for number, part in enumerate(parts[1:], start=1)
     ]
-    text = pc.binary_join_element_wise(*shown, ". ", null_handling="skip")
+    text = pc.binary_join_element_wise(*joined, ". ", null_handling="skip")
     copied = pool.take(pa.array(rng.integers(0, COMMON, n)))
     return pc.if_else(pa.array(rng.random(n) < 0.08), copied, text)
 
@@ -135,8 +135,8 @@ def main() -> None:
         written = write_log(log, turns)
         scan = measured([sys.executable, "-c", SCAN, str(log)])
         load = os.getloadavg()[0]
-        typed = ["build", str(log), "-o", str(out), "--architecture", "conversation"]
-        build = measured([sys.executable, "-c", BUILD, *typed, "--size", str(arguments.size)])
+        verb = ["build", str(log), "-o", str(out), "--architecture", "conversation"]
+        build = measured([sys.executable, "-c", BUILD, *verb, "--size", str(arguments.size)])
         rows = json.loads((out / "dataset.json").read_text())["rows"]
         print(
             json.dumps(

@@ -36,7 +36,7 @@ def leads(folder: Path) -> dict[str, tuple[float, float]]:
     samples = {name: data.split(name) for name in SPLITS}
     columns = ["conversation_id", "mode", "timestamp"]
     first = pq.read_table(folder / "turns.parquet", filters=[("turn_index", "=", 1)])
-    known = {
+    metadata = {
         row["conversation_id"]: [
             row["mode"] or "",
             str(row["timestamp"].hour) if row["timestamp"] else "",
@@ -44,7 +44,7 @@ def leads(folder: Path) -> dict[str, tuple[float, float]]:
         ]
         for row in first.select(columns).to_pylist()
     }
-    facts = {n: [known[c] for c in split.conversation_ids] for n, split in samples.items()}
+    facts = {n: [metadata[c] for c in split.conversation_ids] for n, split in samples.items()}
     texts = {n: [row.message for row in split.inputs] for n, split in samples.items()}
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts["train"])
     encoder = OneHotEncoder(handle_unknown="ignore").fit(facts["train"])
@@ -74,20 +74,20 @@ def best(
         LogisticRegression(C=strength, max_iter=300).fit(features["train"], needs["train"])
         for strength in STRENGTHS
     ]
-    chosen = max(
+    best_model = max(
         models,
         key=lambda m: roc_auc_score(
             needs["validation"], m.decision_function(features["validation"])
         ),
     )
-    return np.asarray(chosen.decision_function(features["test"]))
+    return np.asarray(best_model.decision_function(features["test"]))
 
 
 def main() -> None:
     """Print one line a judge."""
-    found = [leads(Path(name)) for name in sys.argv[1:]]
-    for judge in found[0]:
-        alone, added = np.asarray([one[judge] for one in found]).T
+    by_folder = [leads(Path(name)) for name in sys.argv[1:]]
+    for judge in by_folder[0]:
+        alone, added = np.asarray([judged[judge] for judged in by_folder]).T
         half = student.ppf(0.975, len(added) - 1) * added.std(ddof=1) / np.sqrt(len(added))
         print(
             f"{judge}: text alone {alone.mean():.3f}; metadata adds {added.mean():+.4f} "

@@ -261,7 +261,7 @@ def candidates(cells):
         for at in range(n):
             key = f"{stratum}{label}{at:03}"
             values = {"stratum": stratum, "label": label, "message": key, "context": ""}
-            made.append(Candidate(values, key, key, key, key, Cell(label, stratum, "")))
+            made.append(Candidate(values, key, key, key, Cell(label, stratum, "")))
     return made
 
 

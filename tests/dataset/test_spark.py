@@ -25,7 +25,7 @@ def test_spark_gives_the_bytes_that_duckdb_gives_though_no_java_is_installed(tmp
 
 
 def gives_the_bytes_that_duckdb_gives(folder, engine, *architectures):
-    rows = [*log(n=2100), turn("twice", 1, "short", "o3"), turn("twice", 1, "longer", "gpt-4o")]
+    rows = [*log(n=1200), turn("twice", 1, "short", "o3"), turn("twice", 1, "longer", "gpt-4o")]
     rows += [turn("naïve Ω", 1, " \x0bİstanbul ς ", "o3"), turn("auto", 1, "hello", "auto")]
     source = write_turns(folder / "turns.parquet", rows)
     labels = [

@@ -32,8 +32,6 @@ class Candidate:
         values: The sample's columns.
         order_key: Hex digest of seed and row: a repeatable random order.
         message: The normal form of the message; see `routing.normalization`.
-        input_key: Hex sha256 of the normal form of message and context: equal for rows that are
-            one input to the encoder.
         group: Its conversation; or, of a measured prompt, the prompts nearly alike.
         cell: What it is balanced over; no bucket and no position where the architecture takes all
             first turns alike.
@@ -44,7 +42,6 @@ class Candidate:
     values: dict[str, Any]
     order_key: str
     message: str
-    input_key: str
     group: str
     cell: Cell
     both_labels: bool = False
@@ -153,11 +150,22 @@ def candidate(
         "context": model_input.context,
     }
     message = normalized(model_input.message)
-    input_key = hexdigest(f"{message}\0{normalized(model_input.context)}")
     cell = Cell(values["label"], "", "")
     if formatter.architecture == "conversation":
         cell = Cell(values["label"], values["stratum"], values["position"])
-    return Candidate(sample, order_key, message, input_key, values["conversation_id"], cell)
+    return Candidate(sample, order_key, message, values["conversation_id"], cell)
+
+
+def input_keys(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
+    """A key of each candidate, equal for those that are one input to the encoder.
+
+    They are message and context in normal form, the context only where another has its message.
+    """
+    counts = Counter(candidate.message for candidate in candidates)
+    return [
+        (c.message, normalized(c.values["context"]) if counts[c.message] > 1 else "")
+        for c in candidates
+    ]
 
 
 def hexdigest(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from rensa import RMinHash, RMinHashLSH
 
-from turnout.dataset.candidates import Candidate
+from turnout.dataset.candidates import Candidate, input_keys
 from turnout.dataset.disjoint_set import DisjointSet
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.normalization import normalized
@@ -74,17 +74,18 @@ def deduplicated(
         dropped: Reason → rows, added to.
         cutoff: The least mean target that makes duplicates with both labels reasoning.
     """
-    copies: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in sorted(candidates, key=lambda c: c.order_key):
+    ordered = sorted(candidates, key=lambda c: c.order_key)
+    copies: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for key, candidate in zip(input_keys(ordered), ordered, strict=True):
         if candidate.message:
-            copies[candidate.input_key].append(candidate)
+            copies[key].append(candidate)
         else:
             dropped[EMPTY] += 1
     alike = []
-    for first, *others in copies.values():
+    for key, (first, *others) in copies.items():
         if others:
             dropped[EXACT] += len(others)
-            if is_long(f"{first.message} {normalized(first.values['context'])}"):
+            if is_long(" ".join(key)):
                 alike += [(first.group, other.group) for other in others]
     return Distinct([_merged(rows, cutoff) for rows in copies.values()], alike)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from itertools import chain
 
-from turnout.dataset.candidates import Candidate
+from turnout.dataset.candidates import Candidate, input_keys
 from turnout.dataset.cells import SPLITS, Cell
 from turnout.dataset.disjoint_set import DisjointSet
 
@@ -96,16 +95,15 @@ def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
 
     A text is what the encoder reads, message and context, in normal form.
     """
+    rows = [row for split in splits.values() for row in split]
+    split_of_row = [name for name, split in splits.items() for _ in split]
 
-    def crossing(names_of_splits: Iterable[set[Hashable]]) -> int:
-        return sum(n > 1 for n in Counter(chain.from_iterable(names_of_splits)).values())
+    def crossing(names: Iterable[Hashable]) -> int:
+        places = set(zip(names, split_of_row, strict=True))
+        return sum(n > 1 for n in Counter(name for name, _ in places if name is not None).values())
 
-    rows = splits.values()
     return {
-        "conversations": crossing({c.group for c in split} for split in rows),
-        "texts": crossing({c.input_key for c in split} for split in rows),
-        "users": crossing(
-            {c.values["user_id"] for c in split if c.values["user_id"] is not None}
-            for split in rows
-        ),
+        "conversations": crossing(row.group for row in rows),
+        "texts": crossing(input_keys(rows)),
+        "users": crossing(row.values["user_id"] for row in rows),
     }
