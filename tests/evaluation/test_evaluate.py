@@ -216,16 +216,25 @@ def test_no_example_quotes_the_log_when_none_is_wanted(poor):
         assert "test1" not in (poor[1] / "report" / name).read_text()
 
 
+def test_examples_are_mistakes_at_the_threshold(report):
+    session = report[0]["routers"][0]
+    assert session["examples"]["missed"] == []
+    assert [row["message"] for row in session["examples"]["wasted"]] == [
+        "prove <script>alert(1)</script>"
+    ]
+
+
 def test_scores_for_the_log_are_calibrated_on_rows_weighted_as_the_log(report):
     session, conversation = report[0]["routers"]
-    log = session["results"][0]["log_calibration"]
+    log = session["results"][0]["log"]
     balanced = session["results"][0]["calibration"]
     # The tiny router's scores are 0.88 and 0.12 where all and none need reasoning.
     assert log["prior"] == 0.22
+    assert log["share_at_threshold"]["value"] == pytest.approx(0.22, abs=0.02)
     assert log["mean_score"] < log["mean_balanced_score"]
     assert log["calibration"]["ece"]["value"] < balanced["ece"]["value"]
     assert log["calibration"]["ece"]["value"] < log["uncorrected"]
-    assert conversation["results"][0]["log_calibration"] is None
+    assert conversation["results"][0]["log"] is None
 
 
 def test_a_threshold_for_the_log_decides_as_it_is_served(report, pairs):

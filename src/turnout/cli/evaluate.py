@@ -114,7 +114,7 @@ def _show(router: dict[str, Any]) -> None:
 def _show_calibration(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    log = result["log_calibration"]
+    log = result["log"]
     table = Table(
         title="Calibration error of the router, for balanced rows"
         + (" and for the log" if log else ""),

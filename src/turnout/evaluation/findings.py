@@ -95,8 +95,8 @@ def _calibrated(result: ReferenceResult) -> Finding:
         f"perfect score up to {error.chance:.3f}; with chance taken out {error.debiased.value:.3f} "
         f"({error.debiased.low:.3f} to {error.debiased.high:.3f})"
     )
-    if result.log_calibration is not None:
-        log = result.log_calibration
+    if result.log is not None:
+        log = result.log
         numbers += (
             f". Where {log.prior:.0%} need reasoning, as in the log, the scores for the log have "
             f"{log.calibration.ece.value:.3f}"

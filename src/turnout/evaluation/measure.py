@@ -124,7 +124,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
-class LogCalibration:
+class LogResult:
     """Scores for the log's population, measured on rows weighted as that population is.
 
     Attributes:
@@ -133,6 +133,7 @@ class LogCalibration:
         mean_balanced_score: Mean of the scores for balanced rows there.
         uncorrected: Calibration error that the scores for balanced rows have there.
         calibration: Of the scores for the log.
+        share_at_threshold: Share of those messages that the router sends to reasoning.
     """
 
     prior: float
@@ -140,6 +141,7 @@ class LogCalibration:
     mean_balanced_score: float
     uncorrected: float
     calibration: Calibration
+    share_at_threshold: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class ReferenceResult:
             baseline; None where rows have no groups.
         reliability: The router's.
         calibration: The router's, over the rows whose need is known.
-        log_calibration: The router's scores for the log, on the rows weighted to its share of
+        log: The router's scores for the log, on the rows weighted to its share of
             reasoning; None where that share is not known, or is not of this reference.
         share_at_threshold: Share of rows that the router sends to reasoning as it is served.
         recall_at_threshold: Share of the rows needing reasoning that are sent there.
@@ -174,7 +176,7 @@ class ReferenceResult:
     within_groups: dict[str, float] | None
     reliability: list[ReliabilityBin]
     calibration: Calibration
-    log_calibration: LogCalibration | None
+    log: LogResult | None
     share_at_threshold: Estimate
     recall_at_threshold: Estimate
 
@@ -185,7 +187,7 @@ def compare_methods(
     test: Samples,
     sent: NDArray[np.bool_],
     seed: int,
-    log: Priors | None = None,
+    priors: Priors | None = None,
 ) -> ReferenceResult:
     """Measure every method against one reference.
 
@@ -195,7 +197,7 @@ def compare_methods(
         test: The rows.
         sent: Rows that the router sends to reasoning at its threshold, shape `(n,)`.
         seed: Decides the resampling.
-        log: The router's, where its scores for the log are measured too.
+        priors: The router's, where its scores for the log are measured too.
     """
     rows = np.flatnonzero(reference.known) if reference.gap is None else np.arange(len(test))
     reference = _of_rows(reference, rows)
@@ -216,7 +218,7 @@ def compare_methods(
         within_groups=_within(by_group) if by_group else None,
         reliability=_reliability(reference, router.scores, resampling),
         calibration=_calibration_of(reference, router, clusters, seed),
-        log_calibration=None if log is None else _in_log(reference, router, clusters, seed, log),
+        log=None if priors is None else _in_log(reference, router, sent, clusters, seed, priors),
         share_at_threshold=resampling.estimate(lambda w: metrics.share(sent, w)),
         recall_at_threshold=resampling.estimate(
             lambda w: metrics.recall(sent, reference.positive, w * reference.known)
@@ -322,8 +324,13 @@ def _calibration_of(
 
 
 def _in_log(
-    reference: Reference, router: Scored, clusters: Sequence[str], seed: int, priors: Priors
-) -> LogCalibration | None:
+    reference: Reference,
+    router: Scored,
+    sent: NDArray[np.bool_],
+    clusters: Sequence[str],
+    seed: int,
+    priors: Priors,
+) -> LogResult | None:
     known = np.flatnonzero(reference.known)
     positive, share = reference.positive[known], reference.positive[known].mean()
     if priors.log is None or not 0 < share < 1:
@@ -332,12 +339,13 @@ def _in_log(
     balanced = router.scores[known]
     scores = expit(logit(balanced) + priors.shift("log"))
     resampling = Resampling([clusters[int(row)] for row in known], seed)
-    return LogCalibration(
+    return LogResult(
         prior=priors.log,
         mean_score=float(np.average(scores, weights=weights)),
         mean_balanced_score=float(np.average(balanced, weights=weights)),
         uncorrected=calibration_error(balanced, positive, weights),
         calibration=calibration(scores, positive, resampling, seed, weights),
+        share_at_threshold=resampling.estimate(lambda w: metrics.share(sent[known], w * weights)),
     )
 
 

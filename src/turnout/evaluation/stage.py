@@ -155,8 +155,8 @@ def _of_router(
         if reference.gap is not None:
             methods.append(Scored("oracle (knows the gap)", "oracle", reference.gap))
         # The log's share of reasoning is that of its labels, not of another reference.
-        log = folder.spec.priors if reference is references[-1] else None
-        results.append(compare_methods(reference, methods, test, sent, seed, log))
+        priors = folder.spec.priors if reference is references[-1] else None
+        results.append(compare_methods(reference, methods, test, sent, seed, priors))
     report_step("intervals", len(references), len(references))
     truncation = truncation_of(scorer, test.inputs, folder.spec.max_tokens)
     views, probed = _of_conversations(folder, scorer, data, test, references[0], seed, report_step)
@@ -187,7 +187,7 @@ def _of_router(
         "context": asdict(views) if views else None,
         "probes": asdict(probed) if probed else None,
         "latency_ms": _latency(scorer, test.inputs),
-        "examples": _examples(references[0], scored[0].scores, test, examples),
+        "examples": _examples(references[0], scored[0].scores, sent, test, examples),
     }
 
 
@@ -306,14 +306,17 @@ def _latency(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, floa
 
 
 def _examples(
-    reference: Reference, scores: NDArray[np.float64], test: Samples, wanted: int
+    reference: Reference,
+    scores: NDArray[np.float64],
+    sent: NDArray[np.bool_],
+    test: Samples,
+    wanted: int,
 ) -> dict[str, list[dict[str, Any]]]:
-    """The most confident mistakes, worst first."""
+    """The most confident mistakes at the router's threshold, worst first."""
     order = np.argsort(scores)
-    missed = [row for row in order if reference.known[row] and reference.positive[row]][:wanted]
-    wasted = [row for row in order[::-1] if reference.known[row] and not reference.positive[row]][
-        :wanted
-    ]
+    wrong = reference.known & (sent != reference.positive)
+    missed = [row for row in order if wrong[row] and not sent[row]][:wanted]
+    wasted = [row for row in order[::-1] if wrong[row] and sent[row]][:wanted]
     return {
         "missed": [_example(test, scores, row) for row in missed],
         "wasted": [_example(test, scores, row) for row in wasted],
