@@ -37,6 +37,13 @@ def router(tmp_path):
     return folder
 
 
+def commit(hub, router):
+    """Put a router on the hub as a push would, without the client's process."""
+    names = [*RouterFolder.read(router).files, DESCRIPTION_NAME]
+    files = {name: (router / name).read_bytes() for name in names}
+    hub.repositories.setdefault(REPO, Repository(private=True)).commits.append(files)
+
+
 @pytest.fixture
 def turnout(tmp_path, hub):
     """Runs a verb in its own process: the client reads its environment when it is imported."""
@@ -94,7 +101,7 @@ def test_paths_of_this_machine_and_files_beside_the_router_are_not_sent(hub, rou
     sent = hub.repositories[REPO].commits[-1]
     assert set(sent) == {*RouterFolder.read(router).files, DESCRIPTION_NAME}
     assert not any(b"/home/anna" in content for content in sent.values())
-    assert all(name in shown.stderr for name in sent), "what is sent is told"
+    assert all(name in shown.stderr for name in sent), "what is sent is shown"
 
 
 def test_nothing_is_sent_before_the_user_says_yes(hub, router, turnout):
@@ -122,7 +129,7 @@ def test_a_push_without_a_token_says_how_to_log_in(hub, router, turnout):
     assert hub.seen_tokens == set(), "the hub was not asked"
 
 
-def test_a_token_without_the_right_to_write_is_told_so(router, turnout):
+def test_a_token_without_the_right_to_write_is_refused(router, turnout):
     refused = turnout("push", router, REPO, "--yes", token="hf_of_somebody_else")
     assert refused.returncode == 2
     assert "does not allow" in refused.stderr
@@ -130,31 +137,31 @@ def test_a_token_without_the_right_to_write_is_told_so(router, turnout):
 
 
 @pytest.mark.parametrize(
-    ("repo_id", "revision", "said"),
+    ("repo_id", "revision", "message"),
     [(REPO, "no-such-branch", "404"), ("my-org/another", None, "404"), ("a/b/c", None, "ORG/NAME")],
 )
-def test_what_the_hub_does_not_have_is_told_and_leaves_nothing(
-    tmp_path, router, turnout, repo_id, revision, said
+def test_what_the_hub_does_not_have_is_an_error_and_leaves_nothing(
+    tmp_path, hub, router, turnout, repo_id, revision, message
 ):
-    turnout("push", router, REPO, "--yes")
+    commit(hub, router)
     asked = ["--revision", revision] if revision else []
     failed = turnout("pull", repo_id, "-o", tmp_path / "pulled", *asked)
     assert failed.returncode in (2, 4)
-    assert said in failed.stderr
+    assert message in failed.stderr
     assert "internal error" not in failed.stderr
     assert not [p for p in tmp_path.iterdir() if "pulled" in p.name]
 
 
-def test_a_full_disk_is_told_and_leaves_the_router_that_was_pulled_before(
-    tmp_path, router, turnout
+def test_a_full_disk_is_an_error_and_leaves_the_router_that_was_pulled_before(
+    tmp_path, hub, router, turnout
 ):
-    turnout("push", router, REPO, "--yes")
+    commit(hub, router)
     with small_disk(tmp_path / "disk", 1024) as disk:
         assert turnout("pull", REPO, "-o", disk / "pulled").returncode == 0
         before = RouterFolder.read(disk / "pulled").digest
         (router / "manifest.json").unlink()
         set_threshold(router, 0.7, "by hand")
-        turnout("push", router, REPO, "--yes")
+        commit(hub, router)
         fill(disk, free_bytes=8192)
         failed = turnout("pull", REPO, "-o", disk / "pulled")
         assert failed.returncode == 7, failed.stderr
@@ -164,11 +171,11 @@ def test_a_full_disk_is_told_and_leaves_the_router_that_was_pulled_before(
 
 
 def test_an_earlier_commit_can_be_pulled(tmp_path, hub, router, turnout):
-    turnout("push", router, REPO, "--yes")
+    commit(hub, router)
     first = RouterFolder.read(router).digest
     (router / "manifest.json").unlink()
     set_threshold(router, 0.7, "by hand")
-    turnout("push", router, REPO, "--yes")
+    commit(hub, router)
     info = json.loads(turnout("pull", REPO, "-o", tmp_path / "new", "--json").stdout)
     assert info["digest"] == RouterFolder.read(router).digest != first
     old = turnout("pull", REPO, "-o", tmp_path / "old", "--revision", commit_id(1), "--json")
@@ -176,7 +183,7 @@ def test_an_earlier_commit_can_be_pulled(tmp_path, hub, router, turnout):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("tokenizer.json", b"{}", "sha256"),
         ("tokenizer.json", None, "404"),
@@ -186,9 +193,9 @@ def test_an_earlier_commit_can_be_pulled(tmp_path, hub, router, turnout):
     ],
 )
 def test_what_was_changed_on_the_hub_is_refused(
-    tmp_path, hub, router, turnout, name, content, said
+    tmp_path, hub, router, turnout, name, content, message
 ):
-    turnout("push", router, REPO, "--yes")
+    commit(hub, router)
     files = dict(hub.repositories[REPO].commits[-1])
     if content is None:
         del files[name]
@@ -200,11 +207,11 @@ def test_what_was_changed_on_the_hub_is_refused(
     hub.repositories[REPO].commits.append(files)
     refused = turnout("pull", REPO, "-o", tmp_path / "pulled")
     assert refused.returncode == 4, refused.stderr
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert not [p for p in tmp_path.iterdir() if "pulled" in p.name or "outside" in p.name]
 
 
-def test_a_hub_that_does_not_answer_is_told(tmp_path, router, turnout):
+def test_a_hub_that_does_not_answer_is_an_error(tmp_path, router, turnout):
     nowhere = f"http://127.0.0.1:{free_port()}"
     for arguments in (("push", router, REPO, "--yes"), ("pull", REPO, "-o", tmp_path / "pulled")):
         failed = turnout(*arguments, endpoint=nowhere)
