@@ -1,4 +1,4 @@
-"""Rows of like length → batches in a seeded order, padded; knows no model."""
+"""Batches of rows of similar length, in a seeded order, padded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from turnout.routing.encoding import TokenIds
 
-# Few distinct lengths: the CPU backend keeps a kernel for every shape it has met.
+# Few distinct lengths: the CPU backend keeps a kernel for every shape.
 LENGTH_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs of like length.
+    """Inputs of similar length.
 
     Attributes:
         input_ids: Shape `(b, t)`; `pad_id` where the mask is 0.
@@ -34,19 +34,19 @@ class Batch:
 def batch_rows(
     lengths: NDArray[np.int64], batch_size: int, order: np.random.Generator | None = None
 ) -> list[NDArray[np.int64]]:
-    """Every row once, in batches of like length that differ by at most one row.
+    """Every row once, in batches of similar length whose sizes differ by at most one.
 
     Args:
-        lengths: What each of n rows costs, shape `(n,)`.
+        lengths: Tokens of each of n rows, shape `(n,)`.
         batch_size: Most rows a batch.
-        order: Shuffles rows of like length and the batches; None keeps the order by length.
+        order: Shuffles rows of similar length, and the batches; None keeps the order by length.
     """
     noise = lengths if order is None else order.random(len(lengths))
     by_length = np.lexsort((noise, -(-lengths // LENGTH_STEP)))
     parts = np.array_split(by_length, math.ceil(len(lengths) / batch_size))
     if order is None:
         return parts
-    return [parts[at] for at in order.permutation(len(parts))]
+    return [parts[place] for place in order.permutation(len(parts))]
 
 
 def padded(tokens: Sequence[TokenIds], pad_id: int, longest: int) -> Batch:
@@ -61,7 +61,7 @@ def padded(tokens: Sequence[TokenIds], pad_id: int, longest: int) -> Batch:
     width = max(width, min(-(-width // LENGTH_STEP) * LENGTH_STEP, longest))
     ids = np.full((len(tokens), width), pad_id, np.int64)
     mask, types = np.zeros_like(ids), np.zeros_like(ids)
-    for at, one in enumerate(tokens):
-        n = len(one.ids)
-        ids[at, :n], mask[at, :n], types[at, :n] = one.ids, 1, one.type_ids
+    for row, encoded in enumerate(tokens):
+        n = len(encoded.ids)
+        ids[row, :n], mask[row, :n], types[row, :n] = encoded.ids, 1, encoded.type_ids
     return Batch(*map(torch.from_numpy, (ids, mask, types)))

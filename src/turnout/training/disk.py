@@ -1,4 +1,4 @@
-"""How other libraries fail when a file cannot be written → OSError; knows no file."""
+"""Failed writes of other libraries as OSError."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FULL_BYTES = 1 << 16
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Raise OSError where a library says it in another way.
+    """Raise OSError where a library raises another error for a failed write.
 
-    Those written in Rust name the error in their own exception; onnx overlooks a failed write and
-    stumbles over the file afterwards, with the disk full.
+    Libraries written in Rust put the error's number into their own exception; onnx ignores a failed
+    write and fails later on the file, with the disk full.
 
     Raises:
         OSError: If a file could not be written into the folder.
@@ -27,8 +27,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tokenizers raises Exception itself
-        if found := _RUST_ERROR.search(str(error)):
-            number = int(found[1])
+        if match := _RUST_ERROR.search(str(error)):
+            number = int(match[1])
         elif shutil.disk_usage(folder).free < _FULL_BYTES:
             number = errno.ENOSPC
         else:

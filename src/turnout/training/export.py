@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from turnout.errors import ArtifactError
+from turnout.errors import ArtifactError, StoppedError
 from turnout.progress import OnProgress, silent
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME, WEIGHTS_NAME
@@ -71,7 +71,7 @@ def write_float_graph(model: Classifier, path: Path) -> None:
                 opset_version=_OPSET,
                 dynamo=False,
             )
-    except OSError:
+    except (OSError, StoppedError):
         raise
     except Exception as error:  # torch's exporter raises its own, and whatever tracing meets
         raise ArtifactError(

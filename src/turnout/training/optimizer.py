@@ -1,4 +1,4 @@
-"""AdamW with a rate that warms up and falls; knows no data."""
+"""AdamW with a learning rate that warms up and falls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps other libraries' chatter off the terminal for a while; knows not what they do."""
+"""Keep the output of other libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back load reports, progress bars, warnings and prints; errors still raise."""
+    """Hide load reports, progress bars, warnings and prints while the block runs."""
     level, verbosity = logging.root.level, transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     logging.root.setLevel(logging.ERROR)

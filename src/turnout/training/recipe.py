@@ -1,4 +1,4 @@
-"""How to fine-tune; knows no data and no torch."""
+"""The recipe of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Tracker: TypeAlias = Literal["tensorboard", "mlflow", "wandb"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to fine-tune.
+    """Epochs, rates and precision of a run.
 
     Attributes:
-        epochs: Passes over the training rows, at most; the best one is kept.
+        epochs: Most passes over the training rows; the best epoch's weights are used.
         learning_rate: Peak rate of the encoder; warmed up over a tenth of the steps, then linear
             to zero.
         batch_size: Rows a step, over all processes.
-        seed: Decides the head's start and the order of rows.
-        precision: What matrices are multiplied in; `auto` takes bfloat16 where the machine
-            multiplies it itself. Weights are float32 always.
+        seed: Decides the head's first weights and the order of rows.
+        precision: Of matrix products; `auto` is bfloat16 where machine and encoder have it.
+            Weights are float32 always.
     """
 
     epochs: int = 3

@@ -1,4 +1,4 @@
-"""A tokenised split, and an encoder's logits of its rows; knows no loop."""
+"""A tokenised split, and an encoder's logits of its rows."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def logits_of(
         batch = padded(split.tokens_of(rows), pad_id, longest)
         inputs = {name: getattr(batch, name).to(model.device) for name in names}
         with autocast(model.device, precision):
-            found: torch.Tensor = model(**inputs).logits
-        return found
+            output: torch.Tensor = model(**inputs).logits
+        return output
 
     return logits
 
@@ -59,8 +59,8 @@ def predict(
 ) -> NDArray[np.float32]:
     """Logits of some rows in float32, shape `(len(rows), 2)`, in their order."""
     logits = logits_of(model, split, "float32")
-    found = np.zeros((len(rows), 2), np.float32)
+    predicted = np.zeros((len(rows), 2), np.float32)
     with torch.inference_mode():
         for places in batch_rows(split.lengths[rows], _PREDICT_ROWS):
-            found[places] = logits(rows[places]).cpu().numpy()
-    return found
+            predicted[places] = logits(rows[places]).cpu().numpy()
+    return predicted

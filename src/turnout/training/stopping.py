@@ -1,4 +1,4 @@
-"""A run that is told to stop ends at a good moment."""
+"""Stop a run by a signal, at a step that it can be resumed from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """What SIGTERM or Ctrl-C asked for.
+    """Whether SIGTERM or Ctrl-C asked to stop.
 
-    Outside `held` it raises at once; inside, the work asks when it suits. A second signal ends the
-    process in the usual way.
+    Outside `held` a signal raises at once; inside, the work looks when it can stop. A second signal
+    ends the process in the usual way.
 
     Attributes:
         signal_name: The signal that came while it was held, such as `SIGTERM`; None before.
@@ -29,7 +29,7 @@ class StopRequest:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For work that looks at `signal_name` itself, when it suits.
+        """For work that looks at `signal_name` itself.
 
         Raises:
             StoppedError: At the end, if a signal came too late for the work to see it.

@@ -1,4 +1,4 @@
-"""What a fit measures → trackers, each with its own files or service; knows no model."""
+"""Record losses and rates with TensorBoard, MLflow or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from turnout.training.recipe import Tracker
 
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """What a tracker is told of a run.
+    """A run as trackers see it.
 
     Attributes:
         out: The router folder; its name is the run's.
-        work: Where the run keeps its checkpoint, and under which id a tracker knows it.
-        parameters: The recipe and what else was chosen.
+        work: Where the run keeps its checkpoint and its ids in the trackers.
+        parameters: The options of the run.
     """
 
     out: Path
     work: Path
     parameters: Mapping[str, object]
 
-    def id_at(self, tracker: Tracker) -> str | None:
-        """Under which id a tracker knows it; None where nothing is there to go on from."""
+    def id_in(self, tracker: Tracker) -> str | None:
+        """The run's id in a tracker; None where there is no checkpoint to resume."""
         file = self._id_file(tracker)
-        return file.read_text("utf-8") if self._goes_on and file.is_file() else None
+        return file.read_text("utf-8") if self._resumes and file.is_file() else None
 
     def keep_id(self, tracker: Tracker, run_id: str) -> None:
-        """Let the run that goes on from the checkpoint find its id."""
+        """Store the id for the run that resumes from the checkpoint."""
         self.work.mkdir(parents=True, exist_ok=True)
         self._id_file(tracker).write_text(run_id, "utf-8")
 
     def forget_ids(self) -> None:
-        """Leave nothing behind a run that left no checkpoint."""
-        if not self._goes_on:
+        """Delete the ids of a run that left no checkpoint."""
+        if not self._resumes:
             shutil.rmtree(self.work, ignore_errors=True)
 
     @property
-    def _goes_on(self) -> bool:
+    def _resumes(self) -> bool:
         return (self.work / CHECKPOINT_NAME).is_file()
 
     def _id_file(self, tracker: Tracker) -> Path:
@@ -55,13 +55,13 @@ class TrackedRun:
 
 
 def tracker_folder(out: Path) -> Path:
-    """Where TensorBoard's files go: beside the router folder, whose own are fixed by digests."""
+    """The folder of TensorBoard's files: beside the router folder, whose files have digests."""
     return out.with_name(f"{out.name}.tensorboard")
 
 
 @contextmanager
 def tracked(trackers: Collection[Tracker], run: TrackedRun) -> Iterator[OnMetrics]:
-    """Record while the block runs; what a resumed run records goes on in the same place.
+    """Record while the block runs; a resumed run continues its record.
 
     Raises:
         SettingsError: If a tracker is not installed, or cannot record where its environment says.
@@ -98,12 +98,12 @@ def _tensorboard(run: TrackedRun) -> Iterator[OnMetrics]:
 
 @contextmanager
 def _mlflow(run: TrackedRun) -> Iterator[OnMetrics]:
-    # Importing it reports the use of the library to its makers, unless told otherwise.
+    # Its import reports the use of the library to its makers, unless this is set.
     with _environment_default("MLFLOW_DISABLE_TELEMETRY", "true"):
         library = _imported("mlflow", "mlflow")
-    known = run.id_at("mlflow")
+    known = run.id_in("mlflow")
     try:
-        # A run that goes on keeps its name and parameters.
+        # A resumed run keeps its name and parameters.
         with library.start_run(run_id=known, run_name=None if known else run.out.name) as started:
             run.keep_id("mlflow", started.info.run_id)
             if not known:
@@ -117,10 +117,10 @@ def _mlflow(run: TrackedRun) -> Iterator[OnMetrics]:
 
 @contextmanager
 def _wandb(run: TrackedRun) -> Iterator[OnMetrics]:
-    # Its reports of errors go to its makers, offline too, unless told otherwise.
+    # It reports its errors to its makers, offline too, unless this is set.
     with _environment_default("WANDB_ERROR_REPORTING", "false"):
         library = _imported("wandb", "wandb")
-        # The run is what was chosen and measured: no screen, code, packages or machine.
+        # Record options and metrics alone: no screen, code, packages or machine.
         settings = library.Settings(
             console="off",
             disable_code=True,
@@ -132,7 +132,7 @@ def _wandb(run: TrackedRun) -> Iterator[OnMetrics]:
         )
         try:
             started = library.init(
-                id=run.id_at("wandb"),
+                id=run.id_in("wandb"),
                 resume="allow",
                 name=run.out.name,
                 config=dict(run.parameters),
@@ -155,7 +155,7 @@ _TRACKERS: Mapping[Tracker, Callable[[TrackedRun], AbstractContextManager[OnMetr
 
 
 def _imported(module: str, tracker: Tracker) -> ModuleType:
-    """A tracker's module, untyped: it is there only with the extra."""
+    """A tracker's module, untyped, as it comes with an extra."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
