@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -35,6 +36,17 @@ def test_two_processes_make_the_router_of_one(dataset, base, tmp_path):
         assert theirs["validation_auroc"] == pytest.approx(ours.validation_auroc, abs=5e-3)
     assert RouterFolder.read(out).spec.max_tokens == 48
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(("count", "code"), [("2", 0), ("1", -signal.SIGABRT)])
+def test_a_process_of_several_leaves_before_a_library_can_abort_it(count, code):
+    program = (
+        "import atexit, os; atexit.register(os.abort)\n"
+        "from turnout.training import end_process; end_process()"
+    )
+    place = {"RANK": "0", "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    done = subprocess.run([sys.executable, "-c", program], check=False, env=os.environ | place)
+    assert done.returncode == code
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP tells how long it spins")
