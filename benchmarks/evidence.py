@@ -38,6 +38,7 @@ from turnout.labels.external_votes import (
 )
 from turnout.logs import ingest
 from turnout.simulation import simulate
+from turnout.stats.calibration import calibration_error
 from turnout.tables import read_known_labels
 from turnout.turns import read_turns
 
@@ -113,11 +114,11 @@ def _written(path: Path, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) 
 
 def only(cast: Votes, groups: Sequence[str]) -> Votes:
     """The votes of some groups alone."""
-    kept = {code for group in groups for code in GROUPS[group]}
-    return np.where(np.isin(CODES, list(kept))[None, :], cast, 0).astype(np.int8)
+    wanted = {code for group in groups for code in GROUPS[group]}
+    return np.where(np.isin(CODES, list(wanted))[None, :], cast, 0).astype(np.int8)
 
 
-def shown(
+def print_row(
     name: str,
     cast: Votes,
     truth: Votes,
@@ -126,17 +127,13 @@ def shown(
 ) -> None:
     """One row: agreement with the truth on turns with evidence, later ones, AUROC, calibration."""
     p = probability(cast, accuracies)
-    spoken = (cast != 0).any(axis=1)
+    has_vote = (cast != 0).any(axis=1)
     right = (p >= 0.5) == (truth == 1)
-    bins = np.clip((p * 15).astype(int), 0, 14)[spoken]
-    gaps = [
-        abs(p[spoken][bins == b].mean() - truth[spoken][bins == b].mean()) * (bins == b).mean()
-        for b in np.unique(bins)
-    ]
+    ece = calibration_error(p[has_vote], truth[has_vote] == 1)
     print(
-        f"| {name} | {spoken.mean():.1%} | {right[spoken].mean():.1%} "
-        f"| {right[spoken & (index > 1)].mean():.1%} "
-        f"| {roc_auc_score(truth[spoken], p[spoken]):.3f} | {sum(gaps):.3f} |"
+        f"| {name} | {has_vote.mean():.1%} | {right[has_vote].mean():.1%} "
+        f"| {right[has_vote & (index > 1)].mean():.1%} "
+        f"| {roc_auc_score(truth[has_vote], p[has_vote]):.3f} | {ece:.3f} |"
     )
 
 
@@ -149,18 +146,20 @@ def main(folder: Path) -> None:
         print("| evidence | of turns | agree with the truth | of later turns | AUROC | ECE |")
         print("|---|---|---|---|---|---|")
         for group in GROUPS:
-            shown(f"{group} alone", only(cast, [group]), truth, index)
-        shown("log", only(cast, LOG), truth, index)
+            print_row(f"{group} alone", only(cast, [group]), truth, index)
+        print_row("log", only(cast, LOG), truth, index)
         for group in LOG:
-            shown(f"log without {group}", only(cast, [g for g in LOG if g != group]), truth, index)
+            print_row(
+                f"log without {group}", only(cast, [g for g in LOG if g != group]), truth, index
+            )
         for group in list(GROUPS)[len(LOG) :]:
-            shown(f"log and {group}", only(cast, [*LOG, group]), truth, index)
+            print_row(f"log and {group}", only(cast, [*LOG, group]), truth, index)
             own = (only(cast, [group]) != 0).any(axis=1)
-            shown("its own turns: log", only(cast, LOG)[own], truth[own], index[own])
-            shown(
+            print_row("its own turns: log", only(cast, LOG)[own], truth[own], index[own])
+            print_row(
                 "its own turns: log and it", only(cast, [*LOG, group])[own], truth[own], index[own]
             )
-        shown("all", cast, truth, index)
+        print_row("all", cast, truth, index)
         rng = np.random.default_rng(seed)
         for n in (100, 1000, len(truth)):
             known = np.full(len(truth), -1, np.int8)
@@ -168,9 +167,9 @@ def main(folder: Path) -> None:
             known[rows] = truth[rows]
             log = only(cast, LOG)
             fitted = fitted_accuracies(check_votes(log, known, conversation))
-            shown(f"log, accuracies of {n:,} known turns", log, truth, index, fitted)
+            print_row(f"log, accuracies of {n:,} known turns", log, truth, index, fitted)
             fitted = calibrated(fitted, log, known, np.ones(len(CODES), bool))
-            shown(f"log, calibrated on {n:,} known turns", log, truth, index, fitted)
+            print_row(f"log, calibrated on {n:,} known turns", log, truth, index, fitted)
 
 
 if __name__ == "__main__":

@@ -68,19 +68,19 @@ def main() -> None:
     maker = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     maker.submit(write_base, folder / "simulated", base).result()
     for turns in arguments.turns:
-        told: dict[str, float] = {"turns": maker.submit(write_log, base, log, turns).result()}
-        told["file_gb"] = round(log.stat().st_size / 1e9, 2)
+        measures: dict[str, float] = {"turns": maker.submit(write_log, base, log, turns).result()}
+        measures["file_gb"] = round(log.stat().st_size / 1e9, 2)
         for stage, out in (("label", folder / "labels.parquet"), ("switches", folder / "switches")):
             load = os.getloadavg()[0]
             typed = [stage, str(log), "-o", str(out)]
             wall_s, cpu_s, peak_gb = measured([sys.executable, "-c", COMMAND, *typed])
-            told |= {
+            measures |= {
                 f"{stage}_load_before": round(load, 1),
                 f"{stage}_s": round(wall_s, 1),
                 f"{stage}_cpu_s": round(cpu_s, 1),
                 f"{stage}_peak_gb": round(peak_gb, 2),
             }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(measures), flush=True)
         log.unlink()
 
 

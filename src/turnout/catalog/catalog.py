@@ -26,7 +26,7 @@ _DEPLOYMENT = re.compile(
     r"|:(?:\d+|latest|free|beta|nitro|floor|online|exacto|extended|standard)$"
 )
 _DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-\d\d|\d{4})(?=-|$)")
-# How hard a model was told to think: it changes the tokens spent, not what one costs.
+# How much effort was asked of a model: it changes the tokens spent, not their price.
 _EFFORT_ENDING = re.compile(
     r"(?:-(?:thinking|reasoning|non-?reasoning|no-?thinking|none|minimal|low|medium|high|xhigh"
     r"|max-effort|latest))+$"

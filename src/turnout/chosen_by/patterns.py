@@ -1,4 +1,4 @@
-"""Patterns and letters that every engine reads alike; knows no log.
+"""Patterns and letters that every engine reads alike.
 
 Beyond ASCII engines differ in letter case, in what a space is, where a word ends and a line.
 """

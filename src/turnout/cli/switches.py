@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from turnout.switches.report import Share
 
 _PAIRS_SHOWN = 10
-_MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 
 
 @verb("turnout switches turns.parquet -o switches/")
@@ -112,8 +111,10 @@ def show(report: SwitchReport, out: Console) -> None:
 
 
 def _show_models(report: SwitchReport, out: Console) -> None:
+    from turnout.switches.report import MODEL_BUCKETS
+
     rows = [
-        (_MODELS_NAMED[name], _of(used, report.conversations), _of(chosen, report.conversations))
+        (MODEL_BUCKETS[name], _of(used, report.conversations), _of(chosen, report.conversations))
         for (name, used), chosen in zip(
             report.by_models.items(), report.by_models_chosen.values(), strict=True
         )
@@ -157,7 +158,7 @@ def _show_fallbacks(report: SwitchReport, out: Console) -> None:
         out,
         "Fallbacks: changes that a product made, and the way back",
         ("kind", "count", "what it is"),
-        [(one.kind, f"{one.count:,}", one.reason) for one in report.fallbacks],
+        [(kind.kind, f"{kind.count:,}", kind.reason) for kind in report.fallbacks],
         text_columns=(0, 2),
     )
 
@@ -165,14 +166,14 @@ def _show_fallbacks(report: SwitchReport, out: Console) -> None:
 def _show_turns(report: SwitchReport, out: Console) -> None:
     rows = [
         (
-            one.name,
-            f"{one.turns:,}",
-            f"{one.switches.count:,}",
-            *(_share(part) for part in (one.switches, one.upgrades, one.downgrades)),
-            f"{one.fallbacks.count:,}",
+            rate.name,
+            f"{rate.turns:,}",
+            f"{rate.switches.count:,}",
+            *(_share(part) for part in (rate.switches, rate.upgrades, rate.downgrades)),
+            f"{rate.fallbacks.count:,}",
         )
-        for one in [*report.by_turn, report.rate]
-        if one.turns
+        for rate in [*report.by_turn, report.rate]
+        if rate.turns
     ]
     _print(
         out,
@@ -205,10 +206,11 @@ def _show_pairs(report: SwitchReport, out: Console) -> None:
 
 
 def _show_examples(report: SwitchReport, out: Console) -> None:
-    for one in report.examples:
+    for example in report.examples:
         out.print(
-            f"{one.kind} at turn {one.turn_index} of {one.conversation_id}\n"
-            f"  {one.from_model}: {one.before or '–'}\n  {one.to_model}: {one.at}"
+            f"{example.kind} at turn {example.turn_index} of {example.conversation_id}\n"
+            f"  {example.from_model}: {example.before or '–'}\n"
+            f"  {example.to_model}: {example.first}"
         )
 
 
@@ -222,8 +224,8 @@ def _print(
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    for at, name in enumerate(columns):
-        table.add_column(name, justify="left" if at in text_columns else "right")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number in text_columns else "right")
     for row in rows:
         table.add_row(*row)
     out.print(table)
@@ -233,8 +235,8 @@ def _of(count: int, total: int) -> tuple[str, str]:
     return f"{count:,}", f"{count / total:.1%}"
 
 
-def _share(found: Share) -> str:
-    return f"{found.value * 100:.2f} ({found.low * 100:.2f} … {found.high * 100:.2f})"
+def _share(share: Share) -> str:
+    return f"{share.value * 100:.2f} ({share.low * 100:.2f} … {share.high * 100:.2f})"
 
 
 def _median(value: float | None) -> str:

@@ -79,7 +79,7 @@ class LabelReport:
         fitted_on: gold, human or stated: where the source accuracies come from.
         sources: In the order of `evidence.SOURCES`.
         external: In the order of `ExternalFiles`.
-        fresh: False where an earlier run on the same input was found.
+        fresh: False where the report is that of an earlier run on the same input.
     """
 
     turns: int

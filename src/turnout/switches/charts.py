@@ -55,7 +55,7 @@ class _Node:
 def flow(pairs: Sequence[ModelPair], chart_id: str) -> str:
     """Which models people leave, and for which: one ribbon a pair, as wide as it is frequent."""
     ribbons = _ribbons(pairs)
-    sides = [_placed(ribbons, at) for at in (0, 1)]
+    sides = [_placed(ribbons, side) for side in (0, 1)]
     total = sum(ribbons.values())
     unit = (1 - max(_gaps(side) for side in sides)) / total
     for side in sides:
@@ -69,14 +69,14 @@ def flow(pairs: Sequence[ModelPair], chart_id: str) -> str:
             kind = _kind(left[1], right[1])
             _ribbon(axes, sides[0][left], sides[1][right], count * unit, kind, gid)
             hints[gid] = f"{count:,} from {left[0]} to {right[0]} ({kind})"
-        for side, at, align in ((sides[0], _LEFT, "right"), (sides[1], _RIGHT, "left")):
+        for side, x, align in ((sides[0], _LEFT, "right"), (sides[1], _RIGHT, "left")):
             above = None
             for node in side.values():
-                _node(axes, node, at, align, unit)
+                _node(axes, node, x, align, unit)
                 if node.model_class != above:
                     above = node.model_class
                     axes.text(
-                        at, node.top - 0.012, above, ha=align, va="bottom", color=MUTED,
+                        x, node.top - 0.012, above, ha=align, va="bottom", color=MUTED,
                         fontsize=8.5, fontweight="bold",
                     )  # fmt: skip
         axes.set_xlim(-0.55, 1.55)
@@ -92,7 +92,7 @@ def by_turn(rates: Sequence[Rate], chart_id: str) -> str:
     seen = [rate for rate in rates if rate.turns]
     with drawn(7.2, 3.4) as (figure, axes):
         for number, (measure, (label, marker, line, colour)) in enumerate(_SERIES.items()):
-            xs = [at + (number - 1) * 0.14 for at in range(len(seen))]
+            xs = [position + (number - 1) * 0.14 for position in range(len(seen))]
             ys = [getattr(rate, measure).value for rate in seen]
             axes.plot(xs, ys, linestyle=line, color=colour, linewidth=1, alpha=0.7)
             for x, rate in zip(xs, seen, strict=True):
@@ -113,18 +113,18 @@ def by_turn(rates: Sequence[Rate], chart_id: str) -> str:
 
 def by_date(rates: Sequence[Rate], unit: str, chart_id: str) -> str:
     """How often people and products switch, over time."""
-    at = list(range(len(rates)))
+    xs = list(range(len(rates)))
     with drawn(7.2, 3.0) as (figure, axes):
         low, high = ([getattr(rate.switches, end) for rate in rates] for end in ("low", "high"))
-        axes.fill_between(at, low, high, color=ACCENT, alpha=0.16, linewidth=0)
+        axes.fill_between(xs, low, high, color=ACCENT, alpha=0.16, linewidth=0)
         for measure, label, marker, line, colour in (
             ("switches", "by a person", "o", "-", ACCENT),
             ("fallbacks", "fallback", "x", "--", MUTED),
         ):
             ys = [getattr(rate, measure).value for rate in rates]
-            axes.plot(at, ys, line, marker=marker, color=colour, markersize=5, label=label)
+            axes.plot(xs, ys, line, marker=marker, color=colour, markersize=5, label=label)
         step = -(-len(rates) // _DATES)
-        axes.set_xticks(at[::step], [rate.name for rate in rates[::step]], rotation=30, ha="right")
+        axes.set_xticks(xs[::step], [rate.name for rate in rates[::step]], rotation=30, ha="right")
         axes.set_xlabel(f"{unit} from")
         _share_axis(axes, [rate.switches.high for rate in rates if rate.turns >= 30])
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, labelcolor=MUTED)
@@ -134,11 +134,11 @@ def by_date(rates: Sequence[Rate], unit: str, chart_id: str) -> str:
 def by_clock(rates: Sequence[Rate], label: str, chart_id: str) -> str:
     """How often people switch by hour or day of the week, with intervals."""
     with drawn(5.0, 2.8) as (figure, axes):
-        for at, rate in enumerate(rates):
+        for x, rate in enumerate(rates):
             if rate.turns:
                 share = rate.switches
-                axes.plot([at, at], [share.low, share.high], color=SECOND, linewidth=1.4)
-                axes.plot([at], [share.value], "o", color=SECOND, markersize=5)
+                axes.plot([x, x], [share.low, share.high], color=SECOND, linewidth=1.4)
+                axes.plot([x], [share.value], "o", color=SECOND, markersize=5)
         step = 3 if len(rates) > 7 else 1
         axes.set_xticks(range(0, len(rates), step), [rate.name[:3] for rate in rates[::step]])
         axes.set_xlabel(label)
@@ -228,12 +228,12 @@ def _ribbon(axes: Axes, left: _Node, right: _Node, width: float, kind: str, gid:
     axes.add_patch(patch)
 
 
-def _node(axes: Axes, node: _Node, at: float, align: str, unit: float) -> None:
-    left = at if align == "right" else at - _NODE_WIDTH
+def _node(axes: Axes, node: _Node, x: float, align: str, unit: float) -> None:
+    left = x if align == "right" else x - _NODE_WIDTH
     height = node.count * unit
     axes.add_patch(Rectangle((left, node.top), _NODE_WIDTH, height, facecolor=INK, linewidth=0))
     outward = -0.02 if align == "right" else 0.02
     axes.text(
-        at + outward, node.top + height / 2, f"{node.name} · {node.count:,}",
+        x + outward, node.top + height / 2, f"{node.name} · {node.count:,}",
         ha=align, va="center", fontsize=8.5,
     )  # fmt: skip

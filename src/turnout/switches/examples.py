@@ -56,18 +56,24 @@ def turns_around(
     of_them = turns.semi_join(wanted, "conversation_id").select("conversation_id", *_SHOWN)
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     numbered = of_them.mutate(number=ibis.row_number().over(in_order))
-    at = wanted.join(
+    placed = wanted.join(
         numbered.select("conversation_id", "turn_index", at_number=numbered.number),
         [
             wanted.conversation_id == numbered.conversation_id,
             wanted.switch_turn_index == numbered.turn_index,
         ],
     ).select(*_KEYS, "at_number")
-    near = at.join(
-        numbered, [at.conversation_id == numbered.conversation_id, _near(at, numbered, around)]
+    near = placed.join(
+        numbered,
+        [
+            placed.conversation_id == numbered.conversation_id,
+            (numbered.number - placed.at_number).between(-around, around),
+        ],
     )
-    offset = (numbered.number - at.at_number).cast("int32")
-    shown = near.select(*(at[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset)
+    offset = (numbered.number - placed.at_number).cast("int32")
+    shown = near.select(
+        *(placed[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset
+    )
     few = kept(backend, shown.select(*_AROUND.names))
     order = ("conversation_id", "switch_turn_index", "offset")
     rows = [pa.Table.from_batches([batch]).cast(_AROUND) for batch in batches(backend, few, order)]
@@ -102,7 +108,7 @@ def _example(row: dict[str, Any], messages: dict[tuple[str, int, int], str]) -> 
         from_model=row["from_model"],
         to_model=row["to_model"],
         before=_cut(messages.get((*place, -1))),
-        at=_cut(messages.get((*place, 0))) or "",
+        first=_cut(messages.get((*place, 0))) or "",
         after=_cut(messages.get((*place, 1))),
     )
 
@@ -120,10 +126,6 @@ _WANTED = pa.schema(
 _AROUND = pa.schema(
     [*_WANTED, pa.field("offset", pa.int32()), *(TURNS.field(name) for name in _SHOWN)]
 )
-
-
-def _near(at: ibis.Table, numbered: ibis.Table, around: int) -> ibis.Value:
-    return (numbered.number - at.at_number).between(-around, around)
 
 
 def _draw(row: dict[str, Any]) -> tuple[str, int]:

@@ -10,9 +10,8 @@ from markupsafe import Markup
 
 from turnout.pages import render_page
 from turnout.switches import charts
-from turnout.switches.report import Rate, Share, SwitchReport
+from turnout.switches.report import MODEL_BUCKETS, Rate, Share, SwitchReport
 
-MODELS_NAMED = {"1": "one model", "2": "two models", "3+": "three or more"}
 _PAIRS_SHOWN = 20
 _MEDIAN_COLUMNS = {
     "turns_before": "turns before",
@@ -29,7 +28,7 @@ def render(report: SwitchReport) -> str:
     """The page as HTML; it needs no network and no other file."""
     chosen = sum(kind.count - kind.fallbacks for kind in report.switches)
     values = {part.name: getattr(report, part.name) for part in fields(report)} | {
-        "models_named": MODELS_NAMED,
+        "models_named": MODEL_BUCKETS,
         "median_columns": _MEDIAN_COLUMNS,
         "chosen": chosen,
         "made": sum(kind.fallbacks for kind in report.switches),

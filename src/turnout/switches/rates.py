@@ -59,7 +59,7 @@ def all_rates(backend: ibis.BaseBackend, switchable: ibis.Table) -> dict[str, An
         by_day = _rates(backend, timed, timed.timestamp.day_of_week.index().cast("string"))
         rates["by_date"] = [by_date[name] for name in sorted(by_date)]
         rates["by_hour"] = [_named(by_hour, str(hour), f"{hour:02d}") for hour in range(24)]
-        rates["by_weekday"] = [_named(by_day, str(at), day) for at, day in enumerate(WEEKDAYS)]
+        rates["by_weekday"] = [_named(by_day, str(n), day) for n, day in enumerate(WEEKDAYS)]
     return rates
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MODEL_BUCKETS = ("1", "2", "3+")
+MODEL_BUCKETS = {"1": "one model", "2": "two models", "3+": "three or more"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,10 @@ class SwitchMedians:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One switch that a person made, with the messages around it, cut; for a person to read."""
+    """One switch that a person made, with the messages around it, cut; for a person to read.
+
+    `first` is the first message to the new model.
+    """
 
     kind: str
     conversation_id: str
@@ -138,7 +141,7 @@ class Example:
     from_model: str
     to_model: str
     before: str | None
-    at: str
+    first: str
     after: str | None
 
 

@@ -228,7 +228,7 @@ def _models(backend: ibis.BaseBackend, turns: int, named: ibis.Table) -> dict[st
 def _buckets(backend: ibis.BaseBackend, conversations: ibis.Table, column: str) -> dict[str, int]:
     models = conversations[column]
     many = len(MODEL_BUCKETS)
-    bucket = ibis.ifelse(models >= many, MODEL_BUCKETS[-1], models.cast("string"))
+    bucket = ibis.ifelse(models >= many, f"{many}+", models.cast("string"))
     counts = _counts(backend, conversations.mutate(bucket=bucket), "bucket")
     return {name: counts.get(name, 0) for name in MODEL_BUCKETS}
 
