@@ -1,7 +1,7 @@
-"""A table from outside (Parquet, CSV, JSON Lines) → its rows: all, or an error that says where.
+"""Reads tables that people bring (Parquet, CSV, JSON Lines): all rows, or an error with its place.
 
-Knows what names a turn and a label, and no other column's meaning. A log is mended and counted;
-such a table is read whole or not at all, since half of it would be a wrong answer.
+Rows of a log that cannot be read may be left out and counted. These tables are read to their last
+row or not at all: labels, scores or texts with rows missing would give a wrong answer.
 """
 
 from __future__ import annotations

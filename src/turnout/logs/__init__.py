@@ -1,4 +1,4 @@
-"""Any log → the canonical turns table."""
+"""Reads any log into the canonical turns table."""
 
 from __future__ import annotations
 

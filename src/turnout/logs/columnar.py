@@ -1,7 +1,7 @@
-"""Batches whose columns are turns already → canonical rows, whole columns at a time.
+"""Reads batches whose rows are turns already, whole columns at a time.
 
-The result is that of `columns.canonical`, row by row, many times faster. Rows that need a look of
-their own (an odd id, a NUL byte, no message) are given back for it. Knows no file format.
+The result is that of `columns.canonical`, row by row, many times faster. Rows that columns cannot
+read (an id with spaces, a NUL byte, no message) are left to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Raw columns → canonical turn fields: names, types, cleaning; knows no file format."""
+"""Reads raw columns into the fields of a turn: their names, types and characters."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class ColumnNames:
         self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
         self.ignored: set[str] = set()
 
-    def check(self, found: Collection[str], where: str) -> None:
+    def check(self, columns: Collection[str], where: str) -> None:
         """Refuse a log whose columns cannot be turns.
 
         Args:
-            found: Raw columns of its first rows together.
+            columns: Raw columns of its first rows together.
             where: The log, for messages.
 
         Raises:
@@ -69,38 +69,38 @@ class ColumnNames:
             NotALogError: If a required column is missing.
         """
         for field, column in self._chosen.items():
-            if field not in TURNS.names or column not in found:
+            if field not in TURNS.names or column not in columns:
                 raise SettingsError(
                     f"--map {field}={column}: expected FIELD=COLUMN with a field of "
-                    f"{', '.join(TURNS.names)} and a column of {', '.join(sorted(found))}."
+                    f"{', '.join(TURNS.names)} and a column of {', '.join(sorted(columns))}."
                 )
-        mapped = self._mapped(found)
+        mapped = self._mapped(columns)
         missing = [field for field in REQUIRED_TURN_COLUMNS if field not in mapped]
         if missing:
             raise NotALogError(
-                f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(found))}. "
+                f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(columns))}. "
                 f"Name it with --map {missing[0]}=COLUMN."
             )
 
-    def of(self, found: Collection[str]) -> dict[str, str]:
+    def of(self, columns: Collection[str]) -> dict[str, str]:
         """Canonical → raw for a row with these columns; notes those that nothing reads."""
-        shape = tuple(found)
+        shape = tuple(columns)
         mapped = self._by_shape.get(shape)
         if mapped is None:
-            mapped = self._mapped(found)
-            self.ignored |= set(found) - set(mapped.values()) - {CALL_ID}
+            mapped = self._mapped(columns)
+            self.ignored |= set(columns) - set(mapped.values()) - {CALL_ID}
             if len(self._by_shape) < _MAX_SHAPES:
                 self._by_shape[shape] = mapped
         return mapped
 
-    def _mapped(self, found: Collection[str]) -> dict[str, str]:
+    def _mapped(self, columns: Collection[str]) -> dict[str, str]:
         mapped: dict[str, str] = {}
         for field in TURNS.names:
             names = (field, camel_case(field), *_SYNONYMS.get(field, ()))
             chosen = self._chosen.get(field)
-            columns = [chosen] if chosen else [name for name in names if name in found]
-            if columns and columns[0] not in mapped.values():
-                mapped[field] = columns[0]
+            candidates = [chosen] if chosen else [name for name in names if name in columns]
+            if candidates and candidates[0] not in mapped.values():
+                mapped[field] = candidates[0]
         return mapped
 
 
@@ -123,18 +123,18 @@ def canonical(
     row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
     row["turn_index"] = _turn_index(raw.get("turn_index"))
     row["user_message"] = _message(raw.get("user_message"))
-    found: Counter[str] = Counter()
+    flawed: set[str] = set()
     for field, value in raw.items():
         if field in OPTIONAL:
             row[field] = OPTIONAL[field](value)
             if row[field] is None and value is not None and value != "":
-                found[misread(field)] += 1
+                flawed.add(misread(field))
         if field in TEXTS and value is not None:
-            found.update(flaws(value))
+            flawed.update(flaws(value))
     if row["user_id"] is not None:
         row["user_id"] = salt.pseudonym(row["user_id"])
     row[CALL_ID] = clean_text(values.get(CALL_ID))
-    mended.update(dict.fromkeys(found, 1))
+    mended.update(flawed)
     return row
 
 
@@ -150,16 +150,16 @@ def clean_text(value: Any) -> str | None:  # noqa: ANN401 (whatever a log holds)
 
 
 def flaws(value: object) -> list[str]:
-    """What `clean_text` has to mend of a value."""
+    """What `clean_text` corrects in a value."""
     if isinstance(value, bytes):
         bad = [NOT_UTF8] if value != value.decode("utf-8", "replace").encode() else []
         return [*bad, *([NUL_BYTES] if b"\0" in value else [])]
     if not isinstance(value, str):
         return []
-    found = [NUL_BYTES] if "\0" in value else []
+    corrected = [NUL_BYTES] if "\0" in value else []
     if not value.isascii() and _HALF.search(value):
-        found.append(HALF_CHARACTERS)
-    return found
+        corrected.append(HALF_CHARACTERS)
+    return corrected
 
 
 def misread(field: str) -> str:
@@ -176,8 +176,8 @@ def moment(value: object) -> dt.datetime | None:
         if number is not None:
             return dt.datetime.fromtimestamp(_epoch_seconds(number), dt.UTC)
         if isinstance(value, str):
-            found = dt.datetime.fromisoformat(value.strip().removesuffix(" UTC"))
-            return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
+            time = dt.datetime.fromisoformat(value.strip().removesuffix(" UTC"))
+            return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return None
@@ -195,10 +195,10 @@ def _integer(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     else:
-        found = _number(value)
-        if found is None or not found.is_integer():
+        real = _number(value)
+        if real is None or not real.is_integer():
             return None
-        number = int(found)
+        number = int(real)
     return number if abs(number) < 2**63 else None
 
 

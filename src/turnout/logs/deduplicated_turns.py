@@ -69,8 +69,8 @@ def count_turns_of_several_models(backend: ibis.BaseBackend, rows_path: Path) ->
     """How many turns have rows that name different models."""
     rows = read_parquet(backend, rows_path)
     models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
-    found = models.filter(models.least != models.greatest).count()
-    return int(backend.to_pyarrow(found).as_py())
+    several = models.filter(models.least != models.greatest)
+    return int(backend.to_pyarrow(several.count()).as_py())
 
 
 def _ranked(rows: ibis.Table) -> ibis.Table:

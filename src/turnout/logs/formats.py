@@ -1,7 +1,7 @@
-"""A log file → raw rows with their place; one function a format; knows no canonical column.
+"""Reads log files into raw rows, each with its place: one function a file format.
 
-To add a format, write a function from a file to rows and name its suffix in `FORMATS`. Compression
-is undone before: `.gz` and `.zst` go behind any suffix but Parquet's, which compresses itself.
+To add a format, write a function from a file to rows and name its suffix in `FORMATS`. Files are
+decompressed before: `.gz` and `.zst` may follow any suffix but Parquet's, which compresses itself.
 """
 
 from __future__ import annotations
@@ -277,11 +277,11 @@ def _text(stream: io.BufferedReader) -> Iterator[tuple[str, bool]]:
 def _encoding(stream: io.BufferedReader) -> str:
     """UTF-8, -16 or -32, by the byte-order mark (passed over) or by where the NUL bytes are."""
     start = stream.peek(4)[:4]
-    found = json.detect_encoding(start)
-    if found == "utf-8-sig":
+    encoding = json.detect_encoding(start)
+    if encoding == "utf-8-sig":
         stream.read(3)
         return "utf-8"
-    return found
+    return encoding
 
 
 def _mended(text: str) -> tuple[str, tuple[str, ...]]:
@@ -325,13 +325,13 @@ def _items(pieces: Iterator[tuple[str, bool]]) -> Iterator[tuple[object, tuple[s
         yield document.value()
         document.expect("")
         return
-    document.at += 1
+    document.offset += 1
     if document.next_char() == "]":
-        document.at += 1
+        document.offset += 1
     else:
         yield document.value()
         while document.next_char() == ",":
-            document.at += 1
+            document.offset += 1
             yield document.value()
         document.expect("]")
     document.expect("")
@@ -344,43 +344,43 @@ class _Document:
         self._pieces = pieces
         self._text = ""
         self._was_mended = False
-        self.at = 0
+        self.offset = 0
 
     def next_char(self) -> str:
         """The next character that is no space, read up to; empty at the end."""
         while True:
-            self.at = _SPACE.match(self._text, self.at).end()  # type: ignore[union-attr]
-            if self.at < len(self._text):
-                return self._text[self.at]
+            self.offset = _SPACE.match(self._text, self.offset).end()  # type: ignore[union-attr]
+            if self.offset < len(self._text):
+                return self._text[self.offset]
             if not self._more(1):
                 return ""
 
     def expect(self, char: str) -> None:
         if self.next_char() != char:
-            raise json.JSONDecodeError(f"expected {char or 'the end'!r}", self._text, self.at)
-        self.at += len(char)
+            raise json.JSONDecodeError(f"expected {char or 'the end'!r}", self._text, self.offset)
+        self.offset += len(char)
 
     def value(self) -> tuple[object, tuple[str, ...]]:
         self.next_char()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self.at)
+                value, end = _DECODER.raw_decode(self._text, self.offset)
             except json.JSONDecodeError:
-                held = len(self._text) - self.at
+                held = len(self._text) - self.offset
                 # Twice as much each time, so that a long value is not read over and over.
                 if held > MAX_ROW_CHARS or not self._more(held + 1):
                     raise
                 continue
             if end == len(self._text) and self._more(1):
                 continue  # a number may go on
-            self.at = end
+            self.offset = end
             return value, (NOT_UTF8,) if self._was_mended else ()
 
     def _more(self, n_chars: int) -> bool:
         """Read on by that many characters at least; False at the end."""
-        pieces = [self._text[self.at :]]
+        pieces = [self._text[self.offset :]]
         self._was_mended &= bool(pieces[0])
-        self.at = 0
+        self.offset = 0
         while n_chars > 0 and (piece := next(self._pieces, None)) is not None:
             pieces.append(piece[0])
             self._was_mended |= piece[1]

@@ -1,6 +1,6 @@
-"""Where logs lie: paths, patterns, folders and object stores → files to open; knows no format.
+"""Finds the files that paths, patterns, folders and addresses of object stores name.
 
-Nothing is asked of a network unless a source names one.
+A network is asked only where a source names one.
 """
 
 from __future__ import annotations
@@ -104,18 +104,18 @@ def files_of(
     for source in sources:
         place = _place(str(source))
         try:
-            found = place.files(is_log)
+            named = place.files(is_log)
         except FAILURES as error:
             raise RecordError(
                 f"{place.shown}: cannot be reached ({reason(error)}); expected a readable file, "
                 f"folder or pattern. Check the path.{credentials(place.shown)}"
             ) from error
-        if not found:
+        if not named:
             raise RecordError(
                 f"{place.shown}: no log there; expected a file, a folder or a pattern of "
                 f"{expected}. Check the path."
             )
-        files += found
+        files += named
     return files
 
 
@@ -138,10 +138,10 @@ class _Place:
     pattern: tuple[str, ...]
 
     def files(self, is_log: Callable[[LogFile], bool]) -> list[LogFile]:
-        found = first_answer(self._found)
-        if found is not None and not self.pattern and found.type == fs.FileType.File:
-            return [replace(self._file(found), named=True)]
-        if found is not None and found.type != fs.FileType.Directory:
+        info = first_answer(self._info)
+        if info is not None and not self.pattern and info.type == fs.FileType.File:
+            return [replace(self._file(info), named=True)]
+        if info is not None and info.type != fs.FileType.Directory:
             return []
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
         files = [
@@ -151,15 +151,15 @@ class _Place:
         ]
         return sorted(filter(is_log, files), key=lambda file: file.name)
 
-    def _found(self) -> fs.FileInfo | None:
-        """What lies at the path; None for a bucket or a container.
+    def _info(self) -> fs.FileInfo | None:
+        """What the path is; None for a bucket or a container.
 
-        Who may list and read what is in one may not always ask for it itself.
+        Whoever may list and read what is in one may not always ask about the bucket itself.
         """
         is_bucket = self.address is not None and "/" not in self.path
         asked = f"{self.path}/{MANIFEST_NAME}" if is_bucket else self.path
-        found = self.filesystem.get_file_info(asked)
-        return None if is_bucket else found
+        info = self.filesystem.get_file_info(asked)
+        return None if is_bucket else info
 
     def _takes(self, info: fs.FileInfo) -> bool:
         below = info.path[len(self.path) :].strip("/").split("/")
@@ -189,10 +189,10 @@ def _place(source: str) -> _Place:
 def _split(source: str, *, exists: bool) -> tuple[str, tuple[str, ...]]:
     """The part of a path before its pattern, and the rest; a file's name may look like one."""
     parts = source.split("/")
-    at = next((n for n, part in enumerate(parts) if _WILD.search(part)), len(parts))
-    if exists or at == len(parts):
+    wild = next((n for n, part in enumerate(parts) if _WILD.search(part)), len(parts))
+    if exists or wild == len(parts):
         return source, ()
-    return "/".join(parts[:at]) or ("/" if source.startswith("/") else ""), tuple(parts[at:])
+    return "/".join(parts[:wild]) or ("/" if source.startswith("/") else ""), tuple(parts[wild:])
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
-"""An object store's address → Arrow's file system for it; knows none of the files there.
+"""Opens object stores by their address.
 
-Credentials come from where each store's own tools look for them. No key and no signature leaves
-this module in a name or a message.
+Credentials come from where each store's own tools look for them. No name and no message shows a key
+or a signature.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _Answer = TypeVar("_Answer")
 
 def scheme_of(source: str) -> str | None:
     """The kind of store that an address names, in one spelling; None for a path."""
-    found = _URI.match(source)
-    scheme = found and found[1].lower()
+    match = _URI.match(source)
+    scheme = match and match[1].lower()
     return _ALIASES.get(scheme, scheme) if scheme else None
 
 

@@ -1,7 +1,7 @@
-"""Text → the same text without what identifies people or opens doors; knows no column.
+"""Replaces secrets and what identifies people in texts.
 
-By form: it finds what has one (addresses, keys, paths, what stands after the word "password"),
-never names in prose. Every form is linear in the text's length.
+It finds what has a known form (addresses, keys, paths, what follows the word "password"), not names
+in prose. Every pattern is linear in the text's length.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from turnout.redaction import addresses, keys, user_names
 _FORMS = keys.FORMS + addresses.FORMS + user_names.FORMS
 
 
-def redacted(text: str, found: Counter[str]) -> str:
-    """The text with every find replaced by what it was, such as `<EMAIL>`.
+def redacted(text: str, counts: Counter[str]) -> str:
+    """The text with every secret and identity replaced by its kind, such as `<EMAIL>`.
 
     Redacting twice changes nothing more.
 
     Args:
         text: Any text.
-        found: Kind → how often, added to.
+        counts: Kind → how often it was replaced; added to.
     """
     lowered = text.lower()
     for form in _FORMS:
         if form.may_be_in(lowered):
-            text = form.replaced_in(text, found)
+            text = form.replaced_in(text, counts)
     return text

@@ -1,4 +1,4 @@
-"""What one form of a secret or an identity looks like, and how its finds are replaced."""
+"""A form of a secret or an identity: how it is found in a text and what replaces it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Form:
         """Whether a text may have a find; the text is given in lower case."""
         return any(hint in lowered for hint in self.hints)
 
-    def replaced_in(self, text: str, found: Counter[str]) -> str:
-        """The text with the finds replaced, and counted in `found`."""
+    def replaced_in(self, text: str, counts: Counter[str]) -> str:
+        """The text with the finds replaced, and counted in `counts`."""
 
         def replace(match: re.Match[str]) -> str:
             if not self.is_one(match):
                 return match[0]
-            found[self.kind] += 1
-            start, end = (at - match.start() for at in match.span("find"))
+            counts[self.kind] += 1
+            start, end = (offset - match.start() for offset in match.span("find"))
             return f"{match[0][:start]}{self.tag}{match[0][end:]}"
 
         return self.pattern.sub(replace, text)

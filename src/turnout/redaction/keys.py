@@ -129,8 +129,8 @@ def _names_a_secret(match: re.Match[str]) -> bool:
     before = match.string[max(0, match.start() - 16) : match.start()]
     stem = match["stem"]
     if stem.lower() == "key":
-        found = _KEY_OF_WHAT.search(before)
-        return found is not None and (stem.isupper() or not found[0].isupper())
+        owner = _KEY_OF_WHAT.search(before)
+        return owner is not None and (stem.isupper() or not owner[0].isupper())
     if stem.lower() in _WORDED and not match["tail"]:
         return not before[-1:].isalnum()
     return True
@@ -210,7 +210,9 @@ def _form(
 
 def _issued(form: tuple[tuple[str, ...], str]) -> Form:
     prefixes, rest = form
-    pattern = "|".join(rf"{re.escape(one)}(?<!\w{re.escape(one)}){rest}" for one in prefixes)
+    pattern = "|".join(
+        rf"{re.escape(prefix)}(?<!\w{re.escape(prefix)}){rest}" for prefix in prefixes
+    )
     return _form(tuple(map(str.lower, prefixes)), rf"(?P<find>{pattern})", _is_prefixed)
 
 

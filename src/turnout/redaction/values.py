@@ -1,4 +1,4 @@
-"""Whether what stands where a secret would stand is one, by its shape alone; knows no pattern."""
+"""Judges by its shape alone whether a value is a secret, a placeholder, code or a word."""
 
 from __future__ import annotations
 

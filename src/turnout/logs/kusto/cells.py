@@ -1,4 +1,4 @@
-"""Which rows of a Kusto result go into one reply; knows no service and no query.
+"""Divides a Kusto result into cells that each fit into one reply.
 
 A result is counted in bins: a part of all conversations (by the hash of their id) and a block of
 turn indices. Neighbouring bins that fit into one reply are a cell.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 
 BLOCK_TURNS = 100
 
@@ -40,8 +41,8 @@ class ReplyLimits:
     def hold(self, bins: Sequence[Bin]) -> bool:
         """Whether the bins fit together."""
         return (
-            sum(one.rows for one in bins) <= self.rows
-            and sum(one.size_bytes for one in bins) <= self.size_bytes
+            sum(each.rows for each in bins) <= self.rows
+            and sum(each.size_bytes for each in bins) <= self.size_bytes
         )
 
     def halved(self) -> ReplyLimits:
@@ -63,13 +64,13 @@ class Cell:
     @property
     def turn_indices(self) -> tuple[int, int]:
         """The least and the greatest turn index it may hold."""
-        blocks = [one.block for one in self.bins]
+        blocks = [each.block for each in self.bins]
         return min(blocks) * BLOCK_TURNS, max(blocks) * BLOCK_TURNS + BLOCK_TURNS - 1
 
     @property
     def rows(self) -> int:
         """How many rows the service counted."""
-        return sum(one.rows for one in self.bins)
+        return sum(each.rows for each in self.bins)
 
     @property
     def name(self) -> str:
@@ -81,13 +82,13 @@ class Cell:
         """Smaller cells of the same bins; this cell alone where it cannot be split."""
         if len(self.bins) == 1:
             return [self]
-        whole = ReplyLimits(self.rows, sum(one.size_bytes for one in self.bins))
+        whole = ReplyLimits(self.rows, sum(each.size_bytes for each in self.bins))
         return cells_of(self.bins, whole.halved())
 
 
 def cells_of(bins: Iterable[Bin], limits: ReplyLimits) -> list[Cell]:
     """Every bin in one cell, in order; a cell exceeds the limits only where it is a single bin."""
-    parts = [list(group) for _, group in groupby(sorted(bins), key=lambda one: one.part)]
+    parts = [list(group) for _, group in groupby(sorted(bins), key=attrgetter("part"))]
     return _packed(parts, limits)
 
 
@@ -106,5 +107,5 @@ def _packed(groups: Iterable[list[Bin]], limits: ReplyLimits) -> list[Cell]:
         elif len(group) == 1:
             cells.append(Cell(tuple(group)))
         else:
-            cells += _packed([[one] for one in group], limits)
+            cells += _packed([[each] for each in group], limits)
     return [*cells, Cell(tuple(filling))] if filling else cells

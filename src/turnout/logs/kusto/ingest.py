@@ -1,8 +1,8 @@
-"""A Kusto database → the canonical turns table, one cell of a query's result at a time.
+"""Reads the result of a query on a Kusto database into the turns table, one cell at a time.
 
-The result is counted first, in bins; bins that fit into one reply are a cell. Fetched cells lie in
-a hidden folder beside the output until the table is whole, so that a killed run goes on where it
-stopped. Knows what queries declare, and no protocol.
+The result is counted first, in bins; bins that fit into one reply are a cell. Fetched cells are
+kept in a hidden folder beside the output until the table is complete, so that a killed run resumes
+where it stopped.
 """
 
 from __future__ import annotations
@@ -121,10 +121,10 @@ def _text(
     query: str, parameters: QueryParameters, columns: Mapping[str, str]
 ) -> Callable[[Mapping[str, str]], str]:
     """The query's text, for more settings."""
-    found = kql.query(query)
-    if found.folder == OWN:
-        _require_cells(found, parameters)
-    elif found.folder != "production":
+    chosen = kql.query(query)
+    if chosen.folder == OWN:
+        _require_cells(chosen, parameters)
+    elif chosen.folder != "production":
         turns = [name for name, one in kql.queries().items() if one.folder == "production"]
         raise SettingsError(
             f"--query {query}: its rows are no turns; expected {' or '.join(turns)}. "
@@ -133,7 +133,7 @@ def _text(
 
     def text(settings: Mapping[str, str]) -> str:
         return kql.filled(
-            found,
+            chosen,
             table=parameters.table,
             columns=columns,
             settings={**parameters.settings(), **settings},
@@ -164,7 +164,7 @@ def _counted(service: Service, text: str, address: Address) -> list[Bin]:
     counted = service.rows(f"{text}| count", expected=1)
     in_all = counted.column(0)[0].as_py()
     table = service.rows(
-        f"{text}{_BINNED}", expected=in_all, count=lambda found: pc.sum(found["rows"]).as_py() or 0
+        f"{text}{_BINNED}", expected=in_all, count=lambda bins: pc.sum(bins["rows"]).as_py() or 0
     )
     if in_all == 0:
         raise RecordError(
@@ -179,7 +179,7 @@ def _counted(service: Service, text: str, address: Address) -> list[Bin]:
 
 def _made_from(address: Address, bins: list[Bin], options: Mapping[str, object]) -> Manifest:
     """A run's manifest; the input's digest is over what was counted of every bin."""
-    counted = [(one.part, one.block, one.rows, one.size_bytes) for one in bins]
+    counted = [(each.part, each.block, each.rows, each.size_bytes) for each in bins]
     digest = hashlib.sha256(json.dumps(counted).encode()).hexdigest()
     return Manifest("ingest", {"log": [Input(str(address), digest)]}, dict(options))
 
@@ -237,7 +237,7 @@ class _Fetching:
                     f"{self._source}: {cell.rows} turns of {cell.name} do not fit into one reply "
                     f"({error}); expected at most 64 MB. Leave that conversation out of the table."
                 ) from error
-            return [file for one in smaller for file in self._files(one)]
+            return [file for part in smaller for file in self._files(part)]
         self._write(table, path)
         return [path]
 

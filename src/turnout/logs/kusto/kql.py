@@ -1,4 +1,4 @@
-"""The shipped Kusto queries and edited copies of them, with table and sizes set; runs none.
+"""Fills table, columns and sizes into the shipped Kusto queries, or into edited copies of them.
 
 Every query declares what may be set as `let` lines at its top, and names each column once.
 """
@@ -85,12 +85,12 @@ class QueryParameters:
 
 def queries() -> dict[str, Query]:
     """Every shipped query by name."""
-    found = {}
+    shipped = {}
     for folder in FOLDERS:
         for file in resources.files("turnout.logs.kusto").joinpath("queries", folder).iterdir():
             name = file.name.removesuffix(".kql")
-            found[name] = Query(name, folder, file.read_text(encoding="utf-8"))
-    return dict(sorted(found.items(), key=lambda item: (item[1].folder != "production", item[0])))
+            shipped[name] = Query(name, folder, file.read_text(encoding="utf-8"))
+    return dict(sorted(shipped.items(), key=lambda item: (item[1].folder != "production", item[0])))
 
 
 def query(name: str) -> Query:
@@ -186,8 +186,8 @@ def _replaced(text: str, pattern: str, value: str, what: str, known: list[str]) 
     return changed
 
 
-def _expected(found: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(found, known, n=1)
+def _expected(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"expected one of {', '.join(known)}.{hint}"
 

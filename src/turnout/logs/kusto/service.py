@@ -1,8 +1,8 @@
-"""One query to a Kusto service → its rows, whole or an error; knows no turn and no file.
+"""Asks a Kusto service one query: all rows of the result, or an error.
 
 Throttling, broken replies and lost connections are tried again with growing pauses; an expired
-token is renewed once a query. The client reads no error that only a reply's last frame tells, so
-the rows of every reply are counted.
+token is renewed once a query. The client does not see an error in a reply's last frame, so the rows
+of every reply are counted.
 """
 
 from __future__ import annotations
@@ -253,7 +253,9 @@ def _passes(error: BaseException | None) -> bool:
     if isinstance(error, kusto.KustoThrottlingError | kusto.KustoNetworkError):
         return True
     if isinstance(error, kusto.KustoMultiApiError):
-        return not _too_large(error) and not any(one.permanent for one in error.get_api_errors())
+        return not _too_large(error) and not any(
+            cause.permanent for cause in error.get_api_errors()
+        )
     # A reply that broke off has status 200 and is no JSON.
     if isinstance(error, kusto.KustoServiceError):
         status = _status(error)
@@ -262,14 +264,14 @@ def _passes(error: BaseException | None) -> bool:
 
 
 def _too_large(error: BaseException) -> bool:
-    found: Sequence[Any] = ()
+    causes: Sequence[Any] = ()
     if isinstance(error, kusto.KustoMultiApiError):
-        found = error.get_api_errors()
+        causes = error.get_api_errors()
     elif isinstance(error, kusto.KustoApiError):
-        found = (error.get_api_error(),)
+        causes = (error.get_api_error(),)
     return any(
-        one.code == "LimitsExceeded" or "E_QUERY_RESULT_SET_TOO_LARGE" in str(one.description)
-        for one in found
+        cause.code == "LimitsExceeded" or "E_QUERY_RESULT_SET_TOO_LARGE" in str(cause.description)
+        for cause in causes
     )
 
 
@@ -288,9 +290,9 @@ def _reason(error: BaseException | None) -> str:
     """The first line of what went wrong; never the body of a broken reply, which holds messages."""
     if error is not None and _status(error) == 200:
         return "the reply broke off"
-    told = getattr(error, "exception", error)
-    cause = told.__cause__ if isinstance(told, kusto.KustoNetworkError) else None
-    lines = str(cause or told).strip().splitlines()
+    failure = getattr(error, "exception", error)
+    cause = failure.__cause__ if isinstance(failure, kusto.KustoNetworkError) else None
+    lines = str(cause or failure).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""A part of a model call that stands apart from the others in a log; knows no source, no file."""
+"""A part of a model call whose other parts are in other records of a log."""
 
 from __future__ import annotations
 
