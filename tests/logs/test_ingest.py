@@ -209,6 +209,19 @@ def test_a_salt_too_short_to_be_secret_is_refused(tmp_path):
         pseudonyms(tmp_path, "t.parquet", salt=tmp_path / "salt")
 
 
+def test_an_interrupted_run_leaves_the_earlier_output_alone(tmp_path):
+    ingested(tmp_path, [row()])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingested(tmp_path, [row(), row(turn_index=2)], on_progress=interrupted)
+    (tmp_path / "log.jsonl").write_bytes(before["log.jsonl"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_failed_run_leaves_no_salt_and_one_that_another_run_wrote_is_not_replaced(tmp_path):
     with pytest.raises(RecordError):
         ingested(tmp_path, [row(turn_index=0)])

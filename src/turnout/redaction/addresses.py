@@ -32,7 +32,7 @@ _FILES = (
 
 def _is_address(match: re.Match[str]) -> bool:
     """Times, ratios and scopes have an address's letters too; loopback and masks tell nothing."""
-    text = match["find"].replace("-", ".")
+    text = match["value"].replace("-", ".")
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -64,7 +64,7 @@ FORMS = (
         ("@", "%40", "&#64;", "&#x40;"),
         re.compile(
             # Neither a checkout from Git, a version after a package's name, nor a file's name.
-            rf"(?P<find>\b(?!git@[\w.-]{{1,80}}:){_LOCAL}(?:@|%40|&\#(?:64|x40);)"
+            rf"(?P<value>\b(?!git@[\w.-]{{1,80}}:){_LOCAL}(?:@|%40|&\#(?:64|x40);)"
             rf"(?P<domain>{_LABELS}(?!(?:{_FILES})\b)(?:[^\W\d_]{{2,63}}|xn--[A-Za-z0-9-]{{1,59}})))"
             r"\b(?![(\[])"
         ),
@@ -75,7 +75,7 @@ FORMS = (
         "<EMAIL>",
         ("(at)", "[at]", "{at}", "( at", "[ at", "{ at"),
         re.compile(
-            r"(?i)(?P<find>\b[^\W_][\w.+-]{0,62}[ ]?[\[({][ ]?at[ ]?[\])}][ ]?[\w-]{1,63}"
+            r"(?i)(?P<value>\b[^\W_][\w.+-]{0,62}[ ]?[\[({][ ]?at[ ]?[\])}][ ]?[\w-]{1,63}"
             r"(?:[ ]?(?:\.|[\[({][ ]?dot[ ]?[\])}])[ ]?[\w-]{1,63}){0,4}"
             r"[ ]?(?:\.|[\[({][ ]?dot[ ]?[\])}])[ ]?[a-z]{2,24})\b"
         ),
@@ -85,7 +85,7 @@ FORMS = (
         "<EMAIL>",
         (" dot ",),
         re.compile(
-            r"(?i)(?P<find>\b[^\W_][\w.+-]{0,62}[ ]at[ ][\w-]{1,63}(?:[ ]dot[ ][\w-]{1,63}){0,4}"
+            r"(?i)(?P<value>\b[^\W_][\w.+-]{0,62}[ ]at[ ][\w-]{1,63}(?:[ ]dot[ ][\w-]{1,63}){0,4}"
             r"[ ]dot[ ][a-z]{2,24})\b"
         ),
     ),
@@ -93,7 +93,7 @@ FORMS = (
         "IP address",
         "<IP>",
         tuple(f"{digit}." for digit in digits),
-        re.compile(r"(?P<find>\d\d?\d?(?:\.\d{1,3}){3})(?!\.?\d)"),
+        re.compile(r"(?P<value>\d\d?\d?(?:\.\d{1,3}){3})(?!\.?\d)"),
         _is_no_version,
     ),
     # The names that clouds and networks give to machines.
@@ -103,7 +103,7 @@ FORMS = (
         tuple(f"{digit}-" for digit in digits),
         re.compile(
             r"(?:ip-|ec2-|host-|node-|static-|dyn-|dynamic-|pool-|client-|dsl-|cpe-)"
-            r"(?P<find>\d{1,3}(?:-\d{1,3}){3})(?![\w-])"
+            r"(?P<value>\d{1,3}(?:-\d{1,3}){3})(?![\w-])"
         ),
         _is_address,
     ),
@@ -111,7 +111,7 @@ FORMS = (
         "IP address",
         "<IP>",
         (":",),
-        re.compile(r"(?<![\w:.])(?P<find>[0-9A-Fa-f:]{6,45})(?![\w:])"),
+        re.compile(r"(?<![\w:.])(?P<value>[0-9A-Fa-f:]{6,45})(?![\w:])"),
         _is_address,
     ),
 )

@@ -10,35 +10,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A pattern whose group `find` is replaced.
+    """A pattern whose group `value` is replaced.
 
     Attributes:
-        kind: What a find is counted as.
-        tag: What takes its place.
-        hints: One of these is in every text that has a find, in lower case: most texts have none,
-            and looking for a few fixed strings costs far less than a pattern.
+        kind: What a replaced value is counted as.
+        tag: What replaces it.
+        hints: Every text with a match holds one of these, in lower case: most texts hold none,
+            and fixed strings are found far faster than a pattern.
         pattern: Linear in the text's length.
-        is_one: Whether a match is a find.
+        accepts: Whether a match is replaced.
     """
 
     kind: str
     tag: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
-    is_one: Callable[[re.Match[str]], bool] = bool
+    accepts: Callable[[re.Match[str]], bool] = bool
 
     def may_be_in(self, lowered: str) -> bool:
-        """Whether a text may have a find; the text is given in lower case."""
+        """Whether a text, given in lower case, may hold a match."""
         return any(hint in lowered for hint in self.hints)
 
     def replaced_in(self, text: str, counts: Counter[str]) -> str:
-        """The text with the finds replaced, and counted in `counts`."""
+        """The text with the values replaced, and counted in `counts`."""
 
         def replace(match: re.Match[str]) -> str:
-            if not self.is_one(match):
+            if not self.accepts(match):
                 return match[0]
             counts[self.kind] += 1
-            start, end = (offset - match.start() for offset in match.span("find"))
+            start, end = (offset - match.start() for offset in match.span("value"))
             return f"{match[0][:start]}{self.tag}{match[0][end:]}"
 
         return self.pattern.sub(replace, text)

@@ -92,13 +92,13 @@ _BETWEEN = (
 )
 _KEYED = (
     rf"{_NAME}{_BETWEEN}(?P<quote>\\{{0,2}}[\"'`])?(?!<)"
-    r"(?P<find>(?(quote)[^\"'`\n\\<>]{4,4096}|(?:[^\s\"'`<>,;&)\\]|&(?![\w-]{1,40}=)){4,4096}))"
+    r"(?P<value>(?(quote)[^\"'`\n\\<>]{4,4096}|(?:[^\s\"'`<>,;&)\\]|&(?![\w-]{1,40}=)){4,4096}))"
 )
 
 
 def _is_prefixed(match: re.Match[str]) -> bool:
     """Keys that documentation makes up are words with hyphens, or say so."""
-    value = match["find"]
+    value = match["value"]
     if is_placeholder(value[1:]):
         return False
     return value.isupper() or any(map(str.isdigit, value)) or _ONE_WORD.search(value) is not None
@@ -111,17 +111,17 @@ def _is_marked(match: re.Match[str]) -> bool:
         looks_drawn(tail)
         and _HEXADECIMAL.fullmatch(tail) is None
         and bits_a_character(tail) >= _LEAST_BITS
-        and not is_placeholder(match["find"])
+        and not is_placeholder(match["value"])
     )
 
 
 def _is_drawn(match: re.Match[str]) -> bool:
-    return looks_drawn(match["find"]) and not is_placeholder(match["find"])
+    return looks_drawn(match["value"]) and not is_placeholder(match["value"])
 
 
 def _is_given(match: re.Match[str]) -> bool:
     """Anything that is not a placeholder, where nothing but a secret can stand."""
-    return not is_placeholder(match["find"]) and not is_ordinary(match["find"], "password")
+    return not is_placeholder(match["value"]) and not is_ordinary(match["value"], "password")
 
 
 def _names_a_secret(match: re.Match[str]) -> bool:
@@ -143,7 +143,7 @@ def _is_worded(match: re.Match[str]) -> bool:
 
 def _is_keyed(match: re.Match[str]) -> bool:
     """Whether a secret stands after a secret's name, and not a word, a type or code."""
-    value = match["find"]
+    value = match["value"]
     if not _names_a_secret(match) or is_placeholder(value) or is_place(value):
         return False
     if match["quote"]:
@@ -156,7 +156,7 @@ def _is_keyed(match: re.Match[str]) -> bool:
 
 
 def _is_quoted_secret(match: re.Match[str]) -> bool:
-    value, between = match["find"], match["between"]
+    value, between = match["value"], match["between"]
     if re.search(r"\s", value):
         # Of texts with spaces only what is called a phrase is a secret, not a message about one.
         return _PHRASE.fullmatch(match["name"]) is not None and "," not in between
@@ -172,7 +172,7 @@ def _is_quoted_secret(match: re.Match[str]) -> bool:
 
 def _is_bare_secret(match: re.Match[str]) -> bool:
     """Whether a bare word after a secret's name is one: where a file or a command sets it."""
-    value, between = match["find"], match["between"]
+    value, between = match["value"], match["between"]
     if _FLAG.search(match.string[max(0, match.start() - 48) : match.start()]):
         return len(value) >= _LEAST_BARE and not value.startswith("-")
     if not re.search("[:=>]", between):
@@ -194,18 +194,18 @@ def _is_setting(value: str, after: str) -> bool:
 
 
 def _is_authorization(match: re.Match[str]) -> bool:
-    words = match["find"].split()
+    words = match["value"].split()
     return any(looks_drawn(word, least=12) or (word[-1] == "=" and word[15:]) for word in words)
 
 
 def _form(
     hints: tuple[str, ...],
     pattern: str,
-    is_one: Callable[[re.Match[str]], bool] = _is_given,
+    accepts: Callable[[re.Match[str]], bool] = _is_given,
     *,
     flags: int = 0,
 ) -> Form:
-    return Form(_KIND, _TAG, hints, re.compile(pattern, flags), is_one)
+    return Form(_KIND, _TAG, hints, re.compile(pattern, flags), accepts)
 
 
 def _issued(form: tuple[tuple[str, ...], str]) -> Form:
@@ -213,7 +213,7 @@ def _issued(form: tuple[tuple[str, ...], str]) -> Form:
     pattern = "|".join(
         rf"{re.escape(prefix)}(?<!\w{re.escape(prefix)}){rest}" for prefix in prefixes
     )
-    return _form(tuple(map(str.lower, prefixes)), rf"(?P<find>{pattern})", _is_prefixed)
+    return _form(tuple(map(str.lower, prefixes)), rf"(?P<value>{pattern})", _is_prefixed)
 
 
 _SPACED_SIGN = r"\\{0,2}[\"'`]?[ \t]{0,4}[:=,][ \t]{0,4}\\{0,2}[\"'`]?"
@@ -225,7 +225,7 @@ FORMS = (
         _TAG,
         ("private key",),
         re.compile(
-            r"(?P<find>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?P<value>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
             r"(?:[^-]|-(?!----))*+(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?)"
         ),
     ),
@@ -235,81 +235,81 @@ FORMS = (
         ("_", "-"),
         r"(?<![\w/+.@:-])(?!(?i:sha\d|md5|call|msg|req|run|resp|chatcmpl|toolu|evt|thread|asst|file"
         r"|step|trace|span|id|build|commit|img|chunk))"
-        r"(?P<find>[A-Za-z][A-Za-z0-9]{1,15}(?:[_-][A-Za-z0-9]{1,12}){0,3}[_-]"
+        r"(?P<value>[A-Za-z][A-Za-z0-9]{1,15}(?:[_-][A-Za-z0-9]{1,12}){0,3}[_-]"
         r"(?P<tail>[A-Za-z0-9]{24,512}))(?![\w/+-])",
         _is_marked,
     ),
     # A bot of Telegram; a password's hash by crypt(3).
-    _form((":a",), r":(?<=\d{8}:)(?P<find>A[A-Za-z][\w-]{33})(?![\w-])"),
+    _form((":a",), r":(?<=\d{8}:)(?P<value>A[A-Za-z][\w-]{33})(?![\w-])"),
     _form(
-        ("$",), r"(?P<find>\$(?:[1567y]|2[abxy]|apr1|gy|argon2(?:id?|d))\$[\w./$=,+-]{12,})", bool
+        ("$",), r"(?P<value>\$(?:[1567y]|2[abxy]|apr1|gy|argon2(?:id?|d))\$[\w./$=,+-]{12,})", bool
     ),
     _form(
         ("hooks.slack.com", "/webhook"),
         r"(?:hooks\.slack\.com/(?:services|workflows|triggers)/|discord\.com/api/webhooks/\d{1,24}/"
         r"|discordapp\.com/api/webhooks/\d{1,24}/|webhook\.office\.com/webhookb2/)"
-        r"(?!<)(?P<find>[\w/@-]{20,400})",
+        r"(?!<)(?P<value>[\w/@-]{20,400})",
     ),
     _form(
         ("authorization",),
         rf"(?:{_cases('authorization')}){_SPACED_SIGN}"
         r"(?i:(?:basic|bearer|token|digest|negotiate|apikey|api-key|key|oauth|bot)[ \t]{1,3})?(?!<)"
-        r"(?P<find>[^\"'`\n<>\\]{8,4096})",
+        r"(?P<value>[^\"'`\n<>\\]{8,4096})",
         _is_authorization,
     ),
     _form(
         ("bearer",),
-        rf"(?:{_cases('bearer')})\s(?!<)(?P<find>[^\s\"'<>,;${{}}\\]{{10,4096}})",
+        rf"(?:{_cases('bearer')})\s(?!<)(?P<value>[^\s\"'<>,;${{}}\\]{{10,4096}})",
         _is_drawn,
     ),
     _form(
         ("cookie",),
         rf"(?:{_cases('cookie')})s?{_SPACED_SIGN}(?!<)"
-        r"(?P<find>[\w.-]{1,64}=[^\"'`\n<>\\]{8,8192})",
+        r"(?P<value>[\w.-]{1,64}=[^\"'`\n<>\\]{8,8192})",
     ),
     # A URL's own user and password, a token in the user's place, and what its query carries.
-    _form(("://",), r"://[^\s/:@<>\"']{0,64}:(?!<)(?P<find>[^\s/@<>\"']{1,128})(?=@)"),
-    _form(("://",), r"://(?!<)(?P<find>[\w.~%+-]{16,256})(?=@)", _is_drawn),
+    _form(("://",), r"://[^\s/:@<>\"']{0,64}:(?!<)(?P<value>[^\s/@<>\"']{1,128})(?=@)"),
+    _form(("://",), r"://(?!<)(?P<value>[\w.~%+-]{16,256})(?=@)", _is_drawn),
     _form(
         ("=",),
         r"[?&](?:amp;)?(?i:sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)"
         r"|code|key|auth|sid|session|jwt|hmac|pass|pw|secret|code_verifier|state|nonce)="
-        r"(?!<)(?P<find>[^\s\"'`<>&;)\\]{10,4096})",
+        r"(?!<)(?P<value>[^\s\"'`<>&;)\\]{10,4096})",
         _is_drawn,
     ),
     # Programs that take a password behind a flag whose name does not say so.
     _form(
         ("curl", "wget", "http"),
         rf"(?:curl|wget|http){_OPTIONS}(?:-u|--user|--proxy-user|-U|-a|--auth)[ =]?[\"']?"
-        r"[^\s:\"'<>$]{1,64}:(?!<)(?P<find>[^\s\"'<>]{3,256})",
-        lambda match: not match["find"].isdigit() and _is_given(match),
+        r"[^\s:\"'<>$]{1,64}:(?!<)(?P<value>[^\s\"'<>]{3,256})",
+        lambda match: not match["value"].isdigit() and _is_given(match),
     ),
     _form(
         ("curl",),
         rf"curl{_OPTIONS}(?:-b|--cookie)[ =]?[\"']?(?!<)"
-        r"(?P<find>[\w.-]{1,64}=[^\"'\n<>]{8,4096})",
+        r"(?P<value>[\w.-]{1,64}=[^\"'\n<>]{8,4096})",
     ),
     _form(
         ("sshpass", " login"),
         rf"(?:sshpass|docker login|podman login|nerdctl login|registry login|oc login|az login)"
-        rf"{_OPTIONS}-p[ =]?[\"']?(?!<)(?P<find>[^\s\"'<>]{{4,256}})",
+        rf"{_OPTIONS}-p[ =]?[\"']?(?!<)(?P<value>[^\s\"'<>]{{4,256}})",
     ),
     _form(
         ("mysql", "mariadb"),
-        rf"(?:mysql|mariadb){_OPTIONS}-p[\"']?(?!<)(?P<find>[^\s\"'<>]{{4,256}})",
+        rf"(?:mysql|mariadb){_OPTIONS}-p[\"']?(?!<)(?P<value>[^\s\"'<>]{{4,256}})",
     ),
-    _form(("redis-cli",), rf"redis-cli{_OPTIONS}-a[ ][\"']?(?!<)(?P<find>[^\s\"'<>]{{4,256}})"),
+    _form(("redis-cli",), rf"redis-cli{_OPTIONS}-a[ ][\"']?(?!<)(?P<value>[^\s\"'<>]{{4,256}})"),
     # Calls that take a user and a password, or a password alone.
     _form(
         ("auth", ".login("),
         r"(?:auth=\(|auth = \(|Auth\(|auth\(|\.login\()\s?[\"'][^\"'\n]{1,64}[\"'],\s?[\"'](?!<)"
-        r"(?P<find>[^\"'\n<>]{4,256})",
+        r"(?P<value>[^\"'\n<>]{4,256})",
     ),
-    _form(("securestring",), r"SecureString[ \t][\"'](?!<)(?P<find>[^\"'\n<>]{4,256})"),
+    _form(("securestring",), r"SecureString[ \t][\"'](?!<)(?P<value>[^\"'\n<>]{4,256})"),
     # A line of PostgreSQL's password file.
     _form(
         (":5432:", ":*:"),
-        r"^[\w.*-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,64}:[\w*-]{1,64}:(?!<)(?P<find>[^\s<>]{4,256})$",
+        r"^[\w.*-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,64}:[\w*-]{1,64}:(?!<)(?P<value>[^\s<>]{4,256})$",
         flags=re.MULTILINE,
     ),
     Form(_KIND, _TAG, _STEMS, re.compile(_KEYED), _is_keyed),

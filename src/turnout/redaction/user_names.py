@@ -44,12 +44,12 @@ _LOOK_BACK = 80
 
 
 def _is_somebody(match: re.Match[str]) -> bool:
-    return match["find"].lower() not in _NOBODY
+    return match["value"].lower() not in _NOBODY
 
 
 def _after(before: re.Pattern[str]) -> Callable[[re.Match[str]], bool]:
-    def is_one(match: re.Match[str]) -> bool:
-        name = match["find"].lower()
+    def accepts(match: re.Match[str]) -> bool:
+        name = match["value"].lower()
         if name in _NOBODY or name in _PAGES or _FILE_OF_A_SITE.match(name):
             return False
         return (
@@ -57,58 +57,58 @@ def _after(before: re.Pattern[str]) -> Callable[[re.Match[str]], bool]:
             is not None
         )
 
-    return is_one
+    return accepts
 
 
 def _form(
     hints: tuple[str, ...],
     pattern: str,
-    is_one: Callable[[re.Match[str]], bool] = _is_somebody,
+    accepts: Callable[[re.Match[str]], bool] = _is_somebody,
     *,
     flags: int = 0,
 ) -> Form:
-    return Form(_KIND, _TAG, hints, re.compile(pattern, flags), is_one)
+    return Form(_KIND, _TAG, hints, re.compile(pattern, flags), accepts)
 
 
 FORMS = (
-    _form(("home/", "home%2f", "home\\"), rf"home{_SLASH}(?P<find>{_NAME})", _after(_BEFORE_HOME)),
+    _form(("home/", "home%2f", "home\\"), rf"home{_SLASH}(?P<value>{_NAME})", _after(_BEFORE_HOME)),
     _form(
         ("users", "documents and settings"),
-        rf"(?:Users|Documents and Settings)(?:\\{{1,4}}|{_SLASH})(?P<find>{_SPACED})",
+        rf"(?:Users|Documents and Settings)(?:\\{{1,4}}|{_SLASH})(?P<value>{_SPACED})",
         _after(_BEFORE_USERS),
     ),
     # In small letters it is a folder of people on a drive alone; elsewhere a route of a web site.
     _form(
-        (":\\users", ":/users"), rf"users[\\/]{{1,4}}(?P<find>{_SPACED})", _after(_BEFORE_DRIVES)
+        (":\\users", ":/users"), rf"users[\\/]{{1,4}}(?P<value>{_SPACED})", _after(_BEFORE_DRIVES)
     ),
     # Folder names in which a tool writes a whole path with hyphens.
     _form(
         ("-users-", "-home-"),
-        r"-(?:Users|home)-(?P<find>[A-Za-z0-9_.]{1,32})(?=-)",
+        r"-(?:Users|home)-(?P<value>[A-Za-z0-9_.]{1,32})(?=-)",
         _after(_BEFORE_HYPHENS),
     ),
     # ann@host:~$   ann@host src %   [ann@host src]$   scp x ann@host:/srv
     _form(
         ("@",),
-        r"(?<![\w.@/+%:-])(?P<find>[A-Za-z_][\w.-]{0,31})(?=@[A-Za-z][\w.-]{0,63}"
+        r"(?<![\w.@/+%:-])(?P<value>[A-Za-z_][\w.-]{0,31})(?=@[A-Za-z][\w.-]{0,63}"
         r"(?::[/~]|[ ][^\s%$#]{1,80}(?:\][$#]|[ ][%$#][ ])))",
     ),
     _form(
         ("ssh", "scp", "sftp", "rsync", "mosh"),
         r"(?:ssh|scp|sftp|rsync|mosh)[ \t](?:[^\n|;&]{0,160}?[ \t])?"
-        r"(?P<find>[A-Za-z_][\w.-]{0,31})(?=@[\w\[])",
+        r"(?P<value>[A-Za-z_][\w.-]{0,31})(?=@[\w\[])",
     ),
     # A long listing, a variable of the shell, another's home.
     _form(
         ("rw", "r-", "x "),
         r"^[dlbcps-][rwxsStT-]{9}[+@.]?[ \t]{1,4}\d{1,6}[ \t]{1,4}"
-        r"(?P<find>[A-Za-z_][\w.-]{0,31})(?=[ \t])",
+        r"(?P<value>[A-Za-z_][\w.-]{0,31})(?=[ \t])",
         flags=re.MULTILINE,
     ),
     _form(
         ("user=", "logname=", "username="),
         rf"(?:USER(?<![\w-]USER)|LOGNAME|USERNAME(?<![\w-]USERNAME)|SUDO_USER)=[\"']?"
-        rf"(?P<find>{_NAME})",
+        rf"(?P<value>{_NAME})",
     ),
-    _form(("~",), r"~(?<![\w/~.\\]~)(?P<find>[a-z_][\w-]{1,31})(?=/)"),
+    _form(("~",), r"~(?<![\w/~.\\]~)(?P<value>[a-z_][\w-]{1,31})(?=/)"),
 )
