@@ -353,8 +353,9 @@ def _deduplicated(
 ) -> IngestReport:
     """Write the turns table; what became of all rows."""
     with _sorting_engine(partial, out) as backend:
-        dropped = counts.dropped + write_turns(backend, rows, partial)
-        several = count_turns_of_several_models(backend, rows.path)
+        repeated = write_turns(backend, rows, partial)
+        dropped = counts.dropped + repeated
+        several = count_turns_of_several_models(backend, rows.path) if repeated else 0
         facts = _facts(backend, partial)
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
     return IngestReport(
