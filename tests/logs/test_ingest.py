@@ -6,6 +6,7 @@ import hmac
 import json
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -287,3 +288,47 @@ def test_real_logs_are_read_whole(shared_data, tmp_path):
     report = ingest([source], tmp_path / "turns.parquet")
     assert report.rows_read == report.rows_kept == 4856
     assert report.conversations == 516
+
+
+def test_common_names_are_known_in_camel_case_too(tmp_path):
+    row = {"sessionId": "a", "turn": 1, "createdAt": "2026-01-01", "modelName": "m", "prompt": "hi"}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row))
+    ingest([tmp_path / "log.jsonl"], tmp_path / "turns.parquet")
+    (turn,) = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert (turn["conversation_id"], turn["model"]) == ("a", "m")
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv", "log.parquet"])
+def test_the_order_in_time_is_the_index_of_a_log_without_one(tmp_path, name):
+    rows = [
+        {"session_id": chat, "created_at": f"2026-01-01T00:0{minute}:00Z", "model": model,
+         "prompt": text, "response": "ok"}
+        for chat, minute, model, text in [
+            ("b", 3, "o3", "three"), ("a", 1, "m", "one"), ("b", 2, "m", "two"),
+            ("b", 3, "o3", "three"), ("a", 4, "m", "one"), ("a", 2, "o3", "yes"),
+        ]
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    if name.endswith("csv"):
+        pa_csv.write_csv(table, tmp_path / name)
+    elif name.endswith("parquet"):
+        pq.write_table(table, tmp_path / name)
+    else:
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    report = ingest([tmp_path / name], tmp_path / "turns.parquet")
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    facts = ("conversation_id", "turn_index", "user_message", "model")
+    assert [tuple(turn[name] for name in facts) for turn in turns] == [
+        ("a", 1, "one", "m"), ("a", 2, "yes", "o3"), ("a", 3, "one", "m"),
+        ("b", 1, "two", "m"), ("b", 2, "three", "o3"),
+    ]  # fmt: skip
+    assert report.dropped == {"sent again (the longest is kept)": 1}
+    assert report.mended == {"without a turn index (the order in time is the index)": 6}
+    assert report.complete_conversations == 2
+
+
+def test_a_log_without_a_turn_index_and_without_times_is_refused(tmp_path):
+    row = {"session_id": "a", "model": "m", "prompt": "hi"}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row))
+    with pytest.raises(RecordError, match="no column for turn_index"):
+        ingest([tmp_path / "log.jsonl"], tmp_path / "turns.parquet")

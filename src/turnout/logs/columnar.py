@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.logs.columns import OPTIONAL, TEXTS, misread
+from turnout.logs.columns import BY_TIME, NUMBERED_BY_TIME, OPTIONAL, TEXTS, misread
 from turnout.logs.pseudonyms import Salt
 from turnout.schema import TURNS
 
@@ -24,7 +24,12 @@ _YEAR_1_US, _YEAR_10000_US = -62_135_596_800_000_000, 253_402_300_800_000_000
 
 
 def canonical_columns(
-    batch: pa.RecordBatch, columns: Mapping[str, str], salt: Salt, mended: Counter[str]
+    batch: pa.RecordBatch,
+    columns: Mapping[str, str],
+    salt: Salt,
+    mended: Counter[str],
+    *,
+    by_time: bool = False,
 ) -> tuple[pa.Table, pa.BooleanArray]:
     """The rows of a batch that can be read by columns.
 
@@ -33,13 +38,16 @@ def canonical_columns(
         columns: Canonical → raw, as `ColumnNames` found them.
         salt: Makes the pseudonyms in `user_id`.
         mended: What had to be left out → rows, added to.
+        by_time: Whether the log has no turn index, and its order in time is the index.
 
     Returns:
         The rows in the columns of `TURNS` (the source as logged), and which rows of the batch they
         are not: those are to be read one by one.
     """
     raw = {field: _plain_type(batch.column(column)) for field, column in columns.items()}
-    odd = _odd_rows(raw)
+    if by_time:
+        raw["turn_index"] = pa.repeat(pa.scalar(BY_TIME, pa.int32()), len(batch))
+    odd = _odd_rows(raw, BY_TIME if by_time else 1)
     keep = pc.invert(odd)
     read: dict[str, Any] = {
         "conversation_id": raw["conversation_id"].filter(keep).cast(pa.string()),
@@ -47,6 +55,8 @@ def canonical_columns(
         "user_message": raw["user_message"].filter(keep).cast(pa.string()),
     }
     n_rows = len(read["turn_index"])
+    if by_time:
+        mended[NUMBERED_BY_TIME] += n_rows
     for field in OPTIONAL:
         if field in raw:
             read[field] = _optional(field, raw[field].filter(keep), mended)
@@ -66,8 +76,8 @@ def _plain_type(column: pa.Array) -> pa.Array:
     return column
 
 
-def _odd_rows(raw: Mapping[str, pa.Array]) -> pa.BooleanArray:
-    flags = [_no_position(raw["turn_index"]), _no_message(raw["user_message"])]
+def _odd_rows(raw: Mapping[str, pa.Array], least_index: int) -> pa.BooleanArray:
+    flags = [_no_position(raw["turn_index"], least_index), _no_message(raw["user_message"])]
     for field in ("conversation_id", "model"):
         flags.append(_no_plain_name(raw[field], required=field == "conversation_id"))
     for field in TEXTS - {"conversation_id", "model"}:
@@ -81,10 +91,10 @@ def _odd_rows(raw: Mapping[str, pa.Array]) -> pa.BooleanArray:
     return odd
 
 
-def _no_position(column: pa.Array) -> pa.BooleanArray:
+def _no_position(column: pa.Array, least_index: int) -> pa.BooleanArray:
     if not pa.types.is_integer(column.type):
         return _all(column)
-    inside = pc.and_(pc.greater_equal(column, 1), pc.less(column, 2**31))
+    inside = pc.and_(pc.greater_equal(column, least_index), pc.less(column, 2**31))
     return pc.invert(pc.fill_null(inside, False))
 
 

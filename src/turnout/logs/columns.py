@@ -35,6 +35,9 @@ _SECONDS_BELOW = 1e11
 _MILLISECONDS_BELOW = 1e14
 _SHOWN_CHARS = 80
 _MAX_SHAPES = 10_000
+# Stands for the turn index of a row that is numbered by its time.
+BY_TIME = 0
+NUMBERED_BY_TIME = "without a turn index (the order in time is the index)"
 
 
 class NotALogError(RecordError):
@@ -50,12 +53,17 @@ class ColumnNames:
 
     Args:
         chosen: Canonical → raw, as the user says; wins over every guess.
+
+    Attributes:
+        ignored: Raw columns that nothing reads.
+        by_time: Whether the log has times and no turn index: the order in time is then the index.
     """
 
     def __init__(self, chosen: Mapping[str, str]) -> None:
         self._chosen = chosen
         self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
         self.ignored: set[str] = set()
+        self.by_time = False
 
     def check(self, columns: Collection[str], where: str) -> None:
         """Refuse a log whose columns cannot be turns.
@@ -75,7 +83,12 @@ class ColumnNames:
                     f"{', '.join(TURNS.names)} and a column of {', '.join(sorted(columns))}."
                 )
         mapped = self._mapped(columns)
-        missing = [field for field in REQUIRED_TURN_COLUMNS if field not in mapped]
+        self.by_time = "turn_index" not in mapped and "timestamp" in mapped
+        missing = [
+            field
+            for field in REQUIRED_TURN_COLUMNS
+            if field not in mapped and not (field == "turn_index" and self.by_time)
+        ]
         if missing:
             raise NotALogError(
                 f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(columns))}. "
@@ -96,7 +109,8 @@ class ColumnNames:
     def _mapped(self, columns: Collection[str]) -> dict[str, str]:
         mapped: dict[str, str] = {}
         for field in TURNS.names:
-            names = (field, camel_case(field), *_SYNONYMS.get(field, ()))
+            plain = (field, *_SYNONYMS.get(field, ()))
+            names = [spelling for name in plain for spelling in (name, camel_case(name))]
             chosen = self._chosen.get(field)
             candidates = [chosen] if chosen else [name for name in names if name in columns]
             if candidates and candidates[0] not in mapped.values():
@@ -105,7 +119,12 @@ class ColumnNames:
 
 
 def canonical(
-    values: Mapping[str, Any], columns: Mapping[str, str], salt: Salt, mended: Counter[str]
+    values: Mapping[str, Any],
+    columns: Mapping[str, str],
+    salt: Salt,
+    mended: Counter[str],
+    *,
+    by_time: bool = False,
 ) -> dict[str, Any]:
     """One raw row as a canonical one; what cannot be read of an optional field is null.
 
@@ -114,6 +133,7 @@ def canonical(
         columns: Canonical → raw, as `column_map` found them.
         salt: Makes the pseudonym in `user_id`.
         mended: What had to be mended or left out → rows, added to.
+        by_time: Whether the log has no turn index, and its order in time is the index.
 
     Raises:
         UnreadableRowError: If conversation id, turn index or message cannot be read.
@@ -121,9 +141,9 @@ def canonical(
     raw = {field: values.get(column) for field, column in columns.items()}
     row: dict[str, Any] = dict.fromkeys(TURNS.names)
     row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
-    row["turn_index"] = _turn_index(raw.get("turn_index"))
+    row["turn_index"] = BY_TIME if by_time else _turn_index(raw.get("turn_index"))
     row["user_message"] = _message(raw.get("user_message"))
-    flawed: set[str] = set()
+    found: Counter[str] = Counter({NUMBERED_BY_TIME: 1} if by_time else {})
     for field, value in raw.items():
         if field in OPTIONAL:
             row[field] = OPTIONAL[field](value)

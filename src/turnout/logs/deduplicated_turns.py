@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from turnout.engine import batches, read_parquet
-from turnout.logs.columns import CALL_ID
+from turnout.logs.columns import BY_TIME, CALL_ID
 from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_OFFSETS, TextFile, TurnRowWriter
 from turnout.parquet import write_parquet_in_order
 from turnout.schema import FAILED, TURN_KEYS, TURNS
@@ -43,7 +43,7 @@ def write_turns(backend: ibis.BaseBackend, written: TurnRowWriter, out: Path) ->
     Returns:
         Reason → rows that were dropped.
     """
-    rows = read_parquet(backend, written.path)
+    rows = read_rows(backend, written)
     ranked = _ranked(rows)
     others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
     with TextFile(written.texts_path) as texts:
@@ -65,9 +65,29 @@ def write_turns(backend: ibis.BaseBackend, written: TurnRowWriter, out: Path) ->
     return dropped
 
 
-def count_turns_of_several_models(backend: ibis.BaseBackend, rows_path: Path) -> int:
+def read_rows(backend: ibis.BaseBackend, written: TurnRowWriter) -> ibis.Table:
+    """All rows, each with a turn index: where the log has none, its place in time.
+
+    Rows of one time and one text are one turn. Rows without a time come last, as they were read.
+    """
+    rows = read_parquet(backend, written.path)
+    if not written.by_time:
+        return rows
+    alike = ibis.window(group_by=(*TURN_KEYS, "timestamp", "user_message"))
+    first = ibis.ifelse(rows.timestamp.isnull(), rows[POSITION], rows[POSITION].min().over(alike))
+    rows = rows.mutate(first_position=first)
+    in_time = ibis.window(
+        group_by=TURN_KEYS,
+        order_by=[ibis.asc("timestamp", nulls_first=False), ibis.asc("first_position")],
+    )
+    place = (ibis.dense_rank().over(in_time) + 1).cast("int32")
+    rows = rows.mutate(turn_index=ibis.ifelse(rows.turn_index == BY_TIME, place, rows.turn_index))
+    return rows.drop("first_position")
+
+
+def count_turns_of_several_models(backend: ibis.BaseBackend, written: TurnRowWriter) -> int:
     """How many turns have rows that name different models."""
-    rows = read_parquet(backend, rows_path)
+    rows = read_rows(backend, written)
     models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
     several = models.filter(models.least != models.greatest)
     return int(backend.to_pyarrow(several.count()).as_py())

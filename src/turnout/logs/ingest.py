@@ -283,7 +283,9 @@ class _Source:
         if problem is None:
             try:
                 names, mended = self.names.of(raw.values), self._counts.mended
-                row = canonical(raw.values, names, self._options.salt, mended)
+                row = canonical(
+                    raw.values, names, self._options.salt, mended, by_time=self.names.by_time
+                )
                 mended.update(raw.mended)
             except UnreadableRowError as error:
                 problem = str(error)
@@ -312,7 +314,9 @@ class _Source:
     def _read_batch(self, batch: pa.RecordBatch, where: str, n_before: int) -> None:
         names = self.names.of(batch.schema.names)
         mended = self._counts.mended
-        turns, is_odd = canonical_columns(batch, names, self._options.salt, mended)
+        turns, is_odd = canonical_columns(
+            batch, names, self._options.salt, mended, by_time=self.names.by_time
+        )
         if self._options.redact:
             for name in _MESSAGES:
                 turns = _replaced(turns, name, map(self._redacted, turns[name].to_pylist()))
@@ -355,7 +359,7 @@ def _deduplicated(
     with _sorting_engine(partial, out) as backend:
         repeated = write_turns(backend, rows, partial)
         dropped = counts.dropped + repeated
-        several = count_turns_of_several_models(backend, rows.path) if repeated else 0
+        several = count_turns_of_several_models(backend, rows) if repeated else 0
         facts = _facts(backend, partial)
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
     return IngestReport(

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from turnout.logs.columns import CALL_ID
+from turnout.logs.columns import BY_TIME, CALL_ID
 from turnout.schema import TURNS
 
 POSITION = "position"
@@ -153,12 +153,13 @@ class TurnRowWriter(RowWriter):
     Attributes:
         texts_path: The file of long texts.
         has_calls: Whether a row tells of a single model call.
+        by_time: Whether a row has no turn index, and its time is to give one.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, TURN_ROWS)
         self.texts_path = path.with_suffix(".texts")
-        self.has_calls = False
+        self.has_calls = self.by_time = False
         self._texts = TextFile(self.texts_path)
 
     def __exit__(
@@ -173,6 +174,7 @@ class TurnRowWriter(RowWriter):
     def write_turn(self, row: dict[str, Any]) -> None:
         """Write one row with the columns of `TURNS` and `CALL_ID`."""
         self.has_calls |= row[CALL_ID] is not None
+        self.by_time |= row["turn_index"] == BY_TIME
         row = row | {N_CHARS: len(row["user_message"])}
         for name, offset_name in TEXT_OFFSETS.items():
             row[name], row[offset_name] = self._shortened(row[name])
@@ -181,6 +183,7 @@ class TurnRowWriter(RowWriter):
     def write_turns(self, turns: pa.Table) -> None:
         """Write rows with the columns of `TURNS`."""
         n_rows = turns.num_rows
+        self.by_time |= n_rows > 0 and pc.min(turns["turn_index"]).as_py() == BY_TIME
         n_chars = pc.utf8_length(turns["user_message"]).cast(pa.int64())
         offsets = []
         for name in TEXT_OFFSETS:
