@@ -143,7 +143,7 @@ def canonical(
     row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
     row["turn_index"] = BY_TIME if by_time else _turn_index(raw.get("turn_index"))
     row["user_message"] = _message(raw.get("user_message"))
-    found: Counter[str] = Counter({NUMBERED_BY_TIME: 1} if by_time else {})
+    flawed = {NUMBERED_BY_TIME} if by_time else set[str]()
     for field, value in raw.items():
         if field in OPTIONAL:
             row[field] = OPTIONAL[field](value)
