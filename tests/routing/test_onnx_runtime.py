@@ -12,8 +12,8 @@ from tests.servers import free_port, listens
 from tests.tiny_router import write_router
 
 TURNOUT = [sys.executable, "-c", "from turnout.cli import main; main()"]
-# Its first look-up comes some ten seconds after its import.
-SERVED_S = 15
+# With reports on, its first look-up comes nine seconds after its import.
+SERVED_S = 12
 
 
 def python(code, *arguments, **environment):

@@ -1,5 +1,8 @@
 """Scores for the balanced data set or the log: other numbers, the same decisions."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,9 +25,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    """A router folder of its own, whose threshold a test changes."""
-    return write_router(tmp_path_factory.mktemp("routers") / "router", priors=PRIORS)
+def read(folder):
+    return RouterFolder.read(folder)
 
 
 def test_a_score_for_the_log_has_the_odds_of_the_log(folder):
@@ -49,8 +51,7 @@ def test_the_threshold_is_shown_for_the_population_of_the_score(folder):
 
 
 @given(st.lists(WORDS, min_size=1, max_size=8), st.data(), st.sampled_from(["log", "balanced"]))
-def test_batch_single_and_threshold_compare_the_same_numbers(folder, texts, data, population):
-    read = RouterFolder.read(folder)
+def test_batch_single_and_threshold_compare_the_same_numbers(read, texts, data, population):
     batch = read.scorer(population=population).score([ModelInput(text) for text in texts])
     assert batch.dtype == np.float32
     threshold = float(data.draw(st.sampled_from(list(batch))))
@@ -62,16 +63,26 @@ def test_batch_single_and_threshold_compare_the_same_numbers(folder, texts, data
 
 
 @given(texts=st.lists(WORDS, min_size=1, max_size=8), data=st.data())
-def test_the_population_that_is_shown_decides_nothing(tuned, texts, data):
-    read = RouterFolder.read(tuned)
+def test_the_population_that_is_shown_decides_nothing(read, texts, data):
     chosen_for = data.draw(st.sampled_from(["log", "balanced"]))
     scores = read.scorer(population=chosen_for).score([ModelInput(text) for text in texts])
-    set_threshold(tuned, float(data.draw(st.sampled_from(list(scores)))), "drawn", chosen_for)
+    threshold = float(data.draw(st.sampled_from(list(scores))))
+    spec = replace(read.spec, threshold=threshold, threshold_population=chosen_for)
     classes = [
-        [turnout.load(tuned, shown).decide(text).model_class for text in texts]
-        for shown in ("log", "balanced")
+        [router.decide(text).model_class for text in texts]
+        for router in (
+            Router(replace(read, spec=spec), scorer=read.scorer(), population=shown)
+            for shown in ("log", "balanced")
+        )
     ]
     assert classes[0] == classes[1]
+
+
+def test_a_threshold_is_stored_with_its_population(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "router")
+    set_threshold(tmp_path / "router", 0.3, "by hand", "log")
+    router = turnout.load(tmp_path / "router", "balanced")
+    assert router.threshold == pytest.approx(PRIORS.converted(0.3, "log", "balanced"))
 
 
 @given(
