@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import turnout
@@ -41,8 +42,12 @@ def test_every_verb_shows_its_help_quickly_and_with_an_example(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_is_documented(verb):
+def test_every_verb_and_every_option_is_documented(verb):
     assert f"turnout {verb}" in DOCS
+    command = importlib.import_module(f"turnout.cli.{verb}").command
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    missing = [each.opts for each in options if not any(name in DOCS for name in each.opts)]
+    assert not [names for names in missing if names != ["--json"]]
 
 
 def test_every_error_class_is_documented_with_its_exit_code():

@@ -53,7 +53,7 @@ VERBS = {
 
 # Extra → the top-level modules that it installs.
 EXTRAS = {
-    "hub": ("huggingface_hub",),
+    "hub": ("huggingface_hub", "pydantic"),
     "judge": ("openai",),
     "kusto": ("azure", "tenacity"),
     "logs": ("duckdb", "ibis", "pyarrow", "pydantic", "rapidfuzz", "rensa"),
