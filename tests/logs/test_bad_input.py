@@ -64,19 +64,22 @@ def test_compressed_files_are_read_whole(tmp_path, kind):
     assert [r["user_message"] for r in found] == ["hello", "two\nlines"]
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
-)
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
-def test_any_unicode_encoding_is_read(tmp_path, encoding, kind):
-    said = row(user_message="grüße 🚂")
-    content = {
-        "jsonl": json.dumps(said, ensure_ascii=False),
-        "json": json.dumps([said], ensure_ascii=False),
-        "csv": ",".join(said) + "\n" + ",".join(map(str, said.values())),
-    }[kind]
-    _, (found,) = ingested(tmp_path, content.encode(encoding), f"log.{kind}")
-    assert found["user_message"] == "grüße 🚂"
+def test_any_unicode_encoding_is_read(tmp_path, kind):
+    encodings = ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-le", "utf-8-sig"]
+    for encoding in encodings:
+        said = row(conversation_id=encoding, user_message="grüße 🚂")
+        content = {
+            "jsonl": json.dumps(said, ensure_ascii=False),
+            "json": json.dumps([said], ensure_ascii=False),
+            "csv": ",".join(said) + "\n" + ",".join(map(str, said.values())),
+        }[kind]
+        (tmp_path / f"{encoding}.{kind}").write_bytes(content.encode(encoding))
+    ingest([tmp_path], tmp_path / "turns.parquet")
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert {t["conversation_id"]: t["user_message"] for t in turns} == dict.fromkeys(
+        encodings, "grüße 🚂"
+    )
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
