@@ -105,3 +105,13 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert re.match(r"(reasoning|fast) 0\.\d+ \S", capsys.readouterr().out)
+
+
+def test_the_results_open_with_at_most_ten_rows_that_link_to_their_pages():
+    page = ROOT / "docs" / "results.md"
+    table = page.read_text().split("\n\n")[1].splitlines()
+    assert table[0].startswith("|")
+    assert len(table[2:]) <= 10
+    assert all("](results/" in row for row in table[2:])
+    topics = {f"results/{p.name}" for p in (ROOT / "docs" / "results").glob("*.md")}
+    assert topics == set(re.findall(r"\((results/[\w-]+\.md)\)", page.read_text()))
