@@ -12,31 +12,30 @@ def measured(seed, shift, n=600, copies=1):
     draw = np.random.default_rng(seed)
     true = np.repeat(draw.uniform(0.1, 0.8, n // copies), copies)
     needs = np.repeat(draw.random(n // copies) < true[::copies], copies)
-    clusters = [str(at // copies) for at in range(n)]
-    return calibration(true + shift, needs, Resampling(clusters, seed, 200), seed)
+    clusters = [str(row // copies) for row in range(n)]
+    return calibration(true + shift, needs, Resampling(clusters, seed, 100), seed)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1])
 def test_the_interval_holds_the_true_error(shift):
-    found = [measured(seed, shift).debiased for seed in range(20)]
-    held = [one.low <= shift <= one.high for one in found]
-    assert np.mean(held) > 0.75
-    squares = [one.value**2 for one in found]
+    errors = [measured(seed, shift).debiased for seed in range(20)]
+    assert np.mean([error.low <= shift <= error.high for error in errors]) > 0.75
+    squares = [error.value**2 for error in errors]
     assert abs(np.mean(squares) - shift**2) < 0.004
 
 
 def test_chance_alone_gives_perfect_scores_an_error_that_is_taken_out():
-    found = [measured(seed, 0.0) for seed in range(10)]
-    assert np.mean([one.ece.value for one in found]) > 0.03
-    assert np.mean([one.debiased.value for one in found]) < 0.02
-    assert np.mean([one.ece.value <= one.chance for one in found]) > 0.75
+    perfect = [measured(seed, 0.0) for seed in range(10)]
+    assert np.mean([each.ece.value for each in perfect]) > 0.03
+    assert np.mean([each.debiased.value for each in perfect]) < 0.02
+    assert np.mean([each.ece.value <= each.chance for each in perfect]) > 0.75
 
 
 def test_rows_of_one_conversation_do_not_pass_for_as_many_rows():
     alone = [measured(seed, 0.0).debiased for seed in range(10)]
     alike = [measured(seed, 0.0, copies=5).debiased for seed in range(10)]
-    assert np.mean([one.high for one in alike]) > 1.5 * np.mean([one.high for one in alone])
-    assert np.mean([one.low == 0.0 for one in alike]) > 0.75
+    assert np.mean([each.high for each in alike]) > 1.5 * np.mean([each.high for each in alone])
+    assert np.mean([each.low == 0.0 for each in alike]) > 0.75
 
 
 def test_calibration_error_is_the_mean_gap_of_the_bins():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from turnout.stats import metrics
 from turnout.stats.bootstrap import Resampling
@@ -21,6 +21,7 @@ def arrays(cases):
     return scores.astype(float), positive.astype(bool), weights.astype(float)
 
 
+@settings(max_examples=40)
 @given(rows)
 def test_ranking_metrics_are_those_of_scikit_learn(cases):
     scores, positive, weights = arrays(cases)
@@ -29,9 +30,6 @@ def test_ranking_metrics_are_those_of_scikit_learn(cases):
     both = np.stack([weights, np.ones_like(weights)])
     assert metrics.auroc(scores, positive, both)[0] == pytest.approx(
         roc_auc_score(positive, scores, sample_weight=weights)
-    )
-    assert metrics.average_precision(scores, positive, both)[0] == pytest.approx(
-        average_precision_score(positive, scores, sample_weight=weights)
     )
     assert metrics.brier(scores, positive, both)[0] == pytest.approx(
         brier_score_loss(positive, scores, sample_weight=weights)
@@ -75,13 +73,13 @@ def test_share_and_recall_count_what_is_sent_to_reasoning():
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     draw = np.random.default_rng(3)
     held = 0
-    for at in range(200):
+    for number in range(100):
         values = draw.normal(0.3, 1, 80)
-        found = Resampling([str(n) for n in range(80)], seed=at, resamplings=300).estimate(
+        found = Resampling([str(n) for n in range(80)], seed=number, resamplings=200).estimate(
             lambda w, values=values: w @ values / w.sum(1)
         )
         held += found.low <= 0.3 <= found.high
-    assert 0.88 <= held / 200 <= 0.99
+    assert 0.88 <= held / 100 <= 0.99
 
 
 def test_turns_of_one_conversation_widen_the_interval():

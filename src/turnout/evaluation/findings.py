@@ -98,8 +98,8 @@ def _calibrated(result: ReferenceResult) -> Finding:
     if result.log is not None:
         log = result.log
         numbers += (
-            f". Where {log.prior:.0%} need reasoning, as in the log, the scores for the log have "
-            f"{log.calibration.ece.value:.3f}"
+            f". Where {100 * log.prior:.0f} % need reasoning, as in the log, the scores for the log "
+            f"have {log.calibration.ece.value:.3f}"
         )
     if error.ece.value <= error.chance or error.debiased.value <= MAX_ECE:
         return Finding("E003", "pass", f"Scores mean what they say: calibration error {numbers}.")
@@ -151,13 +151,13 @@ def _same_data(trained_on_it: bool | None) -> Finding:
 
 
 def _fits(truncation: Truncation) -> Finding:
+    messages, rows = 100 * truncation.messages_share, 100 * truncation.rows_share
     sentence = (
-        f"The token budget of {truncation.max_tokens} cuts the message itself in "
-        f"{truncation.messages_share:.1%} of the rows, and something of the row, previous turns "
-        f"included, in {truncation.rows_share:.1%}."
+        f"The token budget of {truncation.max_tokens} cuts the message itself in {messages:.1f} % "
+        f"of the rows, and something of the row, previous turns included, in {rows:.1f} %."
     )
-    outcome: Outcome = "pass" if truncation.messages_share <= MAX_TRUNCATED_MESSAGES else "issue"
-    return Finding("E008", outcome, sentence)
+    fits = truncation.messages_share <= MAX_TRUNCATED_MESSAGES
+    return Finding("E008", "pass" if fits else "issue", sentence)
 
 
 def _first_turn_alike(probed: ProbeResult | None) -> Finding:

@@ -76,8 +76,8 @@ class Method:
     Attributes:
         name: For tables.
         kind: `router`, `ablation` (the router, shown less), `baseline`, or `oracle`.
-        metrics: Name → estimate: auroc, average_precision, brier, ece, share_for_50,
-            share_for_80, and apgr where gaps were measured.
+        metrics: Name → estimate: auroc, brier, ece, share_for_50, share_for_80,
+            and apgr where gaps were measured.
         lead: By how much the router is ahead in the main metric; None for the router itself.
         curve: Gain recovered at `metrics.SHARES`.
         band: Lower and upper bound of the router's curve; None for the others.
@@ -240,14 +240,13 @@ def _main(reference: Reference, scores: Floats, weights: Floats) -> Floats:
 def _method(scored: Scored, router: Scored, reference: Reference, resampling: Resampling) -> Method:
     needed = (reference.positive & reference.known).astype(np.float64)
     gain = needed if reference.gap is None else reference.gap
-    names = ["auroc", "average_precision", "brier", "ece", "share_for_50", "share_for_80"]
+    names = ["auroc", "brier", "ece", "share_for_50", "share_for_80"]
 
     def measured(weights: Floats) -> Floats:
         known = weights * reference.known
         curves = metrics.recovered(scored.scores, gain, weights)
         columns = [
             metrics.auroc(scored.scores, reference.positive, known),
-            metrics.average_precision(scored.scores, reference.positive, known),
             metrics.brier(scored.scores, reference.positive, known),
             expected_calibration_error(scored.scores, reference.positive, known),
             metrics.share_for(curves, 0.5),

@@ -15,7 +15,6 @@ Stored = Mapping[str, Any]
 _METRIC_COLUMNS = {
     "auroc": ("AUROC", "higher is better; 0.5 is a random order"),
     "apgr": ("APGR", "average performance gap recovered; higher is better, 0.5 is a random order"),
-    "average_precision": ("AP", "average precision; higher is better"),
     "brier": ("Brier", "mean squared error of the probability; lower is better"),
     "ece": ("calibration error", "expected calibration error; lower is better"),
     "share_for_80": ("traffic for 80 %", "messages to reasoning to have 80 % of the gain"),

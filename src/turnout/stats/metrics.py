@@ -25,16 +25,6 @@ def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
     return _ratio((hits * (below + misses / 2)).sum(1), hits.sum(1) * misses.sum(1))
 
 
-def average_precision(scores: Floats, positive: Bools, weights: Floats) -> Floats:
-    """Mean precision over recall, from the highest score down; ties enter together."""
-    steps = _by_score(-scores)
-    hits = _summed(weights * positive, steps)
-    all_ = _summed(weights, steps)
-    taken = np.cumsum(all_, axis=1)
-    precision = np.divide(np.cumsum(hits, axis=1), taken, out=np.zeros_like(taken), where=taken > 0)
-    return _ratio((precision * hits).sum(1), hits.sum(1))
-
-
 def brier(scores: Floats, positive: Bools, weights: Floats) -> Floats:
     """Mean squared distance of the score from what was so (Brier 1950); lower is better."""
     return _ratio(weights @ (scores - positive) ** 2, weights.sum(1))
