@@ -10,8 +10,8 @@ Tables on prompts on which reasoning and fast models were scored (reasoning_gap/
 
 Trivial rows are always there. `--encoder` also trains five routers as the general router is
 trained. Four leave out some families, and a random fold of the other prompts: they and the trivial
-rows, trained on the same prompts, are judged on what each left out, and every family is left out
-once. The fifth leaves out four strong/weak tasks and is judged on them. MMLU-Pro's questions come
+rows, trained on the same prompts, are measured on what each left out, and every family is left out
+once. The fifth leaves out four strong/weak tasks and is measured on them. MMLU-Pro's questions come
 from MMLU: whoever leaves out the one leaves out the other. Routers that are there already are not
 trained again. Brackets are 95 % intervals that resample prompts.
 """
@@ -136,15 +136,15 @@ def _judge_tasks(data: Path, out: Path, prompts: Prompts) -> None:
         asked = tasks.at(rows)
         print(f"\n{task}: {len(asked.texts):,} prompts\n\n| method | APGR |\n|---|---|")
         rivals = {method: fit(*_stacked(prompts, asked)) for method, fit in TRIVIAL.items()}
-        for method, found in {"router": scores[rows], **rivals, "oracle": asked.gaps}.items():
-            print(f"| {method} | {_shown(_apgr(found, asked))} |", flush=True)
+        for method, given in {"router": scores[rows], **rivals, "oracle": asked.gaps}.items():
+            print(f"| {method} | {_shown(_apgr(given, asked))} |", flush=True)
 
 
 def _joined(by_run: list[Floats], asked: list[Bools]) -> Floats:
     """Scores in the order of the prompts; every prompt was asked of at most one run."""
     scores = np.full(len(asked[0]), np.nan)
-    for found, rows in zip(by_run, asked, strict=True):
-        scores[rows] = found
+    for of_run, rows in zip(by_run, asked, strict=True):
+        scores[rows] = of_run
     return scores[np.any(asked, axis=0)]
 
 
@@ -159,8 +159,8 @@ def _trained(data: Path, out: Path, run: int, held: list[str], sources: tuple[st
 
 
 def _print_row(method: str, scores: Floats, prompts: Prompts) -> None:
-    found = (_apgr(scores, prompts), _auroc(scores, prompts), _within(scores, prompts))
-    print(f"| {method} | {' | '.join(map(_shown, found))} |", flush=True)
+    estimates = (_apgr(scores, prompts), _auroc(scores, prompts), _within(scores, prompts))
+    print(f"| {method} | {' | '.join(map(_shown, estimates))} |", flush=True)
 
 
 def measured(data: Path, out: Path) -> Prompts:
@@ -244,7 +244,7 @@ TRIVIAL: dict[str, Fit] = {
     "length": _length,
     "TF-IDF + ridge on the gap": _ridge,
     "nearest neighbours, frozen embeddings": _neighbours,
-    "group mean (is told the benchmark)": _group_mean,
+    "group mean (knows the benchmark)": _group_mean,
 }
 
 
@@ -294,10 +294,10 @@ def _within(scores: Floats, prompts: Prompts) -> Estimate:
     return Resampling(prompts.texts).estimate(mean)
 
 
-def _shown(found: Estimate | None) -> str:
-    if found is None or not np.isfinite(found.value):
+def _shown(estimate: Estimate | None) -> str:
+    if estimate is None or not np.isfinite(estimate.value):
         return ""
-    return f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})"
+    return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
 
 
 def _vectors(texts: list[str], cache: Path) -> Floats:

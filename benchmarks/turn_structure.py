@@ -26,20 +26,20 @@ def probes(table: Path, previous_turns: int) -> list[Probe]:
     rows = pq.read_table(table, columns=_COLUMNS).to_pylist()
     rows = [row for row in rows if row["user_message"]]
     rows.sort(key=lambda row: (row["conversation_id"], row["turn_index"]))
-    first, talks = [], []
+    first, conversations = [], []
     for conversation_id, group in groupby(rows, key=lambda row: row["conversation_id"]):
         turns = list(group)
         if turns[0]["turn_index"] == 1:
             first.append((conversation_id, turns[0]["user_message"]))
         if len(turns) > 1:
-            shown = tuple(Turn(turn["user_message"]) for turn in turns[:previous_turns])
-            talks.append((conversation_id, shown))
-    return probes_of(first, talks, SEED)
+            seen = tuple(Turn(turn["user_message"]) for turn in turns[:previous_turns])
+            conversations.append((conversation_id, seen))
+    return probes_of(first, conversations, SEED)
 
 
-def told(found: Estimate) -> str:
+def shown(estimate: Estimate) -> str:
     """A number and its interval."""
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{estimate.value:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
 
 
 def main() -> None:
@@ -51,13 +51,13 @@ def main() -> None:
         if not chosen:
             print(f"{table}: too few first messages to probe with")
             continue
-        found = probe(scorer, formatter, chosen, SEED)
-        print(f"{table}: {found.probes} probes")
-        print(f"  first turns read as a session router reads them: {found.first_turns_alike}")
-        print(f"  follow-up scored as its request, rank correlation: {told(found.following)}")
-        print(f"  moved by an unrelated conversation: {told(found.moved_by_history)}")
-        print(f"  moved by a greeting: {told(found.moved_by_greeting)}")
-        print(f"  more by the conversation: {told(found.excess)}", flush=True)
+        result = probe(scorer, formatter, chosen, SEED)
+        print(f"{table}: {result.probes} probes")
+        print(f"  first turns read as a session router reads them: {result.first_turns_alike}")
+        print(f"  follow-up scored as its request, rank correlation: {shown(result.following)}")
+        print(f"  moved by an unrelated conversation: {shown(result.moved_by_history)}")
+        print(f"  moved by a greeting: {shown(result.moved_by_greeting)}")
+        print(f"  more by the conversation: {shown(result.excess)}", flush=True)
 
 
 if __name__ == "__main__":

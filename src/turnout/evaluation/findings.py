@@ -98,7 +98,7 @@ def _calibrated(result: ReferenceResult) -> Finding:
     if result.log is not None:
         log = result.log
         numbers += (
-            f". Where {100 * log.prior:.0f} % need reasoning, as in the log, the scores for the log "
+            f". Where {100 * log.prior:.0f} % need reasoning, as in the log, scores for the log "
             f"have {log.calibration.ece.value:.3f}"
         )
     if error.ece.value <= error.chance or error.debiased.value <= MAX_ECE:
