@@ -91,7 +91,7 @@ class CachedTurns(torch.nn.Module):
         return self.head(torch.cat([seen, vectors[:, 0]], -1))
 
 
-class Talks:
+class Messages:
     """Every split's messages with those before them, each tokenised alone."""
 
     def __init__(self, data: DatasetFolder, reader: InputEncoder) -> None:
@@ -120,9 +120,9 @@ class Talks:
         )
 
     def _logits(self, model: CachedTurns, name: str, rows: Rows) -> torch.Tensor:
-        talks = [self.messages[name][row] for row in rows]
-        places = [(at, back) for at, talk in enumerate(talks) for back in range(len(talk))]
-        flat = [one for talk in talks for one in talk]
+        messages = [self.messages[name][row] for row in rows]
+        places = [(at, back) for at, row in enumerate(messages) for back in range(len(row))]
+        flat = [one for row in messages for one in row]
         width = model.place.embedding_dim
         vectors = torch.zeros(len(rows), MAX_VECTORS, width)
         known = torch.zeros(len(rows), MAX_VECTORS, dtype=torch.bool)
@@ -179,15 +179,17 @@ def cached_turns(data: DatasetFolder, recipe: Recipe) -> Floats:
     """Scores of the test rows after one fit of the other design."""
     encoder = load_base(None, recipe.seed)
     reader = InputEncoder(encoder.tokenizer, DEFAULT_MAX_TOKENS["session"])
-    talks = Talks(data, reader)
+    messages = Messages(data, reader)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = CachedTurns(encoder.model.base_model).eval()
     fresh = frozenset(n for n, _ in model.named_parameters() if not n.startswith("encoder."))
-    views = {name: talks.view(model, name) for name in SPLITS}
+    views = {name: messages.view(model, name) for name in SPLITS}
     found = fitted("cached turns", encoder, model, fresh, views, recipe)
-    late = _late(talks.samples["test"])
-    _timed("cached turns", [partial(_cached_decision, model, talks, reader, row) for row in late])
+    late = _late(messages.samples["test"])
+    _timed(
+        "cached turns", [partial(_cached_decision, model, messages, reader, row) for row in late]
+    )
     return found
 
 
@@ -261,11 +263,13 @@ def _joint_decision(encoder: BaseEncoder, reader: InputEncoder, row: ModelInput)
     encoder.model(batch.input_ids, batch.attention_mask, batch.token_type_ids)
 
 
-def _cached_decision(model: CachedTurns, talks: Talks, reader: InputEncoder, row: int) -> None:
-    message = talks.samples["test"].inputs[row].message
+def _cached_decision(
+    model: CachedTurns, messages: Messages, reader: InputEncoder, row: int
+) -> None:
+    message = messages.samples["test"].inputs[row].message
     vector = model.vectors([reader.encode(ModelInput(message))])
     known = torch.zeros(1, MAX_VECTORS, dtype=torch.bool)
-    known[0, : len(talks.messages["test"][row])] = True
+    known[0, : len(messages.messages["test"][row])] = True
     vectors = torch.zeros(1, MAX_VECTORS, vector.shape[1])
     vectors[0, 0] = vector[0]
     model.decide(vectors, known, torch.tensor([len(INDEX_BUCKETS) - 1]))
