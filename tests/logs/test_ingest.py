@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cli.command import run
 from turnout.errors import RecordError, SettingsError, StorageError
 from turnout.logs import ingest
 from turnout.logs.pseudonyms import Salt
@@ -202,6 +203,14 @@ def test_a_shared_salt_gives_a_user_one_pseudonym_in_several_tables(tmp_path):
     tables = [pseudonyms(tmp_path, out, salt=tmp_path / "salt") for out in ("a", "b")]
     assert tables[0] == tables[1]
     assert sorted(path.name for path in tmp_path.glob("*salt")) == ["salt"]
+
+
+def test_the_verb_says_where_the_salt_is(tmp_path):
+    write_jsonl(tmp_path / "log.jsonl", [row(user_id="ada")])
+    shown = run("ingest", "log.jsonl", "-o", "t.parquet", cwd=tmp_path).stdout
+    assert "to be kept apart from the turns: t.parquet.salt" in shown
+    shown = run("ingest", "log.jsonl", "-o", "t.parquet", "--salt", "s", cwd=tmp_path).stdout
+    assert "to be kept apart from the turns: s\n" in shown
 
 
 def test_a_salt_too_short_to_be_secret_is_refused(tmp_path):

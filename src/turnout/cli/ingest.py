@@ -89,6 +89,7 @@ def command(
     names your table's columns.
     """
     from turnout.logs import ingest
+    from turnout.logs.pseudonyms import salt_beside
 
     parameters = parameters_of(given)
     reading: dict[str, Any] = {"columns": parsed_pairs(columns), **given}
@@ -112,7 +113,7 @@ def command(
     if as_json:
         print_json({"output": output, **asdict(report)})
     else:
-        _show(report, output)
+        _show(report, output, given["salt"] or salt_beside(output))
         next_command("switches", output, "-o", output.with_name("switches"))
 
 
@@ -141,7 +142,7 @@ def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool
     return bool(kusto)
 
 
-def _show(report: IngestReport, output: Path) -> None:
+def _show(report: IngestReport, output: Path, salt: Path) -> None:
     from rich.table import Table
 
     table = Table(title="Rows", title_justify="left")
@@ -156,7 +157,7 @@ def _show(report: IngestReport, output: Path) -> None:
     out.print(
         f"{report.conversations:,} conversations, {report.complete_conversations:,} captured whole."
     )
-    for title, counts in (("Kept turns", report.noted), ("Mended rows", report.mended)):
+    for title, counts in (("Kept turns", report.noted), ("Corrected rows", report.mended)):
         if counts:
             out.print(f"{title}: {', '.join(f'{n:,} {what}' for what, n in counts.items())}")
     if report.redacted:
@@ -166,4 +167,5 @@ def _show(report: IngestReport, output: Path) -> None:
         out.print(f"Passed over: {name}: {why}")
     if report.ignored_columns:
         out.print(f"Not read: {', '.join(report.ignored_columns)}")
+    out.print(f"Salt of the users' pseudonyms, to be kept apart from the turns: {salt}")
     out.print(f"Turns: {output}")

@@ -31,7 +31,7 @@ from turnout.logs.formats import (
     read_rows,
 )
 from turnout.logs.places import LogFile, files_of
-from turnout.logs.pseudonyms import Salt
+from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.logs.readers import read_by_turns, rows_of_turns
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
@@ -153,8 +153,7 @@ def ingest(
     files = files_of(sources, is_log, FORMAT_NAMES)
     if strict:
         files = [replace(file, named=True) for file in files]
-    made_with = Salt(salt) if salt else Salt.beside(out)
-    options = IngestOptions(columns or {}, made_with, skip_unreadable, redact)
+    options = IngestOptions(columns or {}, Salt(salt or salt_beside(out)), skip_unreadable, redact)
     read = {"log": [Input(file.name, file.digest()) for file in files]}
     run = StageRun(out, Manifest("ingest", read, {**options.to_json(), "strict": strict}))
     if run.is_done():

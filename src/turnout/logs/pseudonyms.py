@@ -17,6 +17,11 @@ _LEAST_BYTES = 16
 _PSEUDONYM_BYTES = 16
 
 
+def salt_beside(out: Path) -> Path:
+    """Where the salt of an output is kept if no other place was chosen."""
+    return out.with_name(f"{out.name}.salt")
+
+
 class Salt:
     """A secret salt: with the same one, the same user id gets the same pseudonym.
 
@@ -31,11 +36,6 @@ class Salt:
         self._path = path
         self._is_new = not path.exists()
         self._secret = secrets.token_hex(_SALT_BYTES).encode() if self._is_new else _read(path)
-
-    @classmethod
-    def beside(cls, out: Path) -> Salt:
-        """The salt that an output without a chosen one has: in `NAME.salt` beside it."""
-        return cls(out.with_name(f"{out.name}.salt"))
 
     @property
     def fingerprint(self) -> str:

@@ -31,7 +31,7 @@ from turnout.logs.kusto.cells import BLOCK_TURNS, Bin, Cell, ReplyLimits, cells_
 from turnout.logs.kusto.kql import OWN, Query, QueryParameters
 from turnout.logs.kusto.service import Address, Patience, ReplyTooLargeError, Service, SignIn
 from turnout.logs.places import files_of
-from turnout.logs.pseudonyms import Salt
+from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
 from turnout.schema import TURNS
@@ -102,8 +102,7 @@ def ingest_kusto(
     ) as service:
         on_progress(f"count {query}", 0, None)
         bins = _counted(service, text({}), database)
-        made_with = Salt(salt) if salt else Salt.beside(out)
-        options = IngestOptions({}, made_with, skip_unreadable, redact)
+        options = IngestOptions({}, Salt(salt or salt_beside(out)), skip_unreadable, redact)
         made_from = _made_from(database, bins, {"query": text({}), **options.to_json()})
         run = StageRun(out, made_from)
         if run.is_done():
