@@ -115,6 +115,7 @@ def test_ctrl_c_ends_the_gateway_in_one_line(tmp_path):
         '[upstreams.u]\nurl = "http://127.0.0.1:9/v1"\n'
         '[targets.reasoning]\nupstream = "u"\nmodel = "deep"\n'
         '[targets.fast]\nupstream = "u"\nmodel = "quick"\n'
+        "[router]\nthreshold = 0.9\n"
     )
     port = free_port()
     arguments = ["serve", str(tmp_path / "router"), "-c", str(config), "--port", str(port)]
@@ -127,8 +128,19 @@ def test_ctrl_c_ends_the_gateway_in_one_line(tmp_path):
         rest = process.stderr.read()
         process.wait(timeout=30)
     assert "Traceback" not in rest
+    assert f"threshold → 0.9 of {config}, not the router folder's 0.5" in rest
     assert taken.returncode == 6
     assert f"127.0.0.1:{port}: cannot listen" in taken.stderr
+
+
+def test_a_threshold_of_the_settings_file_is_told_where_another_is_chosen(tmp_path):
+    router = write_router(tmp_path / "router")
+    rows = [turn(f"c{n}", 1, ("prove it", "hello")[n % 2], "o3") for n in range(40)]
+    turns = write_turns(tmp_path / "turns.parquet", rows)
+    config = tmp_path / "turnout.toml"
+    config.write_text("[router]\nthreshold = 0.9\n")
+    done = run("threshold", router, turns, "--share", 0.5, "-c", config)
+    assert f"{config}: [router] threshold = 0.9 is served in place of the chosen" in done.stderr
 
 
 def bad_inputs(folder):
