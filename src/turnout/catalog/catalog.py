@@ -15,7 +15,7 @@ from typing import Any
 from turnout.records import ModelClass
 
 _REASONING_ENDING = re.compile(r"-(?:thinking|reasoning|high|xhigh|max-effort)(?:-|$)")
-_FAST_ENDING = re.compile(r"-(?:no-?thinking|non-reasoning|minimal)(?:-|$)")
+_FAST_ENDING = re.compile(r"-(?:no-?thinking|non-reasoning|minimal|none)(?:-|$)")
 # A Bedrock inference profile: its region, then the model's maker.
 _REGION = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|global)\.(?=[a-z-]+\.)")
 _MAKER = re.compile(r"^(?:anthropic|amazon|meta|mistral|cohere)\.")
