@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -171,6 +172,13 @@ def test_a_session_policy_decides_on_the_first_turns_of_a_data_set(tmp_path):
     assert [bucket.turns for bucket in report.by_turn] == ["1"]
     assert report.rows == 80
     assert report.calibration.rows == 80
+    assert report.left_out == 0
+    test = pq.read_table(data / "test.parquet")
+    orphan = test.slice(0, 1).set_column(
+        test.schema.get_field_index("conversation_id"), "conversation_id", pa.array(["orphan"])
+    )
+    pq.write_table(pa.concat_tables([test, orphan.cast(test.schema)]), data / "test.parquet")
+    assert choose_threshold(router, data, policy=Policy("session"), share=0.5).left_out == 1
 
 
 @pytest.mark.parametrize(
@@ -325,6 +333,15 @@ def test_a_promise_on_misses_needs_labels(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(turnout, ["threshold", *map(str, arguments)])
+
+
+def test_what_cannot_be_measured_is_null_in_json(tmp_path):
+    data = write_data(tmp_path / "data")
+    test = pq.read_table(data / "test.parquet")
+    pq.write_table(test.filter(pc.equal(test["label"], 1)), data / "test.parquet")
+    shown = run(write_router(tmp_path / "router"), data, "--share", 0.5, "--json")
+    recall = json.loads(shown.stdout, parse_constant=pytest.fail)["recall"]
+    assert recall == {"value": None, "low": None, "high": None}
 
 
 def test_models_are_named_by_option_or_by_the_gateways_targets(tmp_path):

@@ -85,9 +85,13 @@ def next_command(*arguments: object) -> None:
 
 
 def print_json(value: object) -> None:
-    """Write a value to stdout as JSON; characters that stdout cannot carry are escaped."""
+    """Write a value to stdout as JSON; characters that stdout cannot carry are escaped.
+
+    JSON has no NaN: what could not be measured is null.
+    """
     unicode = str(sys.stdout.encoding).lower().startswith("utf")
-    print_text(json.dumps(value, indent=2, ensure_ascii=not unicode, default=str) + "\n")
+    plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    print_text(json.dumps(plain, indent=2, ensure_ascii=not unicode) + "\n")
 
 
 def print_text(text: str) -> None:

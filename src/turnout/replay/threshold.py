@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -184,9 +184,10 @@ def choose_threshold(
             "router.policy: found fixed, which scores nothing and uses no threshold; expected "
             "session, conversation or boundary. Change it in the settings file."
         )
-    samples = None if source.is_file() else _test_rows(source, folder, policy)
-    if samples is not None:
-        traffic = traffic_of_samples(samples)
+    samples = None
+    if not source.is_file():
+        samples, left_out = _test_rows(source, folder, policy)
+        traffic = replace(traffic_of_samples(samples), left_out=left_out)
     else:
         traffic = traffic_of_turns(source, spec.formatter, catalog, policy)
     # The rows of a data set are balanced; turns are the traffic itself.
@@ -272,10 +273,12 @@ def threshold_for_budget(
     return float(descending[most - 1]) if most else float(np.nextafter(descending[0], np.inf))
 
 
-def _test_rows(source: Path, router: RouterFolder, policy: Policy) -> Samples:
+def _test_rows(source: Path, router: RouterFolder, policy: Policy) -> tuple[Samples, int]:
+    """The rows that are decided on, and how many conversations have none."""
     data = DatasetFolder.read(source)
     data.require_shown_as(router.spec.formatter, router.path)
     rows = data.split("test")
+    conversations = len(set(rows.conversation_ids))
     if policy.name == "boundary":
         raise SettingsError(
             f"{source}: the boundary policy decides by the time between turns, which a data set "
@@ -288,7 +291,7 @@ def _test_rows(source: Path, router: RouterFolder, policy: Policy) -> Samples:
             f"{source}: no test row is a first turn, which the session policy decides on; expected "
             "some. Use a turns table, or build a larger data set."
         )
-    return rows
+    return rows, conversations - len(set(rows.conversation_ids))
 
 
 def _chosen(
