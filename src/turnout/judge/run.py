@@ -121,7 +121,8 @@ class JudgeRun:
             self._asked += 1
             return question
 
-    async def _reserve(self, question: Question) -> bool:
+    async def _reserve(self, question: Question, after_s: float = 0.0) -> bool:
+        await asyncio.sleep(after_s)
         bound_usd = self._bound_usd(question)
         if not await self._budget.reserve(bound_usd):
             return False
@@ -130,8 +131,9 @@ class JudgeRun:
 
     async def _ask(self, endpoint: Endpoint, question: Question) -> None:
         """Attempt a question whose first attempt is reserved, until it is answered or given up."""
+        pause_s = 0.0
         for attempt in range(_ATTEMPTS):
-            if attempt and not await self._reserve(question):
+            if attempt and not await self._reserve(question, after_s=pause_s):
                 return
             try:
                 reply = await endpoint.ask_once(self._rubric.text, question.text)
@@ -139,7 +141,7 @@ class JudgeRun:
                 await self._settle_failed(question, may_be_billed=error.may_be_billed)
                 if not error.retried:
                     break
-                await asyncio.sleep(_pause_s(error, attempt))
+                pause_s = _pause_s(error, attempt)
             except UpstreamError:
                 await self._settle_failed(question, may_be_billed=False)
                 raise

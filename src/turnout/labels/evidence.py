@@ -13,7 +13,7 @@ import ibis
 
 from turnout.catalog import Catalog
 from turnout.chosen_by.fallbacks import fallback_signs, with_fallbacks
-from turnout.chosen_by.model_switches import latest_before, with_switches
+from turnout.chosen_by.model_switches import with_switches
 from turnout.chosen_by.patterns import ANY, any_case, lower
 from turnout.engine import kept
 from turnout.labels.effort import effort_counts, with_effort
@@ -128,7 +128,10 @@ def _with_chosen(facts: ibis.Table) -> ibis.Table:
     facts = facts.mutate(
         gaps=facts.turn_index - facts.number, chosen=~facts.fallback & facts.stands_in.isnull()
     )
-    unbroken = facts.chosen & (latest_before(facts, facts.gaps) == facts.gaps)
+    before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
+    gaps_of_named = ibis.ifelse(facts.model_name.notnull(), facts.gaps, ibis.null("int64"))
+    # Gaps only grow: the greatest before is that of the last turn that names a model.
+    unbroken = facts.chosen & (gaps_of_named.max().over(before) == facts.gaps)
     return facts.mutate(
         upgraded=_true(unbroken & (facts.kind == "upgrade")),
         downgraded=_true(unbroken & (facts.kind == "downgrade")),
