@@ -162,7 +162,7 @@ def _lines(report: ThresholdReport) -> Iterator[str]:
     if report.recall is not None:
         yield f"Of those that need reasoning {_percent(report.recall)} get it."
     if report.need is not None:
-        yield f"By their scores an estimated {_percent(report.need)} need reasoning."
+        yield f"If scores are calibrated here, {_percent(report.need)} need reasoning (estimated)."
     if report.calibration is not None:
         error = report.calibration.ece
         yield (
