@@ -6,7 +6,7 @@ import pytest
 from turnout.errors import RecordError
 from turnout.replay.miss_bound import threshold_for_miss
 
-RUNS = 400
+RUNS = 200
 
 
 def singles(n):

@@ -95,7 +95,7 @@ def test_a_share_that_equal_scores_make_impossible_is_told_with_the_nearest_two(
     assert not (scores >= lowest.threshold).any()
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     words=st.lists(
         st.sampled_from(["prove", "prove it derive", "hello", "thanks hello", "what"]),
@@ -199,6 +199,7 @@ def test_a_goal_that_makes_no_sense_is_refused(goal):
         Goal(**goal)
 
 
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.1, 0.4, 0.7]), st.floats(0.1, 3), st.floats(0, 9)), min_size=1

@@ -58,7 +58,7 @@ def test_a_perfect_score_stays_under_its_own_chance_error_nineteen_times_in_twen
     scores = draw.random(400)
     few = Resampling(range(400), resamplings=2)
     limit = calibration(scores, draw.random(400) < scores, few, 0).chance
-    over = [calibration_error(scores, draw.random(400) < scores) > limit for _ in range(400)]
+    over = [calibration_error(scores, draw.random(400) < scores) > limit for _ in range(200)]
     assert 0.02 <= np.mean(over) <= 0.09
 
 
