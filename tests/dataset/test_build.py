@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,15 +69,23 @@ def test_a_conversation_data_set_has_every_turn_with_its_index_and_previous_turn
     assert third["context"] == f"turn 3 | message 2 of {number} | message 1 of {number}"
 
 
-def test_the_turns_before_a_sample_are_kept_newest_first_with_their_answers(tmp_path):
+@pytest.fixture(scope="module")
+def long_conversations(tmp_path_factory):
+    """The folder of a data set of conversations with more turns than are kept."""
+    folder = tmp_path_factory.mktemp("long")
     rows = [
         turn(f"c{at}", index, f"message {index} of {at}", MODELS[at % 2], assistant_message="ok")
-        for at in range(120)
+        for at in range(40)
         for index in range(1, MAX_STORED_TURNS + 3)
     ]
-    build_folder(tmp_path, rows, "conversation")
-    split = DatasetFolder.read(tmp_path / "data").split("train")
-    kept = DatasetFolder.read(tmp_path / "data").previous("train")
+    build_folder(folder, rows, "conversation")
+    return folder / "data"
+
+
+def test_the_turns_before_a_sample_are_kept_newest_first_with_their_answers(long_conversations):
+    data = DatasetFolder.read(long_conversations)
+    split, kept = data.split("train"), data.previous("train")
+    assert max(split.turn_indices) > MAX_STORED_TURNS + 1
     for cid, index, previous in zip(split.conversation_ids, split.turn_indices, kept, strict=True):
         first = max(1, index - MAX_STORED_TURNS)
         assert previous == tuple(
@@ -84,8 +93,8 @@ def test_the_turns_before_a_sample_are_kept_newest_first_with_their_answers(tmp_
         )
 
 
-def test_a_data_set_that_kept_no_previous_turns_says_so(tmp_path):
-    build_folder(tmp_path, conversations(200), "conversation")
+def test_a_data_set_that_kept_no_previous_turns_says_so(tmp_path, long_conversations):
+    shutil.copytree(long_conversations, tmp_path / "data")
     file = tmp_path / "data" / "test.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["previous"]), file)
     data = DatasetFolder.read(tmp_path / "data")
@@ -248,11 +257,13 @@ def test_a_split_without_all_three_parts_is_refused(tmp_path, split):
         build_folder(tmp_path, conversations(10), split=split)
 
 
-@given(st.text(max_size=20), st.integers(0, 99))
-def test_a_conversation_always_falls_into_the_same_split(conversation_id, seed):
-    shares = (0.8, 0.1, 0.1)
-    first = split_of(conversation_id, seed, shares)
-    assert first == split_of(conversation_id, seed, shares)
+def test_a_conversation_always_falls_into_the_same_split_and_each_split_has_its_share():
+    shares = (0.7, 0.1, 0.2)
+    splits = [split_of(f"c{n}", 5, shares) for n in range(4000)]
+    assert splits == [split_of(f"c{n}", 5, shares) for n in range(4000)]
+    for name, share in zip(("train", "validation", "test"), shares, strict=True):
+        assert splits.count(name) / 4000 == pytest.approx(share, abs=0.03)
+    assert splits != [split_of(f"c{n}", 6, shares) for n in range(4000)]
 
 
 def candidates(cells):

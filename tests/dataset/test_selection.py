@@ -23,6 +23,7 @@ from turnout.dataset.card import card
 from turnout.dataset.cells import SPLITS, STRATA, Cell, planned, position_of
 from turnout.dataset.drawing import Log
 from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
+from turnout.dataset.stage import dataset_from_turns
 from turnout.engine import connect
 from turnout.errors import RecordError
 from turnout.manifest import tree_sha256
@@ -65,7 +66,9 @@ def build(tmp_path, rows, **options):
 @pytest.mark.parametrize("size", [20, 50, 101, 400])
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
 def test_a_data_set_has_exactly_the_size_asked_for(tmp_path, architecture, size):
-    rows = log(1200 if architecture == "session" else 240)
+    rows = log()
+    if architecture == "session":
+        rows = [row | {"conversation_id": f"c{n}", "turn_index": 1} for n, row in enumerate(rows)]
     data = build(tmp_path, rows, architecture=architecture, size=size)
     splits = splits_of(data)
     assert data.description["rows"] == sum(map(len, splits.values())) == size
@@ -326,10 +329,11 @@ def test_rows_without_a_place_are_counted_and_left_out(tmp_path):
     rows = [*log(), *lost, nowhere | {"conversation_id": None}]
     whole = pa.Table.from_pylist(rows, nullable)
     pq.write_table(whole, tmp_path / "t.parquet")
-    told = build_from_turns(
-        tmp_path / "t.parquet", tmp_path / "d", architecture="conversation", catalog=CATALOG
-    ).description
-    assert told["dropped"]["no conversation id or turn index"] == 3
+    data = dataset_from_turns(
+        tmp_path / "t.parquet", DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), False, 0),
+        architecture="conversation", catalog=CATALOG,
+    )  # fmt: skip
+    assert data.description["dropped"]["no conversation id or turn index"] == 3
 
 
 @pytest.mark.parametrize("where", ["end", "middle"])
