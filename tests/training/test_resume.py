@@ -1,5 +1,6 @@
 """A run that is stopped, killed or left without room: what stays, and what the next run makes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 from contextlib import suppress
 
 import pytest
+import torch
 
 from tests.disks import small_disk
 from turnout.errors import ArtifactError, InterruptError, StoppedError, StorageError
@@ -119,7 +121,10 @@ def test_a_killed_run_goes_on_from_its_last_epoch(dataset, base, tmp_path):
     )
     out = tmp_path / "out" / "router"
     killed = subprocess.run(
-        [sys.executable, "-c", code, str(dataset), str(out), str(base)], check=False
+        [sys.executable, "-c", code, str(dataset), str(out), str(base)],
+        check=False,
+        # As many threads as here: another number rounds otherwise.
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
     assert killed.returncode == -signal.SIGKILL
     assert {path.suffix for path in out.parent.iterdir()} == {".work", ".partial"}
