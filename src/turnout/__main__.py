@@ -1,4 +1,4 @@
-"""`python -m turnout`, which launchers such as torchrun call; knows nothing but the command."""
+"""`python -m turnout`, which launchers such as torchrun call."""
 
 from __future__ import annotations
 

@@ -137,9 +137,9 @@ def parsed_pairs(texts: Sequence[str]) -> dict[str, str]:
 def progress_bars() -> Iterator[OnProgress]:
     """Show on stderr how far a run is.
 
-    On a terminal one bar a step with the time left; nothing is drawn before the first step: until
-    then a verb may ask, or fail, undisturbed. Elsewhere one line a step when it is over, and one a
-    minute while it goes on, so that the log of a long run tells where it is.
+    On a terminal each step has a bar with the time left; nothing is drawn before the first step, so
+    that a verb can still ask or fail. Elsewhere each step leaves a line when it ends, and one every
+    minute until then.
     """
     console = Console(stderr=True)
     shown = _Bars(console) if console.is_terminal else _Lines()
@@ -172,16 +172,16 @@ class _Bars:
         self._progress.start()
 
     def close(self) -> None:
-        # Stopped without a step, it would leave an empty line.
+        # Without a step, stopping would leave an empty line.
         if self._tasks:
             self._progress.stop()
 
 
 @dataclass(slots=True)
 class _Step:
-    """How far a step is: units done and in all; when it began, with how many, and was shown last.
+    """Progress of a step, in units; times in seconds.
 
-    A run that goes on where it was stopped begins with some units done.
+    A resumed run begins with some units done.
     """
 
     began_s: float
@@ -196,7 +196,7 @@ class _Step:
 
 
 class _Lines:
-    """A line when a step is over, and now and then before."""
+    """A line when a step ends, and one every minute until then."""
 
     def __init__(self) -> None:
         self._steps: dict[str, _Step] = {}
@@ -211,7 +211,7 @@ class _Lines:
             self._show(name, step, now)
 
     def close(self) -> None:
-        # What was not finished was stopped early, or failed; or nobody knew how long it would be.
+        # A step that did not reach its total was stopped, failed, or had no known total.
         for name, step in self._steps.items():
             if not step.over:
                 self._show(name, step, monotonic())

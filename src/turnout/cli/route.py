@@ -74,7 +74,7 @@ def _read(path: Path) -> list[Any]:
         ) from error
     messages = content.get("messages") if isinstance(content, dict) else content
     if not isinstance(messages, list):
-        raise RecordError(f"{path}: found no list; expected chat messages (role, content).")
+        raise RecordError(f"{path}: not a list; expected chat messages (role, content).")
     return messages
 
 
