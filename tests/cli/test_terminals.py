@@ -211,7 +211,9 @@ def without(modules, lines, cwd):
     return done.stderr
 
 
-@pytest.mark.parametrize("extra", {extra for verb in VERBS.values() for extra in verb.extras})
+@pytest.mark.parametrize(
+    "extra", sorted({extra for verb in VERBS.values() for extra in verb.extras})
+)
 def test_every_verb_names_the_extra_that_it_lacks(tmp_path, extra):
     typed = {"judge": ["t", "--base-url", "u", "--model", "m"], "push": ["r", "o/n"]}
     typed |= {"threshold": ["r", "t"], "serve": ["r", "-c", "c"], "settings": []}
@@ -230,7 +232,7 @@ def test_every_verb_names_the_extra_that_it_lacks(tmp_path, extra):
         assert said.count(asked) == len(verbs), said
 
 
-@pytest.mark.parametrize("extras", {verb.extras for verb in VERBS.values()}, ids=",".join)
+@pytest.mark.parametrize("extras", sorted({verb.extras for verb in VERBS.values()}), ids=",".join)
 def test_a_verb_needs_no_extra_that_it_does_not_name(folder, tmp_path, extras):
     typed = {verb: w for verb, w in (TYPED | REFUSED).items() if VERBS[verb].extras == extras}
     lines = [[tmp_path / verb if w == "made" else w for w in typed[verb]] for verb in typed]
