@@ -128,3 +128,10 @@ def test_a_step_that_is_not_over_is_left_in_a_pipe_where_it_stood(capsys):
         on_progress("ingest", 7, None)
         raise RecordError("a.jsonl: line 8 is no record")
     assert capsys.readouterr().err.startswith("ingest  7  0:00:00")
+
+
+def test_a_path_longer_than_a_line_is_printed_whole(folder):
+    deep = folder / ("deep" * 40)
+    deep.mkdir()
+    done = run("ingest", "turns.parquet", "-o", deep / "made.parquet", cwd=folder)
+    assert f"Turns: {deep / 'made.parquet'}" in done.stdout.splitlines()

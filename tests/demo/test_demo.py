@@ -21,7 +21,6 @@ def run_demo(out: Path) -> str:
     environment = {
         **os.environ,
         **SIZES,
-        "COLUMNS": "120",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     done = subprocess.run(

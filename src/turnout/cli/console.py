@@ -71,6 +71,8 @@ def stdout() -> Console:
 
 class _Results(Console):
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 (as rich has it)
+        if all(isinstance(item, str) for item in objects):
+            options.setdefault("soft_wrap", True)  # a line end inside a path would break it
         with writing_results():
             super().print(*objects, **options)
 
