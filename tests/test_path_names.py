@@ -9,6 +9,8 @@ from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.manifest import MANIFEST_NAME
 
+pytestmark = pytest.mark.slow
+
 VERBS = {
     "ingest": [],
     "switches": ["--json"],

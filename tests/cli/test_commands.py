@@ -16,6 +16,8 @@ from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from tests.training.conftest import write_base
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):

@@ -15,6 +15,8 @@ from turnout.cli import console
 from turnout.cli.console import progress_bars
 from turnout.errors import RecordError
 
+pytestmark = pytest.mark.slow
+
 VERBS = {
     "switches": ("switches turns.parquet -o made --json", "4 of 4: write"),
     "label": ("label turns.parquet -o made --json", "3 of 3: write labels"),

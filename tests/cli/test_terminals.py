@@ -14,6 +14,8 @@ from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.cli.verbs import EXTRAS, VERBS
 
+pytestmark = pytest.mark.slow
+
 NAME = "chats[red]:smile:.parquet"
 MESSAGE = "Größe “…” ≥ [red]5[/red] [/b] :smile: 日本"
 

@@ -31,6 +31,8 @@ from turnout.progress import Steps, silent
 from turnout.routing import Formatter
 from turnout.schema import LABELS, TURNS
 
+pytestmark = pytest.mark.slow
+
 WORDS = [
     "table",
     "queue",

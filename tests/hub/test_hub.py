@@ -15,6 +15,8 @@ from tests.tiny_router import write_router
 from turnout.routing import Router, RouterFolder
 from turnout.routing.folder import DESCRIPTION_NAME, set_threshold, write_description
 
+pytestmark = pytest.mark.slow
+
 CARD = "---\nlicense: apache-2.0\n---\n\n# A router\n"
 REPO = "my-org/session-router"
 

@@ -30,6 +30,8 @@ from turnout.judge.verdicts import load_rubric, question_text, read_answer
 from turnout.labels import ExternalFiles, label_turns
 from turnout.records import Turn
 
+pytestmark = pytest.mark.slow
+
 PRICE = Price(1.0, 10.0, 0.1)
 PROMPT_TOKENS, COMPLETION_TOKENS = 700, 30
 PATIENCE_S = 0.4

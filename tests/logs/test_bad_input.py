@@ -18,6 +18,8 @@ from tests.disks import small_disk
 from turnout.errors import RecordError, StorageError
 from turnout.logs import ingest
 
+pytestmark = pytest.mark.slow
+
 
 def row(turn_index=1, **values):
     return {

@@ -25,6 +25,8 @@ from turnout.logs import ingest
 from turnout.logs.formats import FORMAT_NAMES, is_log
 from turnout.logs.places import files_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=[s3, azure, google], ids=lambda kind: kind.__name__)
 def new_store(request):

@@ -13,6 +13,8 @@ from turnout.logs import ingest
 from turnout.simulation import simulate
 from turnout.switches import report_switches
 
+pytestmark = pytest.mark.slow
+
 CATALOG = load_catalog()
 OPUS, SONNET, GPT, O3 = "claude-opus-4-5", "claude-sonnet-4-5", "gpt-4o", "o3"
 

@@ -21,6 +21,8 @@ from turnout.training.loop import FitContext
 from turnout.training.precision import trains_in_bfloat16
 from turnout.training.samples import read_dataset
 
+pytestmark = pytest.mark.slow
+
 QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
 SIZES = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 RELATIVE = {

@@ -16,6 +16,8 @@ from turnout.training import Recipe, train
 from turnout.training.batches import batch_rows
 from turnout.training.processes import Processes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_two_processes_make_the_router_of_one(dataset, base, tmp_path):

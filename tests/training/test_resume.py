@@ -16,6 +16,8 @@ from turnout.routing import RouterFolder
 from turnout.training import Recipe, train
 from turnout.training.stopping import stop_requests
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(epochs=3, learning_rate=3e-3, batch_size=32)
 STEPS_AN_EPOCH = 5
 

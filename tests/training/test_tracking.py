@@ -17,6 +17,8 @@ from tests.training.conftest import write_dataset
 from turnout.errors import SettingsError, StoppedError
 from turnout.training import Recipe, TrainReport, train
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(epochs=2, learning_rate=3e-3, batch_size=32)
 STEPS_AN_EPOCH = 5
 STEPS = list(range(1, 2 * STEPS_AN_EPOCH + 1))

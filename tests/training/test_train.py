@@ -19,6 +19,8 @@ from turnout.training import Recipe, train
 from turnout.training.encoder import load_base
 from turnout.training.precision import quick_attention
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_learns_what_the_rows_teach(trained):
     assert trained.report.best_epoch.validation_auroc > 0.9

@@ -16,6 +16,8 @@ from turnout.logs.kusto.kql import QueryParameters, queries, query_text
 from turnout.simulation import simulate
 from turnout.switches import report_switches
 
+pytestmark = pytest.mark.slow
+
 ALL_TIME = {"startTime": "datetime(2000-01-01)", "endTime": "datetime(2100-01-01)"}
 OPTIONAL = {
     "assistantMessage": "string", "responseType": "string", "promptTokens": "long",

@@ -38,6 +38,8 @@ from turnout.logs.kusto.kql import QueryParameters, query_text
 from turnout.logs.kusto.service import Address, Patience
 from turnout.simulation import simulate
 
+pytestmark = pytest.mark.slow
+
 FIRST, EVERY = "sft_session_router_first_turns", "sft_stratified_by_turn_count"
 SALT = Path(__file__).with_name("salt.txt")
 # Without an end the window ends at midnight, and two runs may lie on either side of it.
