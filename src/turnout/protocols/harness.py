@@ -92,8 +92,8 @@ def split_harness(text: str) -> Words:
     pieces.append(text[end:])
     human = "".join(pieces)
     for kind, pattern in _LINES:
-        human, found = pattern.subn("", human)
-        kinds += [kind] * found
+        human, n_removed = pattern.subn("", human)
+        kinds += [kind] * n_removed
     return Words(human.strip() if kinds else text, tuple(kinds))
 
 

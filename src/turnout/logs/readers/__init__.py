@@ -61,8 +61,9 @@ def rows_of_turns(raw_rows: Iterable[RawRow], file: str) -> Iterator[RawRow | Ca
         if reader is None:
             yield from _turn_rows(raw)
             continue
-        session = sessions.setdefault(reader.source, reader.begin(file))
-        if (reason := session.add(raw)) is not None:
+        if reader.source not in sessions:
+            sessions[reader.source] = reader.begin(file)
+        if (reason := sessions[reader.source].add(raw)) is not None:
             yield RawRow(raw.where, {}, dropped_as=reason)
     for session in sessions.values():
         yield from session_rows(session)

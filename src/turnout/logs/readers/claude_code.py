@@ -37,6 +37,7 @@ class _Turn(SessionTurn):
 
     number: int = 0
     parent: int | None = None
+    session_id: object = None
     has_text: bool = True
 
 
@@ -49,7 +50,6 @@ class Session:
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._ids: dict[int, object] = {}
         self._turns: list[_Turn] = []
         self._turn_of: dict[str, int] = {}  # event → the turn it belongs to
 
@@ -84,7 +84,7 @@ class Session:
             else:
                 yield (
                     turn.where,
-                    turn.row(self._ids[turn.number], index_of[turn.number], SOURCE),
+                    turn.row(turn.session_id, index_of[turn.number], SOURCE),
                 )
 
     def _add_user(self, raw: RawRow) -> str | None:
@@ -105,10 +105,10 @@ class Session:
             bool(message.harness),
             number=number,
             parent=parent,
+            session_id=values.get("sessionId"),
             has_text=bool(message.text.strip()),
         )
         self._turns.append(turn)
-        self._ids[number] = values.get("sessionId")
         self._turn_of[str(values.get("uuid"))] = number
         return None
 

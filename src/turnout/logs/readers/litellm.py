@@ -53,7 +53,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     used = asdict(answer.usage)
     del used["cache_write_tokens"]
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
-    found = last_turn(
+    added = last_turn(
         [*messages, Message("assistant", spoken)],
         values,
         {"duration_ms": _duration_ms(values), "tool_counts": Counter(answer.tools) or None}
@@ -62,7 +62,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
         | {"conversation_id": first_of(values, _SESSIONS) or _named_by_start(values, messages)},
         first_of(values, ("request_id", "id", "uuid")),
     )
-    return found or NoTurn("a request without words of a person")
+    return added or NoTurn("a request without words of a person")
 
 
 def last_turn(

@@ -9,7 +9,7 @@ _LISTS = ("messages", "conversation", "conversations")
 
 def turns(values: Values) -> Turns | None:
     """The turns of the first list of messages that the row has."""
-    found = [messages_of(values.get(name)) for name in _LISTS]
-    if all(messages is None for messages in found):
+    lists = [messages_of(values.get(name)) for name in _LISTS]
+    if all(messages is None for messages in lists):
         return None
-    return turns_of_messages(next(filter(None, found), []), values)
+    return turns_of_messages(next(filter(None, lists), []), values)
