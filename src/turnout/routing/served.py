@@ -108,7 +108,7 @@ class Served:
     router: str | None = None
     status: int | None = None
     attempts: tuple[Attempt, ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     tool_counts: Mapping[str, int] = field(default_factory=dict)
     duration_ms: int | None = None
     first_byte_ms: int | None = None
