@@ -1,6 +1,7 @@
 """Decisions: scores against thresholds, and what each policy makes of a conversation's past."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,6 @@ from turnout import Turn
 from turnout.errors import RecordError, SettingsError
 from turnout.routing import Router, RouterFolder
 from turnout.routing.policy import Policy
-from turnout.routing.sessions import MemorySessions, SessionState
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +148,18 @@ def test_any_text_can_be_decided(folders, texts):
     assert 0 <= decision.p_reasoning <= 1
 
 
-def test_the_least_recently_used_session_goes_first():
-    sessions = MemorySessions(max_sessions=2)
-    state = SessionState("fast", 1, 0.0)
-    for name in ("a", "b"):
-        sessions.put(name, state)
-    sessions.get("a")
-    sessions.put("c", state)
-    assert [sessions.get(name) is not None for name in ("a", "b", "c")] == [True, False, True]
+def test_a_decision_that_is_not_remembered_changes_nothing(folders):
+    router = router_of(folders)
+    router.decide("prove it", conversation_id="c", remember=False)
+    assert router.decide("hello", conversation_id="c").model_class == "fast"
+
+
+def test_first_requests_of_one_conversation_at_the_same_time_get_one_decision(folders):
+    router = router_of(folders)
+    texts = ["prove it", "hello"] * 20
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: router.decide(text, conversation_id="c"), texts))
+    assert len({decision.model_class for decision in found}) == 1
 
 
 def test_threads_that_share_a_router_get_what_one_would(folders):

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from turnout.errors import SettingsError
 from turnout.records import ModelClass
-from turnout.routing.sessions import SessionState
+from turnout.routing.sessions import Session
 
 PolicyName = Literal["session", "conversation", "boundary", "fixed"]
 
@@ -34,7 +34,7 @@ class Policy:
                 f"policy: found {self.name!r}; expected one of {', '.join(get_args(PolicyName))}."
             )
 
-    def stay(self, state: SessionState | None, now_s: float) -> str | None:
+    def stay(self, state: Session | None, now_s: float) -> str | None:
         """Why the turn stays on the class of `state` without being scored; None to score it."""
         if state is None or self.name == "conversation":
             return None

@@ -21,7 +21,7 @@ from turnout.records import (
 from turnout.routing.folder import RouterFolder
 from turnout.routing.policy import Policy
 from turnout.routing.scorer import OnnxScorer, probabilities
-from turnout.routing.sessions import MemorySessions, SessionState, SessionStore
+from turnout.routing.sessions import MemorySessions, Session, SessionStore
 
 _LABELS = {name: label for label, name in ID2LABEL.items()}
 
@@ -96,6 +96,7 @@ class Router:
         *,
         conversation_id: str | None = None,
         now_s: float | None = None,
+        remember: bool = True,
     ) -> Decision:
         """Choose the class for the last user message.
 
@@ -105,25 +106,22 @@ class Router:
             messages: One message as text, chat messages (`role`, `content`), or turns.
             conversation_id: Names the conversation, so that a session stays on its class and
                 switches are recognised.
-            now_s: The caller's clock in seconds; by default `time.monotonic()`.
+            now_s: Unix seconds; by default now.
+            remember: Whether the conversation's next turn may know of this decision.
 
         Raises:
             RecordError: If there is no user message, or a message is malformed.
         """
         turns = _turns(messages)
-        now_s = time.monotonic() if now_s is None else now_s
-        state = self._sessions.get(conversation_id) if conversation_id else None
-        decision = self._decide(turns, state, conversation_id, now_s)
-        if conversation_id:
-            chosen_at = (
-                decision.turn_index
-                if state is None or state.model_class != decision.model_class
-                else state.chosen_at_turn
-            )
-            self._sessions.put(
-                conversation_id, SessionState(decision.model_class, chosen_at, now_s)
-            )
-        return decision
+        now_s = time.time() if now_s is None else now_s
+        while True:
+            session = self._sessions.get(conversation_id) if conversation_id else None
+            decision = self._decide(turns, session, conversation_id, now_s)
+            if not conversation_id or not remember:
+                return decision
+            # Where another request of the conversation came first, its decision counts.
+            if self._sessions.replace(session, _after(decision, session, conversation_id, now_s)):
+                return decision
 
     def forget(self, conversation_id: str) -> None:
         """Decide the next turn of a conversation as if it were its first."""
@@ -136,7 +134,7 @@ class Router:
     def _decide(
         self,
         turns: Sequence[Turn],
-        state: SessionState | None,
+        state: Session | None,
         conversation_id: str | None,
         now_s: float,
     ) -> Decision:
@@ -180,6 +178,21 @@ class Router:
             f"p_reasoning of {what} is {score:.3f} {sign} threshold {self.threshold:.3f} "
             f"(population: {self.population})"
         )
+
+
+def _after(
+    decision: Decision, session: Session | None, conversation_id: str, now_s: float
+) -> Session:
+    """The session once a decision was made."""
+    stays = session is not None and session.model_class == decision.model_class
+    return Session(
+        conversation_id,
+        decision.turn_index,
+        decision.model_class,
+        session.chosen_at_turn if session is not None and stays else decision.turn_index,
+        now_s,
+        version=session.version + 1 if session else 0,
+    )
 
 
 def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tuple[Turn, ...]:

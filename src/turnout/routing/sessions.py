@@ -1,72 +1,230 @@
-"""What the router remembers of each conversation."""
+"""What is remembered of each conversation, and the store in this process's memory."""
 
 from __future__ import annotations
 
+import json
 import threading
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Protocol
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
 
 from turnout.records import ModelClass
 
+LIFETIME_S = 7 * 86_400.0
+MAX_SESSIONS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
-    """The last decision of a conversation.
+class PromptCache:
+    """What an upstream's prompt cache holds of a conversation, as far as its answers told.
 
     Attributes:
-        model_class: The class that served the last turn.
-        chosen_at_turn: Since which turn (1-based) the conversation is on that class.
-        decided_at_s: When the last turn came, in seconds of the caller's clock.
+        tokens: Length of the cached prompt.
+        used_at_s: When it was last read or written, in Unix seconds.
+        lifetime_s: For how long it stays after that.
     """
 
+    tokens: int
+    used_at_s: float
+    lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is remembered of one conversation.
+
+    Attributes:
+        conversation_id: The conversation, within its caller.
+        turn_index: Turns so far; 1-based position of the last one.
+        model_class: The class that served the last turn.
+        chosen_at_turn: Since which turn the conversation is on that class.
+        decided_at_s: When the last turn came, in Unix seconds.
+        chosen_by: Whether the class was chosen by the router or asked for by a person.
+        target: Name of the target that serves the conversation; None where it is not known.
+        turn_key: Digest of the last turn's request, so that a repeated one is recognised.
+        answered: Whether the last turn was answered.
+        exchanges: Eight hex digits of each of the last exchanges, joined, oldest first.
+        caches: Target → what its prompt cache holds.
+        version: Counts replacements.
+    """
+
+    conversation_id: str
+    turn_index: int
     model_class: ModelClass
     chosen_at_turn: int
     decided_at_s: float
+    chosen_by: Literal["router", "person"] = "router"
+    target: str | None = None
+    turn_key: str = ""
+    answered: bool = False
+    exchanges: str = ""
+    caches: Mapping[str, PromptCache] = field(default_factory=dict)
+    version: int = 0
+
+    def to_json(self) -> str:
+        """The session as one JSON object."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Session:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            stored: dict[str, Any] = json.loads(text)
+            caches = {name: PromptCache(**cache) for name, cache in stored["caches"].items()}
+            return cls(**stored | {"caches": caches})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a session: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptEnd:
+    """Where a known transcript belongs.
+
+    Attributes:
+        conversation_id: Its conversation.
+        turn_index: The turn that its last answer belongs to.
+        continued: Whether another request has already gone on from it: then this is a branch.
+    """
+
+    conversation_id: str
+    turn_index: int
+    continued: bool = False
 
 
 class SessionStore(Protocol):
-    """Stores session states."""
+    """Stores sessions, and which conversation a transcript belongs to.
 
-    def get(self, conversation_id: str) -> SessionState | None:
-        """The state of a conversation, or None."""
+    Attributes:
+        blocking: Whether a call may wait, for a network or a disk.
+    """
 
-    def put(self, conversation_id: str, state: SessionState) -> None:
-        """Replace the state of a conversation."""
+    blocking: bool
+
+    def get(self, conversation_id: str) -> Session | None:
+        """The session of a conversation; None where it was never seen or was dropped."""
+
+    def replace(self, expected: Session | None, session: Session) -> bool:
+        """Store a session if what is stored is still `expected` (None: nothing)."""
 
     def forget(self, conversation_id: str) -> None:
-        """Drop the state of a conversation, if there is one."""
+        """Drop the session of a conversation, if there is one."""
+
+    def link(self, key: str, conversation_id: str, turn_index: int) -> None:
+        """Note that the transcript with this digest ends in a turn of a conversation.
+
+        Several conversations may have the same transcript.
+        """
+
+    def claim(self, key: str) -> TranscriptEnd | None:
+        """Where a transcript belongs.
+
+        Each conversation is given out once before any is given out again.
+        """
+
+    def ends(self, key: str) -> list[TranscriptEnd]:
+        """Every conversation with this transcript, none claimed."""
 
 
 class MemorySessions:
-    """Session states in this process; the least recently used go first when it is full.
+    """Sessions in this process; the least recently used go first when it is full.
 
     Args:
-        max_sessions: How many conversations are remembered (about 300 bytes each).
+        max_sessions: How many conversations are remembered (about 1 kB each), and four times as
+            many transcripts.
+        lifetime_s: Seconds without a request after which a conversation is forgotten.
+        clock: Seconds that never run backwards.
     """
 
-    def __init__(self, max_sessions: int = 100_000) -> None:
-        self._states: OrderedDict[str, SessionState] = OrderedDict()
-        self._max = max_sessions
+    blocking = False
+
+    def __init__(
+        self,
+        max_sessions: int = MAX_SESSIONS,
+        lifetime_s: float = LIFETIME_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._links: OrderedDict[str, tuple[deque[TranscriptEnd], float]] = OrderedDict()
+        self._max_sessions = max_sessions
+        self._lifetime_s = lifetime_s
+        self._clock = clock
         self._lock = threading.Lock()
 
-    def get(self, conversation_id: str) -> SessionState | None:
-        """The state of a conversation, or None where it was never seen or was dropped."""
-        with self._lock:
-            state = self._states.get(conversation_id)
-            if state is not None:
-                self._states.move_to_end(conversation_id)
-            return state
+    def __len__(self) -> int:
+        return len(self._sessions)
 
-    def put(self, conversation_id: str, state: SessionState) -> None:
-        """Replace the state of a conversation."""
+    def get(self, conversation_id: str) -> Session | None:
+        """The session of a conversation; None where it was never seen or was dropped."""
         with self._lock:
-            self._states[conversation_id] = state
-            self._states.move_to_end(conversation_id)
-            if len(self._states) > self._max:
-                self._states.popitem(last=False)
+            return self._current(conversation_id)
+
+    def replace(self, expected: Session | None, session: Session) -> bool:
+        """Store a session if what is stored is still `expected` (None: nothing)."""
+        with self._lock:
+            if self._current(session.conversation_id) != expected:
+                return False
+            self._sessions[session.conversation_id] = session, self._clock()
+            self._sessions.move_to_end(session.conversation_id)
+            self._drop_oldest(self._sessions, self._max_sessions)
+            return True
 
     def forget(self, conversation_id: str) -> None:
-        """Drop the state of a conversation, if there is one."""
+        """Drop the session of a conversation, if there is one."""
         with self._lock:
-            self._states.pop(conversation_id, None)
+            self._sessions.pop(conversation_id, None)
+
+    def link(self, key: str, conversation_id: str, turn_index: int) -> None:
+        """Note that the transcript with this digest ends in a turn of a conversation."""
+        with self._lock:
+            ends, _ = self._links.get(key, (deque(maxlen=MAX_ENDS), 0.0))
+            end = TranscriptEnd(conversation_id, turn_index)
+            if not any(same_end(each, end) for each in ends):
+                ends.appendleft(end)
+            self._links[key] = ends, self._clock()
+            self._links.move_to_end(key)
+            self._drop_oldest(self._links, 4 * self._max_sessions)
+
+    def claim(self, key: str) -> TranscriptEnd | None:
+        """Where a transcript belongs; each conversation once before any is given out again."""
+        with self._lock:
+            ends, linked_at = self._links.get(key, (None, 0.0))
+            if not ends or self._clock() - linked_at > self._lifetime_s:
+                return None
+            # Those not yet continued stand first.
+            end = ends.popleft()
+            ends.append(TranscriptEnd(end.conversation_id, end.turn_index, continued=True))
+            return end
+
+    def ends(self, key: str) -> list[TranscriptEnd]:
+        """Every conversation with this transcript, none claimed."""
+        with self._lock:
+            return list(self._links.get(key, ((), 0.0))[0])
+
+    def _current(self, conversation_id: str) -> Session | None:
+        session, stored_at = self._sessions.get(conversation_id, (None, 0.0))
+        if session is None:
+            return None
+        if self._clock() - stored_at > self._lifetime_s:
+            del self._sessions[conversation_id]
+            return None
+        self._sessions.move_to_end(conversation_id)
+        return session
+
+    def _drop_oldest(self, entries: OrderedDict[str, Any], most: int) -> None:
+        while len(entries) > most:
+            entries.popitem(last=False)
+
+
+# Of twins beyond these nobody could tell which is meant.
+MAX_ENDS = 64
+
+
+def same_end(one: TranscriptEnd, other: TranscriptEnd) -> bool:
+    """Whether two ends are the same turn of the same conversation."""
+    return (one.conversation_id, one.turn_index) == (other.conversation_id, other.turn_index)
