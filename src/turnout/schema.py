@@ -120,6 +120,8 @@ SAMPLES = pa.schema(
         pa.field("model", pa.string()),
         pa.field("user_id", pa.string()),  # as in the turns
         pa.field("group", pa.string()),  # benchmark or source, for outcome tables
+        # What splits, folds and intervals hold together, for outcome tables.
+        pa.field("cv_group", pa.string()),
     ]
 )
 

@@ -179,7 +179,7 @@ def bad_inputs(folder):
             [*build, "--outcomes", "--ratio", "70:30"], 2, "not for --outcomes",
         ),
         "outcomes of turns": (
-            [*build, "--outcomes", "--architecture", "conversation"], 2, "measures prompts alone",
+            [*build, "--outcomes", "--map", "promt=user_message"], 2, "expected one of prompt",
         ),
         "a folder for a file": (["switches", folder], 3, "is a folder; expected the Parquet file"),
         "no such data set": (["threshold", router, "none", "--share", 0.3], 4, "none: not found"),

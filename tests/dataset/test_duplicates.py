@@ -12,12 +12,13 @@ from tests.dataset.sets import dataset, rows_of
 from tests.tables import turn
 from turnout.dataset.candidates import candidate
 from turnout.dataset.card import card
+from turnout.dataset.cells import Cell
 from turnout.dataset.duplicates import (
     EMPTY,
     EXACT,
     NEAR,
     deduplicated,
-    grouped_by_near,
+    near_groups,
     without_near,
 )
 from turnout.dataset.stage import dataset_from_outcomes
@@ -45,7 +46,7 @@ def candidates(*texts, **columns):
         made.append(
             candidate(
                 Formatter("conversation"), turns, len(turns), f"{number:03}",
-                values | own | {"conversation_id": group},
+                values | own | {"conversation_id": group}, Cell(0, "", ""),
             )
         )  # fmt: skip
     return made
@@ -220,10 +221,9 @@ def test_no_text_that_differs_in_form_alone_stands_in_two_splits(tmp_path):
     assert data.description["leaks"]["texts"] == 0
 
 
-def test_rows_too_expensive_to_leave_out_fall_into_one_group():
+def test_rows_too_expensive_to_leave_out_pair_their_groups():
     rows = candidates("x", LONG, "y", LONG + " once", LONG + " once more")
-    groups = [c.group for c in grouped_by_near(rows)]
-    assert groups == ["c0", "c1", "c2", "c1", "c1"]
+    assert near_groups(rows) == [("c1", "c3"), ("c1", "c4"), ("c3", "c4")]
 
 
 @settings(max_examples=40)

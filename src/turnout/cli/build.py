@@ -43,8 +43,8 @@ _MOST_STRATA = 10
 @click.option(
     "--architecture",
     type=click.Choice(["session", "conversation"]),
-    help="session: first turns. conversation: every turn, with its context.  [required, but for "
-    "--outcomes]",
+    help="session: first turns. conversation: every turn, with its context.  [required; with "
+    "--outcomes session]",
 )
 @click.option(
     "--labels",
@@ -55,8 +55,9 @@ _MOST_STRATA = 10
 @click.option(
     "--outcomes",
     is_flag=True,
-    help="SOURCE holds measured outcomes (Parquet, CSV or JSON Lines): prompt, reasoning_score, "
-    "fast_score; optionally group, target (in place of the gap), weight.",
+    help="SOURCE holds measured outcomes (Parquet, CSV or JSON Lines): prompt or messages, "
+    "reasoning_score, fast_score; optionally conversation_id, group, cv_group, label, target (in "
+    "place of the gap), weight.",
 )
 @click.option(
     "--size",
@@ -108,8 +109,9 @@ def command(
 ) -> None:
     """Make a balanced data set from SOURCE, split by conversation, user and text.
 
-    SOURCE is a turns table, or with --outcomes a table of prompts on which reasoning and fast
-    models were both measured; then the training target is the gap between them.
+    SOURCE is a turns table, or with --outcomes a table of prompts or conversations on which
+    reasoning and fast models were both measured; then the training target is the gap between
+    them.
     """
     from turnout.dataset import build_from_outcomes, build_from_turns
     from turnout.dataset.stage import DEFAULT_SIZE
@@ -117,13 +119,12 @@ def command(
 
     parts = _parts("--split", split, 3)
     _refuse_unread(_OF_TURNS_ALONE if outcomes else _OF_OUTCOMES_ALONE, outcomes=outcomes)
-    if outcomes and architecture == "conversation":
-        raise click.UsageError("--outcomes measures prompts alone; expected --architecture session")
     with progress_bars() as on_progress:
         if outcomes:
             report = build_from_outcomes(
                 source,
                 output,
+                architecture=architecture or "session",
                 columns=parsed_pairs(columns),
                 margin=margin,
                 size=size,

@@ -32,9 +32,9 @@ class Candidate:
         values: The sample's columns.
         order_key: Hex digest of seed and row: a repeatable random order.
         message: The normal form of the message; see `routing.normalization`.
-        group: Its conversation; or, of a measured prompt, the prompts nearly alike.
-        cell: What it is balanced over; no bucket and no position where the architecture takes all
-            first turns alike.
+        group: Its conversation.
+        cell: What it is balanced over; no bucket and no position where first turns or measured
+            rows are taken alike.
         both_labels: Whether it stands for duplicates of which some were labelled reasoning and
             some fast.
     """
@@ -109,8 +109,11 @@ def _of_turn(
     }
     if formatter.architecture == "conversation":
         values["previous"] = list(map(_PREVIOUS, reversed(before)))
+    cell = Cell(turn.label, "", "")
+    if formatter.architecture == "conversation":
+        cell = Cell(turn.label, values["stratum"], values["position"])
     turns = [*before, Turn(turn.message or "")]
-    yield candidate(formatter, turns, turn.turn_index, order_key, values)
+    yield candidate(formatter, turns, turn.turn_index, order_key, values, cell)
 
 
 def _supervision(turn: DrawnTurn) -> dict[str, Any]:
@@ -129,7 +132,12 @@ def _supervision(turn: DrawnTurn) -> dict[str, Any]:
 
 
 def candidate(
-    formatter: Formatter, turns: list[Turn], index: int, order_key: str, values: dict[str, Any]
+    formatter: Formatter,
+    turns: list[Turn],
+    index: int,
+    order_key: str,
+    values: dict[str, Any],
+    cell: Cell,
 ) -> Candidate:
     """Format the last of `turns` and make a row of it.
 
@@ -138,21 +146,20 @@ def candidate(
         turns: Oldest first, the current one last.
         index: The current turn's, 1-based.
         order_key: See `Candidate`.
-        values: The columns that do not follow from the text.
+        values: The columns that do not follow from the text; those left out are as of a turn.
+        cell: See `Candidate`.
     """
     model_input = formatter.format(turns, index)
     sample = {
         "previous": [],
-        **values,
+        "cv_group": None,
         "sample_id": hexdigest(f"{values['conversation_id']}|{index}")[:16],
+        **values,
         "turn_index": index,
         "message": model_input.message,
         "context": model_input.context,
     }
     message = normalized(model_input.message)
-    cell = Cell(values["label"], "", "")
-    if formatter.architecture == "conversation":
-        cell = Cell(values["label"], values["stratum"], values["position"])
     return Candidate(sample, order_key, message, values["conversation_id"], cell)
 
 

@@ -58,15 +58,22 @@ def planned(
         inside: Keep the ratio inside every bucket and position of the training rows too.
     """
     sizes = split_sizes(size, shares)
-    by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
-    for cell, rows in available.items():
-        held_out = [round(rows * share) for share in shares[1:]]
-        for name, part in zip(SPLITS, [rows - sum(held_out), *held_out], strict=True):
-            by_split[name][cell] = max(0, part)
+    by_split = shared_out(available, shares)
     return {
         name: quotas(by_split[name], sizes[name], ratio, inside=inside and name == "train")
         for name in SPLITS
     }
+
+
+def shared_out(
+    available: Mapping[Cell, int], shares: Sequence[float]
+) -> dict[str, dict[Cell, int]]:
+    """Split → its share of the rows of each cell."""
+    by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
+    for cell, rows in available.items():
+        for name, part in split_sizes(rows, shares).items():
+            by_split[name][cell] = max(0, part)
+    return by_split
 
 
 def split_sizes(size: int, shares: Sequence[float]) -> dict[str, int]:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from rensa import RMinHash, RMinHashLSH
 
 from turnout.dataset.candidates import Candidate, input_keys
-from turnout.dataset.disjoint_set import DisjointSet
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.normalization import normalized
 
@@ -137,17 +136,18 @@ def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> Dist
     return Distinct(rows, alike)
 
 
-def grouped_by_near(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The same candidates, those with nearly equal inputs in one group.
+def near_groups(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
+    """Pairs of groups that have nearly equal inputs.
 
-    For rows too expensive to leave out: they fall into one split instead.
+    For rows too expensive to leave out: their groups fall into one split instead.
     """
     finder = _NearFinder(candidates)
-    groups = DisjointSet()
-    for row, candidate in enumerate(candidates):
-        for other in finder.near(row):
-            groups.join(candidates[other].group, candidate.group)
-    return [replace(candidate, group=groups.root(candidate.group)) for candidate in candidates]
+    return [
+        (candidates[other].group, candidate.group)
+        for row, candidate in enumerate(candidates)
+        for other in finder.near(row)
+        if candidates[other].group != candidate.group
+    ]
 
 
 def is_long(text: str) -> bool:

@@ -23,25 +23,25 @@ def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
 
 
 def kept_together(
-    candidates: Sequence[Candidate], alike: Iterable[tuple[str, str]], *, by_user: bool
+    candidates: Sequence[Candidate], alike: Iterable[tuple[str, str]], by: str | None
 ) -> dict[str, list[Candidate]]:
     """The least conversation id of each connected component → its rows.
 
-    Conversations are connected that share a user or that had an input in common.
+    Conversations are connected that have an input in common, or a value of the column `by`.
 
     Args:
         candidates: In order of their order keys.
         alike: Pairs of groups that are connected.
-        by_user: Whether a user's conversations are; those of no known user stand alone.
+        by: `user_id` or `cv_group`; rows without a value stand alone. None where no column counts.
     """
     groups = DisjointSet()
     for first, second in alike:
         groups.join(first, second)
-    group_of_user: dict[str, str] = {}
-    for candidate in candidates if by_user else ():
-        user = candidate.values["user_id"]
-        if user is not None:
-            group = group_of_user.setdefault(user, candidate.group)
+    group_of: dict[str, str] = {}
+    for candidate in candidates:
+        value = candidate.values[by] if by else None
+        if value is not None:
+            group = group_of.setdefault(value, candidate.group)
             if group != candidate.group:
                 groups.join(group, candidate.group)
     components: dict[str, list[Candidate]] = defaultdict(list)

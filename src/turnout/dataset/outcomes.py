@@ -1,31 +1,52 @@
-"""Prompts whose outcomes were measured → candidate rows.
+"""Prompts or turns whose outcomes were measured → candidate rows.
 
 A row has the scores of both model classes, or a target of its own where something else than such
-scores tells its need, or both.
+scores says what it needs, or both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from turnout.dataset.candidates import Candidate, candidate, hexdigest
-from turnout.errors import SettingsError
+from turnout.dataset.cells import Cell, position_of
+from turnout.dataset.drawing import NOT_FIRST
+from turnout.errors import RecordError, SettingsError
+from turnout.protocols import Message, checked_messages, grouped
 from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
+from turnout.routing.formatter import MAX_STORED_TURNS, stored_turn
 from turnout.schema import stored_text
 from turnout.tables import Row, Table, read_whole_table, require_columns
 
 OUTCOMES = "measured_outcomes"
 STATED = "stated_target"
 _SCORES = ("reasoning_score", "fast_score")
-_FIELDS = ("prompt", *_SCORES, "group", "target", "weight")
+_NAMES = ("conversation_id", "group", "cv_group")
+FIELDS = ("prompt", "messages", *_SCORES, "label", "target", "weight", *_NAMES)
 # A weight beyond it makes every other row of no weight.
 MAX_WEIGHT = 1_000_000
-_REMEDY = (
-    "Name it with --map prompt=COLUMN (or reasoning_score=, fast_score=, group=, target=, weight=)."
-)
+_REMEDY = f"Name it with --map FIELD=COLUMN; fields are {', '.join(FIELDS)}."
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A row of the file: the turn that was measured, and what it says of it.
+
+    Attributes:
+        turns: Oldest first, the measured one last.
+        conversation_id: As the file has it; else the same for all rows with one first message.
+        values: Field → value, of the fields that it has.
+    """
+
+    turns: tuple[Turn, ...]
+    conversation_id: str
+    values: Mapping[str, Any]
 
 
 def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> tuple[Table, dict[str, str]]:
@@ -35,94 +56,168 @@ def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> tuple[Table, dic
         RecordError: If the file cannot be read whole or a column that is needed is missing.
         SettingsError: If `columns` names no field.
     """
-    if unknown := sorted(set(columns) - set(_FIELDS)):
+    if unknown := sorted(set(columns) - set(FIELDS)):
         raise SettingsError(
-            f"--map: found {', '.join(unknown)}; expected one of {', '.join(_FIELDS)}."
+            f"--map: found {', '.join(unknown)}; expected one of {', '.join(FIELDS)}."
         )
-    names = {field: columns.get(field, field) for field in _FIELDS}
-    table = read_whole_table(prompts, [names["prompt"]], list(names.values()), remedy=_REMEDY)
+    names = {field: columns.get(field, field) for field in FIELDS}
+    table = read_whole_table(prompts, list(columns.values()), list(names.values()), remedy=_REMEDY)
     present = {field: name for field, name in names.items() if name in table.names}
+    if "messages" not in present:
+        require_columns(table, [names["prompt"]], _REMEDY)
     if "target" not in present:
         require_columns(table, [names[field] for field in _SCORES], _REMEDY)
     return table, present
 
 
 def from_outcomes(
-    table: Table, present: Mapping[str, str], formatter: Formatter, margin: float, seed: int
+    table: Table,
+    present: Mapping[str, str],
+    formatter: Formatter,
+    margin: float,
+    seed: int,
+    dropped: Counter[str],
 ) -> list[Candidate]:
-    """A candidate for every prompt.
+    """A candidate for every row that the architecture takes.
 
     The target is the gap (reasoning_score − fast_score), moved to [0, 1], where the row states
-    none. The label is 0 where the gap reaches `margin`, 1 where a fast model does as well and is
-    right at least half of the time, and null where neither was shown or nothing was scored.
+    none. Where the file has no labels of its own, the label is 0 where the gap reaches `margin`, 1
+    where a fast model does as well and is right at least half of the time, and null where neither
+    was shown or nothing was scored.
 
     Args:
         table: What `read_outcomes` gave.
         present: The same.
-        formatter: The session one: a prompt has no context.
+        formatter: The session one takes first turns, the conversation one all.
         margin: In (0, 1].
         seed: Decides the order.
+        dropped: Reason → rows, added to.
 
     Raises:
-        RecordError: If a row has neither scores nor target, or a number is out of its range.
+        RecordError: If a row has neither scores nor target, a number is out of its range, or
+            messages are malformed.
     """
-    return [_of_prompt(_values(row, present), formatter, margin, seed) for row in table]
+    outcomes = [_outcome(row, present) for row in table]
+    last_index: dict[str, int] = {}
+    for outcome in outcomes:
+        name = outcome.conversation_id
+        last_index[name] = max(len(outcome.turns), last_index.get(name, 1))
+    rows = []
+    for outcome in outcomes:
+        if formatter.architecture == "session" and len(outcome.turns) > 1:
+            dropped[NOT_FIRST] += 1
+        else:
+            last = last_index[outcome.conversation_id]
+            rows.append(_candidate(outcome, last, formatter, margin, seed))
+    return rows
 
 
-def _values(row: Row, present: Mapping[str, str]) -> dict[str, Any]:
-    """Field → value, each of its kind and in its range."""
+def _outcome(row: Row, present: Mapping[str, str]) -> _Outcome:
+    """A row, each value of its kind and in its range."""
     cells = {field: row.values[name] for field, name in present.items()}
     scored = any(cells.get(field) is not None for field in _SCORES)
     stated = cells.get("target") is not None
     needed = [*(_SCORES if scored or not stated else ()), *(("target",) if stated else ())]
     limits = dict.fromkeys(needed, 1) | ({"weight": MAX_WEIGHT} if "weight" in cells else {})
-    group = cells.get("group")
-    values: dict[str, Any] = {
-        "prompt": row.identity(present["prompt"]) or "",
-        "group": None if group is None else stored_text(str(group)),
-    }
+    values: dict[str, Any] = {}
+    for field in _NAMES:
+        value = cells.get(field)
+        values[field] = None if value is None else stored_text(str(value))
     for field, most in limits.items():
-        value = row.number(present.get(field, field))
+        number = row.number(present.get(field, field))
         # NaN fails both comparisons.
-        if value is None or not 0 <= value <= most:
+        if number is None or not 0 <= number <= most:
             raise row.refused(present.get(field, field), f"a number in [0, {most:,}]")
-        values[field] = value
-    return values
+        values[field] = number
+    if "label" in cells:
+        values["label"] = Row(row.where, {"label": cells["label"]}).label()
+    if cells.get("messages") is not None:
+        turns = _turns(row, present["messages"])
+    else:
+        turns = (Turn((row.identity(present["prompt"]) if "prompt" in present else "") or ""),)
+    first = hexdigest(turns[0].user_message)[:16]
+    return _Outcome(turns, values["conversation_id"] or first, values)
 
 
-def _of_prompt(
-    values: Mapping[str, Any], formatter: Formatter, margin: float, seed: int
+def _turns(row: Row, name: str) -> tuple[Turn, ...]:
+    """The turns of a conversation up to the one that was measured."""
+    value = row.values[name]
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, strict=False)
+        except (ValueError, RecursionError):
+            value = None
+    if not isinstance(value, list):
+        raise row.refused(name, "a list of messages (role, content), or its JSON text")
+    try:
+        messages = checked_messages(value)
+    except RecordError as error:
+        raise RecordError(f"{row.where}: {error} Fix the row.") from error
+    if not any(message.role == "user" for message in messages):
+        raise row.refused(name, "at least one message with the role user")
+    turns = [
+        Turn(stored_text(t.user_message), t.assistant_message and stored_text(t.assistant_message))
+        for t in grouped(messages)
+    ]
+    if _asks_without_words(messages):
+        turns.append(Turn(""))
+    return tuple(turns)
+
+
+def _asks_without_words(messages: Sequence[Message]) -> bool:
+    """Whether the last question has no text, such as an image alone."""
+    asked = False
+    for message in reversed(messages):
+        if message.role == "user":
+            if message.text.strip():
+                return False
+            asked = True
+        elif asked and message.role in ("assistant", "tool"):
+            break
+    return asked
+
+
+def _candidate(
+    outcome: _Outcome, last_index: int, formatter: Formatter, margin: float, seed: int
 ) -> Candidate:
-    prompt, group, fast = values["prompt"], values["group"], values.get("fast_score")
-    label, target, evidence = None, values.get("target"), []
+    turns, values = outcome.turns, outcome.values
+    label, target, evidence = _supervision(values, margin)
+    index = len(turns)
+    before = [stored_turn(turn) for turn in turns[:-1]][-MAX_STORED_TURNS:]
+    said = [text for t in turns[:-1] for text in (t.user_message, t.assistant_message or "")]
+    name = hexdigest("\0".join([*said, turns[-1].user_message]))[:16]
+    columns = {
+        "sample_id": hexdigest(f"{name}|{index}")[:16],
+        "conversation_id": outcome.conversation_id,
+        "turn_count": last_index,
+        "stratum": "all" if values["group"] is None else values["group"],
+        "label": label,
+        "target": target,
+        "evidence": evidence,
+        "weight": values.get("weight", 1.0),
+        "position": position_of(index, last_index) if last_index > 1 else None,
+        "user_id": None,
+        "model": None,
+        "group": values["group"],
+        "cv_group": values["cv_group"],
+        "previous": [(t.user_message, t.assistant_message) for t in reversed(before)],
+    }
+    order_key = hexdigest(f"{seed}|{name}|{index}")
+    cell = Cell(label, "", "")
+    return candidate(formatter, [*before, turns[-1]], index, order_key, columns, cell)
+
+
+def _supervision(values: Mapping[str, Any], margin: float) -> tuple[int | None, float, list[str]]:
+    """Label, target and evidence of a row."""
+    label, target, fast = None, values.get("target"), values.get("fast_score")
+    evidence = []
     if fast is not None:
         gap = values["reasoning_score"] - fast
-        evidence = [OUTCOMES]
+        evidence.append(OUTCOMES)
         if gap >= margin:
             label = LABEL_REASONING
         elif fast >= 0.5:
             label = LABEL_FAST
-    if target is None:
-        target = (gap + 1) / 2
-    else:
-        evidence = [*evidence, STATED]
-    prompt_id = hexdigest(prompt)[:16]
-    return candidate(
-        formatter,
-        [Turn(prompt)],
-        1,
-        hexdigest(f"{seed}|{prompt_id}|1"),
-        {
-            "conversation_id": prompt_id,
-            "turn_count": 1,
-            "stratum": "all" if group is None else group,
-            "label": label,
-            "target": target,
-            "evidence": evidence,
-            "weight": values.get("weight", 1.0),
-            "position": None,
-            "user_id": None,
-            "model": None,
-            "group": group,
-        },
-    )
+        if target is None:
+            return values.get("label", label), (gap + 1) / 2, evidence
+    return values.get("label", label), target or 0.0, [*evidence, STATED]

@@ -185,7 +185,7 @@ def _split_by(
 ) -> dict[str, list[Candidate]]:
     usable = Counter(candidate.cell for candidate in distinct.rows)
     plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
-    components = kept_together(distinct.rows, distinct.alike, by_user=by_user)
+    components = kept_together(distinct.rows, distinct.alike, "user_id" if by_user else None)
     pools = assigned(components, plan, spec.shares, spec.seed)
     sizes = split_sizes(spec.size, spec.shares)
     return {

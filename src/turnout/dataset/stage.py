@@ -19,10 +19,10 @@ from turnout.catalog import Catalog
 from turnout.dataset import description as describe
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.card import card
-from turnout.dataset.cells import SPLITS, Ratio
+from turnout.dataset.cells import SPLITS, Ratio, shared_out
 from turnout.dataset.drawing import Log
-from turnout.dataset.duplicates import deduplicated, grouped_by_near
-from turnout.dataset.groups import leaks, split_of
+from turnout.dataset.duplicates import deduplicated, near_groups
+from turnout.dataset.groups import assigned, kept_together, leaks
 from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
@@ -197,6 +197,7 @@ def build_from_outcomes(
     prompts: Path,
     out: Path,
     *,
+    architecture: Architecture = "session",
     columns: Mapping[str, str] | None = None,
     margin: float = 0.1,
     size: int | None = None,
@@ -206,13 +207,17 @@ def build_from_outcomes(
 ) -> BuildReport:
     """Make a data set whose target is the measured gap between reasoning and fast models.
 
-    Nothing is thrown away to balance it. Prompts that are nearly alike fall into one split.
+    Nothing is thrown away to balance it. Rows that are nearly alike, of one conversation or of one
+    `cv_group` fall into one split.
 
     Args:
-        prompts: Parquet, CSV or JSON Lines with `prompt`, `reasoning_score` and `fast_score` in
-            [0, 1], and optionally `group`, `target` in [0, 1] (in place of the gap, or of the
-            scores) and `weight` in [0, 1,000,000].
+        prompts: Parquet, CSV or JSON Lines with `prompt` or `messages` (a conversation up to the
+            turn that was measured, as a list or as its JSON text), `reasoning_score` and
+            `fast_score` in [0, 1], and optionally `conversation_id`, `group`, `cv_group`, `label`
+            (0 or reasoning, 1 or fast, or nothing), `target` in [0, 1] (in place of the gap, or of
+            the scores) and `weight` in [0, 1,000,000].
         out: The folder; it appears only when whole.
+        architecture: `session` takes first turns, `conversation` all turns with their context.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that shows that reasoning helps.
         size: Rows wanted over all splits; all by default.
@@ -227,6 +232,7 @@ def build_from_outcomes(
     """
     options = {
         "outcomes": True,
+        "architecture": architecture,
         "columns": dict(columns or {}),
         "margin": margin,
         "split": _shares(split),
@@ -238,7 +244,14 @@ def build_from_outcomes(
         return BuildReport(_description(out), fresh=False)
     steps = Steps(on_progress, _READ, COMPARE, _WRITE)
     dataset = dataset_from_outcomes(
-        prompts, columns=columns, margin=margin, size=size, split=split, seed=seed, steps=steps
+        prompts,
+        architecture=architecture,
+        columns=columns,
+        margin=margin,
+        size=size,
+        split=split,
+        seed=seed,
+        steps=steps,
     )
     return _write(run, dataset, steps)
 
@@ -247,6 +260,7 @@ def build_from_outcomes(
 def dataset_from_outcomes(
     prompts: Path,
     *,
+    architecture: Architecture = "session",
     columns: Mapping[str, str] | None = None,
     margin: float = 0.1,
     size: int | None = None,
@@ -258,20 +272,20 @@ def dataset_from_outcomes(
     if not 0 < margin <= 1:
         raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
     steps = steps or Steps(silent, _READ, COMPARE)
-    formatter = Formatter("session")
+    formatter = Formatter(architecture)
     dropped: Counter[str] = Counter()
     with steps.step(_READ):
         table, present = read_outcomes(prompts, columns or {})
-        candidates = from_outcomes(table, present, formatter, margin, seed)
+        candidates = from_outcomes(table, present, formatter, margin, seed, dropped)
         del table  # its texts are the candidates' now
     with steps.step(COMPARE):
         # Where the mean gap of duplicates reaches the margin, they are reasoning.
-        distinct = deduplicated(candidates, dropped, cutoff=(1 + margin) / 2)
-        rows = grouped_by_near(distinct.rows)
+        rows, alike = deduplicated(candidates, dropped, cutoff=(1 + margin) / 2)
+        alike += near_groups(rows)
     if size is not None and len(rows) > size:
         dropped["beyond the size asked for"] = len(rows) - size
         rows = rows[:size]
-    splits = _split(rows, _shares(split), seed)
+    splits = _split(rows, alike, _shares(split), seed)
     _require_labels(prompts, rows, splits, dropped, _BOTH_IN_OUTCOMES)
     details = {
         "source": "outcomes",
@@ -305,12 +319,10 @@ def _shares(split: Sequence[float]) -> list[float]:
 
 
 def _split(
-    rows: Sequence[Candidate], shares: Sequence[float], seed: int
+    rows: Sequence[Candidate], alike: Sequence[tuple[str, str]], shares: Sequence[float], seed: int
 ) -> dict[str, list[Candidate]]:
-    splits: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
-    for row in rows:
-        splits[split_of(row.group, seed, shares)].append(row)
-    return splits
+    plan = shared_out(Counter(row.cell for row in rows), shares)
+    return assigned(kept_together(rows, alike, "cv_group"), plan, shares, seed)
 
 
 def _require_labels(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from turnout.protocols.bodies import read_answer, read_request
+from turnout.protocols.chat import checked_messages
 from turnout.protocols.harness import Words, split_harness
 from turnout.protocols.kinds import KINDS, RequestKind
 from turnout.protocols.records import Answer, Message, Request, Usage
-from turnout.protocols.transcript import turns_of
+from turnout.protocols.transcript import grouped, turns_of
 
 __all__ = [
     "KINDS",
@@ -16,6 +17,8 @@ __all__ = [
     "RequestKind",
     "Usage",
     "Words",
+    "checked_messages",
+    "grouped",
     "read_answer",
     "read_request",
     "split_harness",
