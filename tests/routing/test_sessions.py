@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from turnout.routing.sessions import MemorySessions, PromptCache, Session
+from turnout.routing.sessions import CachedPrompt, MemorySessions, Session
 
-SESSION = Session("a", 3, "fast", 1, 1.8e9, caches={"quick": PromptCache(900, 1.8e9, 300.0)})
+SESSION = Session(
+    "fast", 1, 1.8e9, caches={"fast": CachedPrompt(900, 1.8e9)}, conversation_id="a", turn_index=3
+)
 
 
 class Clock:

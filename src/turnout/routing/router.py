@@ -186,11 +186,11 @@ def _after(
     """The session once a decision was made."""
     stays = session is not None and session.model_class == decision.model_class
     return Session(
-        conversation_id,
-        decision.turn_index,
         decision.model_class,
         session.chosen_at_turn if session is not None and stays else decision.turn_index,
         now_s,
+        conversation_id=conversation_id,
+        turn_index=decision.turn_index,
         version=session.version + 1 if session else 0,
     )
 

@@ -17,50 +17,60 @@ MAX_SESSIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class PromptCache:
-    """What an upstream's prompt cache holds of a conversation, as far as its answers told.
+class CachedPrompt:
+    """What an upstream's prompt cache holds of a conversation.
 
     Attributes:
-        tokens: Length of the cached prompt.
-        used_at_s: When it was last read or written, in Unix seconds.
-        lifetime_s: For how long it stays after that.
+        tokens: Tokens from the start of the prompt.
+        used_at_s: When they were last written or read, in Unix seconds.
+        lifetime_s: How long they then stay.
     """
 
     tokens: int
     used_at_s: float
-    lifetime_s: float
+    lifetime_s: float = 300.0
+
+    def warm_tokens(self, now_s: float) -> int:
+        """Tokens that are still held."""
+        return self.tokens if now_s - self.used_at_s < self.lifetime_s else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is remembered of one conversation.
+    """What is known of a conversation's turns so far.
 
     Attributes:
+        model_class: The class that served the last turn.
+        chosen_at_turn: Since which turn (1-based) the conversation is on that class.
+        decided_at_s: When the last turn came, in Unix seconds.
+        first_class: The class that served the first turn; None where that is not known.
+        caches: Class → what its model's prompt cache holds; a class that never served has none.
+        spent_usd: What the conversation has cost, in USD.
+        switching_usd: Of it, what switches cost by caches that were written anew.
         conversation_id: The conversation, within its caller.
         turn_index: Turns so far; 1-based position of the last one.
-        model_class: The class that served the last turn.
-        chosen_at_turn: Since which turn the conversation is on that class.
-        decided_at_s: When the last turn came, in Unix seconds.
         chosen_by: Whether the class was chosen by the router or asked for by a person.
         target: Name of the target that serves the conversation; None where it is not known.
         turn_key: Digest of the last turn's request, so that a repeated one is recognised.
         answered: Whether the last turn was answered.
         exchanges: Eight hex digits of each of the last exchanges, joined, oldest first.
-        caches: Target → what its prompt cache holds.
         version: Counts replacements.
     """
 
-    conversation_id: str
-    turn_index: int
     model_class: ModelClass
     chosen_at_turn: int
     decided_at_s: float
+    first_class: ModelClass | None = None
+    caches: Mapping[ModelClass, CachedPrompt] = field(default_factory=dict)
+    spent_usd: float = 0.0
+    switching_usd: float = 0.0
+    conversation_id: str = ""
+    turn_index: int = 1
     chosen_by: Literal["router", "person"] = "router"
     target: str | None = None
     turn_key: str = ""
     answered: bool = False
     exchanges: str = ""
-    caches: Mapping[str, PromptCache] = field(default_factory=dict)
     version: int = 0
 
     def to_json(self) -> str:
@@ -76,7 +86,7 @@ class Session:
         """
         try:
             stored: dict[str, Any] = json.loads(text)
-            caches = {name: PromptCache(**cache) for name, cache in stored["caches"].items()}
+            caches = {name: CachedPrompt(**cache) for name, cache in stored["caches"].items()}
             return cls(**stored | {"caches": caches})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a session: {error!r}") from error
