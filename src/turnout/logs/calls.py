@@ -17,18 +17,20 @@ import pyarrow as pa
 
 from turnout.engine import batches, read_parquet
 from turnout.logs.formats import MAX_ROW_CHARS, RawRow
-from turnout.logs.readers.litellm import last_turn
-from turnout.logs.readers.messages import Message, row_of
+from turnout.logs.readers.messages import Message, NoTurn, row_of
+from turnout.logs.readers.model_calls import turn_of_call
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import POSITION, RowCounts, RowWriter
 
 NOTHING_ASKED = "model call without a user message"
+WRAPPER = "a span around model calls that were read"
 NO_SPAN = "message of a model call that does not name its span"
 
 _PARTS = pa.schema(
     [
         pa.field("trace", pa.string(), nullable=False),
         pa.field("span", pa.string(), nullable=False),
+        pa.field("is_wrapper", pa.bool_(), nullable=False),
         pa.field("is_said", pa.bool_(), nullable=False),
         pa.field("at_ns", pa.int64(), nullable=False),
         pa.field("part", pa.string(), nullable=False),  # the rest of it, as JSON
@@ -36,8 +38,8 @@ _PARTS = pa.schema(
     ]
 )
 # Where two parts disagree the first one counts: spans before messages.
-_IN_ORDER = ("trace", "span", "is_said", "at_ns", POSITION)
-_CALL = itemgetter("trace", "span")
+_IN_ORDER = ("trace", "is_wrapper", "span", "is_said", "at_ns", POSITION)
+_TRACE, _CALL = itemgetter("trace"), itemgetter("is_wrapper", "span")
 
 
 class CallParts(RowWriter):
@@ -74,8 +76,15 @@ class CallParts(RowWriter):
             "source": source,
         }
         text = json.dumps(rest, default=str)
-        row = {"trace": part.trace, "span": part.span, "is_said": bool(part.said)}
-        self.write(row | {"at_ns": part.at_ns, "part": text}, len(text))
+        row = {
+            "trace": part.trace,
+            "span": part.span,
+            "is_wrapper": part.is_wrapper,
+            "is_said": bool(part.said),
+            "at_ns": part.at_ns,
+            "part": text,
+        }
+        self.write(row, len(text))
 
 
 def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
@@ -89,11 +98,20 @@ def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
     """
     sorted_parts = batches(backend, read_parquet(backend, parts), _IN_ORDER)
     rows = chain.from_iterable(map(_rows, sorted_parts))
-    for (trace, span), records in groupby(rows, key=_CALL):
-        call = _Call()
-        for record in records:
-            call.add(record["at_ns"], json.loads(record["part"]))
-        yield from call.rows(trace, span)
+    for trace, in_trace in groupby(rows, key=_TRACE):
+        has_turns = False
+        # Spans around calls come last, when it is known whether a call in the trace gave a turn.
+        for (is_wrapper, span), records in groupby(in_trace, key=_CALL):
+            call = _Call()
+            for record in records:
+                call.add(record["at_ns"], json.loads(record["part"]))
+            if is_wrapper and has_turns:
+                yield RawRow("", {}, dropped_as=WRAPPER)
+                continue
+            for row in call.rows(trace, span):
+                has_turns |= row.dropped_as is None and not is_wrapper
+                yield row
+            has_turns |= call.has_turn
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -112,11 +130,11 @@ class _Call:
         self._seen: set[str] = set()
         self._where = ""
         self._n_chars = 0
-        self._is_call = self._has_turn = False
+        self._is_call = self.has_turn = False
 
     def add(self, at_ns: int, part: dict[str, Any]) -> None:
         self._is_call |= part["is_call"]
-        self._has_turn |= part["has_turn"]
+        self.has_turn |= part["has_turn"]
         for name, value in part["facts"].items():
             if value is not None:
                 self._facts.setdefault(name, value)
@@ -140,8 +158,11 @@ class _Call:
             yield RawRow(self._where, {}, problem)
             return
         named = {"conversation_id": self._facts.get("conversation_id") or trace}
-        turns = last_turn(self._messages, {}, self._facts | named, span)
+        turns = turn_of_call(self._messages, self._facts | named, span)
+        if isinstance(turns, NoTurn):
+            yield RawRow(self._where, {}, dropped_as=turns.reason)
+            return
         for turn in turns:
             yield row_of(turn, self._where, tuple(sorted(self._mended)))
-        if self._is_call and not turns and not self._has_turn:
+        if self._is_call and not turns and not self.has_turn:
             yield RawRow(self._where, {}, dropped_as=NOTHING_ASKED)

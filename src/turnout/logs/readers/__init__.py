@@ -19,6 +19,7 @@ from turnout.logs.readers import (
     litellm,
     message_list,
     otel,
+    span_rows,
     specstory,
 )
 from turnout.logs.readers.messages import NoTurn, Reader, Turn, row_of
@@ -32,6 +33,10 @@ READERS: Sequence[Reader] = (
     Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry metrics", ("resourceMetrics",), otel.turns, otel.NO_CALL),
+    Reader(
+        "OpenTelemetry spans, one a row", ("context", "attributes"), span_rows.turns, otel.NO_CALL
+    ),
+    Reader("OpenTelemetry spans, one a row", ("context.span_id",), span_rows.turns, otel.NO_CALL),
     Reader("SpecStory session", ("markdown",), specstory.turns),
     Reader("Turnout journal", ("decision", "target", "router"), journal.turns),
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
@@ -84,7 +89,7 @@ def _turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
 
 
 def _rows_of(
-    raw: RawRow, reader: Reader, turns: Sequence[Turn | CallPart] | NoTurn
+    raw: RawRow, reader: Reader, turns: Sequence[Turn | CallPart | NoTurn] | NoTurn
 ) -> Iterator[RawRow | CallPart]:
     if isinstance(turns, NoTurn):
         yield RawRow(raw.where, {}, dropped_as=turns.reason)
@@ -95,6 +100,8 @@ def _rows_of(
         for turn in turns:
             if isinstance(turn, CallPart):
                 yield replace(turn, where=raw.where, mended=raw.mended)
+            elif isinstance(turn, NoTurn):
+                yield RawRow(raw.where, {}, dropped_as=turn.reason)
             else:
                 yield row_of(turn, raw.where, raw.mended)
 

@@ -63,7 +63,7 @@ class Reader:
 
     source: str
     columns: tuple[str, ...]
-    turns: Callable[[Values], Sequence[Turn | CallPart] | NoTurn | None]
+    turns: Callable[[Values], Sequence[Turn | CallPart | NoTurn] | NoTurn | None]
     counted_as: str | None = None
 
     def may_read(self, found: Collection[str]) -> bool:

@@ -13,40 +13,22 @@ from itertools import chain
 from typing import Any
 
 from turnout.logs.columns import clean_text
-from turnout.logs.readers.litellm import last_turn
-from turnout.logs.readers.messages import Message, Turn, Values, first_of, mapping
+from turnout.logs.readers.messages import Message, NoTurn, Turn, Values, mapping
+from turnout.logs.readers.model_calls import turn_of_call
+from turnout.logs.readers.otel_facts import facts_of_call, is_of_models, span_kind
 from turnout.logs.readers.otel_messages import said_in, said_in_event
 from turnout.logs.readers.parts import CallPart
 
 # How a row is counted that holds no model call.
 NO_CALL = "telemetry of no model call"
+TOLD = Turn | CallPart | NoTurn
 
 _ERROR = (2, "STATUS_CODE_ERROR")
 _TIMES = ("startTimeUnixNano", "timeUnixNano", "observedTimeUnixNano")
 _MAX_NS = 1 << 63
-_USAGE = "gen_ai.usage."
-# Operations that name a model, but in which a user asks nothing.
-_NOT_CALLS = (
-    "embeddings", "retrieval", "execute_tool", "create_agent", "invoke_agent", "invoke_workflow",
-)  # fmt: skip
-_OF_CALLER = "traceloop.association.properties."
-_CONVERSATIONS = (
-    "gen_ai.conversation.id", "session.id",
-    *(f"{_OF_CALLER}{name}" for name in ("conversation_id", "session_id", "thread_id", "chat_id")),
-)  # fmt: skip
-_SPENT = {
-    "prompt_tokens": ("input_tokens", "prompt_tokens"),
-    "completion_tokens": ("output_tokens", "completion_tokens"),
-    "reasoning_tokens": (
-        "reasoning.output_tokens", "reasoning_tokens", "details.reasoning_tokens",
-    ),
-    "cached_tokens": (
-        "cache_read.input_tokens", "cache_read_input_tokens", "details.cache_read_tokens",
-    ),
-}  # fmt: skip
 
 
-def turns(values: Values) -> Sequence[Turn | CallPart] | None:
+def turns(values: Values) -> Sequence[TOLD] | None:
     """The last turn of every span or event that tells a whole model call; of others the parts.
 
     Spans of tools and embeddings, other log records and metrics say nothing.
@@ -66,15 +48,25 @@ def _records(resources: list[Any], scopes: str, records: str) -> Iterator[Values
             yield from map(mapping, _list(scope.get(records)))
 
 
-def _of_span(span: Values) -> Iterator[Turn | CallPart]:
-    facts = _facts(span)
+def _of_span(span: Values) -> Iterator[TOLD]:
     events = [
         (str(event.get("name")), _facts(event)) for event in map(mapping, _list(span.get("events")))
     ]
+    return of_span(span, _facts(span), events)
+
+
+def of_span(span: Values, facts: Values, events: Sequence[tuple[str, Values]]) -> Iterator[TOLD]:
+    """What a span tells of a model call.
+
+    Args:
+        span: Its ids, times and status, in the names of the JSON export.
+        facts: Its attributes by name.
+        events: Its events in order: name and attributes.
+    """
     return _of_record(span, facts, said_in(facts, events), ())
 
 
-def _of_log(record: Values) -> Iterator[Turn | CallPart]:
+def _of_log(record: Values) -> Iterator[TOLD]:
     facts = _facts(record)
     name = record.get("eventName") or facts.get("event.name")
     body = {} if record.get("body") is None else {"body": _value(record["body"])}
@@ -83,16 +75,30 @@ def _of_log(record: Values) -> Iterator[Turn | CallPart]:
 
 def _of_record(
     record: Values, facts: Values, call: Sequence[Message], messages: Iterable[Message]
-) -> Iterator[Turn | CallPart]:
+) -> Iterator[TOLD]:
     """The turn of a record that holds a whole call, and the record as a part of its call."""
+    kind = span_kind(facts)
+    if kind == "other":
+        return
     told = _told(facts, record)
     trace, span = _id(record.get("traceId")), _id(record.get("spanId"))
-    named = {"conversation_id": told["conversation_id"] or trace}
-    turns = last_turn(call, {}, told | named, span or None) if call else []
-    yield from turns
+    is_joined = bool(trace and span)
+    is_wrapper = kind == "wrapper" and is_joined
+    turns: Sequence[Turn] = ()
+    if call and not is_wrapper:
+        named = {"conversation_id": told["conversation_id"] or trace}
+        found = turn_of_call(call, told | named, span or None)
+        if isinstance(found, NoTurn):
+            yield found
+            return
+        turns = found
+        yield from turns
     said = tuple((message.role, message.text) for message in messages)
-    if said or any(name.startswith("gen_ai.") for name in facts):
-        names_model = told["model"] and facts.get("gen_ai.operation.name") not in _NOT_CALLS
+    if is_wrapper:
+        said = tuple((message.role, message.text) for message in call)
+        if not said:
+            return
+    if said or is_of_models(facts):
         yield CallPart(
             trace,
             span,
@@ -100,11 +106,12 @@ def _of_record(
             said,
             _time_ns(record),
             has_turn=bool(turns),
-            is_call=bool(said or names_model),
+            is_call=bool(said or told["model"]),
+            is_wrapper=is_wrapper,
         )
 
 
-def _occurrences_counted(found: Iterable[Turn | CallPart]) -> Iterator[Turn | CallPart]:
+def _occurrences_counted(found: Iterable[TOLD]) -> Iterator[TOLD]:
     """What one row says twice was said twice; what two rows say was exported again."""
     seen: Counter[object] = Counter()
     for one in found:
@@ -121,16 +128,10 @@ def _told(facts: Values, record: Values) -> dict[str, Any]:
     start, end = (_nanoseconds(record.get(f"{at}TimeUnixNano")) for at in ("start", "end"))
     at_ns = _time_ns(record)
     failed = mapping(record.get("status")).get("code") in _ERROR or facts.get("error.type")
-    return {
-        "conversation_id": first_of(facts, _CONVERSATIONS),
-        "model": first_of(facts, ("gen_ai.response.model", "gen_ai.request.model")),
+    return facts_of_call(facts) | {
         "timestamp": at_ns // 1000 if at_ns else None,
         "duration_ms": (end - start) // 1_000_000 if start and end and end >= start else None,
-        "user_id": first_of(facts, ("user.id", "enduser.id", f"{_OF_CALLER}user_id")),
         "response_type": "failed" if failed else None,
-    } | {
-        name: first_of(facts, [_USAGE + one for one in spellings])
-        for name, spellings in _SPENT.items()
     }
 
 

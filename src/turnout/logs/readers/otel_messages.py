@@ -3,7 +3,8 @@
 Now: `gen_ai.input.messages` and `gen_ai.output.messages`. Before: an attribute a message
 (`gen_ai.prompt.0.content`, as OpenLLMetry writes), an event a message (`gen_ai.user.message`), or
 two events with all of them (`gen_ai.content.prompt`); an event stands in the span, or is a log
-record of its own. Knows no file.
+record of its own. OpenInference writes `llm.input_messages.0.message.content`, the Vercel AI SDK
+`ai.prompt.messages`. Knows no file.
 """
 
 from __future__ import annotations
@@ -23,12 +24,33 @@ from turnout.logs.readers.messages import (
 )
 
 _NUMBERED = re.compile(r"(?:gen_ai|llm)\.(prompt|completion)s?\.(\d{1,6})\.(role|content)")
+_OPEN_INFERENCE = re.compile(
+    r"llm\.(input|output)_messages\.(\d{1,6})\.message\."
+    r"(?:(role|content)|contents\.(\d{1,6})\.message_content\.(type|text))"
+)
 _EVENT_OF_ROLE = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 _CHOICE = "gen_ai.choice"
 _ALL_AT_ONCE = {
     "gen_ai.content.prompt": ("gen_ai.prompt", "user"),
     "gen_ai.content.completion": ("gen_ai.completion", "assistant"),
 }
+# Attributes that hold a whole list of messages, or a whole object.
+_WHOLE = {
+    "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.completion",
+    "ai.prompt", "ai.prompt.messages", "ai.response.object", "input.value", "output.value",
+    "metadata",
+}  # fmt: skip
+_ANSWERS_OF_AI_SDK = (
+    "ai.response.text",
+    "ai.result.text",
+    "ai.response.object",
+    "ai.result.object",
+)
+
+
+def is_whole(name: str) -> bool:
+    """Whether an attribute of this name is read as it is, rather than by its parts' names."""
+    return name in _WHOLE
 
 
 def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message]:
@@ -41,7 +63,13 @@ def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message
     asked = messages_of(facts.get("gen_ai.input.messages"))
     if asked:
         return [*asked, *(messages_of(facts.get("gen_ai.output.messages")) or [])]
-    return _numbered(facts) or [one for name, event in events for one in said_in_event(name, event)]
+    return (
+        _numbered(facts)
+        or _open_inference(facts)
+        or _ai_sdk(facts)
+        or [one for name, event in events for one in said_in_event(name, event)]
+        or _whole_values(facts)
+    )
 
 
 def _numbered(facts: Values) -> list[Message]:
@@ -51,12 +79,55 @@ def _numbered(facts: Values) -> list[Message]:
         if match := _NUMBERED.fullmatch(name):
             found[match[1] == "completion", int(match[2])][match[3]] = value
     return [
-        message_of(
-            parts.get("role") or ("assistant" if answered else "user"),
-            _content(parts.get("content")),
-        )
+        message_of(parts.get("role") or _role(answered), _content(parts.get("content")))
         for (answered, _), parts in sorted(found.items())
     ]
+
+
+def _open_inference(facts: Values) -> list[Message]:
+    """The same with another name, and content that may be in parts with numbers of their own."""
+    found: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
+    parts: dict[tuple[bool, int], dict[int, dict[str, object]]] = defaultdict(dict)
+    for name, value in facts.items():
+        match = _OPEN_INFERENCE.fullmatch(name)
+        if match is None:
+            continue
+        key = (match[1] == "output", int(match[2]))
+        if match[3]:
+            found[key][match[3]] = value
+        else:
+            parts[key].setdefault(int(match[4]), {})[match[5]] = value
+    return [
+        message_of(
+            found[key].get("role") or _role(key[0]),
+            [part for _, part in sorted(parts[key].items())] or _content(found[key].get("content")),
+        )
+        for key in sorted(found.keys() | parts.keys())
+    ]
+
+
+def _role(answered: bool) -> str:
+    return "assistant" if answered else "user"
+
+
+def _ai_sdk(facts: Values) -> list[Message]:
+    asked = messages_of(facts.get("ai.prompt.messages"))
+    prompt = mapping(parsed(facts.get("ai.prompt")))
+    if not asked:
+        asked = messages_of(prompt.get("messages") or prompt.get("prompt"))
+    if not asked and isinstance(prompt.get("prompt"), str):
+        asked = [message_of("user", prompt["prompt"])]
+    answer = first_of(facts, _ANSWERS_OF_AI_SDK)
+    return [*asked, message_of("assistant", answer)] if asked else []
+
+
+def _whole_values(facts: Values) -> list[Message]:
+    """A call of which only the whole input and output are told, as JSON or as text."""
+    given = parsed(facts.get("input.value"))
+    asked = messages_of(mapping(given).get("messages") or given)
+    if asked is None and isinstance(given, str) and given.strip():
+        asked = [message_of("user", given)]
+    return [*asked, message_of("assistant", facts.get("output.value"))] if asked else []
 
 
 def said_in_event(name: str, event: Values) -> Iterator[Message]:

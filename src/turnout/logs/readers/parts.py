@@ -20,6 +20,8 @@ class CallPart:
         has_turn: Whether it holds the whole call, so that its turn was read.
         is_call: Whether something is lost where no part tells what the user said; nothing is of a
             tool's span.
+        is_wrapper: Whether it repeats the model calls of its trace, as an agent's span does: it
+            gives a turn only where none of them does.
         occurrence: How many equal parts the same row has before it: of two that are equal in this
             too, one was exported again.
         where: File and line, for messages.
@@ -33,6 +35,7 @@ class CallPart:
     at_ns: int
     has_turn: bool
     is_call: bool
+    is_wrapper: bool = False
     occurrence: int = 0
     where: str = ""
     mended: tuple[str, ...] = ()
