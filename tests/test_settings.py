@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from turnout.errors import SettingsError
-from turnout.routing.policy import Policy
+from turnout.routing.policies import PricedPolicy, policy_of
 from turnout.settings import Settings, catalog_of, load_settings, setting_values
 
 WHOLE = """
@@ -43,7 +43,7 @@ def written(tmp_path, text) -> Path:
 def test_everything_the_file_says_is_taken(tmp_path):
     path = written(tmp_path, WHOLE)
     settings = load_settings(path)
-    assert settings.policy() == Policy("boundary", cache_lifetime_s=60)
+    assert settings.policy() == policy_of("boundary", cache_lifetime_s=60)
     assert settings.router.threshold == 0.4
     gateway = settings.gateway_options(path)
     assert gateway.upstreams["local"].api_key_env == "KEY"
@@ -147,3 +147,30 @@ def test_own_models_come_before_the_shipped_ones(tmp_path):
     assert own.lookup("o3").model_class == "fast"
     assert own.lookup("gpt-4o") == catalog_of(None).lookup("gpt-4o")
     assert own.digest != catalog_of(None).digest
+
+
+PRICED = """
+[[catalog.price]]
+pattern = 'quick'
+input_usd_per_mtok = 1.0
+cached_input_usd_per_mtok = 0.1
+output_usd_per_mtok = 5.0
+"""
+
+
+def test_targets_have_prices_where_both_are_known(tmp_path):
+    assert load_settings(written(tmp_path, WHOLE + PRICED)).priced_targets() == {}
+    both = WHOLE + PRICED + PRICED.replace("quick", "deep")
+    targets = load_settings(written(tmp_path, both)).priced_targets()
+    assert targets["fast"].prices.read_usd_per_mtok == 0.1
+
+
+def test_the_priced_policy_without_a_price_is_refused(tmp_path):
+    text = WHOLE.replace("boundary", "priced")
+    with pytest.raises(SettingsError, match=r"\[targets.reasoning\] model: no price is known"):
+        load_settings(written(tmp_path, text + PRICED)).priced_targets()
+
+
+def test_the_priced_policy_takes_its_price_of_a_miss_from_the_file(tmp_path):
+    text = WHOLE.replace('"boundary"', '"priced"\nmiss_usd = 0.2')
+    assert load_settings(written(tmp_path, text)).policy() == PricedPolicy(miss_usd=0.2)

@@ -60,6 +60,14 @@ class Decision:
         previous_class: The class of the turn before, where it is known.
         truncated_tokens: Tokens of the input that did not fit the encoder; at least so many where
             a message is longer than the 16,000 characters that are looked at.
+        code: The reason as a code; see `routing.policies.Choice`.
+        lock: What kept the turn on its class; None where nothing did.
+        stay_usd: What this turn costs on the previous class, in USD; None without prices.
+        switch_usd: What it costs on the other class.
+        switching_usd: Of `switch_usd`: for the prompt cache that the other class does not have.
+        session_class: The class that the session policy would give; None where not known.
+        conversation_class: The class that the score alone would give; None where nothing was
+            scored.
     """
 
     model_class: ModelClass
@@ -73,6 +81,13 @@ class Decision:
     conversation_id: str | None = None
     previous_class: ModelClass | None = None
     truncated_tokens: int = 0
+    code: str = "scored"
+    lock: str | None = None
+    stay_usd: float | None = None
+    switch_usd: float | None = None
+    switching_usd: float | None = None
+    session_class: ModelClass | None = None
+    conversation_class: ModelClass | None = None
 
     @property
     def switched(self) -> bool:

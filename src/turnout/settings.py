@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,7 +19,9 @@ from turnout.catalog import Catalog, load_catalog
 from turnout.errors import SettingsError
 from turnout.gateway.options import FrontDoor, GatewayOptions, Options, Target, Upstream
 from turnout.records import ModelClass, Population
-from turnout.routing.policy import Policy, PolicyName
+from turnout.routing.policies import Policy, PolicyName, PricedPolicy, TokenPrices, policy_of
+from turnout.routing.policies import Target as PricedTarget
+from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 
 Origin = Literal["flag", "file", "default"]
 Flags = Mapping[str, Mapping[str, object]]
@@ -46,7 +48,8 @@ class RouterTable(Options):
     policy: PolicyName | None = Field(
         default=None,
         description="session: once a conversation. conversation: every turn. boundary: again only "
-        "when the prompt cache is cold anyway. fixed: always the same class.",
+        "when the prompt cache is cold anyway. fixed: always the same class. priced: a switch "
+        "where it is worth its price.",
     )
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="Least p_reasoning that goes to reasoning."
@@ -62,6 +65,25 @@ class RouterTable(Options):
         description="Idle seconds after which `boundary` takes a cache as cold.",
     )
     fixed_class: ModelClass = Field(default="reasoning", description="The class of `fixed`.")
+    miss_usd: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="What a message that needs reasoning and goes to fast costs you, in USD, for "
+        "`priced`; by default derived from the threshold.",
+    )
+    max_switching_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Most that switching may take of a conversation's spend under `priced`.",
+    )
+    max_switching_usd: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Most that switching may cost a conversation under `priced`, in USD.",
+    )
 
 
 class TargetsTable(Options):
@@ -117,7 +139,16 @@ class Settings(Options):
         table = self.router
         if table.policy is None:
             return None
-        return Policy(table.policy, table.cache_lifetime_s, table.fixed_class)
+        return policy_of(
+            table.policy,
+            cache_lifetime_s=table.cache_lifetime_s,
+            fixed_class=table.fixed_class,
+            priced=PricedPolicy(
+                miss_usd=table.miss_usd,
+                max_switching_share=table.max_switching_share,
+                max_switching_usd=table.max_switching_usd,
+            ),
+        )
 
     def own_catalog(self) -> Catalog:
         """The shipped catalog with the file's entries before it."""
@@ -127,6 +158,32 @@ class Settings(Options):
         """The target of each class; empty where the file names none."""
         found = self.targets
         return {"reasoning": found.reasoning, "fast": found.fast} if found else {}
+
+    def priced_targets(self) -> dict[ModelClass, PricedTarget]:
+        """The target of each class with its list price, for policies that weigh prices.
+
+        Empty where a target or its price is not known, unless the policy needs it.
+
+        Raises:
+            SettingsError: If the policy is `priced` and a price is not known.
+        """
+        catalog = self.own_catalog()
+        priced = {}
+        for model_class, target in self.model_targets().items():
+            price = catalog.price(target.model)
+            if price is not None:
+                priced[model_class] = PricedTarget(
+                    target.model,
+                    TokenPrices.from_price(price),
+                    EXPECTED_OUTPUT_TOKENS[model_class],
+                )
+        missing = [name for name in get_args(ModelClass) if name not in priced]
+        if missing and self.router.policy == "priced":
+            raise SettingsError(
+                f"[targets.{missing[0]}] model: no price is known; the policy priced needs one. "
+                "Add a [[catalog.price]] for it, or take another router.policy."
+            )
+        return {} if missing else priced
 
     def gateway_options(self, path: Path) -> GatewayOptions:
         """How to serve.

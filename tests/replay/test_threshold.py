@@ -28,7 +28,7 @@ from turnout.replay.threshold import (
 from turnout.replay.threshold import choose_threshold as choose
 from turnout.replay.traffic import traffic_of_turns
 from turnout.routing import Formatter, Priors, Router, RouterFolder
-from turnout.routing.policy import Policy
+from turnout.routing.policies import policy_of
 from turnout.stage import StageRun
 
 CATALOG = load_catalog()
@@ -147,7 +147,7 @@ def test_the_policy_of_the_settings_file_says_what_is_decided(tmp_path, policy, 
     assert report["rows"] == len(decisions)
     assert [bucket["decisions"] for bucket in report["by_turn"]] == [1] * len(decisions)
     assert "[router] threshold = 0.1 is served in place" in shown.stderr
-    traffic = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy(policy))
+    traffic = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of(policy))
     assert traffic.turn_indices.tolist() == decisions
     assert traffic.messages.sum() == 3
 
@@ -162,13 +162,13 @@ def test_a_policy_that_uses_no_threshold_or_a_time_that_is_not_there_is_refused(
         (turns, "boundary", "1 turns have no timestamp"),
     ):
         with pytest.raises(TurnoutError, match=error):
-            choose_threshold(router, source, policy=Policy(policy), share=0.5)
+            choose_threshold(router, source, policy=policy_of(policy), share=0.5)
 
 
 def test_a_session_policy_decides_on_the_first_turns_of_a_data_set(tmp_path):
     router = write_router(tmp_path / "router", "conversation")
     data = write_data(tmp_path / "data", "conversation")
-    report = choose_threshold(router, data, policy=Policy("session"), share=0.5)
+    report = choose_threshold(router, data, policy=policy_of("session"), share=0.5)
     assert [bucket.turns for bucket in report.by_turn] == ["1"]
     assert report.rows == 80
     assert report.calibration.rows == 80
@@ -178,7 +178,7 @@ def test_a_session_policy_decides_on_the_first_turns_of_a_data_set(tmp_path):
         test.schema.get_field_index("conversation_id"), "conversation_id", pa.array(["orphan"])
     )
     pq.write_table(pa.concat_tables([test, orphan.cast(test.schema)]), data / "test.parquet")
-    assert choose_threshold(router, data, policy=Policy("session"), share=0.5).left_out == 1
+    assert choose_threshold(router, data, policy=policy_of("session"), share=0.5).left_out == 1
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_budget_holds_on_the_users_own_turns_for_a_thousand_messages(tmp_path)
 
 def test_tokens_are_those_of_the_log_and_answers_of_the_other_class_its_mean(tmp_path):
     turns = log(tmp_path / "turns.parquet", prompt_tokens=10, completion_tokens=1, cached_tokens=99)
-    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy("conversation"))
+    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
     first, second = found.turn_indices == 1, found.turn_indices == 2
     assert sorted(found.prompt_tokens[first]) == [10 * (1 + at) for at in range(40)]
     assert sorted(found.completion_tokens["reasoning"][first]) == list(range(1, 41))
@@ -252,7 +252,7 @@ def test_tokens_are_those_of_the_log_and_answers_of_the_other_class_its_mean(tmp
 def test_a_session_router_decides_once_and_pays_for_the_conversation(tmp_path):
     rows = [turn("a", 1, "prove", None), turn("a", 2, "thanks", None), turn("b", 2, "hello", None)]
     turns = write_turns(tmp_path / "turns.parquet", rows)
-    found = traffic_of_turns(turns, Formatter("session"), CATALOG, Policy("session"))
+    found = traffic_of_turns(turns, Formatter("session"), CATALOG, policy_of("session"))
     assert found.conversation_ids == ["a"]
     assert found.messages.tolist() == [2]
     assert found.left_out == 1
@@ -268,7 +268,7 @@ def test_a_log_without_a_first_turn_gives_a_session_router_nothing_to_decide(tmp
 
 def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
     turns = log(tmp_path / "turns.parquet", n=2)
-    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, Policy("conversation"))
+    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
     assert [row.context for row in found.inputs] == [
         "",
         "turn 2 | prove",

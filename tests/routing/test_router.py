@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ import turnout
 from tests.tiny_router import EASY, HARD, write_router
 from turnout import Turn
 from turnout.errors import RecordError, SettingsError
-from turnout.routing import Router, RouterFolder
-from turnout.routing.policy import Policy
+from turnout.routing import Priors, Router, RouterFolder
+from turnout.routing.folder import set_threshold
+from turnout.routing.policies import policy_of
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +85,27 @@ def test_a_forgotten_conversation_starts_anew(folders):
     assert router.decide("hello", conversation_id="c").model_class == "fast"
 
 
+def test_a_locked_turn_stays_and_says_why(folders):
+    router = router_of(folders, "conversation")
+    router.decide(user("hello"), conversation_id="c")
+    hard = user("hello", "prove and derive it")
+    decision = router.decide(hard, conversation_id="c", locks=("thinking",))
+    assert (decision.model_class, decision.lock, decision.code) == ("fast", "thinking", "locked")
+
+
+def test_a_score_is_shown_on_the_side_of_the_threshold_that_it_went_to(tmp_path):
+    priors = Priors(balanced=0.5, log=0.2)
+    folder = RouterFolder.read(write_router(tmp_path / "router", priors=priors))
+    score = Router(folder, population="balanced").decide("thanks").p_reasoning
+    for threshold, sent_to in ((score, "reasoning"), (float(np.nextafter(score, 1)), "fast")):
+        set_threshold(folder.path, threshold, "test", "balanced")
+        decision = Router(RouterFolder.read(folder.path), population="log").decide("thanks")
+        assert decision.model_class == sent_to
+        assert (decision.p_reasoning >= decision.threshold) == (sent_to == "reasoning")
+
+
 def test_the_boundary_policy_stays_while_the_prompt_cache_is_warm(folders):
-    policy = Policy("boundary", cache_lifetime_s=300)
+    policy = policy_of("boundary", cache_lifetime_s=300)
     router = router_of(folders, "conversation", policy)
     hard = user("hello", "prove and derive it")
     router.decide(user("hello"), conversation_id="c", now_s=0)
@@ -95,14 +116,14 @@ def test_the_boundary_policy_stays_while_the_prompt_cache_is_warm(folders):
 
 
 def test_the_fixed_policy_scores_nothing(folders):
-    router = router_of(folders, policy=Policy("fixed", fixed_class="fast"))
+    router = router_of(folders, policy=policy_of("fixed", fixed_class="fast"))
     decision = router.decide("prove it")
     assert (decision.model_class, decision.p_reasoning) == ("fast", None)
 
 
 def test_an_unknown_policy_is_refused():
     with pytest.raises(SettingsError, match="found 'clever'; expected one of session"):
-        Policy("clever")
+        policy_of("clever")
 
 
 def test_turns_may_be_given_instead_of_messages(folders):

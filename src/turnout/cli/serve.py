@@ -42,7 +42,11 @@ def command(router: Path, config: Path, host: str | None, port: int | None) -> N
     folder = RouterFolder.read(router)
     table = settings.router
     loaded = Router(
-        folder, settings.policy(), threshold=table.threshold, population=table.population
+        folder,
+        settings.policy(),
+        threshold=table.threshold,
+        population=table.population,
+        targets=settings.priced_targets(),
     )
     own = Router(folder, population=table.population).threshold
 

@@ -17,7 +17,7 @@ from turnout.records import LABEL_REASONING, ModelClass, Population
 from turnout.replay.traffic import Traffic, traffic_of_samples, traffic_of_turns
 from turnout.routing import Priors, RouterFolder
 from turnout.routing.folder import set_threshold
-from turnout.routing.policy import Policy, PolicyName
+from turnout.routing.policies import Policy, PolicyName, policy_of
 from turnout.samples import DatasetFolder, Samples
 from turnout.stats.bootstrap import Estimate, Resampling
 from turnout.stats.calibration import Calibration, calibration
@@ -178,11 +178,15 @@ def choose_threshold(
     """
     folder = RouterFolder.read(router)
     spec = folder.spec
-    policy = policy or Policy(spec.formatter.architecture)
-    if policy.name == "fixed":
+    policy = policy or policy_of(spec.formatter.architecture)
+    if policy.name in ("fixed", "priced"):
+        why = {
+            "fixed": "fixed, which scores nothing and uses no threshold",
+            "priced": "priced, under which prices decide beside the threshold",
+        }
         raise SettingsError(
-            "router.policy: found fixed, which scores nothing and uses no threshold; expected "
-            "session, conversation or boundary. Change it in the settings file."
+            f"router.policy: found {why[policy.name]}; expected session, conversation or boundary. "
+            "Change it in the settings file."
         )
     samples = None
     if not source.is_file():

@@ -21,7 +21,8 @@ from turnout.engine import connect, reading
 from turnout.errors import RecordError
 from turnout.records import ModelClass, ModelInput, Turn
 from turnout.routing import Formatter
-from turnout.routing.policy import Policy
+from turnout.routing.policies import BoundaryPolicy, Policy
+from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 from turnout.samples import Samples
 from turnout.schema import TURN_KEYS
 from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 
 # What a turn is taken to need where the log counts no tokens at all.
 DEFAULT_PROMPT_TOKENS = 1_000
-DEFAULT_COMPLETION_TOKENS: Mapping[ModelClass, float] = {"reasoning": 1_500, "fast": 400}
+DEFAULT_COMPLETION_TOKENS = EXPECTED_OUTPUT_TOKENS
 # Fewer counted turns of a class give no mean that could stand for the others.
 MIN_COUNTED_TURNS = 30
 _COLUMNS = (
@@ -190,7 +191,7 @@ def _is_decided_anew(rows: Sequence[_Row], position: int, policy: Policy) -> boo
     if position == 0 or policy.name == "conversation":
         return True
     idle = rows[position]["timestamp"] - rows[position - 1]["timestamp"]
-    return policy.name == "boundary" and idle.total_seconds() >= policy.cache_lifetime_s
+    return isinstance(policy, BoundaryPolicy) and idle.total_seconds() >= policy.cache_lifetime_s
 
 
 def _mean_answers(rows: Sequence[_Row]) -> dict[str, float]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from turnout.errors import RecordError
 from turnout.protocols import turns_of
-from turnout.records import (
-    ID2LABEL,
-    LABEL_FAST,
-    LABEL_REASONING,
-    Decision,
-    ModelInput,
-    Population,
-    Turn,
-)
+from turnout.protocols.kinds import RequestKind
+from turnout.records import ID2LABEL, Decision, ModelClass, ModelInput, Population, Turn
 from turnout.routing.folder import RouterFolder
-from turnout.routing.policy import Policy
+from turnout.routing.policies import Choice, Lock, Policy, Situation, Target, policy_of
 from turnout.routing.scorer import OnnxScorer, probabilities
 from turnout.routing.sessions import MemorySessions, Session, SessionStore
 
@@ -34,7 +29,8 @@ class Router:
 
     Args:
         folder: A verified router folder.
-        policy: By default the folder's architecture.
+        policy: By default that of the folder's architecture.
+        targets: Where each class goes, with its prices, for policies that weigh them.
         sessions: Where decisions are remembered; by default this process's memory.
         scorer: By default the folder's int8 graph.
         threshold: The least p_reasoning that sends a message to the reasoning class, for
@@ -55,6 +51,7 @@ class Router:
         scorer: OnnxScorer | None = None,
         threshold: float | None = None,
         population: Population | None = None,
+        targets: Mapping[ModelClass, Target] | None = None,
     ) -> None:
         spec = folder.spec
         self.folder = folder
@@ -71,7 +68,8 @@ class Router:
         else:
             self._cut, self._cut_shift = threshold, self._shift
             self.threshold = threshold
-        self.policy = policy or Policy(folder.spec.formatter.architecture)
+        self.policy = policy or policy_of(spec.formatter.architecture)
+        self.targets = dict(targets or {})
         self._sessions = sessions if sessions is not None else MemorySessions()
         self._scorer = scorer or folder.scorer()
 
@@ -97,6 +95,10 @@ class Router:
         conversation_id: str | None = None,
         now_s: float | None = None,
         remember: bool = True,
+        kind: RequestKind = "turn",
+        locks: tuple[Lock, ...] = (),
+        compacted: bool = False,
+        prompt_tokens: int = 0,
     ) -> Decision:
         """Choose the class for the last user message.
 
@@ -106,17 +108,37 @@ class Router:
             messages: One message as text, chat messages (`role`, `content`), or turns.
             conversation_id: Names the conversation, so that a session stays on its class and
                 switches are recognised.
-            now_s: Unix seconds; by default now.
-            remember: Whether the conversation's next turn may know of this decision.
+            now_s: Wall-clock time in seconds; by default `time.time()`.
+            remember: Whether the next turn of the conversation sees this decision.
+            kind: What the request is; only a `turn` is scored where the conversation has a class.
+            locks: Reasons to stay on the conversation's class.
+            compacted: Whether the history was compacted since the turn before.
+            prompt_tokens: Length of the prompt to be sent; 0 where it is not known.
 
         Raises:
             RecordError: If there is no user message, or a message is malformed.
         """
         turns = _turns(messages)
         now_s = time.time() if now_s is None else now_s
+        scored = _Scored(self, turns)
         while True:
             session = self._sessions.get(conversation_id) if conversation_id else None
-            decision = self._decide(turns, session, conversation_id, now_s)
+            situation = Situation(
+                turn_index=len(turns),
+                score=scored.p_reasoning,
+                threshold=self.threshold,
+                population=self.population,
+                session=session,
+                now_s=now_s,
+                kind=kind,
+                locks=locks,
+                compacted=compacted,
+                prompt_tokens=prompt_tokens,
+                targets=self.targets,
+                what=self._what(turns),
+            )
+            choice = self.policy.choose(situation)
+            decision = _decision(choice, situation, scored.truncated_tokens, conversation_id)
             if not conversation_id or not remember:
                 return decision
             # Where another request of the conversation came first, its decision counts.
@@ -131,67 +153,96 @@ class Router:
     def _scores_first_turn(self) -> bool:
         return "session" in (self.folder.spec.formatter.architecture, self.policy.name)
 
-    def _decide(
-        self,
-        turns: Sequence[Turn],
-        state: Session | None,
-        conversation_id: str | None,
-        now_s: float,
-    ) -> Decision:
-        score: float | None = None
-        truncated = 0
-        stay = self.policy.stay(state, now_s)
-        if self.policy.name == "fixed":
-            label, reason = _LABELS[self.policy.fixed_class], "the fixed policy scores nothing"
-        elif stay is not None and state is not None:
-            label, reason = _LABELS[state.model_class], stay
-        else:
-            tokens = self._scorer.encode(self.input_of(turns))
-            log_odds, truncated = self._scorer.log_odds(tokens), tokens.truncated_tokens
-            # Compared as the threshold was chosen, so that the population shown decides nothing.
-            needs_reasoning = float(probabilities(log_odds + self._cut_shift)) >= self._cut
-            label = LABEL_REASONING if needs_reasoning else LABEL_FAST
-            score = float(probabilities(log_odds + self._shift))
-            reason = self._reason(score, "≥" if needs_reasoning else "<", turns)
-        return Decision(
-            model_class=ID2LABEL[label],
-            label=label,
-            p_reasoning=score,
-            threshold=self.threshold,
-            population=self.population,
-            policy=self.policy.name,
-            reason=reason,
-            turn_index=len(turns),
-            conversation_id=conversation_id,
-            previous_class=state.model_class if state else None,
-            truncated_tokens=truncated,
-        )
-
-    def _reason(self, score: float, sign: str, turns: Sequence[Turn]) -> str:
-        what = "the message"
+    def _what(self, turns: Sequence[Turn]) -> str:
+        """What is scored, for a reason."""
         if self._scores_first_turn:
-            what = "the conversation's first message"
-        elif len(turns) > 1:
-            shown = min(len(turns) - 1, self.folder.spec.formatter.previous_turns)
-            what = f"turn {len(turns)}, read with {shown} previous"
-        return (
-            f"p_reasoning of {what} is {score:.3f} {sign} threshold {self.threshold:.3f} "
-            f"(population: {self.population})"
-        )
+            return "the conversation's first message"
+        if len(turns) == 1:
+            return "the message"
+        shown = min(len(turns) - 1, self.folder.spec.formatter.previous_turns)
+        return f"turn {len(turns)}, read with {shown} previous"
+
+
+class _Scored:
+    """The score of a turn, computed when a policy asks for it."""
+
+    def __init__(self, router: Router, turns: Sequence[Turn]) -> None:
+        self._router = router
+        self._turns = turns
+        self._score: float | None = None
+        self.truncated_tokens = 0
+
+    def p_reasoning(self) -> float:
+        """The score; computed once, however often the decision is tried."""
+        if self._score is None:
+            self._score = self._computed()
+        return self._score
+
+    def _computed(self) -> float:
+        """The score in the population that the router shows.
+
+        It is compared as the threshold was chosen, so that the population shown decides nothing:
+        where rounding would put it on the threshold's other side, it is shown on the right one.
+        """
+        router = self._router
+        tokens = router._scorer.encode(router.input_of(self._turns))
+        self.truncated_tokens = tokens.truncated_tokens
+        log_odds = router._scorer.log_odds(tokens)
+        shown = float(probabilities(log_odds + router._shift))
+        if float(probabilities(log_odds + router._cut_shift)) >= router._cut:
+            return max(shown, router.threshold)
+        return min(shown, math.nextafter(router.threshold, 0.0))
+
+
+def _decision(
+    choice: Choice, situation: Situation, truncated_tokens: int, conversation_id: str | None
+) -> Decision:
+    session = situation.session
+    return Decision(
+        model_class=choice.model_class,
+        label=_LABELS[choice.model_class],
+        p_reasoning=choice.score,
+        threshold=choice.threshold,
+        population=choice.population,
+        policy=choice.policy,
+        reason=choice.reason,
+        turn_index=situation.turn_index,
+        conversation_id=conversation_id,
+        previous_class=session.model_class if session else None,
+        truncated_tokens=truncated_tokens,
+        code=choice.code,
+        lock=choice.lock,
+        stay_usd=choice.stay_usd,
+        switch_usd=choice.switch_usd,
+        switching_usd=choice.switching_usd,
+        session_class=choice.session_class,
+        conversation_class=choice.conversation_class,
+    )
 
 
 def _after(
     decision: Decision, session: Session | None, conversation_id: str, now_s: float
 ) -> Session:
-    """The session once a decision was made."""
-    stays = session is not None and session.model_class == decision.model_class
-    return Session(
-        decision.model_class,
-        session.chosen_at_turn if session is not None and stays else decision.turn_index,
-        now_s,
-        conversation_id=conversation_id,
+    """The session once a decision was made; caches and costs are known when it is served."""
+    chosen = decision.model_class
+    if session is None:
+        return Session(
+            chosen,
+            decision.turn_index,
+            now_s,
+            first_class=chosen if decision.turn_index == 1 else None,
+            conversation_id=conversation_id,
+            turn_index=decision.turn_index,
+        )
+    return replace(
+        session,
+        model_class=chosen,
+        chosen_at_turn=session.chosen_at_turn
+        if session.model_class == chosen
+        else decision.turn_index,
+        decided_at_s=now_s,
         turn_index=decision.turn_index,
-        version=session.version + 1 if session else 0,
+        version=session.version + 1,
     )
 
 

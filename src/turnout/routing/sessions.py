@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from turnout.records import ModelClass
@@ -72,6 +72,24 @@ class Session:
     answered: bool = False
     exchanges: str = ""
     version: int = 0
+
+    def with_served(
+        self, cache: CachedPrompt, *, cost_usd: float = 0.0, switching_usd: float = 0.0
+    ) -> Session:
+        """The session once the class's model has answered.
+
+        Args:
+            cache: What that model's prompt cache now holds: prompt and answer, where the upstream
+                caches at all.
+            cost_usd: What the turn cost; 0 where that is not known.
+            switching_usd: Of it, what the choice said that the switch costs; 0 without a switch.
+        """
+        return replace(
+            self,
+            caches={**self.caches, self.model_class: cache},
+            spent_usd=self.spent_usd + cost_usd,
+            switching_usd=self.switching_usd + switching_usd,
+        )
 
     def to_json(self) -> str:
         """The session as one JSON object."""

@@ -1,0 +1,98 @@
+"""What a turn costs on a target: tokens times prices, the prompt cache counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from turnout.catalog import Price
+from turnout.records import ModelClass
+
+_TOKENS_PER_MTOK = 1_000_000
+# What a turn is answered with where no log says it, reasoning tokens included.
+EXPECTED_OUTPUT_TOKENS: Mapping[ModelClass, float] = {"reasoning": 1_500, "fast": 400}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrices:
+    """USD for a million tokens.
+
+    Attributes:
+        input_usd_per_mtok: Input that no cache holds.
+        output_usd_per_mtok: Output; reasoning tokens are billed as output.
+        cached_input_usd_per_mtok: Input read from the prompt cache; None where it costs as much
+            as other input.
+        cache_write_usd_per_mtok: Input that is written to the prompt cache; None where writing
+            costs nothing beside the input.
+
+    Raises:
+        ValueError: If a price is negative.
+    """
+
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    cached_input_usd_per_mtok: float | None = None
+    cache_write_usd_per_mtok: float | None = None
+
+    def __post_init__(self) -> None:
+        prices = (
+            self.input_usd_per_mtok,
+            self.output_usd_per_mtok,
+            self.cached_input_usd_per_mtok or 0.0,
+            self.cache_write_usd_per_mtok or 0.0,
+        )
+        if not all(price >= 0 for price in prices):
+            raise ValueError(f"prices must be USD for a million tokens, at least 0; found {self}")
+
+    @classmethod
+    def from_price(cls, price: Price) -> TokenPrices:
+        """The prices of a catalog entry."""
+        return cls(
+            price.input_usd_per_mtok, price.output_usd_per_mtok, price.cached_input_usd_per_mtok
+        )
+
+    @property
+    def read_usd_per_mtok(self) -> float:
+        """Price of input that the cache holds."""
+        cached = self.cached_input_usd_per_mtok
+        return self.input_usd_per_mtok if cached is None else cached
+
+    @property
+    def fresh_usd_per_mtok(self) -> float:
+        """Price of input that the cache does not hold, and that is written to it."""
+        written = self.cache_write_usd_per_mtok
+        return self.input_usd_per_mtok if written is None else written
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model that a class goes to, as far as its cost is concerned.
+
+    Attributes:
+        name: Names it.
+        prices: What its tokens cost.
+        output_tokens: What it is expected to answer a turn with, reasoning tokens included.
+        shared_cache: Share in [0, 1] of the other target's cached prompt that this target reads
+            too. 0 for another model. For one model with another effort: 1 where the effort is
+            changed by an appended message, and the share of system prompt and tools where it is a
+            parameter of the request.
+    """
+
+    name: str
+    prices: TokenPrices
+    output_tokens: float = 0.0
+    shared_cache: float = 0.0
+
+    def turn_usd(self, prompt_tokens: float, cached_tokens: float) -> float:
+        """What a turn costs.
+
+        Args:
+            prompt_tokens: The whole prompt.
+            cached_tokens: Of it, read from the prompt cache.
+        """
+        prices = self.prices
+        return (
+            cached_tokens * prices.read_usd_per_mtok
+            + (prompt_tokens - cached_tokens) * prices.fresh_usd_per_mtok
+            + self.output_tokens * prices.output_usd_per_mtok
+        ) / _TOKENS_PER_MTOK

@@ -1,0 +1,129 @@
+"""What a policy may look at when it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from turnout.protocols.kinds import RequestKind
+from turnout.records import ModelClass, Population
+from turnout.routing.policies.choice import Choice, ChoiceCode, Lock
+from turnout.routing.policies.costs import Target
+from turnout.routing.sessions import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """One turn, before its class is chosen.
+
+    Attributes:
+        turn_index: 1-based position of the turn in its conversation.
+        score: p_reasoning in [0, 1], or a function that computes it; called at most once, and
+            only where the policy needs it.
+        threshold: The least score that sends a message to reasoning, in [0, 1].
+        population: The messages that score and threshold are right for. Prices multiply
+            probabilities: the priced policy wants those of the traffic, `log`.
+        session: What is known of the conversation's turns so far; None at its first turn.
+        now_s: Wall-clock time, in seconds.
+        kind: What the request is; only a `turn` is scored where the conversation has a class.
+        locks: Reasons to stay on the class, beside those that follow from `kind`.
+        compacted: Whether the history was compacted since the turn before: no cache holds it.
+        prompt_tokens: Length of the prompt to be sent, cached or not; 0 where it is not known.
+        targets: Where each class goes, with its prices; empty where prices are not known.
+        what: What the score is of, for reasons.
+    """
+
+    turn_index: int
+    score: float | Callable[[], float]
+    threshold: float
+    population: Population = "balanced"
+    session: Session | None = None
+    now_s: float = 0.0
+    kind: RequestKind = "turn"
+    locks: tuple[Lock, ...] = ()
+    compacted: bool = False
+    prompt_tokens: int = 0
+    targets: Mapping[ModelClass, Target] = field(default_factory=dict)
+    what: str = "the message"
+
+    @cached_property
+    def p_reasoning(self) -> float:
+        """The score; computed when it is first asked for."""
+        return self.score() if callable(self.score) else self.score
+
+    @property
+    def class_by_score(self) -> ModelClass:
+        """The class that score and threshold give; equal goes to reasoning."""
+        return "reasoning" if self.p_reasoning >= self.threshold else "fast"
+
+    @property
+    def lock(self) -> Lock | None:
+        """The first reason to stay on the class; None where there is none."""
+        if self.locks:
+            return self.locks[0]
+        if self.kind == "turn":
+            return None
+        return "tool_loop" if self.kind == "continuation" else "helper"
+
+    def warm_tokens(self, model_class: ModelClass) -> int:
+        """Tokens of this prompt that a class would read from its prompt cache."""
+        if self.session is None or self.compacted:
+            return 0
+        held = self.session.caches.get(model_class)
+        return 0 if held is None else min(held.warm_tokens(self.now_s), self.prompt_tokens)
+
+    def choice(
+        self,
+        model_class: ModelClass,
+        policy: str,
+        code: ChoiceCode,
+        reason: str,
+        *,
+        lock: Lock | None = None,
+    ) -> Choice:
+        """A choice in this situation, with the fields that do not depend on the policy."""
+        scored = "p_reasoning" in self.__dict__
+        by_score = self.class_by_score if scored else None
+        target = self.targets.get(model_class)
+        return Choice(
+            model_class=model_class,
+            policy=policy,
+            code=code,
+            reason=reason,
+            target=target.name if target else None,
+            lock=lock,
+            score=self.p_reasoning if scored else None,
+            population=self.population,
+            threshold=self.threshold,
+            session_class=by_score if self.session is None else self.session.first_class,
+            conversation_class=by_score,
+        )
+
+    def by_score(self, policy: str) -> Choice:
+        """The choice that score and threshold give."""
+        chosen = self.class_by_score
+        sign = "≥" if chosen == "reasoning" else "<"
+        return self.choice(
+            chosen,
+            policy,
+            "scored",
+            f"p_reasoning of {self.what} is {self.p_reasoning:.3f} {sign} threshold "
+            f"{self.threshold:.3f} (population: {self.population})",
+        )
+
+    def locked(self, policy: str) -> Choice | None:
+        """The choice that a lock forces; None where nothing is locked, or no class is there."""
+        lock = self.lock
+        if lock is None or self.session is None:
+            return None
+        return self.choice(self.session.model_class, policy, "locked", _LOCKED[lock], lock=lock)
+
+
+_LOCKED: Mapping[Lock, str] = {
+    "tool_loop": "a tool loop stays on the class that began the turn",
+    "helper": "a product's helper call is not scored and stays on the conversation's class",
+    "thinking": "the other model would lose or refuse the thinking blocks of the history",
+    "stored_chain": "the history lives at one upstream, which only this class's model continues",
+    "person": "a person chose this class's model by name",
+}
