@@ -33,8 +33,27 @@ TURNS = pa.schema(
         pa.field("user_id", pa.string()),  # pseudonymised on read
         pa.field("feedback", pa.string()),
         pa.field("source", pa.string()),  # which file or system the row came from
+        pa.field("cache_write_tokens", pa.int64()),  # of the prompt
+        pa.field("requested_model", pa.string()),  # as the caller asked for it
+        pa.field("chosen_by", pa.string()),  # one of CHOSEN_BY; null where the log does not say
+        # What a router decided; null where none did.
+        pa.field("decided_class", pa.string()),  # reasoning or fast
+        pa.field("p_reasoning", pa.float64()),  # the score, in [0, 1]
+        pa.field("population", pa.string()),  # what score and threshold are stated for
+        pa.field("threshold", pa.float64()),  # in [0, 1]
+        pa.field("policy", pa.string()),
+        pa.field("propensity", pa.float64()),  # in (0, 1], of the class that served
+        pa.field("router", pa.string()),  # digest of the router folder
     ]
 )
+# Columns that tables of version 0.1.0 lack.
+LATER_TURN_COLUMNS = (
+    "cache_write_tokens", "requested_model", "chosen_by", "decided_class", "p_reasoning",
+    "population", "threshold", "policy", "propensity", "router",
+)  # fmt: skip
+
+# Who chose a turn's model. Only a person's choice is evidence of what the turn needs.
+CHOSEN_BY = ("person", "router", "product", "unknown")
 
 # What logs call a turn that failed, in lower case; "cancelled" is a person's doing and no failure.
 LIMITED = (

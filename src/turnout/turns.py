@@ -12,24 +12,34 @@ import pyarrow.parquet as pq
 from turnout.catalog import Catalog
 from turnout.engine import first_line, kept, read_parquet
 from turnout.errors import RecordError
-from turnout.schema import LABELS, TURNS
+from turnout.schema import LABELS, LATER_TURN_COLUMNS, TURNS
 
 
 def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     """A turns table as an Ibis table, without reading its rows yet.
 
+    Columns that tables of earlier versions lack are null.
+
     Raises:
         RecordError: If the file is absent, is not whole Parquet or is not a turns table.
     """
     found = _parquet_schema(path, "the turns table", "ingest")
-    if missing := [name for name in TURNS.names if name not in found.names]:
+    absent = [name for name in TURNS.names if name not in found.names]
+    if missing := [name for name in absent if name not in LATER_TURN_COLUMNS]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected the turns table that "
             "`turnout ingest` writes. Ingest the log first, or build from measured scores with "
             "`turnout build --outcomes`."
         )
-    _require_kinds(path, found, TURNS)
-    return read_parquet(backend, path)
+    _require_kinds(path, found, pa.schema([f for f in TURNS if f.name not in absent]))
+    turns = read_parquet(backend, path)
+    return turns.mutate(**{name: _null(TURNS.field(name).type) for name in absent})
+
+
+def _null(kind: pa.DataType) -> ibis.Value:
+    return ibis.null(
+        "string" if pa.types.is_string(kind) else str(kind).replace("double", "float64")
+    )
 
 
 def require_places(path: Path) -> None:

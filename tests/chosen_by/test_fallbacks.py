@@ -14,6 +14,7 @@ from turnout.turns import with_model_facts
 
 # Name → turns as (model, what differs from a plain turn), the kind expected at each.
 PERSON = None
+ROUTED, BY_NAME = {"chosen_by": "router"}, {"chosen_by": "person"}
 CASES = {
     "a switch after a success": ([("o3", {}), ("gpt-4o", {})], [None, PERSON]),
     "a rate limit and the way back": (
@@ -118,6 +119,26 @@ CASES = {
     "the same message on the way back": (
         [("o3", {}), ("gpt-4o", {"user_message": "x"}), ("o3", {"user_message": "x"})],
         [None, PERSON, PERSON],
+    ),
+    "a router chose, and chose again": (
+        [("gpt-4o", ROUTED), ("o3", ROUTED), ("o3", ROUTED), ("gpt-4o", ROUTED)],
+        [None, "router", None, "router"],
+    ),
+    "a person asks for a model by name after a router": (
+        [("gpt-4o", ROUTED), ("o3", BY_NAME), ("gpt-4o", BY_NAME)],
+        [None, PERSON, PERSON],
+    ),
+    "a person's choice after a failure is no fallback where the log says so": (
+        [("o3", {"response_type": "failed"}), ("gpt-4o", BY_NAME)],
+        [None, PERSON],
+    ),
+    "the product fell back, and the way back": (
+        [("o3", {}), ("gpt-4o", {"chosen_by": "product"}), ("o3", {})],
+        [None, "product", "product"],
+    ),
+    "who chose is not known": (
+        [("o3", {"chosen_by": "unknown"}), ("gpt-4o", {"chosen_by": "unknown"})],
+        [None, PERSON],
     ),
 }  # fmt: skip
 

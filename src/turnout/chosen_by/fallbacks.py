@@ -1,7 +1,9 @@
-"""Fallbacks: changes of model that the product made itself.
+"""Fallbacks: changes of model that a router or the product made itself.
 
 A product that falls back to another model and returns afterwards leaves two switches in the log
-that nobody chose. A change is of the first kind that fits:
+that nobody chose. Where the log says who chose a turn's model (`chosen_by`), that holds: `router`
+and `product` are kinds of their own, and what a person chose is no fallback. Else a change is of
+the first kind that fits:
 
 - `sub_agent`: the turn belongs to a sub-agent or is a notice of the product, by its mode or text.
 - `rate_limit`: the turn before was refused because of a limit or overload.
@@ -55,16 +57,21 @@ FALLBACKS = (
     FallbackKind("retry", "the turn before failed, or was cancelled and at once sent again"),
     FallbackKind("sub_agent", "a sub-agent's turn or a notice of the product"),
     FallbackKind("excursion", "the same message again on another model for one turn, and back"),
+    FallbackKind("product", "the log says that the product chose the model"),
+    FallbackKind("router", "a router chose the model"),
 )
+# Who is not a person, as the log says.
+_OTHERS = ("product", "router")
 
 
 def fallback_signs(turns: ibis.Table) -> dict[str, ibis.Value]:
     """The columns that `with_fallbacks` needs of each turn: all that it reads of texts and times.
 
     `agent` (whether it is a sub-agent's), `ended` (limited, failed, cancelled or null),
-    `message_digest`, `sent_s` and `lasted_ms`.
+    `message_digest`, `sent_s`, `lasted_ms` and `chosen_by`.
     """
     return {
+        "chosen_by": turns.chosen_by,
         "agent": _true(turns["mode"].re_search(_AGENT_MODE))
         | _true(turns.user_message.re_search(_AGENT_TEXT)),
         "ended": _ended(turns),
@@ -78,8 +85,8 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
     """Add `fallback_kind`, `fallback` and `stands_in`.
 
     `fallback_kind` is a code of `FALLBACKS`, null where a person chose; `fallback` whether there is
-    one. `stands_in` is the kind that brought a turn its model, also where a sub-agent's later turns
-    change nothing; null where a person chose the model.
+    one. `stands_in` is the kind that brought a turn its model, also where the model of the turn
+    before stays; null where a person chose the model.
 
     Args:
         turns: Turns with their `fallback_signs` and with `from_model` and `kind`, as
@@ -94,12 +101,15 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         again=_true(turns.message_digest.lag().over(in_order) == turns.message_digest),
         waited_s=_waited_s(turns, in_order),
     )
-    changed = facts.kind.notnull()
+    by_person = _true(facts.chosen_by == "person")
+    by_other = facts.chosen_by.isin(_OTHERS).fill_null(False)
+    changed = facts.kind.notnull() & ~by_person
     at_once = ~_true(facts.waited_s > _LEAST_CHOICE_S)
     retried = (facts.ended_before == "failed") | (
         (facts.ended_before == "cancelled") & facts.again & at_once
     )
     entered = ibis.cases(
+        (by_other & changed, facts.chosen_by),
         (facts.agent & changed, "sub_agent"),
         (changed & _true(facts.ended_before == "limited"), "rate_limit"),
         (changed & _true(retried), "retry"),
@@ -107,9 +117,10 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         else_=ibis.null("string"),
     )
     facts = facts.mutate(entered=entered)
-    # A sub-agent's later turns change nothing, but nobody chose them either.
+    # The later turns of a sub-agent or a router change nothing, but nobody chose them either.
     stands_in = ibis.cases(
         (facts.entered.notnull(), facts.entered),
+        (by_other, facts.chosen_by),
         (facts.agent, "sub_agent"),
         else_=ibis.null("string"),
     )
@@ -124,7 +135,7 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         home=_latest(facts, "chosen").over(before),
         stood_in=_latest(facts, "role").over(before).nullif(""),
     )
-    returned = facts.kind.notnull() & _true(facts.home == facts.model_name)
+    returned = changed & _true(facts.home == facts.model_name)
     kind = ibis.coalesce(facts.entered, ibis.ifelse(returned, facts.stood_in, ibis.null("string")))
     marked = facts.mutate(fallback_kind=kind, fallback=kind.notnull())
     return marked.select(*turns.columns, "fallback_kind", "fallback", "stands_in")

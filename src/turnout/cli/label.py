@@ -143,6 +143,11 @@ def _show(report: LabelReport, output: Path) -> None:
             f"{file.path}: {file.rows:,} rows, {file.unused:,} without an answer, "
             f"{file.unmatched:,} about no turn of the log{people}."
         )
+    if report.not_chosen:
+        out.print(
+            f"{report.not_chosen:,} of {report.turns:,} turns had no voter: a router or the "
+            "product chose their model."
+        )
     by = _FITTED_ON[report.fitted_on].format(report.gold_turns)
     out.print(
         f"{report.labelled:,} of {report.turns:,} turns have evidence; "

@@ -72,7 +72,10 @@ def votes(
     catalog: Catalog,
     external: Sequence[ExternalVotes] = (),
 ) -> ibis.Table:
-    """One row a turn: its key, whether it repeats another's, and −1, 0 or +1 for every code.
+    """One row a turn: its key, two facts, and −1, 0 or +1 for every code.
+
+    `repeats` says whether another turn has its key, `not_chosen` whether a router or the product
+    chose its model.
 
     Args:
         turns: A turns table.
@@ -113,6 +116,7 @@ def votes(
     return near.select(
         *TURN_KEYS,
         repeats=_true(near.repeats),
+        not_chosen=near.model_name.notnull() & ~near.chosen,
         **{code: vote.fill_null(0).cast("int8") for code, vote in all_votes.items()},
     )
 

@@ -79,6 +79,7 @@ class LabelReport:
         fitted_on: gold, human or stated: where the source accuracies come from.
         sources: In the order of `evidence.SOURCES`.
         external: In the order of `ExternalFiles`.
+        not_chosen: Turns whose model a router or the product chose: it is no evidence there.
         fresh: False where the report is that of an earlier run on the same input.
     """
 
@@ -90,6 +91,7 @@ class LabelReport:
     fitted_on: str
     sources: list[SourceReport]
     external: list[ExternalFileReport] = field(default_factory=list)
+    not_chosen: int = 0
     fresh: bool = True
 
 
@@ -99,6 +101,7 @@ def label_report(
     checked: CheckedVotes | None,
     fitted_on: str,
     external: Sequence[ExternalFileReport],
+    not_chosen: int,
 ) -> LabelReport:
     """Count votes and labels.
 
@@ -108,6 +111,7 @@ def label_report(
         checked: The votes where the truth is known; None without any.
         fitted_on: As in `LabelReport`.
         external: As in `LabelReport`.
+        not_chosen: As in `LabelReport`.
     """
     has_vote = patterns.has_vote
     leaning = probability(patterns.votes[has_vote], accuracies) >= 0.5
@@ -120,6 +124,7 @@ def label_report(
         fitted_on=fitted_on,
         sources=[_source(patterns, accuracies, checked, s) for s in range(len(SOURCES))],
         external=list(external),
+        not_chosen=not_chosen,
     )
 
 

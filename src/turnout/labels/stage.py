@@ -133,7 +133,8 @@ def label_turns(
             rows, patterns = _patterns(votes(log, backend, catalog, read), turns, backend)
         with steps.step(_AGGREGATE):
             fitted_on, checked, accuracies = _accuracies(gold, rows, patterns, backend)
-            report = label_report(patterns, accuracies, checked, fitted_on, matched)
+            not_chosen = backend.to_pyarrow(rows.filter(rows.not_chosen).count()).as_py()
+            report = label_report(patterns, accuracies, checked, fitted_on, matched, not_chosen)
         run.record(report)
         with steps.step(_WRITE, report.labelled) as tell, run.output() as partial:
             voted = rows.filter(rows.pattern != voteless_number(len(CODES)))
@@ -148,7 +149,7 @@ def _patterns(
 ) -> tuple[ibis.Table, VotePatterns]:
     """The keys and the `pattern` of every turn, kept on the engine; and the patterns counted."""
     pattern = pattern_number(votes, CODES)
-    rows = kept(backend, votes.select(*TURN_KEYS, "repeats", pattern=pattern))
+    rows = kept(backend, votes.select(*TURN_KEYS, "repeats", "not_chosen", pattern=pattern))
     patterns = count_patterns(backend, rows, len(CODES))
     n_turns = int(patterns.turns.sum())
     refuse_repeats(turns, backend.to_pyarrow(rows.filter(rows.repeats).count()).as_py())

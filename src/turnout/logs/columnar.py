@@ -20,6 +20,8 @@ from turnout.schema import TURNS
 # Ids and model names of other letters, or with spaces around them, are read one by one.
 _PLAIN_NAME = r"^[!-~]([ -~]*[!-~])?$"
 _SAYS_SOMETHING = r"[^\pZ\pC]"
+# Fields of text that are not taken as they are.
+_BY_VALUE = ("user_id", "requested_model", "chosen_by", "decided_class")
 _YEAR_1_US, _YEAR_10000_US = -62_135_596_800_000_000, 253_402_300_800_000_000
 
 
@@ -119,7 +121,7 @@ def _all(column: pa.Array) -> pa.BooleanArray:
 
 def _optional(field: str, column: pa.Array, mended: Counter[str]) -> pa.Array:
     kind = TURNS.field(field).type
-    if pa.types.is_string(kind) and pa.types.is_string(column.type) and field != "user_id":
+    if pa.types.is_string(kind) and pa.types.is_string(column.type) and field not in _BY_VALUE:
         return column
     if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type):
         read = _within_years(column.cast(kind))

@@ -12,7 +12,7 @@ from typing import Any
 
 from turnout.errors import RecordError, SettingsError
 from turnout.logs.pseudonyms import Salt
-from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS, stored_text
+from turnout.schema import CHOSEN_BY, REQUIRED_TURN_COLUMNS, TURNS, stored_text
 
 # What other products call our columns, besides camelCase; the first one found is taken.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -222,6 +222,19 @@ def _integer(value: object) -> int | None:
     return number if abs(number) < 2**63 else None
 
 
+def _share(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def _chosen_by(value: object) -> str | None:
+    return value if value in CHOSEN_BY else None
+
+
+def _model_class(value: object) -> str | None:
+    return value if value in ("reasoning", "fast") else None
+
+
 def _small_integer(value: object) -> int | None:
     number = _integer(value)
     return number if number is not None and abs(number) < 2**31 else None
@@ -250,11 +263,22 @@ OPTIONAL: Mapping[str, Callable[[Any], Any]] = {
     "user_id": _user_id,
     "feedback": clean_text,
     "source": clean_text,
+    "cache_write_tokens": _integer,
+    "requested_model": _model,
+    "chosen_by": _chosen_by,
+    "decided_class": _model_class,
+    "p_reasoning": _share,
+    "population": clean_text,
+    "threshold": _share,
+    "policy": clean_text,
+    "propensity": _share,
+    "router": clean_text,
 }
 TEXTS = frozenset(
     {
         "conversation_id", "user_message", "model", "assistant_message", "response_type",
-        "tool_counts", "mode", "user_id", "feedback", "source",
+        "tool_counts", "mode", "user_id", "feedback", "source", "requested_model", "population",
+        "policy", "router",
     }
 )  # fmt: skip
 _HALF = re.compile("[\ud800-\udfff]")

@@ -30,7 +30,13 @@ _TOOLS_OF_CALLS = "tools_of_calls"
 _COLUMNS = [*TURNS.names, *TEXT_OFFSETS.values()]
 _MAX_CHARS = 1 << 25  # of long texts, in one batch
 _ADDED_UP = (
-    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "duration_ms",
+    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens",
+    "cache_write_tokens", "duration_ms",
+)  # fmt: skip
+# A router decides at the first call of a turn; later calls repeat nothing of it.
+_DECIDED = (
+    "requested_model", "decided_class", "p_reasoning", "population", "threshold", "policy",
+    "propensity", "router",
 )  # fmt: skip
 
 
@@ -54,7 +60,10 @@ def write_turns(backend: ibis.BaseBackend, written: TurnRowWriter, out: Path) ->
             kept = rows.anti_join(losers, POSITION)
             dropped = _drop_reasons(backend, rows, ranked, texts)
         if written.has_calls:
-            added = _with_calls_added(kept, rows).select(*_COLUMNS, _TOOLS_OF_CALLS)
+            added = _with_calls_added(kept, rows)
+            if written.has_decisions:
+                added = _with_decisions(added, rows)
+            added = added.select(*_COLUMNS, _TOOLS_OF_CALLS)
             turns: Iterator[pa.RecordBatch] = map(
                 _with_tools_added, batches(backend, added, TURN_KEYS)
             )
@@ -178,6 +187,22 @@ def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
         llm_calls=ibis.greatest(joined.llm_calls, joined.calls),
         **{name: ibis.coalesce(joined[f"all_{name}"], joined[name]) for name in _ADDED_UP},
     )
+
+
+def _with_decisions(turns: ibis.Table, rows: ibis.Table) -> ibis.Table:
+    """Turns with what was decided at the first of their calls that says so."""
+    in_time = ibis.window(
+        group_by=TURN_KEYS, order_by=[ibis.asc("timestamp", nulls_first=False), POSITION]
+    )
+    calls = rows.filter(rows.chosen_by.notnull()).mutate(order=ibis.row_number().over(in_time))
+    first = {
+        f"first_{name}": calls[name].argmin(calls.order, where=calls[name].notnull())
+        for name in _DECIDED
+    }
+    decided = calls.group_by(*TURN_KEYS).agg(**first)
+    joined = turns.left_join(decided, TURN_KEYS, rname="{name}_decided")
+    own = {name: ibis.coalesce(joined[f"first_{name}"], joined[name]) for name in _DECIDED}
+    return joined.mutate(**own).select(*turns.columns)
 
 
 def _with_tools_added(turns: pa.RecordBatch) -> pa.RecordBatch:

@@ -153,13 +153,14 @@ class TurnRowWriter(RowWriter):
     Attributes:
         texts_path: The file of long texts.
         has_calls: Whether a row tells of a single model call.
+        has_decisions: Whether a row says who chose its model.
         by_time: Whether a row has no turn index, and its time is to give one.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, TURN_ROWS)
         self.texts_path = path.with_suffix(".texts")
-        self.has_calls = self.by_time = False
+        self.has_calls = self.has_decisions = self.by_time = False
         self._texts = TextFile(self.texts_path)
 
     def __exit__(
@@ -174,6 +175,7 @@ class TurnRowWriter(RowWriter):
     def write_turn(self, row: dict[str, Any]) -> None:
         """Write one row with the columns of `TURNS` and `CALL_ID`."""
         self.has_calls |= row[CALL_ID] is not None
+        self.has_decisions |= row["chosen_by"] is not None
         self.by_time |= row["turn_index"] == BY_TIME
         row = row | {N_CHARS: len(row["user_message"])}
         for name, offset_name in TEXT_OFFSETS.items():

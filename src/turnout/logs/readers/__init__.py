@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from turnout.errors import RecordError
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import (
     chatgpt,
@@ -38,7 +39,8 @@ READERS: Sequence[Reader] = (
     ),
     Reader("OpenTelemetry spans, one a row", ("context.span_id",), span_rows.turns, otel.NO_CALL),
     Reader("SpecStory session", ("markdown",), specstory.turns),
-    Reader("Turnout journal", ("decision", "target", "router"), journal.turns),
+    Reader("Turnout journal", ("served_version",), journal.turns),
+    Reader("Turnout journal", ("decision", "target", "router"), journal.turns_of_first_version),
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
     Reader("list of messages", ("messages",), message_list.turns),
     Reader("list of messages", ("conversation",), message_list.turns),
@@ -80,7 +82,11 @@ def _turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
     A row that cannot be read stays as it is too.
     """
     for reader in READERS if raw.problem is None else ():
-        turns = reader.turns(raw.values) if reader.may_read(raw.values) else None
+        try:
+            turns = reader.turns(raw.values) if reader.may_read(raw.values) else None
+        except RecordError as error:
+            yield RawRow(raw.where, {}, problem=str(error).removesuffix("."))
+            return
         if turns is not None:
             yield from _rows_of(raw, reader, turns)
             return
