@@ -30,8 +30,7 @@ from turnout.gateway.forward import (
 )
 from turnout.gateway.journal import Journal
 from turnout.gateway.options import GatewayOptions, Target
-from turnout.protocols import turns_of
-from turnout.protocols.chat_stream import AnswerReader
+from turnout.protocols import AnswerReader, chat, turns_of
 from turnout.records import Decision, ModelClass
 from turnout.routing import Router
 
@@ -81,10 +80,10 @@ class Gateway:
         try:
             response = await self._forwarder.send(routed.body, dict(request.headers), routed.target)
         except UpstreamError:
-            await self._record(routed, None, AnswerReader(streamed=False), "failed")
+            await self._record(routed, None, AnswerReader(chat, streamed=False), "failed")
             raise
         streamed = response.headers.get("content-type", "").startswith("text/event-stream")
-        reader = AnswerReader(streamed=streamed)
+        reader = AnswerReader(chat, streamed=streamed)
         headers = relayed_headers(response) | self._headers(routed)
         if streamed:
             events = _with_error_event(self._relayed(routed, response, reader))

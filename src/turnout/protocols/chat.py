@@ -1,4 +1,4 @@
-"""OpenAI chat completions: requests and answers.
+"""OpenAI chat completions: requests, answers, streams and errors.
 
 Source:
     OpenAI API reference, "Chat completions".
@@ -6,16 +6,43 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 from turnout.errors import RecordError
-from turnout.protocols.parts import Content, content_of, count, mapping, mappings, message_of, text
+from turnout.protocols.answer_reader import event
+from turnout.protocols.event_stream import MAX_BYTES
+from turnout.protocols.parts import (
+    Content,
+    content_of,
+    count,
+    error_message,
+    mapping,
+    mappings,
+    message_of,
+    text,
+)
 from turnout.protocols.records import Answer, Message, Request, Role, Usage
 
+NAME = "chat"
+EFFORT_NAMES: tuple[str, ...] = (
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "chat_template_kwargs",
+)
 _ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
     "tool": "tool", "function": "tool",
 }  # fmt: skip
+# Status → type and code of an error.
+_ERRORS = {
+    400: ("invalid_request_error", None),
+    401: ("invalid_request_error", "invalid_api_key"),
+    403: ("permission_error", None),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("requests", "rate_limit_exceeded"),
+}
 
 
 def read_request(body: Mapping[str, object]) -> Request:
@@ -31,20 +58,60 @@ def read_request(body: Mapping[str, object]) -> Request:
         body.get("stream") is True,
         bool(body.get("tools") or body.get("functions")),
         mapping(mapping(response_format.get("json_schema")).get("schema")),
+        _effort(body),
     )
+
+
+def _effort(body: Mapping[str, object]) -> str | None:
+    """OpenAI's own word, then OpenRouter's, DeepSeek's and that of chat templates."""
+    thinks = mapping(body.get("chat_template_kwargs"))
+    off = (
+        mapping(body.get("thinking")).get("type") == "disabled"
+        or thinks.get("enable_thinking") is False
+        or thinks.get("thinking") is False
+    )
+    return (
+        text(body.get("reasoning_effort"))
+        or text(mapping(body.get("reasoning")).get("effort"))
+        or ("none" if off else None)
+    )
+
+
+def effort_parameters(effort: str) -> dict[str, object]:
+    """The parameters that ask for a reasoning effort."""
+    return {"reasoning_effort": effort}
+
+
+def usage_parameters(body: Mapping[str, object]) -> dict[str, object]:
+    """What to add to a request so that its answer says what it cost; empty where it will anyway."""
+    asked = mapping(body.get("stream_options")).get("include_usage")
+    if body.get("stream") is not True or asked is True:
+        return {}
+    return {"stream_options": {"include_usage": True}}
+
+
+def is_usage_alone(event: Mapping[str, object]) -> bool:
+    """Whether an event says nothing but what the answer cost."""
+    return event.get("choices") == [] and isinstance(event.get("usage"), Mapping)
 
 
 def read_answer(body: Mapping[str, object]) -> Answer:
     """What a whole answer says: its first choice, and what it cost."""
-    choices = mappings(body.get("choices"))
-    said = mapping(choices[0].get("message")) if choices else {}
-    content = content_of(said.get("content"))
+    choices = sorted(mappings(body.get("choices")), key=_index)
+    contents = [content_of(mapping(choice.get("message")).get("content")) for choice in choices]
+    texts = ["\n".join(content.texts) for content in contents] or [""]
+    error = error_message(body.get("error"))
     return Answer(
-        "\n".join(content.texts),
-        called_tools(said),
+        texts[0],
+        called_tools(mapping(choices[0].get("message"))) if choices else (),
         text(body.get("model")),
         usage_of(mapping(body.get("usage"))),
-        failed=bool(body.get("error")),
+        failed=error is not None,
+        complete=bool(choices) and error is None,
+        finish_reason=text(choices[0].get("finish_reason")) if choices else None,
+        error=error,
+        response_id=text(body.get("id")),
+        other_texts=tuple(texts[1:]),
     )
 
 
@@ -61,10 +128,123 @@ def usage_of(usage: Mapping[str, object]) -> Usage:
 
 
 def called_tools(said: Mapping[str, object]) -> tuple[str, ...]:
-    """Names of the tools that a message, or a piece of one, begins to call."""
-    names = [mapping(call.get("function")).get("name") for call in mappings(said.get("tool_calls"))]
-    names.append(mapping(said.get("function_call")).get("name"))
-    return tuple(name for name in names if isinstance(name, str) and name)
+    """Names of the tools that a message calls."""
+    calls = [*mappings(said.get("tool_calls")), said]
+    names = [text(mapping(call.get("function")).get("name")) for call in calls[:-1]]
+    names.append(text(mapping(said.get("function_call")).get("name")))
+    return tuple(name for name in names if name)
+
+
+class _Choice:
+    """One choice of a stream."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.n_chars = 0
+        self.tools: dict[tuple[object, object], str] = {}
+        self.finish_reason: str | None = None
+        self._ids: dict[object, object] = {}
+
+    def take(self, piece: Mapping[str, object]) -> None:
+        said = mapping(piece.get("delta"))
+        words = text(said.get("content"))
+        if words and self.n_chars <= MAX_BYTES:
+            self.texts.append(words)
+            self.n_chars += len(words)
+        for call in mappings(said.get("tool_calls")):
+            self._take_call(call)
+        name = text(mapping(said.get("function_call")).get("name"))
+        if name:
+            self.tools.setdefault(("function_call", None), name)
+        self.finish_reason = text(piece.get("finish_reason")) or self.finish_reason
+
+    def _take_call(self, call: Mapping[str, object]) -> None:
+        """Count a call once: some servers repeat its name, or its index with another id."""
+        index, call_id = str(call.get("index")), text(call.get("id"))
+        if call_id is not None:
+            self._ids[index] = call_id
+        name = text(mapping(call.get("function")).get("name"))
+        if name:
+            whole = "index" not in call and call_id is None
+            key = ("whole", len(self.tools)) if whole else (index, self._ids.get(index))
+            self.tools.setdefault(key, name)
+
+
+class ChatStream:
+    """The events of a streamed chat completion, gathered."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, _Choice] = {}
+        self._model: str | None = None
+        self._id: str | None = None
+        self._usage = Usage()
+        self._error: str | None = None
+        self._is_done = False
+
+    def take(self, event: Mapping[str, object]) -> None:
+        """Take the next chunk."""
+        self._model = text(event.get("model")) or self._model
+        self._id = text(event.get("id")) or self._id
+        self._error = error_message(event.get("error")) or self._error
+        for piece in mappings(event.get("choices")):
+            self._choices.setdefault(_index(piece), _Choice()).take(piece)
+        if isinstance(event.get("usage"), Mapping):
+            self._usage = usage_of(mapping(event["usage"]))
+
+    def finish(self) -> None:
+        """Note that `[DONE]` came."""
+        self._is_done = True
+
+    def is_complete(self) -> bool:
+        """Whether `[DONE]` came or, as some servers leave it out, each choice said why it ends."""
+        if self._error is not None:
+            return False
+        ended = [choice.finish_reason for choice in self._choices.values()]
+        return self._is_done or (bool(ended) and all(ended))
+
+    def answer(self) -> Answer:
+        """What was answered so far."""
+        choices = [self._choices[index] for index in sorted(self._choices)] or [_Choice()]
+        first = choices[0]
+        return Answer(
+            "".join(first.texts),
+            tuple(first.tools.values()),
+            self._model,
+            self._usage,
+            failed=self._error is not None,
+            complete=self.is_complete(),
+            finish_reason=first.finish_reason,
+            error=self._error,
+            response_id=self._id,
+            other_texts=tuple("".join(choice.texts) for choice in choices[1:]),
+        )
+
+    def error_event(self, message: str) -> bytes:
+        """An event that official clients raise."""
+        return event(json.dumps(error_body(502, message)))
+
+
+def streamed_answer() -> ChatStream:
+    """An empty answer, to be filled by events."""
+    return ChatStream()
+
+
+def error_body(status: int, message: str, *, code: str | None = None) -> dict[str, object]:
+    """An error in OpenAI's form."""
+    kind, own_code = _ERRORS.get(
+        status, ("server_error" if status >= 500 else _ERRORS[400][0], None)
+    )
+    return {"error": {"message": message, "type": kind, "param": None, "code": code or own_code}}
+
+
+def models_body(names: Iterable[str]) -> dict[str, object]:
+    """The answer of `GET /v1/models`."""
+    return {"object": "list", "data": [model_body(name) for name in names]}
+
+
+def model_body(name: str) -> dict[str, object]:
+    """The answer of `GET /v1/models/{name}`."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "turnout"}
 
 
 def checked_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
@@ -83,8 +263,8 @@ def _checked(position: int, item: Mapping[str, object]) -> Message:
             f"messages[{position}].role: found {role!r}; expected one of {', '.join(_ROLES)}."
         )
     content = item.get("content")
-    readable = content is None or isinstance(content, str)
-    if not readable and not (
+    is_readable = content is None or isinstance(content, str)
+    if not is_readable and not (
         isinstance(content, Sequence) and all(isinstance(part, Mapping) for part in content)
     ):
         raise RecordError(
@@ -106,3 +286,7 @@ def _message(role: Role, item: Mapping[str, object]) -> Message:
             content.results,
         ),
     )
+
+
+def _index(choice: Mapping[str, object]) -> int:
+    return count(choice, "index") or 0

@@ -15,7 +15,7 @@ from turnout.protocols.records import Request
 
 RequestKind: TypeAlias = Literal[
     "turn", "continuation", "title", "tags", "follow-ups", "permission check", "compaction",
-    "query", "autocompletion", "sub-agent", "auxiliary",
+    "query", "autocompletion", "sub-agent", "token count", "auxiliary",
 ]  # fmt: skip
 KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 
@@ -24,6 +24,7 @@ _WORDINGS: tuple[tuple[RequestKind, re.Pattern[str]], ...] = (
     ("compaction", re.compile(r"CRITICAL: Respond with TEXT ONLY")),
     ("permission check", re.compile(r"<transcript>")),
     ("title", re.compile(r"<session>")),
+    ("follow-ups", re.compile(r"\[SUGGESTION MODE\b")),
 )  # fmt: skip
 # A title is asked for and the conversation quoted, as LibreChat and others do.
 _TITLE = re.compile(
@@ -79,15 +80,19 @@ def _marked(headers: Mapping[str, str]) -> RequestKind | None:
     said = _CLASSES.get(headers.get("x-claude-code-request-class", ""))
     if said is not None:
         return cast(RequestKind, said)
-    try:
-        metadata = json.loads(headers.get("x-codex-turn-metadata", "{}"))
-    except ValueError:
-        return None
-    if not isinstance(metadata, dict):
-        return None
+    metadata = codex_metadata(headers)
     if metadata.get("thread_source") == "thread_title":
         return "title"
     return "compaction" if metadata.get("request_kind") == "compaction" else None
+
+
+def codex_metadata(headers: Mapping[str, str]) -> Mapping[str, object]:
+    """What Codex says of a request's turn; empty where it says nothing."""
+    try:
+        metadata = json.loads(headers.get("x-codex-turn-metadata", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _by_wording(text: str) -> RequestKind | None:

@@ -40,7 +40,7 @@ def content_of(value: object) -> Content:
     """Read content; parts of unknown types say nothing."""
     content = Content()
     if isinstance(value, str):
-        content.texts.append(value)
+        content.texts.append(readable(value))
     elif isinstance(value, list):
         for part in value:
             _add(content, part)
@@ -51,7 +51,7 @@ def content_of(value: object) -> Content:
 
 def _add(content: Content, part: object) -> None:
     if isinstance(part, str):
-        content.texts.append(part)
+        content.texts.append(readable(part))
         return
     if not isinstance(part, Mapping):
         return
@@ -59,9 +59,9 @@ def _add(content: Content, part: object) -> None:
     if not isinstance(kind, str):
         return
     if kind in _TEXTS and isinstance(text, str):
-        content.texts.append(text)
+        content.texts.append(readable(text))
     elif kind in _CALLS and isinstance(part.get("name"), str):
-        content.tools.append(part["name"])
+        content.tools.append(readable(part["name"]))
     elif kind in _RESULTS:
         content.results = True
     elif kind in _ATTACHMENTS:
@@ -98,4 +98,25 @@ def count(value: object, name: str) -> int | None:
 
 def text(value: object) -> str | None:
     """The value where it is text that says something."""
-    return value if isinstance(value, str) and value else None
+    return readable(value) if isinstance(value, str) and value else None
+
+
+def readable(value: str) -> str:
+    """Text that any encoder takes: half of a surrogate pair becomes a replacement character.
+
+    JSON holds such halves where a client has cut a text in the middle of an emoji.
+    """
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
+def error_message(value: object) -> str | None:
+    """What an `error` member says, in whichever form; None where it is no error."""
+    if isinstance(value, Mapping):
+        return text(value.get("message")) or text(value.get("type")) or "unknown error"
+    return text(value)

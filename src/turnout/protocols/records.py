@@ -43,6 +43,10 @@ class Request:
         streamed: Whether the answer is asked for as a stream of events.
         tools: Whether the request offers tools.
         answer_schema: The JSON schema that the answer must follow; empty where there is none.
+        effort: The reasoning effort that the caller asks for, in its own word; `none` where it
+            switches thinking off, `enabled` where it sets a budget; None where it says nothing.
+        previous_response_id: The response that this request goes on from, where the upstream keeps
+            the history.
     """
 
     messages: tuple[Message, ...]
@@ -50,6 +54,8 @@ class Request:
     streamed: bool = False
     tools: bool = False
     answer_schema: Mapping[str, object] = field(default_factory=dict)
+    effort: str | None = None
+    previous_response_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Usage:
         reasoning_tokens: Of the output.
         cached_tokens: Of the input: read from the prompt cache.
         cache_write_tokens: Of the input: written to the prompt cache.
+        cache_write_1h_tokens: Of those written: kept for an hour rather than for five minutes.
     """
 
     prompt_tokens: int | None = None
@@ -69,6 +76,7 @@ class Usage:
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +84,16 @@ class Answer:
     """What a model answered.
 
     Attributes:
-        text: The assistant's words.
-        tools: Names of the tools that it calls, in order.
+        text: The assistant's words; of several choices those of the first.
+        tools: Names of the tools that it calls, in order, each call once.
         model: The model that the upstream says it served.
         usage: What it cost in tokens.
-        failed: Whether it is an error instead.
+        failed: Whether it is an error instead, or ends with one.
+        complete: Whether it came to its end: the last event of a stream, or a whole body.
+        finish_reason: Why it ended, in the format's own word.
+        error: The error's message.
+        response_id: The upstream's id of the response.
+        other_texts: The words of further choices, in order of their index.
     """
 
     text: str = ""
@@ -88,3 +101,8 @@ class Answer:
     model: str | None = None
     usage: Usage = Usage()
     failed: bool = False
+    complete: bool = False
+    finish_reason: str | None = None
+    error: str | None = None
+    response_id: str | None = None
+    other_texts: tuple[str, ...] = ()

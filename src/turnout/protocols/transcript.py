@@ -40,18 +40,21 @@ def grouped(messages: Sequence[Message]) -> tuple[Turn, ...]:
     joined by a blank line. System messages and harness text are the product's words: they are left
     out, so that a long system prompt never decides a route.
     """
-    turns: list[Turn] = []
-    answering = True
+    asked: list[list[str]] = []
+    answers: list[str | None] = []
+    is_answering = True
     for message in messages:
         if message.role == "user" and message.text.strip():
-            if answering:
-                turns.append(Turn(message.text))
-            else:
-                turns[-1] = Turn(f"{turns[-1].user_message}\n\n{message.text}")
-            answering = False
-        elif message.role in ("assistant", "tool") and turns:
-            answering = True
+            if is_answering:
+                asked.append([])
+                answers.append(None)
+            asked[-1].append(message.text)
+            is_answering = False
+        elif message.role in ("assistant", "tool") and asked:
+            is_answering = True
             if message.role == "assistant" and message.text.strip():
                 # The last text is the answer; earlier ones accompany tool calls.
-                turns[-1] = Turn(turns[-1].user_message, message.text)
-    return tuple(turns)
+                answers[-1] = message.text
+    return tuple(
+        Turn("\n\n".join(texts), answer) for texts, answer in zip(asked, answers, strict=True)
+    )
