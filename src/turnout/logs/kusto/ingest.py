@@ -34,12 +34,14 @@ from turnout.logs.places import files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
-from turnout.schema import TURNS
+from turnout.schema import LATER_TURN_COLUMNS, TURNS
 from turnout.stage import StageRun
 from turnout.storage import storage_error
 
 SCHEME = "kusto://"
-_READ = ", ".join(camel_case(name) for name in TURNS.names if name != "source")
+# A query's rows say nothing of a router's decisions.
+_NOT_READ = ("source", *LATER_TURN_COLUMNS)
+_READ = ", ".join(camel_case(name) for name in TURNS.names if name not in _NOT_READ)
 _DECLARED = ("startTime", "endTime", "firstPart", "lastPart", "partOf")
 _BINNED = (
     f"| project {_READ}\n"
