@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from turnout.errors import RecordError
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import (
+    bedrock,
     chatgpt,
     claude,
     claude_code,
     codex,
     journal,
+    langfuse,
+    langsmith,
+    librechat,
     litellm,
     message_list,
+    open_webui,
     otel,
+    request_log,
     span_rows,
     specstory,
 )
@@ -31,6 +38,8 @@ from turnout.logs.readers.sessions import Session, SessionReader, session_rows
 READERS: Sequence[Reader] = (
     Reader("ChatGPT account export", ("mapping",), chatgpt.turns),
     Reader("Claude account export", ("chat_messages",), claude.turns),
+    Reader("Open WebUI chat", ("chat",), open_webui.turns),
+    Reader("LibreChat conversation", ("messages", "conversationId"), librechat.turns),
     Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry metrics", ("resourceMetrics",), otel.turns, otel.NO_CALL),
@@ -41,12 +50,25 @@ READERS: Sequence[Reader] = (
     Reader("SpecStory session", ("markdown",), specstory.turns),
     Reader("Turnout journal", ("served_version",), journal.turns),
     Reader("Turnout journal", ("decision", "target", "router"), journal.turns_of_first_version),
+    Reader("Langfuse observation", ("traceId", "type"), langfuse.turns),
+    Reader("Langfuse observation", ("trace_id", "type"), langfuse.turns),
+    Reader("Langfuse trace", ("observations",), langfuse.turns_of_trace, langfuse.NO_CALL),
+    Reader("LangSmith run", ("run_type", "inputs"), langsmith.turns),
+    Reader("Bedrock invocation log", ("schemaType", "input"), bedrock.turns),
+    Reader("log of requests", ("request_body", "response_body"), request_log.turns),
+    Reader("log of requests", ("request", "response"), request_log.turns),
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
     Reader("list of messages", ("messages",), message_list.turns),
     Reader("list of messages", ("conversation",), message_list.turns),
     Reader("list of messages", ("conversations",), message_list.turns),
 )
 
+
+# What stands beside the rows of a page.
+_PAGES = {
+    "data": ("meta", "object", "error", "has_more", "first_id", "last_id", "total", "pagination"),
+    "runs": ("cursors", "parsed_query"),
+}
 
 # Sources of which a whole file, an event a row, is a conversation.
 SESSION_READERS: Sequence[SessionReader] = (
@@ -63,7 +85,7 @@ def rows_of_turns(raw_rows: Iterable[RawRow], file: str) -> Iterator[RawRow | Ca
         file: Its name.
     """
     sessions: dict[str, Session] = {}
-    for raw in raw_rows:
+    for raw in chain.from_iterable(map(_unpaged, raw_rows)):
         reader = next((r for r in SESSION_READERS if r.may_read(raw.values)), None)
         if reader is None:
             yield from _turn_rows(raw)
@@ -74,6 +96,20 @@ def rows_of_turns(raw_rows: Iterable[RawRow], file: str) -> Iterator[RawRow | Ca
             yield RawRow(raw.where, {}, dropped_as=reason)
     for session in sessions.values():
         yield from session_rows(session)
+
+
+def _unpaged(raw: RawRow) -> Iterator[RawRow]:
+    """The rows of a page as APIs give them, `{"data": […], "meta": …}`; any other row itself."""
+    for name, others in _PAGES.items():
+        rows = raw.values.get(name)
+        if isinstance(rows, list) and raw.values.keys() <= {name, *others}:
+            for number, row in enumerate(rows, start=1):
+                where = f"{raw.where}, {name} {number}"
+                problem = None if isinstance(row, dict) else "not an object"
+                values = row if isinstance(row, dict) else {}
+                yield RawRow(where, values, problem, raw.mended)
+            return
+    yield raw
 
 
 def _turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:

@@ -24,9 +24,12 @@ _INTERRUPTED = "interruption"
 
 def may_read(values: Values) -> bool:
     """Whether the row is an event of a session."""
-    if values.get("type") in ("user", "assistant"):
+    kind = values.get("type")
+    if not isinstance(kind, str):
+        return False
+    if kind in ("user", "assistant"):
         return "sessionId" in values and isinstance(values.get("message"), dict)
-    return values.get("type") in _NOTES and bool(
+    return kind in _NOTES and bool(
         {"sessionId", "leafUuid", "snapshot", "operation"} & values.keys()
     )
 

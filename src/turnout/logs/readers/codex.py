@@ -25,7 +25,8 @@ _ENDED = {"turn_aborted": "cancelled", "error": "failed", "stream_error": "faile
 
 def may_read(values: Values) -> bool:
     """Whether the row is an event of a session."""
-    return values.get("type") in _TYPES and isinstance(values.get("payload"), dict)
+    kind = values.get("type")
+    return isinstance(kind, str) and kind in _TYPES and isinstance(values.get("payload"), dict)
 
 
 class Session:

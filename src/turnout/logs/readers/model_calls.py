@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from turnout.logs.readers.litellm import last_turn
-from turnout.logs.readers.messages import Message, NoTurn, Turns
+from turnout.logs.readers import litellm
+from turnout.logs.readers.messages import Message, NoTurn, Turns, Values
 from turnout.protocols import Message as ProtocolMessage
 from turnout.protocols import Request
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
 
+# Tokens that a log may count beside the answer's body.
+_COUNTED_APART = ("reasoning_tokens", "cached_tokens")
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "tool": "tool"}
 
 
@@ -31,7 +33,21 @@ def turn_of_call(
     kind = kind_of(Request(tuple(map(_as_asked, asked))), {}) if asked else "turn"
     if kind not in ("turn", "continuation"):
         return NoTurn(f"a product's helper call: {kind}")
-    return last_turn(messages, {}, facts, call_id)
+    return litellm.last_turn(messages, {}, facts, call_id)
+
+
+def turn_of_request(row: Values) -> Turns | NoTurn | None:
+    """The turn that a request adds.
+
+    Args:
+        row: The request in the columns of a LiteLLM spend log: `messages` or
+            `proxy_server_request`, `response`, and the ids, model and times beside them.
+    """
+    found = litellm.turns(row)
+    if not isinstance(found, list):
+        return found
+    told = {name: row[name] for name in _COUNTED_APART if row.get(name) is not None}
+    return [turn | told for turn in found]
 
 
 def _as_asked(message: Message) -> ProtocolMessage:

@@ -1,0 +1,83 @@
+"""Langfuse: observations as its exports and its API give them, alone or inside their trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from turnout.logs.readers.inputs import answer_in, messages_in
+from turnout.logs.readers.messages import NoTurn, Turn, Turns, Values, first_of, mapping, parsed
+from turnout.logs.readers.model_calls import turn_of_request
+
+NO_CALL = "an observation that is no model call"
+NOT_READ = "a model call without a readable input"
+
+_CALLS = {"GENERATION"}
+_OTHERS = {
+    "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
+}  # fmt: skip
+_SESSIONS = ("sessionId", "session_id", "traceId", "trace_id")
+_MODELS = ("model", "provided_model_name", "providedModelName", "internalModelId")
+
+
+def turns(values: Values) -> Turns | NoTurn | None:
+    """The turn of one observation; those that are no generation have none."""
+    kind = str(values.get("type")).upper()
+    if kind in _OTHERS:
+        return NoTurn(NO_CALL)
+    if kind not in _CALLS:
+        return None
+    messages = messages_in(values.get("input"))
+    if messages is None:
+        return NoTurn(NOT_READ)
+    row = {
+        "messages": messages,
+        "response": answer_in(values.get("output")),
+        "conversation_id": first_of(values, _SESSIONS),
+        "request_id": values.get("id"),
+        "model": first_of(values, _MODELS),
+        "start_time": first_of(values, ("startTime", "start_time")),
+        "end_time": first_of(values, ("endTime", "end_time")),
+        "user_id": first_of(values, ("userId", "user_id")),
+        "response_type": "failed" if values.get("level") == "ERROR" else None,
+    }
+    return turn_of_request(row | _tokens(values))
+
+
+def turns_of_trace(values: Values) -> Sequence[Turn | NoTurn] | None:
+    """The turns of a trace's observations, which do not say their session themselves."""
+    observations = parsed(values.get("observations"))
+    if not isinstance(observations, list) or not all(isinstance(o, Mapping) for o in observations):
+        return None
+    of_trace = {"sessionId": values.get("sessionId"), "userId": values.get("userId")}
+    found: list[Turn | NoTurn] = []
+    for observation in sorted(observations, key=lambda each: str(each.get("startTime"))):
+        read = turns({**of_trace, "traceId": values.get("id"), **observation})
+        if read is None:
+            return None
+        found += [read] if isinstance(read, NoTurn) else read
+    return found
+
+
+def _tokens(values: Values) -> dict[str, Any]:
+    """Langfuse counts by kind: all that are named for the input are of the input."""
+    used = mapping(parsed(first_of(values, ("usageDetails", "usage_details"))))
+    if not used:
+        usage = mapping(parsed(values.get("usage")))
+        return {
+            "prompt_tokens": first_of(usage, ("input", "promptTokens"))
+            or first_of(values, ("promptTokens", "inputUsage")),
+            "completion_tokens": first_of(usage, ("output", "completionTokens"))
+            or first_of(values, ("completionTokens", "outputUsage")),
+        }
+    return {
+        "prompt_tokens": _sum(used, "input"),
+        "completion_tokens": _sum(used, "output"),
+        "reasoning_tokens": _sum(used, "reasoning"),
+        "cached_tokens": _sum(used, "cache_read") or _sum(used, "cached"),
+    }
+
+
+def _sum(used: Values, word: str) -> int | None:
+    counts = [n for name, n in used.items() if word in name and isinstance(n, int)]
+    return sum(counts) if counts else None

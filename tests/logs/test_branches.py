@@ -1,0 +1,139 @@
+"""Chats that are stored as trees: the branch that the person ended on is the conversation."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from turnout.logs import ingest
+from turnout.logs.readers.branches import REGENERATED, REGENERATED_ELSEWHERE
+from turnout.logs.readers.sessions import BRANCH
+
+# Name, parent, role, text, model: a question edited once, and two answers regenerated.
+NODES = [
+    ("a", None, "user", "one", None),
+    ("b", "a", "assistant", "1", "gpt-4o-mini"),
+    ("c", "a", "assistant", "1 again", "gpt-4o"),
+    ("d", "a", "assistant", "1 at last", "o3"),
+    ("e", "b", "user", "taken back", None),
+    ("f", "e", "assistant", "2", "o3"),
+    ("g", "d", "user", "two", None),
+    ("h", "g", "assistant", "2", "o3"),
+    ("i", "g", "assistant", "2 again", "o3"),
+]
+
+
+def seconds(name):
+    return 1_790_000_000 + ord(name)
+
+
+def chatgpt(nodes, **more):
+    tree = {
+        name: {"parent": parent, "children": [n for n, p, *_ in nodes if p == name], "message": {
+            "author": {"role": role}, "content": {"parts": [text]}, "create_time": seconds(name),
+            "metadata": {"model_slug": model} if model else {}}}
+        for name, parent, role, text, model in nodes
+    }  # fmt: skip
+    return {"conversation_id": "c1", "mapping": tree, "current_node": "i"} | more
+
+
+def open_webui(nodes, **more):
+    messages = {
+        name: {"id": name, "parentId": parent, "role": role, "content": text, "model": model,
+               "timestamp": seconds(name)}
+        for name, parent, role, text, model in nodes
+    }  # fmt: skip
+    history = {"messages": messages, "currentId": more.get("current_node", "i")}
+    return {"id": "c1", "user_id": "ann", "chat": {"models": ["o3"], "history": history}}
+
+
+def librechat(nodes, **more):
+    messages = [
+        {"messageId": name, "parentMessageId": parent or "0", "isCreatedByUser": role == "user",
+         "text": text, "model": model, "createdAt": f"2026-05-04T12:00:{number:02}Z"}
+        for number, (name, parent, role, text, model) in enumerate(nodes)
+    ]  # fmt: skip
+    return {"conversationId": "c1", "endpoint": "openAI", "messages": messages}
+
+
+def librechat_recursive(nodes, **more):
+    row = librechat(nodes)
+    by_name = {message["messageId"]: message for message in row["messages"]}
+    tops = []
+    for message in row["messages"]:
+        parent = by_name.get(message.pop("parentMessageId"))
+        (parent.setdefault("children", []) if parent else tops).append(message)
+    return row | {"messages": tops, "recursive": True}
+
+
+STORES = [chatgpt, open_webui, librechat, librechat_recursive]
+
+
+def read(tmp_path, row):
+    (tmp_path / "log.json").write_text(json.dumps([row]))
+    report = ingest([tmp_path / "log.json"], tmp_path / "turns.parquet")
+    return report, pq.read_table(tmp_path / "turns.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_branch_that_the_person_ended_on_is_read_and_the_rest_counted(tmp_path, store):
+    report, turns = read(tmp_path, store(NODES))
+    assert [
+        (t["conversation_id"], t["turn_index"], t["user_message"], t["model"],
+         t["assistant_message"]) for t in turns
+    ] == [("c1", 1, "one", "o3", "1 at last"), ("c1", 2, "two", "o3", "2 again")]  # fmt: skip
+    assert report.dropped == {REGENERATED_ELSEWHERE: 2, REGENERATED: 1, BRANCH: 1}
+    assert (report.rows_read, report.complete_conversations) == (6, 1)
+    assert turns[0]["timestamp"].year == 2026
+
+
+@pytest.mark.parametrize("store", [chatgpt, open_webui])
+def test_without_its_last_node_a_tree_ends_on_its_newest_leaf(tmp_path, store):
+    _, turns = read(tmp_path, store(NODES, current_node=None))
+    assert [turn["assistant_message"] for turn in turns] == ["1 at last", "2 again"]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_harness_text_in_a_tree_is_left_out(tmp_path, store):
+    nodes = [("a", None, "user", "<user_memory>x</user_memory>why?", None)]
+    _, (turn,) = read(tmp_path, store(nodes, current_node="a"))
+    assert turn["user_message"] == "why?"
+
+
+def test_open_webui_draws_reasoning_that_was_not_said(tmp_path):
+    thought = '<details type="reasoning" done="true">\n> hm\n</details>\nso'
+    nodes = [("a", None, "user", "why?", None), ("b", "a", "assistant", thought, "o3")]
+    _, (turn,) = read(tmp_path, open_webui(nodes, current_node="b"))
+    assert turn["assistant_message"] == "so"
+
+
+def test_an_old_chat_of_open_webui_is_a_list(tmp_path):
+    said = [{"id": n, "role": r, "content": t} for n, _, r, t, _ in NODES[:2]]
+    _, (turn,) = read(tmp_path, {"id": "c1", "chat": {"models": ["o3"], "messages": said}})
+    assert (turn["user_message"], turn["assistant_message"], turn["model"]) == ("one", "1", "o3")
+
+
+def test_parts_of_a_librechat_message_say_their_text(tmp_path):
+    row = librechat([("a", None, "user", "why?", None), ("b", "a", "assistant", "", "o3")])
+    row["messages"][1] |= {"content": [
+        {"type": "think", "think": "hm"}, {"type": "text", "text": {"value": "so"}},
+    ]}  # fmt: skip
+    _, (turn,) = read(tmp_path, row)
+    assert turn["assistant_message"] == "so"
+
+
+@pytest.mark.parametrize("store", [open_webui, librechat])
+def test_a_message_that_is_only_a_file_keeps_its_place(tmp_path, store):
+    nodes = [
+        ("a", None, "user", "one", None), ("b", "a", "assistant", "1", "o3"),
+        ("c", "b", "user", "", None), ("d", "c", "assistant", "a dog", "gpt-4o-mini"),
+        ("e", "d", "user", "three", None),
+    ]  # fmt: skip
+    row = store(nodes, current_node="e")
+    messages = row["chat"]["history"]["messages"] if "chat" in row else row["messages"]
+    (messages["c"] if "chat" in row else messages[2])["files"] = [{"type": "image"}]
+    report, turns = read(tmp_path, row)
+    assert [(t["turn_index"], t["user_message"], t["assistant_message"]) for t in turns] == [
+        (1, "one", "1"), (3, "three", None),
+    ]  # fmt: skip
+    assert report.dropped == {"empty user message": 1}
