@@ -41,6 +41,19 @@ def test_the_tightest_limit_counts(tmp_path, groups, group, left):
     assert available_bytes(root) == pytest.approx(left, abs=1024)
 
 
+@pytest.mark.parametrize("group", ["/box", "/docker/its-name-outside"])
+def test_a_limit_of_the_first_version_of_control_groups_counts(tmp_path, group):
+    root = machine(tmp_path, available=8 * GB)
+    (root / "proc/self/cgroup").write_text(f"9:cpu,cpuacct:{group}\n4:memory:{group}\n")
+    # A container sees its own group as the root, under whatever name it has outside.
+    folder = root / "sys/fs/cgroup/memory" / ("box" if group == "/box" else "")
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text(f"{GB}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{GB // 2}\n")
+    (folder / "memory.stat").write_text(f"cache 1\ntotal_inactive_file {GB // 4}\n")
+    assert available_bytes(root) == pytest.approx(3 * GB // 4, abs=1024)
+
+
 def test_a_system_that_does_not_tell_is_not_judged(tmp_path):
     assert available_bytes(tmp_path) is None
     require_memory(10**18, "wait", tmp_path)
@@ -48,7 +61,7 @@ def test_a_system_that_does_not_tell_is_not_judged(tmp_path):
 
 def test_a_run_that_would_be_killed_is_refused_with_what_it_needs(tmp_path):
     root = machine(tmp_path, available=8 * GB, groups=[("/", GB, GB // 2, 0)])
-    with pytest.raises(SettingsError, match=r"memory: 0.5 GB left; expected about 1.5 GB .*lower"):
+    with pytest.raises(SettingsError, match=r"0.50 GB left; .* 1.50 GB .*lower"):
         require_memory(3 * GB // 2, "lower --batch-size", root)
     require_memory(GB // 4, "lower --batch-size", root)
 

@@ -9,6 +9,10 @@ from transformers import PreTrainedModel
 from turnout.errors import SettingsError
 
 _CGROUPS = Path("sys/fs/cgroup")
+# Of a control group: the files of its limit and use, and the name of its file cache. Source: the
+# kernel's documentation of control groups, versions 2 and 1.
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def require_memory(needed: int, advice: str, root: Path = Path("/")) -> None:
@@ -25,7 +29,7 @@ def require_memory(needed: int, advice: str, root: Path = Path("/")) -> None:
     left = available_bytes(root)
     if left is not None and left < needed:
         raise SettingsError(
-            f"memory: {left / 1e9:.1f} GB left; expected about {needed / 1e9:.1f} GB for this run. "
+            f"memory: {left / 1e9:.2f} GB left; expected about {needed / 1e9:.2f} GB for this run. "
             f"Give it more memory, or {advice}."
         )
 
@@ -42,27 +46,30 @@ def available_bytes(root: Path = Path("/")) -> int | None:
         if name == "MemAvailable":
             left.append(int(value.split()[0]) * 1024)
     for line in _text(root / "proc/self/cgroup").splitlines():
-        if line.startswith("0::"):  # version 2: one hierarchy, without a controller's name
-            left += _left_in_groups(root / _CGROUPS, PurePosixPath(line[len("0::") :]))
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2: one hierarchy, without a controller's name
+            left += _left_in_groups(root / _CGROUPS, PurePosixPath(group), _VERSION_2)
+        elif "memory" in controllers.split(","):
+            left += _left_in_groups(root / _CGROUPS / "memory", PurePosixPath(group), _VERSION_1)
     return min(left, default=None)
 
 
-def _left_in_groups(mount: Path, group: PurePosixPath) -> list[int]:
+def _left_in_groups(mount: Path, group: PurePosixPath, files: tuple[str, str, str]) -> list[int]:
     """What each group from the mount's root down to this one has left, where it has a limit."""
     left = []
     for part in (group, *group.parents):
         folder = mount / part.relative_to("/")
-        limit, used = (_text(folder / f"memory.{name}").strip() for name in ("max", "current"))
+        limit, used = (_text(folder / name).strip() for name in files[:2])
         if limit.isdigit() and used.isdigit():
-            left.append(int(limit) - int(used) + _file_cache(folder))
+            left.append(int(limit) - int(used) + _file_cache(folder, files[2]))
     return left
 
 
-def _file_cache(folder: Path) -> int:
+def _file_cache(folder: Path, cache: str) -> int:
     """Bytes of a group's use that the kernel gives up when it needs them."""
     for line in _text(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
-        if name == "inactive_file":
+        if name == cache:
             return int(value)
     return 0
 
