@@ -195,8 +195,8 @@ def test_two_texts_under_one_turn_index_are_counted_apart_from_one_sent_again(tm
 
 def test_the_row_that_did_not_fail_stays_and_several_models_are_noted(tmp_path):
     rows = [
-        row(model="o3", response_type="failed", timestamp=20),
-        row(model="gpt-4o", response_type="success", timestamp=10),
+        row(model="o3", response_type="failed", timestamp=1_777_896_020),
+        row(model="gpt-4o", response_type="success", timestamp=1_777_896_010),
         row(2, model=None),
     ]
     report, found = ingested(tmp_path, lines(rows))
@@ -333,7 +333,9 @@ def test_what_became_of_rows_is_told_alike_of_short_and_long_texts(tmp_path, kin
     report = ingest([path], tmp_path / "turns.parquet")
     assert report.dropped == {
         "also in another source (the longest is kept)": 1,
-        "another text under the same turn index (the longest is kept)": 2,
+        "another text under the same turn index (the longest is kept)": 1,
+        "another text under the same turn index in another source "
+        "(--source keeps products apart)": 1,
         "sent again (the longest is kept)": 2,
     }
     first, second = pq.read_table(tmp_path / "turns.parquet").to_pylist()

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.command import run
+from tests.tables import NOON
 from turnout.errors import RecordError, SettingsError, StorageError
 from turnout.logs import ingest
+from turnout.logs.columns import moment
 from turnout.logs.pseudonyms import Salt
 from turnout.schema import TURNS
 
@@ -107,7 +109,7 @@ def test_a_complete_conversation_starts_at_one_and_has_no_gap(tmp_path):
     assert (report.conversations, report.complete_conversations) == (3, 1)
 
 
-@pytest.mark.parametrize("index", [0, -1, 1.5, "one", None, True, 2**40])
+@pytest.mark.parametrize("index", [-1, 1.5, "one", None, True, 2**40])
 def test_a_turn_index_that_is_no_position_is_refused_with_its_place(tmp_path, index):
     rows = [row(), row(turn_index=index)]
     with pytest.raises(RecordError, match=r"log\.jsonl:2: turn_index is .*expected a whole number"):
@@ -234,13 +236,80 @@ def test_an_interrupted_run_leaves_the_earlier_output_alone(tmp_path):
 
 def test_a_failed_run_leaves_no_salt_and_one_that_another_run_wrote_is_not_replaced(tmp_path):
     with pytest.raises(RecordError):
-        ingested(tmp_path, [row(turn_index=0)])
+        ingested(tmp_path, [row(turn_index=-1)])
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
     ours, theirs = (Salt(tmp_path / "salt") for _ in range(2))
     theirs.keep()
     with pytest.raises(StorageError, match="another run wrote its salt"):
         ours.keep()
     assert Salt(tmp_path / "salt").fingerprint == theirs.fingerprint
+
+
+COUNTED_FROM_ZERO = [
+    row(conversation_id=name, turn_index=index, user_message=f"{name}{index}")
+    for name in "ab"
+    for index in (0, 1, 2)
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_log_that_counts_from_zero_is_shifted_and_said(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(COUNTED_FROM_ZERO), path)
+    else:
+        write_jsonl(path, COUNTED_FROM_ZERO)
+    report = ingest([path], tmp_path / "turns.parquet")
+    found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [(r["turn_index"], r["user_message"]) for r in found[:3]] == [
+        (1, "a0"), (2, "a1"), (3, "a2"),
+    ]  # fmt: skip
+    assert report.complete_conversations == 2
+    assert report.mended == {"turn index counted from 0 (shifted by one)": 6}
+
+
+def test_a_log_of_which_some_conversations_begin_at_zero_is_refused_with_the_reason(tmp_path):
+    rows = [row(conversation_id="c"), row(conversation_id="c", turn_index=2), *COUNTED_FROM_ZERO]
+    with pytest.raises(
+        RecordError, match=r"log\.jsonl:3: .* 1 of 3 conversations begin at another"
+    ):
+        ingested(tmp_path, rows)
+
+
+def test_a_conversation_that_lost_its_first_turn_is_not_called_whole(tmp_path):
+    rows = [row(conversation_id="c"), row(conversation_id="c", turn_index=2), *COUNTED_FROM_ZERO]
+    report, found = ingested(tmp_path, rows, skip_unreadable=True)
+    assert report.dropped == {"unreadable": 2}
+    assert (report.conversations, report.complete_conversations, len(found)) == (3, 1, 6)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_two_products_with_the_same_ids_are_kept_apart_by_name(tmp_path, kind):
+    apps = {"shop": ["where is it", "thanks"], "desk": ["reset it", "again", "and now"]}
+    for name, messages in apps.items():
+        rows = [row(turn_index=n, user_message=m) for n, m in enumerate(messages, start=1)]
+        path = tmp_path / f"{name}.{kind}"
+        if kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        else:
+            write_jsonl(path, rows)
+        ingest([path], tmp_path / f"{name}-turns.parquet", source=name)
+    tables = [tmp_path / f"{name}-turns.parquet" for name in apps]
+    report = ingest(tables, tmp_path / "turns.parquet")
+    assert (report.rows_kept, report.conversations, report.complete_conversations) == (5, 2, 2)
+    found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert {(r["conversation_id"], r["source"]) for r in found} == {
+        ("shop:a", "shop"), ("desk:a", "desk"),
+    }  # fmt: skip
+
+
+def test_other_texts_of_another_source_are_counted_with_what_keeps_them_apart(tmp_path):
+    write_jsonl(tmp_path / "shop.jsonl", [row(user_message="where is it")])
+    write_jsonl(tmp_path / "desk.jsonl", [row(user_message="reset the password")])
+    files = [tmp_path / "shop.jsonl", tmp_path / "desk.jsonl"]
+    report = ingest(files, tmp_path / "turns.parquet")
+    (reason,) = report.dropped
+    assert reason.startswith("another text under the same turn index in another source (--source")
 
 
 def test_times_that_cannot_be_read_are_null_and_counted(tmp_path):
@@ -278,6 +347,34 @@ def test_a_second_run_on_the_same_log_does_nothing(tmp_path):
 
 MESSAGES = st.text(alphabet=st.characters(exclude_categories=[]), max_size=20)
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-1, 3), MESSAGES), max_size=40)
+
+
+NOON_S = 1_777_896_000
+SPELLINGS = [
+    NOON_S, str(NOON_S), NOON_S * 10**3, NOON_S * 10**6, NOON_S * 10**9, str(NOON_S * 10**9),
+    "20260504120000", 20260504120000, "202605041200", "20260504120000.0", "46146.5", 46146.5,
+    "2026-05-04T12:00:00Z",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("written", SPELLINGS)
+def test_a_number_is_read_as_the_time_that_it_is(written):
+    assert moment(written) == NOON
+
+
+def test_a_day_in_digits_is_midnight():
+    assert moment("20260504") == moment(20260504) == NOON.replace(hour=0)
+
+
+@pytest.mark.parametrize("written", ["2026", 2026, 0, -NOON_S, 12.5, "20261304", 638_713 * 10**12])
+def test_a_number_that_is_no_time_of_this_century_is_none(written):
+    assert moment(written) is None
+
+
+@given(st.integers() | st.floats() | st.integers(0, 10**20).map(str))
+def test_no_number_is_ever_a_time_outside_this_century(written):
+    read = moment(written)
+    assert read is None or 2000 <= read.year < 2100
 
 
 @settings(max_examples=15)

@@ -61,6 +61,12 @@ if TYPE_CHECKING:
     help="Replace e-mail and IP addresses, keys and tokens, and user names in paths.",
 )
 @click.option(
+    "--source",
+    metavar="NAME",
+    help="Name the product that the logs are of: its conversations stay apart from those of others "
+    "that have the same ids.",
+)
+@click.option(
     "--query",
     metavar="NAME|FILE.kql",
     help="Which Kusto query to run: one that `turnout kql` lists, or an edited copy of it.",

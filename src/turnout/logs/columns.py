@@ -30,13 +30,18 @@ CALL_ID = "call_id"
 NUL_BYTES = "NUL bytes (left out)"
 HALF_CHARACTERS = "half characters (replaced)"
 NOT_UTF8 = "bytes that are not UTF-8 (read as Windows-1252)"
-# Epoch numbers: seconds until the year 5138, then milliseconds, then microseconds.
-_SECONDS_BELOW = 1e11
-_MILLISECONDS_BELOW = 1e14
+# Numbers that are times lie between 2000 and 2100, in whichever unit; others are something else.
+_YEAR_2000_S, _YEAR_2100_S = 946_684_800, 4_102_444_800
+_UNITS_PER_S = (1, 10**3, 10**6, 10**9)
+# Excel counts days from here; as long as its day 60, the 29th of February 1900, is passed.
+_EXCEL_START = dt.datetime(1899, 12, 30, tzinfo=dt.UTC)
+_SECONDS_A_DAY = 86_400
+# 20251229, 202512290920, 20251229092000, also with a fraction of a second.
+_COMPACT = re.compile(r"((?:20)\d{6})(?:(\d{4})(\d{2}(?:\.\d+)?)?)?(?:\.0)?")
 _SHOWN_CHARS = 80
 _MAX_SHAPES = 10_000
 # Stands for the turn index of a row that is numbered by its time.
-BY_TIME = 0
+BY_TIME = -1
 NUMBERED_BY_TIME = "without a turn index (the order in time is the index)"
 
 
@@ -188,13 +193,17 @@ def misread(field: str) -> str:
 
 
 def moment(value: object) -> dt.datetime | None:
-    """A time in any unit or spelling; UTC where it names no zone; None where it is none."""
+    """A time in any unit or spelling; UTC where it names no zone; None where it is none.
+
+    A number may be seconds, milli-, micro- or nanoseconds since 1970, digits of a date and time
+    (20251229092000), or an Excel serial.
+    """
     if isinstance(value, dt.datetime):
         return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
     number = _number(value)
     try:
         if number is not None:
-            return dt.datetime.fromtimestamp(_epoch_seconds(number), dt.UTC)
+            return _moment_of_number(number, str(value).strip())
         if isinstance(value, str):
             time = dt.datetime.fromisoformat(value.strip().removesuffix(" UTC"))
             return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
@@ -298,7 +307,7 @@ def _conversation_id(value: object) -> str:
 
 def _turn_index(value: object) -> int:
     index = _small_integer(value)
-    if index is None or index < 1:
+    if index is None or index < 0:  # 0 is judged when all conversations are known
         raise UnreadableRowError(
             f"turn_index is {_shown(value)}; expected a whole number from 1 (the first turn is 1)"
         )
@@ -332,7 +341,25 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _epoch_seconds(number: float) -> float:
-    if abs(number) < _SECONDS_BELOW:
-        return number
-    return number / 1e3 if abs(number) < _MILLISECONDS_BELOW else number / 1e6
+def _moment_of_digits(text: str) -> dt.datetime | None:
+    """What digits say that are a date, with or without a time."""
+    match = _COMPACT.fullmatch(text)
+    if match is None:
+        return None
+    day, minutes, seconds = match[1], match[2] or "0000", match[3] or "00"
+    try:
+        time = dt.datetime.strptime(day + minutes, "%Y%m%d%H%M").replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
+    return time + dt.timedelta(seconds=float(seconds)) if float(seconds) < 60 else None
+
+
+def _moment_of_number(number: float, text: str) -> dt.datetime | None:
+    for per_s in _UNITS_PER_S:
+        if _YEAR_2000_S * per_s <= number < _YEAR_2100_S * per_s:
+            return dt.datetime.fromtimestamp(number / per_s, dt.UTC)
+    if (written := _moment_of_digits(text)) is not None:
+        return written
+    days = dt.timedelta(days=round(number * _SECONDS_A_DAY) / _SECONDS_A_DAY)
+    time = _EXCEL_START + days if 0 < number < _YEAR_2100_S else None
+    return time if time and 2000 <= time.year < 2100 else None

@@ -15,8 +15,8 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.engine import batches, read_parquet
-from turnout.logs.columns import BY_TIME, CALL_ID
+from turnout.engine import batches
+from turnout.logs.columns import CALL_ID
 from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_OFFSETS, TextFile, TurnRowWriter
 from turnout.parquet import write_parquet_in_order
 from turnout.schema import FAILED, TURN_KEYS, TURNS
@@ -24,10 +24,14 @@ from turnout.schema import FAILED, TURN_KEYS, TURNS
 RESENT = "sent again (the longest is kept)"
 ELSEWHERE = "also in another source (the longest is kept)"
 ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
+ANOTHER_PRODUCT = (
+    "another text under the same turn index in another source (--source keeps products apart)"
+)
 ANOTHER_CALL = "another model call of the turn (added to it)"
 
 _TOOLS_OF_CALLS = "tools_of_calls"
 _COLUMNS = [*TURNS.names, *TEXT_OFFSETS.values()]
+_TO_COMPARE = ("text", "offset", "kept_offset", "same_text", "other_text")
 _MAX_CHARS = 1 << 25  # of long texts, in one batch
 _ADDED_UP = (
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens",
@@ -40,16 +44,23 @@ _DECIDED = (
 )  # fmt: skip
 
 
-def write_turns(backend: ibis.BaseBackend, written: TurnRowWriter, out: Path) -> Counter[str]:
+def write_turns(
+    backend: ibis.BaseBackend, rows: ibis.Table, written: TurnRowWriter, out: Path
+) -> Counter[str]:
     """Write one row a turn, in order of conversation and turn.
 
     Of several rows for a turn the one with the longest message stays; among those, one that did
     not fail, then the latest, then the one that was read last. Calls of one turn are added up.
 
+    Args:
+        backend: Where they are sorted.
+        rows: The rows, each with its turn index.
+        written: What they were read as.
+        out: The file of the table.
+
     Returns:
         Reason → rows that were dropped.
     """
-    rows = read_rows(backend, written)
     ranked = _ranked(rows)
     others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
     with TextFile(written.texts_path) as texts:
@@ -74,29 +85,8 @@ def write_turns(backend: ibis.BaseBackend, written: TurnRowWriter, out: Path) ->
     return dropped
 
 
-def read_rows(backend: ibis.BaseBackend, written: TurnRowWriter) -> ibis.Table:
-    """All rows, each with a turn index: where the log has none, its place in time.
-
-    Rows of one time and one text are one turn. Rows without a time come last, as they were read.
-    """
-    rows = read_parquet(backend, written.path)
-    if not written.by_time:
-        return rows
-    alike = ibis.window(group_by=(*TURN_KEYS, "timestamp", "user_message"))
-    first = ibis.ifelse(rows.timestamp.isnull(), rows[POSITION], rows[POSITION].min().over(alike))
-    rows = rows.mutate(first_position=first)
-    in_time = ibis.window(
-        group_by=TURN_KEYS,
-        order_by=[ibis.asc("timestamp", nulls_first=False), ibis.asc("first_position")],
-    )
-    place = (ibis.dense_rank().over(in_time) + 1).cast("int32")
-    rows = rows.mutate(turn_index=ibis.ifelse(rows.turn_index == BY_TIME, place, rows.turn_index))
-    return rows.drop("first_position")
-
-
-def count_turns_of_several_models(backend: ibis.BaseBackend, written: TurnRowWriter) -> int:
+def count_turns_of_several_models(backend: ibis.BaseBackend, rows: ibis.Table) -> int:
     """How many turns have rows that name different models."""
-    rows = read_rows(backend, written)
     models = rows.group_by(*TURN_KEYS).agg(least=rows.model.min(), greatest=rows.model.max())
     several = models.filter(models.least != models.greatest)
     return int(backend.to_pyarrow(several.count()).as_py())
@@ -147,9 +137,10 @@ def _drop_reasons(
         kept_offset=winner["offset"],
     )
     both = loser.join(winner, TURN_KEYS)
-    same_text = ibis.ifelse((both.source != both.kept_source).fill_null(False), ELSEWHERE, RESENT)
+    elsewhere = (both.source != both.kept_source).fill_null(False)
     both = both.mutate(
-        same_text=same_text,
+        same_text=ibis.ifelse(elsewhere, ELSEWHERE, RESENT),
+        other_text=ibis.ifelse(elsewhere, ANOTHER_PRODUCT, ANOTHER_TEXT),
         another_call=(both[CALL_ID] != both.kept_call).fill_null(False),
         # Of a long text the engine has the digest alone.
         unseen=both.kept_offset.notnull() & (both.text != both.kept_text),
@@ -157,17 +148,17 @@ def _drop_reasons(
     reason = ibis.cases(
         (both.another_call, ANOTHER_CALL),
         (both.kept_text.contains(both.text), both.same_text),
-        else_=ANOTHER_TEXT,
+        else_=both.other_text,
     )
     seen = both.filter(both.another_call | ~both.unseen)
     counts = backend.to_pyarrow(seen.select(reason=reason).value_counts(name="rows")).to_pylist()
     dropped = Counter({row["reason"]: row["rows"] for row in counts})
     unseen = both.filter(both.unseen & ~both.another_call)
-    for batch in batches(backend, unseen.select("text", "offset", "kept_offset", "same_text")):
+    for batch in batches(backend, unseen.select(*_TO_COMPARE)):
         for row in batch.to_pylist():
             text = row["text"] if row["offset"] is None else texts.read(row["offset"])
             is_part = text in texts.read(row["kept_offset"])
-            dropped[row["same_text"] if is_part else ANOTHER_TEXT] += 1
+            dropped[row["same_text"] if is_part else row["other_text"]] += 1
     return dropped
 
 

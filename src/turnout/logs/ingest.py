@@ -6,6 +6,7 @@ Memory does not grow with the log: rows are written to disk beside the output an
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -15,6 +16,7 @@ from typing import Any
 import duckdb
 import ibis
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from turnout.engine import connect, interruptible, lacks_disk, read_parquet
 from turnout.errors import RecordError, StorageError
@@ -30,6 +32,7 @@ from turnout.logs.formats import (
     parquet_batches,
     read_rows,
 )
+from turnout.logs.numbering import numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.logs.readers import read_by_turns, rows_of_turns
@@ -99,12 +102,15 @@ class IngestOptions:
         salt: Makes the pseudonyms in `user_id`.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
+        source: The turns' `source`, which then begins every conversation's id; None for the
+            file's name, with ids as they are.
     """
 
     columns: Mapping[str, str]
     salt: Salt
     skip_unreadable: bool
     redact: bool
+    source: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The options as a manifest holds them; the salt is secret and goes by its fingerprint."""
@@ -113,6 +119,7 @@ class IngestOptions:
             "salt": self.salt.fingerprint,
             "skip_unreadable": self.skip_unreadable,
             "redact": self.redact,
+            "source": self.source,
         }
 
 
@@ -125,6 +132,7 @@ def ingest(
     skip_unreadable: bool = False,
     strict: bool = False,
     redact: bool = False,
+    source: str | None = None,
     on_progress: OnProgress = silent,
 ) -> IngestReport:
     """Read logs into one turns table.
@@ -142,6 +150,8 @@ def ingest(
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
         strict: Stop at a file of a folder that is no log rather than pass over it.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
+        source: Names the product that the logs are of: the turns' `source`, which then begins
+            every conversation's id, so that products with the same ids stay apart.
         on_progress: Told every few thousand rows.
 
     Raises:
@@ -153,7 +163,9 @@ def ingest(
     files = files_of(sources, is_log, FORMAT_NAMES)
     if strict:
         files = [replace(file, named=True) for file in files]
-    options = IngestOptions(columns or {}, Salt(salt or salt_beside(out)), skip_unreadable, redact)
+    options = IngestOptions(
+        columns or {}, Salt(salt or salt_beside(out)), skip_unreadable, redact, source
+    )
     read = {"log": [Input(file.name, file.digest()) for file in files]}
     run = StageRun(out, Manifest("ingest", read, {**options.to_json(), "strict": strict}))
     if run.is_done():
@@ -198,7 +210,9 @@ def ingest_files(
                     source.read_rows(joined_calls(backend, parts.path), _CALLS)
         if rows.n_rows == 0:
             raise RecordError(_nothing_left([file.name for file in files], counts))
-        report = _deduplicated(rows, partial, out, counts, ignored)
+        report = _deduplicated(
+            rows, partial, out, counts, ignored, skip_unreadable=options.skip_unreadable
+        )
         run.record(report)
         options.salt.keep()
     return report
@@ -273,8 +287,12 @@ class _Source:
             if self._options.redact:
                 for name in _MESSAGES:
                     row[name] = self._redacted(row[name])
-            row["source"] = row["source"] or self._label
-            self._rows.write_turn(row)
+            if source := self._options.source:
+                row["source"] = source
+                row["conversation_id"] = f"{source}:{row['conversation_id']}"
+            else:
+                row["source"] = row["source"] or self._label
+            self._rows.write_turn(row, raw.where)
         self._count_read(1)
 
     def _canonical(self, raw: RawRow) -> dict[str, Any] | None:
@@ -318,9 +336,16 @@ class _Source:
         )
         if self._options.redact:
             for name in _MESSAGES:
-                turns = _replaced(turns, name, map(self._redacted, turns[name].to_pylist()))
-        sources = (source or self._label for source in turns["source"].to_pylist())
-        turns = _replaced(turns, "source", sources)
+                texts = map(self._redacted, turns[name].to_pylist())
+                turns = _replaced(turns, name, pa.array(texts, pa.string()))
+        if source := self._options.source:
+            ids = pc.binary_join_element_wise(source, turns["conversation_id"], ":")
+            turns = _replaced(turns, "conversation_id", ids)
+            turns = _replaced(turns, "source", pa.repeat(source, turns.num_rows))
+        else:
+            logged = pc.fill_null(turns["source"], "")
+            sources = pc.if_else(pc.equal(logged, ""), self._label, logged)
+            turns = _replaced(turns, "source", sources)
         self._rows.write_turns(turns)
         self._count_read(turns.num_rows)
         odd = [n for n, odd in enumerate(is_odd.to_pylist(), start=n_before + 1) if odd]
@@ -346,25 +371,33 @@ def _first(rows: Iterator[RawRow]) -> Iterator[RawRow]:
             return
 
 
-def _replaced(turns: pa.Table, name: str, texts: Iterable[str | None]) -> pa.Table:
+def _replaced(turns: pa.Table, name: str, texts: pa.Array | pa.ChunkedArray) -> pa.Table:
     index = turns.schema.get_field_index(name)
-    return turns.set_column(index, turns.schema.field(index), pa.array(texts, pa.string()))
+    return turns.set_column(index, turns.schema.field(index), texts)
 
 
 def _deduplicated(
-    rows: TurnRowWriter, partial: Path, out: Path, counts: RowCounts, ignored: set[str]
+    rows: TurnRowWriter,
+    partial: Path,
+    out: Path,
+    counts: RowCounts,
+    ignored: set[str],
+    *,
+    skip_unreadable: bool,
 ) -> IngestReport:
     """Write the turns table; what became of all rows."""
     with _sorting_engine(partial, out) as backend:
-        repeated = write_turns(backend, rows, partial)
-        dropped = counts.dropped + repeated
-        several = count_turns_of_several_models(backend, rows) if repeated else 0
-        facts = _facts(backend, partial)
+        numbered = numbered_rows(backend, rows, skip_unreadable=skip_unreadable)
+        counts.mended.update(numbered.mended)
+        repeated = write_turns(backend, numbered.rows, rows, partial)
+        dropped = counts.dropped + repeated + Counter({UNREADABLE: numbered.refused})
+        several = count_turns_of_several_models(backend, numbered.rows) if repeated else 0
+        facts = _facts(backend, partial, numbered.cut)
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}
     return IngestReport(
         rows_read=facts["rows"] + dropped.total(),
         rows_kept=facts["rows"],
-        dropped=dict(sorted(dropped.items())),
+        dropped={reason: n for reason, n in sorted(dropped.items()) if n},
         mended=dict(sorted(counts.mended.items())),
         conversations=facts["conversations"],
         complete_conversations=facts["complete"],
@@ -400,8 +433,8 @@ def _sorting_engine(partial: Path, out: Path) -> Iterator[ibis.BaseBackend]:
         backend.disconnect()
 
 
-def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
-    """Counts of the finished table."""
+def _facts(backend: ibis.BaseBackend, turns: Path, cut: ibis.Table | None) -> dict[str, int]:
+    """Counts of the finished table; conversations that are `cut` are not whole."""
     rows = read_parquet(backend, turns)
     before = ibis.window(group_by="conversation_id", order_by="turn_index")
     rows = rows.mutate(
@@ -421,6 +454,8 @@ def _facts(backend: ibis.BaseBackend, turns: Path) -> dict[str, int]:
         },
     )
     whole = (by_conversation.least == 1) & (by_conversation.greatest == by_conversation.rows)
+    if cut is not None:
+        whole &= ~by_conversation.conversation_id.isin(cut.conversation_id)
     facts = by_conversation.agg(
         conversations=by_conversation.count(),
         complete=whole.sum(),

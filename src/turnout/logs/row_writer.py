@@ -155,12 +155,14 @@ class TurnRowWriter(RowWriter):
         has_calls: Whether a row tells of a single model call.
         has_decisions: Whether a row says who chose its model.
         by_time: Whether a row has no turn index, and its time is to give one.
+        first_zero: Where the first row with the turn index 0 is; None where there is none.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, TURN_ROWS)
         self.texts_path = path.with_suffix(".texts")
         self.has_calls = self.has_decisions = self.by_time = False
+        self.first_zero: str | None = None
         self._texts = TextFile(self.texts_path)
 
     def __exit__(
@@ -172,8 +174,10 @@ class TurnRowWriter(RowWriter):
         with self._texts:
             super().__exit__(kind, error, trace)
 
-    def write_turn(self, row: dict[str, Any]) -> None:
-        """Write one row with the columns of `TURNS` and `CALL_ID`."""
+    def write_turn(self, row: dict[str, Any], where: str) -> None:
+        """Write one row with the columns of `TURNS` and `CALL_ID`, which was read there."""
+        if row["turn_index"] == 0 and self.first_zero is None:
+            self.first_zero = where
         self.has_calls |= row[CALL_ID] is not None
         self.has_decisions |= row["chosen_by"] is not None
         self.by_time |= row["turn_index"] == BY_TIME

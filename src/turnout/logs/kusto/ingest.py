@@ -61,6 +61,7 @@ def ingest_kusto(
     salt: Path | None = None,
     skip_unreadable: bool = False,
     redact: bool = False,
+    source: str | None = None,
     sign_in: SignIn | None = None,
     limits: ReplyLimits | None = None,
     patience: Patience | None = None,
@@ -78,6 +79,7 @@ def ingest_kusto(
         salt: The file of the secret salt; see `ingest`.
         skip_unreadable: Count unreadable rows as dropped rather than stop at the first.
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
+        source: Names the product that the rows are of; see `ingest`.
         sign_in: How to sign in; see `Service`.
         limits: How much one reply may hold.
         patience: How long to keep trying.
@@ -104,7 +106,7 @@ def ingest_kusto(
     ) as service:
         on_progress(f"count {query}", 0, None)
         bins = _counted(service, text({}), database)
-        options = IngestOptions({}, Salt(salt or salt_beside(out)), skip_unreadable, redact)
+        options = IngestOptions({}, Salt(salt or salt_beside(out)), skip_unreadable, redact, source)
         made_from = _made_from(database, bins, {"query": text({}), **options.to_json()})
         run = StageRun(out, made_from)
         if run.is_done():
