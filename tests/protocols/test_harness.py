@@ -54,3 +54,8 @@ def test_text_without_harness_stays_as_it_is(text):
 def test_elements_that_are_never_closed_are_searched_once():
     text = "<system-reminder>" * 200_000
     assert split_harness(text).human == text
+
+
+def test_notices_without_an_end_are_the_persons_and_cost_no_more_than_their_length():
+    words = "[Request interrupted by user" * 50_000
+    assert split_harness(words).human == words

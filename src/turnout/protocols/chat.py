@@ -13,7 +13,6 @@ from turnout.errors import RecordError
 from turnout.protocols.answer_reader import event
 from turnout.protocols.event_stream import MAX_BYTES
 from turnout.protocols.parts import (
-    Content,
     content_of,
     count,
     error_message,
@@ -50,9 +49,9 @@ def read_request(body: Mapping[str, object]) -> Request:
     response_format = mapping(body.get("response_format"))
     return Request(
         tuple(
-            _message(_ROLES[str(item["role"])], item)
+            _message(role, item)
             for item in mappings(body.get("messages"))
-            if str(item.get("role")) in _ROLES
+            if (role := _ROLES.get(str(item.get("role"))))
         ),
         text(body.get("model")),
         body.get("stream") is True,
@@ -129,9 +128,10 @@ def usage_of(usage: Mapping[str, object]) -> Usage:
 
 def called_tools(said: Mapping[str, object]) -> tuple[str, ...]:
     """Names of the tools that a message calls."""
-    calls = [*mappings(said.get("tool_calls")), said]
-    names = [text(mapping(call.get("function")).get("name")) for call in calls[:-1]]
-    names.append(text(mapping(said.get("function_call")).get("name")))
+    if "tool_calls" not in said and "function_call" not in said:
+        return ()
+    calls = [mapping(call.get("function")) for call in mappings(said.get("tool_calls"))]
+    names = [text(call.get("name")) for call in (*calls, mapping(said.get("function_call")))]
     return tuple(name for name in names if name)
 
 
@@ -277,15 +277,8 @@ def _checked(position: int, item: Mapping[str, object]) -> Message:
 def _message(role: Role, item: Mapping[str, object]) -> Message:
     value = item.get("content")
     content = content_of(list(value) if isinstance(value, tuple) else value)
-    return message_of(
-        role,
-        Content(
-            content.texts,
-            content.attachments,
-            [*content.tools, *called_tools(item)],
-            content.results,
-        ),
-    )
+    content.tools += called_tools(item)
+    return message_of(role, content)
 
 
 def _index(choice: Mapping[str, object]) -> int:

@@ -48,7 +48,7 @@ _ELEMENTS = {
 _OPENING = re.compile(rf"<({'|'.join(map(re.escape, _ELEMENTS))})(?:\s[^<>]*)?>")
 # Lines that stand alone in a message.
 _LINES = (
-    ("interruption", re.compile(r"\[Request interrupted by user[^\]\n]*\]")),
+    ("interruption", re.compile(r"\[Request interrupted by user[^\]\n]{0,80}\]")),
     ("notification", re.compile(r"\[SYSTEM NOTIFICATION - NOT USER INPUT\]")),
 )
 # Beginnings after which the whole text is the product's.
@@ -78,10 +78,11 @@ def split_harness(text: str) -> Words:
 
     An element counts only where it is closed: a person may write of `<system-reminder>` too.
     """
-    beginning = text.lstrip()
     for kind, words in _BEGINNINGS:
-        if beginning.startswith(words):
+        if text.lstrip().startswith(words):
             return Words("", (kind,))
+    if "<" not in text and "[" not in text:
+        return Words(text, ())
     kinds: list[str] = []
     pieces: list[str] = []
     end = 0

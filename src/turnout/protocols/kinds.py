@@ -88,8 +88,11 @@ def _marked(headers: Mapping[str, str]) -> RequestKind | None:
 
 def codex_metadata(headers: Mapping[str, str]) -> Mapping[str, object]:
     """What Codex says of a request's turn; empty where it says nothing."""
+    said = headers.get("x-codex-turn-metadata")
+    if not said:
+        return {}
     try:
-        metadata = json.loads(headers.get("x-codex-turn-metadata", "{}"))
+        metadata = json.loads(said)
     except (ValueError, RecursionError):
         return {}
     return metadata if isinstance(metadata, dict) else {}

@@ -40,9 +40,9 @@ def read_request(body: Mapping[str, object]) -> Request:
     items = mappings(body.get("messages"))
     return Request(
         tuple(
-            message_of(_ROLES[str(item["role"])], content_of(item.get("content")))
+            message_of(role, content_of(item.get("content")))
             for item in items
-            if str(item.get("role")) in _ROLES
+            if (role := _ROLES.get(str(item.get("role"))))
         ),
         text(body.get("model")),
         body.get("stream") is True,

@@ -82,12 +82,14 @@ def message_of(role: Role, content: Content) -> Message:
 
 def mappings(value: object) -> list[Mapping[str, object]]:
     """The objects of a list; none where it is none."""
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [item for item in value if isinstance(item, (dict, Mapping))]
 
 
 def mapping(value: object) -> Mapping[str, object]:
     """The object, or an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, (dict, Mapping)) else {}
 
 
 def count(value: object, name: str) -> int | None:

@@ -183,8 +183,9 @@ def streamed_answer() -> ResponseStream:
 
 def _message(item: Mapping[str, object]) -> Message | None:
     kind = text(item.get("type", "message"))
-    if kind == "message" and str(item.get("role")) in _ROLES:
-        return message_of(_ROLES[str(item["role"])], content_of(item.get("content")))
+    role = _ROLES.get(str(item.get("role")))
+    if kind == "message" and role is not None:
+        return message_of(role, content_of(item.get("content")))
     if kind in _CALLS:
         name = text(item.get("name")) or str(kind).removesuffix("_call")
         return replace(Message("assistant"), tools=(name,))
