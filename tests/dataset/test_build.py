@@ -66,7 +66,10 @@ def test_a_conversation_data_set_has_every_turn_with_its_index_and_previous_turn
     rows = rows_of(conversation)
     third = next(row for row in rows if row["turn_index"] == 3)
     number = third["conversation_id"][1:]
-    assert third["context"] == f"turn 3 | message 2 of {number} | message 1 of {number}"
+    assert third["context"] == (
+        "turn three, history 30, answer 0, message 0"
+        f" | message 2 of {number} | message 1 of {number}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +303,10 @@ def test_balancing_keeps_the_ratio_and_uses_no_row_twice(cells, size, ratio, ins
 def test_balancing_gives_every_row_of_the_size_where_there_are_enough(size, ratio, inside):
     rows = candidates({(stratum, label): 60 for stratum in "abc" for label in (0, 1)})
     assert len(balanced(rows, size, ratio, inside=inside)) == size
+
+
+def test_the_header_leaves_answers_out_where_most_of_the_log_has_none(tmp_path):
+    rows = [row | {"assistant_message": None} for row in conversations(200)]
+    data = build(tmp_path, rows, "conversation")
+    third = next(row for row in rows_of(data) if row["turn_index"] == 3)
+    assert third["context"].startswith("turn three, history 30, message 0 | ")

@@ -271,9 +271,9 @@ def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
     found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
     assert [row.context for row in found.inputs] == [
         "",
-        "turn 2 | prove",
+        "turn two, history 0, message 0 | prove",
         "",
-        "turn 2 | prove it",
+        "turn two, history 0, message 0 | prove it",
     ]
 
 

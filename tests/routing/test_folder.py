@@ -56,7 +56,7 @@ def test_a_newer_format_is_refused(folder):
 def test_another_formatter_version_is_refused(folder):
     stored = json.loads((folder / "router.json").read_text())["formatter"]
     rewritten(folder, formatter=stored | {"version": 99})
-    with pytest.raises(ArtifactError, match="formatter version 99; expected 1"):
+    with pytest.raises(ArtifactError, match="formatter version 99; expected 2"):
         RouterFolder.read(folder)
 
 
@@ -91,7 +91,7 @@ def test_a_description_that_is_none_is_refused(folder, text, message):
         ({"max_tokens": 0}, "a whole number from 1"),
         ({"max_tokens": "128"}, "a whole number from 1"),
         ({"calibration": None}, "calibration: found nothing"),
-        ({"formatter": {"version": 1, "architecture": "both"}}, "session or conversation"),
+        ({"formatter": {"version": 2, "architecture": "both"}}, "session or conversation"),
         ({"formatter": 1}, "formatter: found 1"),
         ({"files": []}, "plain file names with their sha256"),
         ({"files": {}}, "plain file names with their sha256"),

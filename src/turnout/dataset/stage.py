@@ -7,13 +7,14 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.dataset import description as describe
@@ -177,6 +178,8 @@ def dataset_from_turns(
     with reading(turns, backend):
         with steps.step(_COUNT):
             log = Log(backend, turns, labels, formatter, catalog, spec.seed)
+            if architecture == "conversation":
+                formatter = replace(formatter, answers_known=_answers_known(turns))
         selection = select_rows(log, formatter, spec, steps)
     _require_labels(turns, selection.usable, selection.splits, selection.dropped, _BOTH_IN_A_LOG)
     details = {
@@ -191,6 +194,22 @@ def dataset_from_turns(
         "priors": describe.priors(selection.splits["train"], log.prior),
     }
     return _dataset(formatter, selection.splits, selection.dropped, details)
+
+
+def _answers_known(turns: Path) -> bool:
+    """Whether at least half of the log's turns have an answer, as the file's own counts say."""
+    metadata = pq.read_metadata(turns)
+    missing = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        answers = [c for c in columns if c.path_in_schema == "assistant_message"]
+        counts = answers[0].statistics if answers else None
+        if not answers:
+            missing += group.num_rows
+        elif counts is not None and counts.has_null_count:
+            missing += counts.null_count
+    return bool(2 * missing <= metadata.num_rows)
 
 
 def build_from_outcomes(

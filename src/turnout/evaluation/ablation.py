@@ -123,7 +123,7 @@ def seen(
         turn_index: 1-based.
         previous: Newest first.
     """
-    shown = formatter.format([*reversed(previous), Turn("")], turn_index)
+    shown = formatter.format([*reversed(previous), Turn(message)], turn_index)
     return ModelInput(message, shown.context)
 
 

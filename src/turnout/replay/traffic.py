@@ -21,6 +21,7 @@ from turnout.engine import connect, reading
 from turnout.errors import RecordError
 from turnout.records import ModelClass, ModelInput, Turn
 from turnout.routing import Formatter
+from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.routing.policies import BoundaryPolicy, Policy
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 from turnout.samples import Samples
@@ -181,7 +182,7 @@ def _decisions(rows: Sequence[_Row], formatter: Formatter, policy: Policy) -> li
         if first_decides:
             shown = formatter.format(turns[:1])
         else:
-            seen = turns[max(0, start - formatter.previous_turns) : start + 1]
+            seen = turns[max(0, start - MAX_STORED_TURNS) : start + 1]
             shown = formatter.format(seen, rows[start]["turn_index"])
         decided.append((rows[start], shown, rows[start:end]))
     return decided

@@ -6,6 +6,8 @@ a new version.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -13,7 +15,7 @@ from typing import Any, get_args
 from turnout.errors import ArtifactError
 from turnout.records import Architecture, ModelInput, Turn
 
-FORMATTER_VERSION = 1
+FORMATTER_VERSION = 2
 
 # Far beyond what an encoder reads; bounds the work on a pasted log of many megabytes.
 MAX_MESSAGE_CHARS = 16_000
@@ -22,6 +24,18 @@ MAX_PREVIOUS_CHARS = 600
 MAX_STORED_TURNS = 16
 MAX_STORED_CHARS = 800
 _CUT = " … "
+# What the header calls a turn index from 1; later turns share a name.
+_TURN_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_LATER_TURNS = {10: "over ten", 20: "over twenty", 50: "over fifty"}
+# A length in characters is given as the largest of these that it reaches. Doubling steps: few rows
+# are enough to learn them, and each is one or two tokens.
+_LENGTHS = (0, 30, 60, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
+# How assistants begin an answer that does not do what was asked.
+_REFUSAL = re.compile(
+    r"\b(?:i am|i'm|i’m) (?:sorry|unable)\b|\bi (?:cannot|can't|can’t|apologi[sz]e)\b|\bas an ai\b",
+    re.IGNORECASE,
+)
+_REFUSAL_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +43,20 @@ class Formatter:
     """How a turn is shown to the encoder.
 
     Attributes:
-        architecture: `session` shows the message alone; `conversation` adds the turn index and
-            the previous turns.
+        architecture: `session` shows the message alone; `conversation` adds a header and the
+            previous turns. The header has the turn index and lengths in words that the encoder
+            reads as one or two tokens.
         previous_turns: How many previous turns are shown, newest first.
         assistant_chars: Characters shown of each previous answer; 0 shows user messages only.
+        answers_known: Whether the header speaks of previous answers: their lengths, and whether the
+            last one refused or is missing. False for a log without answers, so that a server,
+            which knows them, shows what training showed.
     """
 
     architecture: Architecture
     previous_turns: int = 4
     assistant_chars: int = 0
+    answers_known: bool = True
 
     def format(self, turns: Sequence[Turn], turn_index: int | None = None) -> ModelInput:
         """Show the last of `turns`.
@@ -61,8 +80,23 @@ class Formatter:
         message = shortened(turns[-1].user_message, MAX_MESSAGE_CHARS)
         if self.architecture == "session" or index <= 1:
             return ModelInput(message)
-        shown = list(reversed(turns[:-1]))[: self.previous_turns]
-        return ModelInput(message, " | ".join([f"turn {index}", *map(self._previous, shown)]))
+        known = list(reversed(turns[:-1]))[:MAX_STORED_TURNS]
+        shown = known[: self.previous_turns]
+        header = self._header(message, index, known)
+        return ModelInput(message, " | ".join([header, *map(self._previous, shown)]))
+
+    def _header(self, message: str, index: int, known: Sequence[Turn]) -> str:
+        """Turn index and lengths; `known` are the previous turns, newest first.
+
+        They count as a data set stores them, so that a stored row gives the same header.
+        """
+        length = sum(_stored_length(turn.user_message) for turn in known)
+        if self.answers_known:
+            length += sum(_stored_length(turn.assistant_message) for turn in known)
+        facts = [f"turn {_turn_name(index)}", f"history {_rounded(length)}"]
+        if self.answers_known and known:
+            facts.append(f"answer {_answer(known[0].assistant_message)}")
+        return ", ".join([*facts, f"message {_rounded(len(message))}"])
 
     def _previous(self, turn: Turn) -> str:
         text = shortened(turn.user_message, MAX_PREVIOUS_CHARS)
@@ -90,17 +124,47 @@ class Formatter:
             )
         architecture: Any = stored.get("architecture")
         counts: list[Any] = [stored.get(name) for name in ("previous_turns", "assistant_chars")]
-        if architecture not in get_args(Architecture) or not all(map(_is_count, counts)):
+        answers_known: Any = stored.get("answers_known")
+        if (
+            architecture not in get_args(Architecture)
+            or not all(map(_is_count, counts))
+            or not isinstance(answers_known, bool)
+        ):
             raise ArtifactError(
                 f"{where}: formatter is {stored!r}; expected architecture session or conversation, "
-                "and previous_turns and assistant_chars as whole numbers from 0. Build and train "
-                "again."
+                "previous_turns and assistant_chars as whole numbers from 0, and answers_known as "
+                "true or false. Build and train again."
             )
-        return cls(architecture, *counts)
+        previous_turns, assistant_chars = counts
+        return cls(architecture, previous_turns, assistant_chars, answers_known)
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _turn_name(index: int) -> str:
+    if index <= len(_TURN_NAMES):
+        return _TURN_NAMES[index - 1]
+    return next(name for least, name in reversed(_LATER_TURNS.items()) if index > least)
+
+
+def _rounded(chars: int) -> str:
+    """The largest of `_LENGTHS` that a length reaches."""
+    return str(_LENGTHS[bisect_right(_LENGTHS, chars) - 1])
+
+
+def _answer(answer: str | None) -> str:
+    """What the header says of the last answer: its length, and a refusal; `missing` for none."""
+    text = shortened(answer or "", MAX_STORED_CHARS)
+    if not text:
+        return "missing"
+    refused = " refused" if _REFUSAL.search(text[:_REFUSAL_CHARS]) else ""
+    return _rounded(_stored_length(text)) + refused
+
+
+def _stored_length(text: str | None) -> int:
+    return min(len(shortened(text or "", MAX_STORED_CHARS)), MAX_STORED_CHARS)
 
 
 def stored_turn(turn: Turn) -> Turn:

@@ -99,7 +99,7 @@ folder.
 
 _READS = {
     "session": "reads the first user message, decides once",
-    "conversation": "reads the message, the turn index and previous turns, decides every turn",
+    "conversation": "reads the message, turn index, lengths and previous turns, decides every turn",
 }
 
 
