@@ -195,8 +195,8 @@ def test_two_texts_under_one_turn_index_are_counted_apart_from_one_sent_again(tm
 
 def test_the_row_that_did_not_fail_stays_and_several_models_are_noted(tmp_path):
     rows = [
-        row(model="o3", response_type="failed", timestamp=1_777_896_020),
-        row(model="gpt-4o", response_type="success", timestamp=1_777_896_010),
+        row(model="o3", response_type="failed", timestamp=1_777_800_020),
+        row(model="gpt-4o", response_type="success", timestamp=1_777_800_010),
         row(2, model=None),
     ]
     report, found = ingested(tmp_path, lines(rows))
