@@ -130,6 +130,23 @@ def test_a_stated_price_of_a_miss_refuses_an_upgrade_that_costs_more():
     assert "worth 0.0475 USD" in choice.reason
 
 
+def test_a_stated_price_of_a_miss_sends_a_cheap_turn_up_below_the_threshold():
+    asked = situation(0.3, on("fast"), prompt_tokens=500)
+    assert PricedPolicy(miss_usd=0.2).choose(asked).model_class == "reasoning"
+    assert PricedPolicy().choose(asked).model_class == "fast"
+
+
+def test_a_score_at_the_threshold_never_leaves_reasoning():
+    asked = situation(0.5, on("reasoning"), prompt_tokens=500_000)
+    assert PricedPolicy(miss_usd=0.0).choose(asked).model_class == "reasoning"
+
+
+def test_a_shift_of_the_score_makes_another_probability_of_it():
+    asked = situation(0.9, on("fast"), prompt_tokens=500)
+    assert PricedPolicy(miss_usd=0.1).choose(asked).model_class == "reasoning"
+    assert PricedPolicy(miss_usd=0.1, score_shift=-3.0).choose(asked).model_class == "fast"
+
+
 def test_a_stated_price_of_a_miss_pays_for_an_upgrade_that_costs_less():
     choice = PricedPolicy(miss_usd=1.0).choose(situation(0.95, on("fast", 40_000), **LONG))
     assert (choice.model_class, choice.code) == ("reasoning", "worth_it")

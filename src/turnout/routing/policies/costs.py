@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from turnout.catalog import Price
 from turnout.records import ModelClass
+
+if TYPE_CHECKING:
+    from turnout.routing.policies.situation import Situation
 
 _TOKENS_PER_MTOK = 1_000_000
 # What a turn is answered with where no log says it, reasoning tokens included.
@@ -96,3 +100,42 @@ class Target:
             + (prompt_tokens - cached_tokens) * prices.fresh_usd_per_mtok
             + self.output_tokens * prices.output_usd_per_mtok
         ) / _TOKENS_PER_MTOK
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCosts:
+    """What a turn costs on the current class and on the other one, in USD.
+
+    Attributes:
+        stay_usd: On the current class; at a first turn, on fast.
+        switch_usd: On the other one.
+        extra_usd: On reasoning less on fast, both with the conversation in their caches.
+        switching_usd: Of `switch_usd`: for tokens that only the current class has in its cache.
+    """
+
+    stay_usd: float
+    switch_usd: float
+    extra_usd: float
+    switching_usd: float
+
+    @classmethod
+    def of(cls, situation: Situation) -> TurnCosts | None:
+        """The costs of a turn; None where a target's prices are not known."""
+        targets = situation.targets
+        if "reasoning" not in targets or "fast" not in targets:
+            return None
+        current = situation.current_class or "fast"
+        other: ModelClass = "fast" if current == "reasoning" else "reasoning"
+        prompt = situation.prompt_tokens
+        warm = situation.warm_tokens(current)
+        shared = targets[other].shared_cache * warm
+        held = max(situation.warm_tokens(other), shared)
+        both = max(warm, held)
+        on_reasoning, on_fast = (targets[c].turn_usd(prompt, both) for c in ("reasoning", "fast"))
+        switch_usd = targets[other].turn_usd(prompt, held)
+        return cls(
+            stay_usd=targets[current].turn_usd(prompt, warm),
+            switch_usd=switch_usd,
+            extra_usd=on_reasoning - on_fast,
+            switching_usd=switch_usd - targets[other].turn_usd(prompt, both),
+        )

@@ -1,16 +1,17 @@
 """The priced policy: a switch where it is worth its price, and only there.
 
-Per turn, in USD, with class R = reasoning, F = fast and the current class c:
+For one turn, in USD, where R is reasoning, F is fast and c the current class:
 
-    extra     = cost of this turn on R − cost on F, both with the conversation in their caches
-    switching = cost of this turn on the other class − the same with the conversation in its cache
-    worth     = p_reasoning × price of a miss
+    extra     = cost on R − cost on F, both with the conversation in their prompt caches
+    switching = cost on the other class − the same with the conversation in its cache
+    worth     = probability that the turn needs reasoning × price of a miss
 
-    upgrade    if the score reaches the threshold  and  worth ≥ extra + switching / turns left
-    downgrade  if the score is clearly below it    and  extra − worth ≥ switching / turns left
+    upgrade    if  worth ≥ extra + switching / turns left
+    downgrade  if  the score is clearly below the threshold
+               and extra − worth ≥ switching / turns left
 
-What a cache is worth is lost once, so it is spread over the turns that the conversation is expected
-to go on for. Everything else is weighed for this turn alone: the next turn is chosen anew.
+A cache is lost once, so its loss is spread over the turns that the conversation is expected to go
+on for. Everything else is weighed for this turn alone: the next one is chosen anew.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from turnout.records import ModelClass
-from turnout.routing.policies.choice import Choice, ChoiceCode
+from turnout.routing.policies.choice import Choice
+from turnout.routing.policies.costs import TurnCosts
 from turnout.routing.policies.situation import Situation
 from turnout.routing.policies.turns_left import TurnsLeft
 
-_OTHER: dict[ModelClass, ModelClass] = {"reasoning": "fast", "fast": "reasoning"}
 # In log-odds above the threshold: from 0.50 to 0.73, from 0.20 to 0.40.
-_WELL_ABOVE = 1.0
+WELL_ABOVE = 1.0
 _TINY = 1e-12
 
 
@@ -35,12 +36,15 @@ class PricedPolicy:
     """Weighs what a switch costs against what it is worth.
 
     Attributes:
-        miss_usd: What it costs you, in USD, if a message that needs reasoning goes to fast. None
-            derives it from the threshold: at the threshold, a miss is worth exactly what
-            reasoning costs more on that turn. A derived price never refuses an upgrade whose
-            score is well above the threshold (log-odds 1); a price that you state can refuse any.
+        miss_usd: What it costs you, in USD, if a message that needs reasoning goes to fast. It
+            then decides upgrades in place of the threshold, and can refuse any. None derives it
+            from the threshold: at the threshold, a miss is worth what reasoning costs more on that
+            turn. A derived price sends nothing below the threshold to reasoning, and refuses no
+            upgrade whose score is well above it (log-odds 1).
         hysteresis: How far under the threshold, in log-odds, a score must be for a downgrade.
         turns_left: Expected turns left, by turn index; see `TurnsLeft.from_turn_counts`.
+        score_shift: Added to the score's log-odds before it is weighed as a probability; 0 where
+            scores are probabilities of the traffic.
         max_switching_share: Most that switching may take of a conversation's spend, in [0, 1];
             None for no limit.
         max_switching_usd: Most that switching may cost a conversation, in USD; None for no limit.
@@ -52,6 +56,7 @@ class PricedPolicy:
     miss_usd: float | None = None
     hysteresis: float = 0.5
     turns_left: TurnsLeft = field(default_factory=TurnsLeft)
+    score_shift: float = 0.0
     max_switching_share: float | None = None
     max_switching_usd: float | None = None
     name: ClassVar[Literal["priced"]] = "priced"
@@ -69,163 +74,115 @@ class PricedPolicy:
         locked = situation.locked(self.name)
         if locked is not None:
             return locked
-        costs = _Costs.of(situation)
-        choice = self._first(situation, costs)
-        if choice is None:
-            choice = self._next(situation, costs)
-        return choice if costs is None else costs.shown_in(choice, self._miss_usd(situation, costs))
+        on_reasoning = situation.current_class == "reasoning"
+        costs = TurnCosts.of(situation)
+        if costs is None:
+            near = on_reasoning and self._is_near(situation)
+            return self._near(situation) if near else situation.by_score(self.name)
+        miss_usd = self._miss_usd(situation, costs)
+        weigh = self._downgrade if on_reasoning else self._upgrade
+        choice = weigh(situation, costs, self.probability(situation.p_reasoning) * miss_usd)
+        return replace(
+            choice,
+            stay_usd=costs.stay_usd,
+            switch_usd=costs.switch_usd,
+            switching_usd=costs.switching_usd,
+            miss_usd=miss_usd,
+        )
 
-    def _miss_usd(self, situation: Situation, costs: _Costs) -> float:
+    def probability(self, score: float) -> float:
+        """The probability that a score stands for, in [0, 1]."""
+        if not self.score_shift:
+            return score
+        return 1.0 / (1.0 + math.exp(-_log_odds(score) - self.score_shift))
+
+    def _miss_usd(self, situation: Situation, costs: TurnCosts) -> float:
         if self.miss_usd is not None:
             return self.miss_usd
-        return max(costs.extra, 0.0) / max(situation.threshold, _TINY)
+        at_threshold = max(self.probability(situation.threshold), _TINY)
+        return max(costs.extra_usd, 0.0) / at_threshold
 
-    def _first(self, situation: Situation, costs: _Costs | None) -> Choice | None:
-        """The choice where no class is there yet; None where one is."""
-        if situation.session is not None:
-            return None
-        refused = costs is not None and situation.class_by_score == "reasoning"
-        if refused and costs is not None:
-            worth = situation.p_reasoning * self._miss_usd(situation, costs)
-            if worth < costs.extra - _TINY:
-                return _too_dear(situation, self.name, "fast", costs.extra, worth)
-        return situation.by_score(self.name)
-
-    def _next(self, situation: Situation, costs: _Costs | None) -> Choice:
-        if situation.session is None:
-            raise ValueError("the first turn has no class to stay on")
-        current = situation.session.model_class
-        if current == situation.class_by_score and (
-            current == "fast" or costs is None or self.miss_usd is None
-        ):
+    def _upgrade(self, situation: Situation, costs: TurnCosts, worth_usd: float) -> Choice:
+        is_above = situation.p_reasoning >= situation.threshold
+        margin = _log_odds(situation.p_reasoning) - _log_odds(situation.threshold)
+        if self.miss_usd is None and (not is_above or margin >= WELL_ABOVE):
             return situation.by_score(self.name)
-        if current == "fast":
-            return self._upgrade(situation, costs)
-        return self._downgrade(situation, costs)
+        price_usd = costs.extra_usd + self._per_turn(situation, costs)
+        if worth_usd >= price_usd - _TINY:
+            return self._within_budget(situation, costs, "reasoning", worth_usd, price_usd)
+        return situation.choice(
+            "fast",
+            self.name,
+            "upgrade_too_dear" if is_above else "scored",
+            f"{_compared(situation)}: reasoning costs {price_usd:.4f} USD more, and the miss that "
+            f"it avoids is worth {worth_usd:.4f} USD",
+        )
 
-    def _upgrade(self, situation: Situation, costs: _Costs | None) -> Choice:
-        if costs is None or (self.miss_usd is None and _well_above(situation)):
+    def _downgrade(self, situation: Situation, costs: TurnCosts, worth_usd: float) -> Choice:
+        if self._is_near(situation):
+            return self._near(situation)
+        saving_usd = costs.extra_usd - worth_usd
+        price_usd = self._per_turn(situation, costs)
+        if saving_usd >= price_usd:
+            return self._within_budget(situation, costs, "fast", saving_usd, price_usd)
+        return situation.choice(
+            "reasoning",
+            self.name,
+            "downgrade_too_dear",
+            f"{_compared(situation)}: leaving reasoning saves {saving_usd:.4f} USD a turn, less "
+            f"than the {price_usd:.4f} USD a turn of a cache to be written anew",
+        )
+
+    def _is_near(self, situation: Situation) -> bool:
+        least = _log_odds(situation.threshold) - self.hysteresis
+        return _log_odds(situation.p_reasoning) >= least
+
+    def _near(self, situation: Situation) -> Choice:
+        if situation.class_by_score == "reasoning":
             return situation.by_score(self.name)
-        worth = situation.p_reasoning * self._miss_usd(situation, costs)
-        price = costs.extra + costs.switching / self.turns_left.at(situation.turn_index)
-        if worth < price - _TINY:
-            return _too_dear(situation, self.name, "fast", price, worth)
-        return self._within_budget(situation, costs, "reasoning", worth, price)
+        reason = f"{_compared(situation)}, but not clearly under it: stays on reasoning"
+        return situation.choice("reasoning", self.name, "near_threshold", reason)
 
-    def _downgrade(self, situation: Situation, costs: _Costs | None) -> Choice:
-        near = _log_odds(situation.p_reasoning) > _log_odds(situation.threshold) - self.hysteresis
-        if near:
-            return self._stay(
-                situation,
-                "near_threshold",
-                f"p_reasoning is {situation.p_reasoning:.3f}, not clearly under the threshold "
-                f"{situation.threshold:.3f}: stays on reasoning",
-            )
-        if costs is None:
-            return situation.by_score(self.name)
-        worth = situation.p_reasoning * self._miss_usd(situation, costs)
-        saving = costs.extra - worth
-        price = costs.switching / self.turns_left.at(situation.turn_index)
-        if saving < price:
-            return self._stay(
-                situation,
-                "downgrade_too_dear",
-                f"leaving reasoning saves {saving:.4f} USD a turn and costs {price:.4f} USD a turn "
-                "of cache to be written anew: stays",
-            )
-        return self._within_budget(situation, costs, "fast", saving, price)
-
-    def _stay(self, situation: Situation, code: ChoiceCode, reason: str) -> Choice:
-        return situation.choice("reasoning", self.name, code, reason)
+    def _per_turn(self, situation: Situation, costs: TurnCosts) -> float:
+        return costs.switching_usd / self.turns_left.at(situation.turn_index)
 
     def _within_budget(
-        self, situation: Situation, costs: _Costs, to: ModelClass, worth: float, price: float
+        self,
+        situation: Situation,
+        costs: TurnCosts,
+        to: ModelClass,
+        worth_usd: float,
+        price_usd: float,
     ) -> Choice:
         session = situation.session
-        spent = (session.spent_usd, session.switching_usd) if session else (0.0, 0.0)
-        ceiling = math.inf if self.max_switching_usd is None else self.max_switching_usd
+        switching_usd = costs.switching_usd + (session.switching_usd if session else 0.0)
+        ceiling_usd = math.inf if self.max_switching_usd is None else self.max_switching_usd
         if self.max_switching_share is not None:
-            ceiling = min(ceiling, self.max_switching_share * (spent[0] + costs.switch_usd))
-        if costs.switching > 0 and spent[1] + costs.switching > ceiling:
+            spend_usd = costs.switch_usd + (session.spent_usd if session else 0.0)
+            ceiling_usd = min(ceiling_usd, self.max_switching_share * spend_usd)
+        if costs.switching_usd > 0 and switching_usd > ceiling_usd:
             return situation.choice(
-                _OTHER[to],
+                "fast" if to == "reasoning" else "reasoning",
                 self.name,
                 "over_budget",
-                f"a switch to {to} would bring what switching has cost to "
-                f"{spent[1] + costs.switching:.4f} USD, over the budget of {ceiling:.4f} USD",
+                f"a switch to {to} would bring the cost of switching to {switching_usd:.4f} USD, "
+                f"over the budget of {ceiling_usd:.4f} USD",
             )
-        gain = "a miss avoided is worth" if to == "reasoning" else "the turn is cheaper by"
+        gain = "a miss avoided is worth" if to == "reasoning" else "fast saves"
         return situation.choice(
             to,
             self.name,
             "worth_it",
-            f"p_reasoning is {situation.p_reasoning:.3f} (threshold {situation.threshold:.3f}): "
-            f"{gain} {worth:.4f} USD and costs {price:.4f} USD",
+            f"{_compared(situation)}: {gain} {worth_usd:.4f} USD, for {price_usd:.4f} USD",
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Costs:
-    """What a turn costs here and there, in USD.
-
-    Attributes:
-        stay_usd: On the current class; at a first turn, on fast.
-        switch_usd: On the other one.
-        extra: On reasoning, less on fast, both with the conversation in their caches.
-        switching: Of `switch_usd`: for tokens that only the current class has in its cache.
-    """
-
-    stay_usd: float
-    switch_usd: float
-    extra: float
-    switching: float
-
-    @classmethod
-    def of(cls, situation: Situation) -> _Costs | None:
-        """None where a target's prices are not known."""
-        targets = situation.targets
-        if "reasoning" not in targets or "fast" not in targets:
-            return None
-        current: ModelClass = situation.session.model_class if situation.session else "fast"
-        other = _OTHER[current]
-        prompt = situation.prompt_tokens
-        warm = situation.warm_tokens(current)
-        held = max(situation.warm_tokens(other), round(warm * targets[other].shared_cache))
-        both = max(warm, held)
-        usd = {name: targets[name].turn_usd(prompt, both) for name in _OTHER}
-        switch_usd = targets[other].turn_usd(prompt, held)
-        return cls(
-            stay_usd=targets[current].turn_usd(prompt, warm),
-            switch_usd=switch_usd,
-            extra=usd["reasoning"] - usd["fast"],
-            switching=switch_usd - usd[other],
-        )
-
-    def shown_in(self, choice: Choice, miss_usd: float) -> Choice:
-        """The choice with its costs."""
-        return replace(
-            choice,
-            stay_usd=self.stay_usd,
-            switch_usd=self.switch_usd,
-            switching_usd=self.switching,
-            miss_usd=miss_usd,
-        )
-
-
-def _too_dear(
-    situation: Situation, policy: str, stays: ModelClass, price: float, worth: float
-) -> Choice:
-    return situation.choice(
-        stays,
-        policy,
-        "upgrade_too_dear",
-        f"p_reasoning is {situation.p_reasoning:.3f} ≥ threshold {situation.threshold:.3f}, but "
-        f"reasoning costs {price:.4f} USD more and the miss it avoids is worth {worth:.4f} USD",
+def _compared(situation: Situation) -> str:
+    sign = "≥" if situation.class_by_score == "reasoning" else "<"
+    return (
+        f"p_reasoning of {situation.what} is {situation.p_reasoning:.3f} {sign} threshold "
+        f"{situation.threshold:.3f} (population: {situation.population})"
     )
-
-
-def _well_above(situation: Situation) -> bool:
-    return _log_odds(situation.p_reasoning) >= _log_odds(situation.threshold) + _WELL_ABOVE
 
 
 def _log_odds(probability: float) -> float:

@@ -58,6 +58,11 @@ class Situation:
         return "reasoning" if self.p_reasoning >= self.threshold else "fast"
 
     @property
+    def current_class(self) -> ModelClass | None:
+        """The class of the turn before; None at a conversation's first turn."""
+        return None if self.session is None else self.session.model_class
+
+    @property
     def lock(self) -> Lock | None:
         """The first reason to stay on the class; None where there is none."""
         if self.locks:
