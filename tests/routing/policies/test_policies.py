@@ -144,7 +144,7 @@ def test_a_score_at_the_threshold_never_leaves_reasoning():
 def test_a_shift_of_the_score_makes_another_probability_of_it():
     asked = situation(0.9, on("fast"), prompt_tokens=500)
     assert PricedPolicy(miss_usd=0.1).choose(asked).model_class == "reasoning"
-    assert PricedPolicy(miss_usd=0.1, score_shift=-3.0).choose(asked).model_class == "fast"
+    assert PricedPolicy(miss_usd=0.1, score_shift=-4.0).choose(asked).model_class == "fast"
 
 
 def test_a_stated_price_of_a_miss_pays_for_an_upgrade_that_costs_less():
