@@ -74,7 +74,7 @@ PRICE = '[[catalog.price]]\npattern = "x"\ninput_usd_per_mtok = 1\noutput_usd_pe
     [
         ("[routr]", "the file has no key 'routr'; did you mean 'router'?"),
         (WHOLE.replace("port", "prot"), "[gateway] has no key 'prot'; did you mean 'port'?"),
-        ("[gateway]\nq = 1", "has no key 'q'; expected host, port, model_name, journal."),
+        ("[gateway]\nq = 1", "has no key 'q'; expected host, port, model_name, "),
         (WHOLE.replace("timeout_s", "time_s"), "[upstreams.local] has no key 'time_s'; did you"),
         (MODEL + "hybird = 1", "[[catalog.model]] 1: has no key 'hybird'; did you mean 'hybrid'?"),
         (MODEL.replace('"fast"', '"slow"'), "1: class: found 'slow'; expected 'reasoning' or"),
@@ -120,7 +120,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 def test_every_value_is_listed_with_its_origin_and_without_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("KEY", "sk-very-secret")
-    text = WHOLE.replace("http://", "http://me:secret@").replace("effort", "token")
+    text = WHOLE.replace("effort", "token")
     flags = {"gateway": {"host": "0.0.0.0", "port": None}}
     values = setting_values(written(tmp_path, text), flags)
     shown = {each.key: (each.value, each.origin) for each in values}
@@ -128,15 +128,57 @@ def test_every_value_is_listed_with_its_origin_and_without_secrets(tmp_path, mon
     assert shown["router.threshold"] == (0.4, "file")
     assert shown["router.fixed_class"] == ("reasoning", "default")
     assert shown["upstreams.local.api_key_env"] == ("KEY (set in the environment)", "file")
-    assert shown["upstreams.local.url"] == ("http://…@127.0.0.1:9/v1", "file")
     assert shown["targets.reasoning.parameters.reasoning_token"] == ("…", "file")
     assert "secret" not in str(values)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://me:secret@127.0.0.1:9/v1", "without a user name or password"),
+        ("http://127.0.0.1:9/v1?api-key=secret", "without a key in it"),
+        ("http://127.0.0.1:9/v1#secret", "without '#'"),
+        ("http://127.0.0.1:9/v1/chat/completions", "ends before the endpoint"),
+        ("http://127.0.0.1:9/v1/messages/", "ends before the endpoint"),
+        ("http:///v1", "with a host"),
+    ],
+)
+def test_a_url_that_would_leak_a_key_or_miss_the_endpoint_is_refused(tmp_path, url, said):
+    with pytest.raises(SettingsError, match=said) as caught:
+        load_settings(written(tmp_path, WHOLE.replace("http://127.0.0.1:9/v1", url)))
+    assert "secret@" not in str(caught.value)
+    assert "=secret" not in str(caught.value)
+
+
+def test_a_url_may_have_a_query(tmp_path):
+    url = "https://acme.openai.azure.com/openai/v1?api-version=preview"
+    text = WHOLE.replace("http://127.0.0.1:9/v1", url)
+    assert load_settings(written(tmp_path, text)).upstreams["local"].url == url
+
+
+def test_an_upstream_that_a_stand_in_or_a_named_model_lacks_is_told_with_its_place(tmp_path):
+    text = WHOLE + (
+        '[[targets.fast.stand_ins]]\nupstream = "lokal"\nmodel = "x"\n'
+        '[models.other]\nupstream = "remote"\n'
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, text))
+    assert "[targets.fast.stand_ins] upstream: found 'lokal'" in str(caught.value)
+    assert "[models.other] upstream: found 'remote'" in str(caught.value)
 
 
 def test_the_schema_knows_every_setting_of_the_docs():
     docs = (Path(__file__).resolve().parents[1] / "docs" / "gateway.md").read_text()
     tables = Settings.model_json_schema()["$defs"]
-    for name in ("RouterTable", "Upstream", "Target", "FrontDoor", "CatalogTable"):
+    for name in (
+        "RouterTable",
+        "Upstream",
+        "Target",
+        "NamedModel",
+        "Caller",
+        "FrontDoor",
+        "CatalogTable",
+    ):
         for key, described in tables[name]["properties"].items():
             assert f".{key}`" in docs, f"{name}: {key} is not documented"
             assert described.get("description") or name == "CatalogTable"

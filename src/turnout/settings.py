@@ -17,7 +17,15 @@ from pydantic_core import ErrorDetails
 
 from turnout.catalog import Catalog, load_catalog
 from turnout.errors import SettingsError
-from turnout.gateway.options import FrontDoor, GatewayOptions, Options, Target, Upstream
+from turnout.gateway.options import (
+    Caller,
+    FrontDoor,
+    GatewayOptions,
+    NamedModel,
+    Options,
+    Target,
+    Upstream,
+)
 from turnout.records import ModelClass, Population
 from turnout.routing.policies import Policy, PolicyName, PricedPolicy, TokenPrices, policy_of
 from turnout.routing.policies import Target as PricedTarget
@@ -29,6 +37,7 @@ Flags = Mapping[str, Mapping[str, object]]
 
 _SECRET = re.compile(r"key$|token|secret|password|authorization", re.IGNORECASE)
 _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@]+(?=@)")
+_KEY_IN_QUERY = re.compile(r"([?&][^=&]*(?:key|token|secret|password|sig)[^=&]*=)[^&]+", re.I)
 
 
 def _compilable(pattern: str) -> str:
@@ -131,6 +140,8 @@ class Settings(Options):
     router: RouterTable = RouterTable()
     upstreams: dict[str, Upstream] = Field(default={})
     targets: TargetsTable | None = None
+    models: dict[str, NamedModel] = Field(default={})
+    callers: list[Caller] = Field(default=[])
     gateway: FrontDoor = FrontDoor()
     catalog: CatalogTable = CatalogTable()
 
@@ -201,7 +212,13 @@ class Settings(Options):
                 "goes. See examples/turnout.toml."
             )
         door = self.gateway.model_dump()
-        return GatewayOptions(upstreams=self.upstreams, targets=targets, **door)
+        return GatewayOptions(
+            upstreams=self.upstreams,
+            targets=targets,
+            models=self.models,
+            callers=tuple(self.callers),
+            **door,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,17 +309,29 @@ def _checked(path: Path | None, stored: Mapping[str, Any]) -> Settings:
 
 def _unknown_upstreams(stored: Mapping[str, Any]) -> list[str]:
     """Targets of upstreams that the file does not have: no field tells that of itself."""
-    upstreams, targets = stored.get("upstreams", {}), stored.get("targets", {})
-    if not isinstance(upstreams, dict) or not isinstance(targets, dict):
+    upstreams = stored.get("upstreams", {})
+    if not isinstance(upstreams, dict):
         return []
     return [
-        f"[targets.{name}] upstream: found {wanted!r}; expected one of [upstreams]: "
+        f"[{where}] upstream: found {wanted!r}; expected one of [upstreams]: "
         f"{', '.join(upstreams) or 'none is there'}."
-        for name, target in targets.items()
-        if isinstance(target, dict)
-        and isinstance(wanted := target.get("upstream"), str)
-        and wanted not in upstreams
+        for where, target in _with_upstream(stored)
+        if isinstance(wanted := target.get("upstream"), str) and wanted not in upstreams
     ]
+
+
+def _with_upstream(stored: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every table that names an upstream, with its place."""
+    for table in ("targets", "models"):
+        named = stored.get(table, {})
+        for name, target in named.items() if isinstance(named, dict) else ():
+            if not isinstance(target, dict):
+                continue
+            yield f"{table}.{name}", target
+            others = target.get("stand_ins", ())
+            for other in others if isinstance(others, list) else ():
+                if isinstance(other, dict):
+                    yield f"{table}.{name}.stand_ins", other
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -317,7 +346,7 @@ def _problem(error: ErrorDetails) -> str:
         return f"{where}: missing; expected a value."
     expected = re.sub(r"^(\w+ should (be|match|have)|Value error,) ", "", error["msg"])
     expected = re.sub(r"^(?=less|greater)", "a number ", expected)
-    return f"{where}: found {error['input']!r}; expected {expected}."
+    return f"{where}: found {_masked([key], error['input'])!r}; expected {expected}."
 
 
 def _place(location: Sequence[str | int]) -> tuple[str, str | int]:
@@ -368,7 +397,9 @@ def _at(node: Any, key: Sequence[str | int]) -> object:  # noqa: ANN401 (any TOM
 
 def _masked(key: Sequence[str | int], value: object) -> object:
     if isinstance(value, str):
-        if key[-1] == "api_key_env":
+        if str(key[-1]).endswith("_env"):
             return f"{value} ({'set' if os.environ.get(value) else 'not set'} in the environment)"
-        return "…" if _SECRET.search(str(key[-1])) else _PASSWORD_IN_URL.sub("…", value)
+        if _SECRET.search(str(key[-1])):
+            return "…"
+        return _KEY_IN_QUERY.sub(r"\1…", _PASSWORD_IN_URL.sub("…", value))
     return value

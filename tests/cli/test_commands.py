@@ -130,7 +130,7 @@ def test_ctrl_c_ends_the_gateway_in_one_line(tmp_path):
         rest = process.stderr.read()
         process.wait(timeout=30)
     assert "Traceback" not in rest
-    assert f"threshold → 0.9 of {config}, not the router folder's 0.5" in rest
+    assert "threshold → 0.9 of the settings, not the router folder's 0.5" in rest
     assert taken.returncode == 6
     assert f"127.0.0.1:{port}: cannot listen" in taken.stderr
 

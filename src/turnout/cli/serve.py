@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from turnout.cli.console import INPUT_PATH, next_command, say
+from turnout.cli.console import INPUT_PATH, next_command, say, stdout
 from turnout.cli.verbs import verb
+
+if TYPE_CHECKING:
+    from turnout.gateway.options import GatewayOptions
+    from turnout.routing import Router
+    from turnout.settings import Flags
 
 
 def listen_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -27,41 +34,91 @@ def listen_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-c", "--config", type=INPUT_PATH, required=True, help="Settings: upstreams and targets."
 )
+@click.option("--check", is_flag=True, help="Say what would be served, and what may surprise.")
 @listen_options
-def command(router: Path, config: Path, host: str | None, port: int | None) -> None:
-    """Serve ROUTER as an OpenAI-compatible gateway.
+def command(router: Path, config: Path, check: bool, host: str | None, port: int | None) -> None:
+    """Serve ROUTER as a gateway for OpenAI's and Anthropic's clients.
 
     Clients ask for the model "turnout"; each message goes to the reasoning or the fast target,
-    untouched but for the model. The decision is in the response's x-turnout- headers.
+    untouched but for the model. The decision is in the response's x-turnout- headers. SIGHUP reads
+    settings and router again.
+    """
+    flags: Flags = {"gateway": {"host": host, "port": port}}
+
+    def read() -> tuple[Router, GatewayOptions]:
+        return _read(router, config, flags)
+
+    loaded, options = read()
+
+    from turnout.gateway.check import refuse_missing_keys, surprises
+    from turnout.gateway.server import refuse_open_door, serve
+
+    refuse_missing_keys(options)
+    lines = _described(loaded, options)
+    notes = surprises(loaded, options, _own_threshold(loaded))
+    if check:
+        refuse_open_door(options)
+        lines = [f"{config}: {loaded.policy.name} router {router}", *lines, *_noted(notes)]
+        stdout().print("\n".join(lines))
+        return
+
+    def ready(url: str) -> None:
+        say(f"{loaded.policy.name} router {router} serves at {url}")
+        say("\n".join([*lines, *(_noted(notes) if notes else ())]))
+        say(f'Ask for the model "{options.model_name}". Ctrl-C stops.')
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    serve(loaded, options, ready, read)
+    if options.journal is not None:
+        next_command("ingest", options.journal, "-o", "turns.parquet")
+
+
+def _read(router: Path, config: Path, flags: Flags) -> tuple[Router, GatewayOptions]:
+    """Router and settings, each checked.
+
+    Raises:
+        TurnoutError: If one of them is wrong.
     """
     from turnout.routing import Router, RouterFolder
     from turnout.settings import load_settings
 
-    settings = load_settings(config, {"gateway": {"host": host, "port": port}})
+    settings = load_settings(config, flags)
     options = settings.gateway_options(config)
-    folder = RouterFolder.read(router)
     table = settings.router
     loaded = Router(
-        folder,
+        RouterFolder.read(router),
         settings.policy(),
         threshold=table.threshold,
         population=table.population,
         targets=settings.priced_targets(),
     )
-    own = Router(folder, population=table.population).threshold
+    return loaded, options
 
-    from turnout.gateway.server import serve
 
-    def ready(url: str) -> None:
-        say(f"{loaded.policy.name} router {router} serves at {url}")
-        say(f"  scores    → for the population {loaded.population}")
-        for model_class, target in options.targets.items():
-            say(f"  {model_class:9} → {target.model} at {options.upstreams[target.upstream].url}")
-        if loaded.threshold != own:
-            say(f"  threshold → {loaded.threshold:g} of {config}, not the router folder's {own:g}")
-        say(f"  journal   → {options.journal or 'none'}")
-        say(f'Ask for the model "{options.model_name}". Ctrl-C stops.')
+def _noted(notes: list[str]) -> list[str]:
+    return [f"  note      → {note}" for note in notes] or ["  nothing that would surprise"]
 
-    serve(loaded, options, ready)
-    if options.journal is not None:
-        next_command("ingest", options.journal, "-o", "turns.parquet")
+
+def _own_threshold(loaded: Router) -> float:
+    spec = loaded.folder.spec
+    return spec.priors.converted(spec.threshold, spec.threshold_population, loaded.population)
+
+
+def _described(loaded: Router, options: GatewayOptions) -> list[str]:
+    """What is served, one line each."""
+    own = _own_threshold(loaded)
+    lines = [f"  scores    → for the population {loaded.population}"]
+    for model_class, target in options.all_targets():
+        effort = f", effort {target.effort}" if target.effort else ""
+        url = options.upstreams[target.upstream].url
+        lines.append(f"  {model_class:9} → {target.model}{effort} at {url}")
+    if loaded.threshold == own:
+        lines.append(f"  threshold → {own:g}")
+    else:
+        lines.append(
+            f"  threshold → {loaded.threshold:g} of the settings, not the router folder's {own:g}"
+        )
+    lines.append(f"  sessions  → {options.sessions_url or 'in this process'}")
+    lines.append(f"  callers   → {', '.join(c.name for c in options.callers) or 'everybody here'}")
+    lines.append(f"  journal   → {options.journal or 'none'}")
+    return lines

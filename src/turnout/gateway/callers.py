@@ -1,0 +1,115 @@
+"""Who may use the gateway: callers' keys, and where requests may come from."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from turnout.gateway.forward import is_loopback
+from turnout.gateway.options import Caller, GatewayOptions
+from turnout.gateway.problems import Problem
+
+_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+_MINUTE_S = 60.0
+
+
+class Callers:
+    """Knows callers by the hashes of their keys.
+
+    Args:
+        callers: Of the settings; none lets everybody in.
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(
+        self, callers: Sequence[Caller], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._callers = tuple(callers)
+        self._clock = clock
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def admit(self, headers: Mapping[str, str]) -> str | None:
+        """The caller's name; None where nobody needs a key.
+
+        Raises:
+            Problem: If the key is missing or wrong, or the caller asks too often.
+        """
+        if not self._callers:
+            return None
+        hashed = hashlib.sha256(key_of(headers).encode("utf-8", "surrogatepass")).hexdigest()
+        caller = None
+        for each in self._callers:
+            # All are compared, so that the time tells nothing.
+            if hmac.compare_digest(each.key_sha256.lower(), hashed):
+                caller = each
+        if caller is None:
+            raise Problem(
+                401,
+                "invalid_api_key",
+                "the key is missing or not one of this gateway's; expected it as "
+                "'authorization: Bearer KEY' or 'x-api-key: KEY'.",
+            )
+        self._limit(caller)
+        return caller.name
+
+    def _limit(self, caller: Caller) -> None:
+        if caller.requests_per_minute is None:
+            return
+        now = self._clock()
+        began, n_requests = self._windows.get(caller.name, (now, 0))
+        if now - began >= _MINUTE_S:
+            began, n_requests = now, 0
+        if n_requests >= caller.requests_per_minute:
+            wait_s = max(1, round(_MINUTE_S - (now - began)))
+            raise Problem(
+                429,
+                "rate_limit_exceeded",
+                f"{caller.name} has sent {n_requests} requests within a minute, as many as it "
+                f"may; expected fewer. Try again in {wait_s} s.",
+                [(b"retry-after", str(wait_s).encode())],
+            )
+        self._windows[caller.name] = began, n_requests + 1
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key that a caller sends; empty where it sends none."""
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and key.strip():
+        return key.strip()
+    return next((headers[name] for name in _KEY_HEADERS if headers.get(name)), "")
+
+
+def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:
+    """Refuse web pages that were not allowed, and names that another site gave this machine.
+
+    A page in a browser on this machine could otherwise spend the keys of the gateway.
+
+    Raises:
+        Problem: If the request comes from elsewhere.
+    """
+    origin = headers.get("origin")
+    if origin is not None and not is_allowed_origin(origin, options):
+        raise Problem(
+            403,
+            "origin_not_allowed",
+            f"origin {origin[:200]!a} may not call this gateway; expected one of "
+            "gateway.allowed_origins in the settings.",
+        )
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    checks_host = is_loopback(options.host) or bool(options.allowed_hosts)
+    known = (options.host, *options.allowed_hosts)
+    if checks_host and host and not is_loopback(host) and host not in known:
+        raise Problem(
+            403,
+            "host_not_allowed",
+            f"host {host[:200]!a} is not a name of this gateway; expected localhost, or one of "
+            "gateway.allowed_hosts in the settings.",
+        )
+
+
+def is_allowed_origin(origin: str, options: GatewayOptions) -> bool:
+    """Whether pages of an origin may call the gateway."""
+    return "*" in options.allowed_origins or origin in options.allowed_origins

@@ -1,0 +1,121 @@
+"""What would surprise whoever serves with these settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from turnout.errors import SettingsError
+from turnout.gateway.forward import is_loopback
+from turnout.gateway.options import GatewayOptions
+from turnout.routing import Router
+
+_VERSION = re.compile(r"/v\d|/openai|/api|/compatible-mode")
+
+
+def surprises(router: Router, options: GatewayOptions, own_threshold: float) -> list[str]:
+    """What is allowed and probably not meant, one sentence each.
+
+    Args:
+        router: As it would serve.
+        options: Of the settings.
+        own_threshold: The router folder's, for the population shown.
+    """
+    return [
+        *_of_upstreams(options),
+        *_of_targets(options),
+        *_of_router(router, own_threshold),
+        *_of_door(options),
+    ]
+
+
+def missing_keys(options: GatewayOptions) -> list[str]:
+    """Environment variables that the settings name and that are not set."""
+    named = [upstream.api_key_env for upstream in options.upstreams.values()]
+    named.append(options.sessions_password_env)
+    return [name for name in dict.fromkeys(named) if name and not os.environ.get(name)]
+
+
+def _of_upstreams(options: GatewayOptions) -> list[str]:
+    found = []
+    used = {target.upstream for _, target in options.all_targets()}
+    used |= {model.upstream for model in options.models.values()}
+    for name, upstream in options.upstreams.items():
+        parts = urlsplit(upstream.url)
+        if not _VERSION.search(parts.path):
+            found.append(
+                f"[upstreams.{name}] url: {upstream.url} has no version; requests go to "
+                f"{upstream.url.rstrip('/')}/chat/completions. Most servers expect /v1 before that."
+            )
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            found.append(f"[upstreams.{name}] url: keys and messages travel unencrypted (http).")
+        if name not in used:
+            found.append(f"[upstreams.{name}]: no target and no model uses it.")
+    return found
+
+
+def _of_targets(options: GatewayOptions) -> list[str]:
+    reasoning, fast = options.targets["reasoning"], options.targets["fast"]
+    if (reasoning.upstream, reasoning.model) != (fast.upstream, fast.model):
+        return []
+    if (reasoning.parameters, reasoning.effort) != (fast.parameters, fast.effort):
+        return []
+    return [
+        f"[targets]: both classes go to {fast.model} with the same parameters, so a decision "
+        "changes nothing. Set effort, or parameters, for each."
+    ]
+
+
+def _of_router(router: Router, own_threshold: float) -> list[str]:
+    found = []
+    trained_for = router.folder.spec.formatter.architecture
+    policy = router.policy.name
+    if policy in ("session", "conversation") and policy != trained_for:
+        found.append(
+            f"[router] policy: {policy}, but the router was trained to decide for {trained_for}: "
+            "it reads something else than it was trained on."
+        )
+    if policy == "priced" and router.population != "log":
+        found.append(
+            "[router] policy: priced multiplies scores with prices, but the scores are for a "
+            'balanced data set. Set population = "log" where the router knows the log\'s share.'
+        )
+    if router.threshold != own_threshold:
+        found.append(
+            f"[router] threshold: {router.threshold:g} is served, not the router folder's "
+            f"{own_threshold:g}."
+        )
+    return found
+
+
+def _of_door(options: GatewayOptions) -> list[str]:
+    found = []
+    if options.journal is None:
+        found.append("[gateway] journal: none is written, so nothing can be learnt from traffic.")
+    if options.shadow:
+        found.append(
+            f"[gateway] shadow: every message goes to {options.default_class}; nothing is routed."
+        )
+    if options.exploration_share:
+        found.append(
+            f"[gateway] exploration_share: {options.exploration_share:.1%} of scored messages go "
+            "to the class that was not chosen."
+        )
+    if "*" in options.allowed_origins and not options.callers:
+        found.append("[gateway] allowed_origins: any web page may spend your keys.")
+    return found
+
+
+def refuse_missing_keys(options: GatewayOptions) -> None:
+    """Refuse settings whose keys are not in the environment, all at once.
+
+    Raises:
+        SettingsError: If one is missing.
+    """
+    missing = missing_keys(options)
+    if missing:
+        raise SettingsError(
+            f"the environment has no {', '.join(missing)}; expected the keys that the settings "
+            "name there. Set them."
+        )

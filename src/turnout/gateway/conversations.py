@@ -1,0 +1,407 @@
+"""Which conversation a request belongs to, and which of its turns it is.
+
+Ids that clients send decide where there are any. Without one the transcript does: a request whose
+history is a known transcript with its answer is that conversation's next turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+
+from turnout.protocols import Answer, Boundary, Message, RequestKind
+from turnout.records import ModelClass
+from turnout.routing.sessions import CachedPrompt, Session, SessionStore, TranscriptEnd
+
+_DIGITS = 8  # of an exchange's digest
+_MAX_EXCHANGES = 32
+# Requests that go on from a transcript; the others only look at it.
+_CONTINUING: frozenset[RequestKind] = frozenset({"turn", "continuation", "sub-agent"})
+
+
+def digest(*parts: str) -> str:
+    """A digest of texts in order; no two lists of texts share one."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        hashed.update(len(raw).to_bytes(8, "big") + raw)
+    return hashed.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What one side said before the other side answered."""
+
+    is_assistant: bool
+    digest: str
+
+
+def _block(is_assistant: bool, messages: Iterable[Message]) -> _Block:
+    # Clients give answers back with other white space than they came with.
+    said = [part for m in messages for part in ("".join(m.text.split()), *m.tools, *m.attachments)]
+    return _Block(is_assistant, digest(*(part for part in said if part)))
+
+
+class Transcript:
+    """The digests of a request's messages.
+
+    System messages are left out: products put the time into them.
+
+    Args:
+        messages: The request's.
+        scope: Of whom it is; the same words of another caller have other digests.
+    """
+
+    def __init__(self, messages: Sequence[Message], scope: str) -> None:
+        said = [m for m in messages if m.role != "system"]
+        self._scope = scope
+        self._blocks = [
+            _block(side, group) for side, group in groupby(said, lambda m: m.role == "assistant")
+        ]
+        self.n_human = _n_human_turns(said)
+
+    @cached_property
+    def _chain(self) -> list[str]:
+        chain = [digest("transcript", self._scope)]
+        for block in self._blocks:
+            chain.append(digest(chain[-1], str(block.is_assistant), block.digest))
+        return chain
+
+    @property
+    def _n_history(self) -> int:
+        """Blocks up to and with the last answer."""
+        return max(
+            (at + 1 for at, block in enumerate(self._blocks) if block.is_assistant), default=0
+        )
+
+    @property
+    def has_history(self) -> bool:
+        """Whether an answer is among the messages."""
+        return self._n_history > 0
+
+    @property
+    def history_key(self) -> str:
+        """Digest of everything up to and with the last answer."""
+        return self._chain[self._n_history]
+
+    @property
+    def key(self) -> str:
+        """Digest of the whole request."""
+        return self._chain[-1]
+
+    @property
+    def human_key(self) -> str:
+        """Digest of what a person said before the last answer."""
+        return digest("human", self._scope, *self._human(self._n_history))
+
+    @property
+    def answered_human_key(self) -> str:
+        """What `human_key` of the next request will be."""
+        return digest("human", self._scope, *self._human(len(self._blocks)))
+
+    def _human(self, n_blocks: int) -> list[str]:
+        return [block.digest for block in self._blocks[:n_blocks] if not block.is_assistant]
+
+    def answered_key(self, answer: Answer) -> str:
+        """What `history_key` of the next request will be."""
+        block = _block(True, [Message("assistant", answer.text, tools=answer.tools)])
+        return digest(self.key, "True", block.digest)
+
+    @property
+    def exchanges(self) -> list[str]:
+        """Short digests of each answer with what it answers, oldest first."""
+        blocks = self._blocks[: self._n_history]
+        return [
+            _exchange(blocks[at - 1].digest if at else "", block.digest)
+            for at, block in enumerate(blocks)
+            if block.is_assistant
+        ]
+
+    def answered_exchange(self, answer: Answer) -> str:
+        """The exchange that an answer completes."""
+        block = _block(True, [Message("assistant", answer.text, tools=answer.tools)])
+        return _exchange(self._blocks[-1].digest if self._blocks else "", block.digest)
+
+    def exchange_key(self, exchange: str) -> str:
+        """Under which an exchange is linked."""
+        return digest("exchange", self._scope, exchange)
+
+
+def _exchange(asked: str, answered: str) -> str:
+    return digest(asked, answered)[:_DIGITS]
+
+
+def _n_human_turns(messages: Sequence[Message]) -> int:
+    sides = [m.role == "user" for m in messages if m.is_human or m.role != "user"]
+    return sum(is_human for is_human, _ in groupby(sides))
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What tells conversations apart, of one request.
+
+    Attributes:
+        scope: Digest of the caller.
+        given_id: The id that the client sent; None where it sent none.
+        given_by: Which header or field it was in.
+        user: The end user, where the request names one.
+        kind: What the request is.
+        turn_key: The client's own id of the turn; None where it gives none.
+        boundary: What the client says about its context.
+        previous_response_id: The response that it goes on from.
+        parent_id: The conversation that a sub-agent works for.
+    """
+
+    scope: str
+    given_id: str | None
+    given_by: str
+    user: str
+    kind: RequestKind
+    turn_key: str | None = None
+    boundary: Boundary = field(default_factory=Boundary)
+    previous_response_id: str | None = None
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request stands.
+
+    Attributes:
+        conversation_id: As the store knows it.
+        shown_id: As the client knows it.
+        identified_by: What named the conversation.
+        turn_index: 1-based.
+        session: What is known of it; None at its first turn.
+        transcript: The request's.
+        kind: What the request is.
+        end: Where the transcript ended before; None where it is not known.
+        turn_key: What tells this turn from others of the conversation.
+        is_repeat: Whether the last turn is asked again.
+        compacted: Whether the history was compacted since the turn before.
+    """
+
+    conversation_id: str
+    shown_id: str
+    identified_by: str
+    turn_index: int
+    session: Session | None
+    transcript: Transcript
+    kind: RequestKind
+    end: TranscriptEnd | None
+    turn_key: str
+    is_repeat: bool = False
+    compacted: bool = False
+
+
+class Conversations:
+    """Finds and remembers conversations.
+
+    Args:
+        store: Where they are remembered.
+        new_id: Names a conversation that no client named.
+    """
+
+    def __init__(
+        self, store: SessionStore, new_id: Callable[[], str] = lambda: secrets.token_hex(12)
+    ) -> None:
+        self.store = store
+        self._new_id = new_id
+
+    def place(self, asker: Asker, messages: Sequence[Message], *, remember: bool = True) -> Place:
+        """Where a request belongs.
+
+        Args:
+            asker: Who asks.
+            messages: What is asked.
+            remember: False changes nothing: the transcript may still be continued by others.
+        """
+        transcript = Transcript(messages, digest(asker.scope, asker.user))
+        claims = remember and asker.kind in _CONTINUING
+        if asker.given_id is not None:
+            shown_id, by = asker.given_id, asker.given_by
+            end = self._end_within(transcript, _scoped(shown_id, asker.scope))
+        else:
+            end, by = self._end(asker, transcript, claims=claims)
+            shown_id = end.conversation_id.rpartition(".")[0] if end else self._new_id()
+        return self._placed(_scoped(shown_id, asker.scope), shown_id, by, transcript, asker, end)
+
+    def again(self, place: Place, asker: Asker) -> Place:
+        """The same place after another request of the conversation came first."""
+        return self._placed(
+            place.conversation_id, place.shown_id, place.identified_by, place.transcript, asker,
+            place.end,
+        )  # fmt: skip
+
+    def parent_class(self, asker: Asker) -> ModelClass | None:
+        """The class of the conversation that a sub-agent works for."""
+        if asker.parent_id is None:
+            return None
+        parent = self.store.get(_scoped(asker.parent_id, asker.scope))
+        return parent.model_class if parent else None
+
+    def answered(
+        self, place: Place, answer: Answer, cached: CachedPrompt | None, model_class: ModelClass
+    ) -> None:
+        """Remember an answer, so that the next turn finds its conversation."""
+        transcript, conversation_id = place.transcript, place.conversation_id
+        self.store.link(transcript.answered_key(answer), conversation_id, place.turn_index)
+        exchange = transcript.answered_exchange(answer)
+        self.store.link(transcript.exchange_key(exchange), conversation_id, place.turn_index)
+        self.store.link(transcript.answered_human_key, conversation_id, place.turn_index)
+        if answer.response_id:
+            self.store.link(
+                _response_key(place, answer.response_id), conversation_id, place.turn_index
+            )
+        while session := self.store.get(conversation_id):
+            caches = dict(session.caches)
+            if cached is not None:
+                caches[model_class] = cached
+            after = replace(
+                session,
+                answered=True,
+                exchanges=(session.exchanges + exchange)[-_DIGITS * _MAX_EXCHANGES :],
+                caches=caches,
+                version=session.version + 1,
+            )
+            if self.store.replace(session, after):
+                return
+
+    def unanswered(self, place: Place) -> None:
+        """Note that a request failed: repeated, it is the same turn of the same conversation."""
+        if place.identified_by == "transcript" and not place.transcript.has_history:
+            self.store.link(place.transcript.key, place.conversation_id, place.turn_index)
+
+    def _end(
+        self, asker: Asker, transcript: Transcript, *, claims: bool
+    ) -> tuple[TranscriptEnd | None, str]:
+        if asker.previous_response_id:
+            ends = self.store.ends(_response_key_of(asker.scope, asker.previous_response_id))
+            if ends:
+                return ends[0], "previous_response_id"
+        key = transcript.history_key if transcript.has_history else transcript.key
+        end = self.store.claim(key) if claims else next(iter(self.store.ends(key)), None)
+        if end is None and transcript.has_history:
+            end = self._reworded(transcript) or self._shortened(transcript)
+        return end, "transcript"
+
+    def _reworded(self, transcript: Transcript) -> TranscriptEnd | None:
+        """The conversation whose answers the client gives back in other words.
+
+        Only one that nobody has continued: else a stranger who asks the same would take it over.
+        """
+        for end in self.store.ends(transcript.human_key):
+            session = self.store.get(end.conversation_id)
+            if session is not None and session.answered and session.turn_index == end.turn_index:
+                return end
+        return None
+
+    def _shortened(self, transcript: Transcript) -> TranscriptEnd | None:
+        """The conversation of which these are the last exchanges, perhaps after a summary."""
+        shown = transcript.exchanges
+        matches = []
+        for end in self.store.ends(transcript.exchange_key(shown[-1])):
+            session = self.store.get(end.conversation_id)
+            if session is not None and (n_alike := _n_alike(shown, session.exchanges)):
+                matches.append((n_alike, end))
+        matches.sort(key=lambda match: match[0], reverse=True)
+        if not matches or (len(matches) > 1 and matches[0][0] == matches[1][0]):
+            return None
+        return matches[0][1]
+
+    def _end_within(self, transcript: Transcript, conversation_id: str) -> TranscriptEnd | None:
+        """Where in a conversation a transcript ends; None where that is not known."""
+        if not transcript.has_history:
+            return None
+        ends = self.store.ends(transcript.history_key)
+        return next((end for end in ends if end.conversation_id == conversation_id), None)
+
+    def _placed(
+        self,
+        conversation_id: str,
+        shown_id: str,
+        by: str,
+        transcript: Transcript,
+        asker: Asker,
+        end: TranscriptEnd | None,
+    ) -> Place:
+        session = self.store.get(conversation_id)
+        turn_key = asker.turn_key or transcript.key
+        repeats = session is not None and _repeats(session, turn_key, transcript, asker.kind)
+        return Place(
+            conversation_id,
+            shown_id,
+            by,
+            _turn_index(session, transcript, asker.kind, end, repeats=repeats),
+            session,
+            transcript,
+            asker.kind,
+            end,
+            turn_key,
+            repeats,
+            compacted=session is not None and _is_compacted(session, asker.boundary, end),
+        )
+
+
+def _scoped(shown_id: str, scope: str) -> str:
+    """Two callers may use the same id."""
+    return f"{shown_id}.{scope[:_DIGITS]}"
+
+
+def _response_key(place: Place, response_id: str) -> str:
+    return digest("response", place.conversation_id.rpartition(".")[2], response_id)
+
+
+def _response_key_of(scope: str, response_id: str) -> str:
+    return digest("response", scope[:_DIGITS], response_id)
+
+
+def _is_compacted(session: Session, boundary: Boundary, end: TranscriptEnd | None) -> bool:
+    """Whether the history was replaced by a summary since the turn before."""
+    if boundary.window is not None and session.window is not None:
+        return boundary.window > session.window
+    return boundary.is_compacted and end is None
+
+
+def _repeats(session: Session, turn_key: str, transcript: Transcript, kind: RequestKind) -> bool:
+    if kind != "turn" or session.turn_key != turn_key:
+        return False
+    # A client that sends the newest message alone may well send the same one twice.
+    sends_newest_only = session.turn_index > 1 and not transcript.has_history
+    return not (session.answered and sends_newest_only)
+
+
+def _turn_index(
+    session: Session | None,
+    transcript: Transcript,
+    kind: RequestKind,
+    end: TranscriptEnd | None,
+    *,
+    repeats: bool,
+) -> int:
+    if session is None:
+        return max(1, transcript.n_human)
+    if repeats or kind != "turn":
+        return session.turn_index
+    if end is not None and transcript.has_history:
+        return end.turn_index + 1
+    return session.turn_index + 1
+
+
+def _n_alike(shown: Sequence[str], known: str) -> int:
+    """How many of the last exchanges agree; 0 where what is shown does not fit.
+
+    All that is shown must be known, but for the first exchange: it may be a summary.
+    """
+    held = [known[at : at + _DIGITS] for at in range(0, len(known), _DIGITS)]
+    n = 0
+    for one, other in zip(reversed(shown), reversed(held), strict=False):
+        if one != other:
+            break
+        n += 1
+    fits = n == len(shown) or (n == len(shown) - 1 and n > 0)
+    return n if fits and len(shown) <= len(held) + 1 else 0

@@ -1,0 +1,407 @@
+"""Where a request goes: by its model's name, by the rule of its kind, or by the router."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from turnout.errors import SettingsError
+from turnout.gateway.asked import Asked
+from turnout.gateway.conversations import Conversations, Place
+from turnout.gateway.options import GatewayOptions, Target
+from turnout.gateway.problems import Problem, bad_request
+from turnout.protocols import RequestKind
+from turnout.records import Decision, ModelClass
+from turnout.routing import Router
+from turnout.routing.policies import Lock, Policy, policy_of
+from turnout.routing.router import session_after
+from turnout.routing.served import ChosenBy
+from turnout.routing.sessions import Session
+
+_AUTO = "auto"
+_UNIFORM = random.SystemRandom().random
+_OTHER: Mapping[ModelClass, ModelClass] = {"reasoning": "fast", "fast": "reasoning"}
+# Helper calls that carry a prompt of their own: no cache is lost where they go to fast.
+_ALWAYS_FAST: frozenset[RequestKind] = frozenset(
+    {"title", "tags", "follow-ups", "permission check", "query", "autocompletion", "auxiliary"}
+)
+# Requests after which the conversation is known.
+_REMEMBERED: frozenset[RequestKind] = frozenset({"turn", "continuation", "sub-agent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Where a request goes, and why.
+
+    Attributes:
+        place: Its conversation.
+        model_class: The class that serves; None for a model that has none.
+        candidates: Targets in the order in which they are tried.
+        chosen_by: Who chose.
+        policy: What decided: a policy, `asked`, the rule of a kind, or `shadow`.
+        reason: One sentence.
+        decision: The router's; None where it did not decide.
+        decided_class: What the router decided; None where it did not decide.
+        propensity: Probability with which the served class was chosen; None where not by the
+            router.
+        keeps_caller_effort: Whether the caller's own reasoning effort stands.
+        decision_ms: Time that it took.
+    """
+
+    place: Place
+    model_class: ModelClass | None
+    candidates: tuple[Target, ...]
+    chosen_by: ChosenBy
+    policy: str
+    reason: str
+    decision: Decision | None = None
+    decided_class: ModelClass | None = None
+    propensity: float | None = None
+    keeps_caller_effort: bool = False
+    decision_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A model that was asked for by name."""
+
+    targets: tuple[Target, ...]
+    model_class: ModelClass | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A class, before targets are known."""
+
+    model_class: ModelClass
+    chosen_by: ChosenBy
+    policy: str
+    reason: str
+    decision: Decision | None = None
+    propensity: float | None = None
+
+
+class Decider:
+    """Decides requests.
+
+    Args:
+        router: Scores and holds the policy.
+        options: Where classes go.
+        conversations: What is remembered.
+        uniform: Draws from [0, 1), for exploration.
+        now_s: Unix time.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        options: GatewayOptions,
+        conversations: Conversations,
+        uniform: Callable[[], float] = _UNIFORM,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._router = router
+        self._options = options
+        self._conversations = conversations
+        self._uniform = uniform
+        self._now_s = now_s
+
+    def may_wait(self, asked: Asked) -> bool:
+        """Whether deciding takes longer than an event loop should be held."""
+        return (
+            self._conversations.store.blocking
+            or (asked.kind == "turn" and (self._options.shadow or self._is_routed(asked)))
+            or len(asked.body.text) > 100_000
+        )
+
+    def decide(self, asked: Asked, *, remember: bool = True) -> Decided:
+        """Where a request goes.
+
+        Args:
+            asked: The request.
+            remember: Whether the conversation may know of it afterwards.
+
+        Raises:
+            Problem: If no such model is served.
+        """
+        began_s = time.perf_counter()
+        named = None if self._is_routed(asked) else self._named(asked)
+        place = self._conversations.place(asked.asker, asked.request.messages, remember=remember)
+        while True:
+            chosen = self._chosen(asked, place, named)
+            if not remember or self._remembered(asked, place, named, chosen):
+                break
+            # Another request of the conversation came first: its decision counts.
+            place = self._conversations.again(place, asked.asker)
+        decided = self._decided(asked, place, named, chosen)
+        return replace(decided, decision_ms=1000 * (time.perf_counter() - began_s))
+
+    def _is_routed(self, asked: Asked) -> bool:
+        model = asked.request.model
+        own = self._options.model_name
+        return model in (None, own, _AUTO, alias_of(own))
+
+    def _named(self, asked: Asked) -> _Named:
+        """What the caller asked for by name.
+
+        Raises:
+            Problem: If it is not served.
+        """
+        model = asked.request.model or ""
+        by_class = {
+            model_class: tuple(t for t in self._options.targets_of(model_class) if t.model == model)
+            for model_class in self._options.targets
+        }
+        classes = [model_class for model_class, targets in by_class.items() if targets]
+        if len(classes) > 1:
+            # One model on both: the effort that the caller asks for tells them apart.
+            effort = asked.request.effort
+            classes.sort(key=lambda c: effort_of(by_class[c][0], asked) != effort)
+        if classes:
+            return _Named(by_class[classes[0]], classes[0])
+        listed = self._options.models.get(model)
+        if listed is not None:
+            return _Named((Target(upstream=listed.upstream, model=listed.model or model),), None)
+        if self._options.passthrough:
+            return _Named((Target(upstream=self._passthrough_upstream(asked), model=model),), None)
+        raise unknown_model(model, self._options)
+
+    def _passthrough_upstream(self, asked: Asked) -> str:
+        for name, upstream in self._options.upstreams.items():
+            if asked.wire_format.NAME in upstream.protocols:
+                return name
+        return next(iter(self._options.upstreams))
+
+    def _chosen(self, asked: Asked, place: Place, named: _Named | None) -> _Chosen | None:
+        """The class; None for a model that has none, outside shadow mode."""
+        if named is not None and not self._options.shadow:
+            return _by_name(asked, named)
+        ruled = self._by_rule(asked, place)
+        if ruled is not None:
+            return ruled
+        turns = asked.turns()
+        session = place.session
+        if not turns:
+            if session is not None:
+                return _Chosen(session.model_class, "router", "rule", "no text: the class stays")
+            return _Chosen(
+                self._options.default_class, "product", "rule",
+                "no text that the router reads: the default class",
+            )  # fmt: skip
+        return self._scored(asked, place, named)
+
+    def _by_rule(self, asked: Asked, place: Place) -> _Chosen | None:
+        """The class of a request that is no human turn."""
+        kind, session = asked.kind, place.session
+        if kind == "turn":
+            return None
+        if kind in _ALWAYS_FAST:
+            return _Chosen("fast", "product", "rule", f"{kind}: a helper call goes to fast")
+        if session is not None:
+            return _Chosen(
+                session.model_class, "router" if session.chosen_by == "router" else "person",
+                "rule", f"{kind}: stays on the conversation's class",
+            )  # fmt: skip
+        parent = self._conversations.parent_class(asked.asker)
+        if parent is not None:
+            return _Chosen(parent, "router", "rule", f"{kind}: the class of its conversation")
+        return _Chosen(self._options.default_class, "product", "rule", f"{kind}: the default class")
+
+    def _scored(self, asked: Asked, place: Place, named: _Named | None) -> _Chosen:
+        session = place.session
+        if session is not None and place.is_repeat and named is None:
+            return _Chosen(
+                session.model_class, "router", self._router.policy.name,
+                "the same turn again: its decision stays",
+            )  # fmt: skip
+        decision = self._router.choose(
+            self._router.scored(asked.turns(), self._threshold(asked)),
+            session,
+            now_s=self._now_s(),
+            turn_index=place.turn_index,
+            locks=_locks(asked, session),
+            compacted=place.compacted,
+            prompt_tokens=len(asked.body.text) // 4,
+            conversation_id=place.shown_id,
+            policy=self._policy(asked),
+        )
+        served, propensity = self._explored(decision)
+        reason = decision.reason
+        if served != decision.model_class:
+            reason = f"exploration: sent to the other class; {reason}"
+        by: ChosenBy = "person" if decision.lock == "person" else "router"
+        return _Chosen(served, by, decision.policy, reason, decision, propensity)
+
+    def _explored(self, decision: Decision) -> tuple[ModelClass, float]:
+        """The class that serves, and the probability with which it does."""
+        share = self._options.exploration_share
+        if not share or decision.p_reasoning is None or decision.lock:
+            return decision.model_class, 1.0
+        if self._uniform() < share:
+            return _OTHER[decision.model_class], share
+        return decision.model_class, 1.0 - share
+
+    def _remembered(
+        self, asked: Asked, place: Place, named: _Named | None, chosen: _Chosen | None
+    ) -> bool:
+        """Store what was chosen; False where another request changed the session meanwhile."""
+        if asked.kind not in _REMEMBERED or chosen is None:
+            return True
+        session, now_s = place.session, self._now_s()
+        decision = chosen.decision or _plain_decision(self._router, place, chosen)
+        after = session_after(
+            replace(decision, model_class=chosen.model_class, turn_index=place.turn_index),
+            session,
+            place.conversation_id,
+            now_s,
+        )
+        is_persons = asked.kind == "turn" and chosen.chosen_by == "person"
+        is_turn = asked.kind == "turn"
+        after = replace(
+            after,
+            chosen_by="person"
+            if is_persons or (session and session.chosen_by == "person")
+            else "router",
+            turn_key=place.turn_key if is_turn else after.turn_key,
+            window=asked.call.boundary.window,
+            answered=place.is_repeat and after.answered if is_turn else after.answered,
+        )
+        return self._conversations.store.replace(session, after)
+
+    def _decided(
+        self, asked: Asked, place: Place, named: _Named | None, chosen: _Chosen | None
+    ) -> Decided:
+        decision = chosen.decision if chosen else None
+        decided_class = decision.model_class if decision else None
+        if named is not None:
+            by: ChosenBy = "person" if asked.kind == "turn" else "product"
+            return Decided(
+                place, named.model_class, self._speaking(asked, named.targets), by, "asked",
+                "asked for by name", decision, decided_class, keeps_caller_effort=True,
+            )  # fmt: skip
+        if chosen is None:
+            raise RuntimeError("a routed request has a class")
+        served = self._options.default_class if self._options.shadow else chosen.model_class
+        by = "product" if self._options.shadow else chosen.chosen_by
+        return Decided(
+            place,
+            served,
+            self._candidates(asked, served),
+            by,
+            "shadow" if self._options.shadow else chosen.policy,
+            f"shadow mode; {chosen.reason}" if self._options.shadow else chosen.reason,
+            decision,
+            decided_class or chosen.model_class,
+            None if self._options.shadow else chosen.propensity,
+        )
+
+    def _candidates(self, asked: Asked, model_class: ModelClass) -> tuple[Target, ...]:
+        """Targets of the class, then those of the other one."""
+        own = self._speaking(asked, self._options.targets_of(model_class))
+        if asked.is_stored_upstream:
+            return own[:1]
+        other = self._options.targets_of(_OTHER[model_class])
+        return own + tuple(t for t in other if self._speaks(asked, t) and t not in own)
+
+    def _speaking(self, asked: Asked, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        speaking = tuple(target for target in targets if self._speaks(asked, target))
+        if not speaking:
+            raise Problem(
+                404,
+                "not_found",
+                f"no upstream of {', '.join(t.model for t in targets)} speaks "
+                f"{asked.wire_format.NAME}; see protocols of [upstreams] in the settings.",
+            )
+        return speaking
+
+    def _speaks(self, asked: Asked, target: Target) -> bool:
+        return asked.wire_format.NAME in self._options.upstreams[target.upstream].protocols
+
+    def _threshold(self, asked: Asked) -> float | None:
+        given = self._override(asked, "x-turnout-threshold")
+        if given is None:
+            return None
+        try:
+            value = float(given)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            raise bad_request(f"x-turnout-threshold: found {given!a}; expected 0 to 1.")
+        return value
+
+    def _policy(self, asked: Asked) -> Policy | None:
+        given = self._override(asked, "x-turnout-policy")
+        if given is None:
+            return None
+        try:
+            return policy_of(given)
+        except SettingsError as error:
+            raise bad_request(f"x-turnout-{error}") from error
+
+    def _override(self, asked: Asked, header: str) -> str | None:
+        given = asked.headers.get(header)
+        if given is not None and not self._options.request_overrides:
+            raise bad_request(
+                f"{header}: not followed here; expected gateway.request_overrides = true in the "
+                "settings. Leave the header out."
+            )
+        return given
+
+
+def alias_of(model_name: str) -> str:
+    """The routed model's name for clients that list only names with `claude` in them."""
+    return f"claude-{model_name}"
+
+
+def unknown_model(model: str, options: GatewayOptions) -> Problem:
+    """That a model is not served, and which are."""
+    targets = [target.model for _, target in options.all_targets()]
+    known = ", ".join(dict.fromkeys([*targets, *options.models]))
+    return Problem(
+        404,
+        "model_not_found",
+        f"model: found {model[:200]!r}; expected {options.model_name} to have the message routed, "
+        f"or one of {known}.",
+    )
+
+
+def effort_of(target: Target, asked: Asked) -> str | None:
+    """The reasoning effort that a target sets, in the words of the request's protocol."""
+    if target.effort:
+        return target.effort
+    return asked.wire_format.read_request(target.parameters).effort
+
+
+def _by_name(asked: Asked, named: _Named) -> _Chosen | None:
+    if named.model_class is None:
+        return None
+    by: ChosenBy = "person" if asked.kind == "turn" else "product"
+    return _Chosen(named.model_class, by, "asked", "asked for by name")
+
+
+def _locks(asked: Asked, session: Session | None) -> tuple[Lock, ...]:
+    if session is None:
+        return ()
+    locks: list[Lock] = []
+    if asked.is_stored_upstream:
+        locks.append("stored_chain")
+    if session.chosen_by == "person":
+        locks.append("person")
+    return tuple(locks)
+
+
+def _plain_decision(router: Router, place: Place, chosen: _Chosen) -> Decision:
+    """What a class chosen without a score looks like to a session."""
+    return Decision(
+        chosen.model_class,
+        0 if chosen.model_class == "reasoning" else 1,
+        None,
+        router.threshold,
+        router.population,
+        chosen.policy,
+        chosen.reason,
+        place.turn_index,
+        place.shown_id,
+    )

@@ -1,0 +1,505 @@
+"""One request on its way: read, decided, forwarded, relayed, recorded; each once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import secrets
+import time
+import zlib
+from collections import Counter
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import Receive, Send
+
+from turnout.errors import UpstreamError
+from turnout.gateway.decide import Decided, effort_of
+from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
+from turnout.gateway.headers import RawHeaders, header_value, relayed_headers
+from turnout.gateway.options import Target
+from turnout.gateway.problems import Problem
+from turnout.protocols import Answer, AnswerReader, Changes
+from turnout.records import ModelClass
+from turnout.routing.served import Outcome, Served
+from turnout.routing.sessions import CachedPrompt
+
+if TYPE_CHECKING:
+    from turnout.gateway.asked import Asked
+    from turnout.gateway.runtime import Runtime
+
+_log = logging.getLogger("turnout.access")
+# A whole answer is read before anything is sent, so that one that breaks off becomes an error.
+_MAX_HELD_BYTES = 1 << 20
+_CACHE_LIFETIME_S = 300.0
+_LONG_CACHE_LIFETIME_S = 3600.0
+COUNT_TOKENS = "/messages/count_tokens"
+
+
+class Exchange:
+    """One request of a wire format that the gateway reads.
+
+    Args:
+        runtime: What serves it.
+        asked: The request.
+        receive: Of ASGI; the body was read.
+        send: Of ASGI.
+        started_s: When the request came, in seconds of `time.perf_counter`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, asked: Asked, receive: Receive, send: Send, started_s: float
+    ) -> None:
+        self._runtime = runtime
+        self._asked = asked
+        self._receive = receive
+        self._send = send
+        self._started_s = started_s
+        self._arrived = dt.datetime.now(dt.UTC)
+        self._progress = _Progress()
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped = False
+
+    def is_of(self, runtime: Runtime) -> bool:
+        """Whether a runtime serves this exchange."""
+        return self._runtime is runtime
+
+    async def run(self) -> None:
+        """Serve the request.
+
+        Raises:
+            Problem: If nothing was sent yet and the gateway itself must answer.
+        """
+        decided = await self._decided()
+        self._task = asyncio.current_task()
+        watch = asyncio.ensure_future(self._watch())
+        try:
+            await self._served(decided)
+        except asyncio.CancelledError:
+            await self._left(decided)
+            if not (self._progress.caller_left or self._stopped):
+                raise
+            if self._task is not None:
+                self._task.uncancel()
+        finally:
+            watch.cancel()
+
+    def stop(self) -> None:
+        """End a stream that is still open, with an error that says so."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _decided(self) -> Decided:
+        decider = self._runtime.decider
+        if decider.may_wait(self._asked):
+            return await asyncio.to_thread(decider.decide, self._asked)
+        return decider.decide(self._asked)
+
+    async def _watch(self) -> None:
+        """End the exchange when the caller leaves."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._progress.is_sent and self._task is not None:
+            self._progress.caller_left = True
+            self._task.cancel()
+
+    async def _served(self, decided: Decided) -> None:
+        try:
+            forwarded = await self._runtime.forwarder.send(
+                self._outgoing(decided), decided.candidates
+            )
+        except NoAnswerError as error:
+            status = 504 if error.is_late else 502
+            await self._record(decided, _Ended("failed", status, Answer(), error.attempts))
+            code = "upstream_timeout" if error.is_late else "upstream_error"
+            raise Problem(status, code, str(error), self._headers(decided, None)) from error
+        self._progress.forwarded = forwarded
+        try:
+            await self._relayed(decided, forwarded)
+        finally:
+            forwarded.close()
+
+    def _outgoing(self, decided: Decided) -> Outgoing:
+        asked = self._asked
+
+        def body_for(target: Target) -> bytes:
+            return body_of(asked, target, keeps_caller_effort=decided.keeps_caller_effort)
+
+        return Outgoing(
+            "POST", asked.path, asked.query, asked.raw_headers, body_for,
+            is_anthropic=asked.wire_format.NAME == "messages",
+        )  # fmt: skip
+
+    async def _relayed(self, decided: Decided, forwarded: Forwarded) -> None:
+        response = forwarded.response
+        if 300 <= response.status < 400:
+            await self._refuse_redirect(decided, forwarded)
+        is_stream = _is_stream(
+            response.headers, response.status, streamed=self._asked.request.streamed
+        )
+        reader = _reader(self._asked, response.headers, is_stream=is_stream)
+        self._progress.reader = reader
+        if is_stream:
+            await self._relay_stream(decided, forwarded, reader)
+        else:
+            await self._relay_whole(decided, forwarded, reader)
+
+    async def _relay_stream(self, decided: Decided, forwarded: Forwarded, reader: _Reader) -> None:
+        await self._start(decided, forwarded)
+        status = forwarded.response.status
+        try:
+            async for chunk in forwarded.chunks():
+                self._progress.first_byte_s = self._progress.first_byte_s or time.perf_counter()
+                passed = reader.feed(chunk)
+                if reader.is_complete():
+                    await self._remember(decided, forwarded, reader.answer())
+                if passed:
+                    await self._send_body(passed)
+            rest = reader.close()
+        except UpstreamError as error:
+            await self._send_body(reader.error_event(f"turnout: {error}"), last=True)
+            await self._end(decided, forwarded, "failed", status, reader.answer())
+            return
+        answer = reader.answer()
+        await self._remember(decided, forwarded, answer)
+        await self._send_body(rest, last=True)
+        ended = reader.outcome(status, answer)
+        await self._end(decided, forwarded, ended, status, answer)
+
+    async def _relay_whole(self, decided: Decided, forwarded: Forwarded, reader: _Reader) -> None:
+        held: list[bytes] = []
+        n_held = 0
+        status = forwarded.response.status
+        try:
+            async for chunk in forwarded.chunks():
+                self._progress.first_byte_s = self._progress.first_byte_s or time.perf_counter()
+                reader.feed(chunk)
+                held.append(chunk)
+                n_held += len(chunk)
+                if n_held > _MAX_HELD_BYTES or self._progress.is_started:
+                    await self._start_once(decided, forwarded)
+                    await self._send_body(b"".join(held))
+                    held = []
+        except UpstreamError as error:
+            await self._end(decided, forwarded, "failed", 502, reader.answer())
+            if self._progress.is_started:
+                raise BrokenAnswerError(str(error)) from error
+            headers = self._headers(decided, forwarded)
+            raise Problem(502, "upstream_error", str(error), headers) from error
+        answer = reader.answer()
+        await self._remember(decided, forwarded, answer)
+        await self._start_once(decided, forwarded, length=n_held)
+        await self._send_body(b"".join(held), last=True)
+        outcome = reader.outcome(status, answer)
+        if self._asked.path == COUNT_TOKENS:
+            outcome = "success" if _is_success(status) else "failed"
+        await self._end(decided, forwarded, outcome, status, answer)
+
+    async def _refuse_redirect(self, decided: Decided, forwarded: Forwarded) -> None:
+        where = forwarded.response.headers.get("location", "")[:200]
+        upstream = forwarded.target.upstream
+        await self._end(decided, forwarded, "failed", 502, Answer())
+        raise Problem(
+            502,
+            "upstream_redirect",
+            f"upstream {upstream} answers with a redirect to {where!a}; expected an answer. Put "
+            f"the right address into the url of [upstreams.{upstream}].",
+            self._headers(decided, forwarded),
+        )
+
+    async def _start_once(
+        self, decided: Decided, forwarded: Forwarded, length: int | None = None
+    ) -> None:
+        if not self._progress.is_started:
+            await self._start(decided, forwarded, length)
+
+    async def _start(
+        self, decided: Decided, forwarded: Forwarded, length: int | None = None
+    ) -> None:
+        self._progress.is_started = True
+        headers = relayed_headers(forwarded.response.raw_headers)
+        headers += self._headers(decided, forwarded)
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": forwarded.response.status,
+                "headers": headers,
+            }
+        )
+
+    async def _send_body(self, data: bytes, *, last: bool = False) -> None:
+        if last:
+            self._progress.is_sent = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _left(self, decided: Decided) -> None:
+        """The caller has gone, or the gateway stops: the upstream call has ended."""
+        progress, forwarded = self._progress, self._progress.forwarded
+        answer = progress.reader.answer() if progress.reader else Answer()
+        outcome: Outcome = "success" if answer.complete else "cancelled"
+        if self._stopped and not progress.caller_left:
+            outcome = "success" if answer.complete else "failed"
+            await self._say_stopped(progress)
+        status = forwarded.response.status if forwarded and progress.is_started else None
+        attempts = forwarded.attempts if forwarded else []
+        await self._record(decided, _Ended(outcome, status, answer, attempts, forwarded))
+
+    async def _say_stopped(self, progress: _Progress) -> None:
+        if progress.reader is None or not progress.is_started or progress.is_sent:
+            return
+        event = progress.reader.error_event("turnout: the gateway is stopping. Ask again.")
+        with contextlib.suppress(Exception):  # the connection may be gone
+            await self._send_body(event, last=True)
+
+    async def _remember(self, decided: Decided, forwarded: Forwarded, answer: Answer) -> None:
+        """Note the answer before its last byte is sent: the next turn may come at once."""
+        if self._progress.is_remembered or self._asked.path == COUNT_TOKENS:
+            return
+        self._progress.is_remembered = True
+        conversations = self._runtime.conversations
+        target_class = self._class_of(forwarded.target) or decided.model_class
+        if not answer.complete:
+            await self._in_store(conversations.unanswered, decided.place)
+        elif self._asked.kind in ("turn", "continuation", "sub-agent"):
+            cached = self._cached(answer)
+            await self._in_store(
+                conversations.answered, decided.place, answer, cached, target_class or "reasoning"
+            )
+
+    async def _in_store(self, call: Any, *arguments: object) -> None:  # noqa: ANN401
+        if self._runtime.conversations.store.blocking:
+            await asyncio.to_thread(call, *arguments)
+        else:
+            call(*arguments)
+
+    def _cached(self, answer: Answer) -> CachedPrompt | None:
+        """What the upstream's prompt cache holds now, as far as its answer tells."""
+        usage = answer.usage
+        if usage.prompt_tokens is None:
+            return None
+        is_long = bool(usage.cache_write_1h_tokens)
+        lifetime_s = _LONG_CACHE_LIFETIME_S if is_long else _CACHE_LIFETIME_S
+        return CachedPrompt(
+            usage.prompt_tokens + (usage.completion_tokens or 0), time.time(), lifetime_s
+        )
+
+    def _class_of(self, target: Target) -> ModelClass | None:
+        all_targets = self._runtime.options.all_targets()
+        return next((name for name, each in all_targets if each is target), None)
+
+    async def _end(
+        self,
+        decided: Decided,
+        forwarded: Forwarded,
+        outcome: Outcome,
+        status: int,
+        answer: Answer,
+    ) -> None:
+        await self._record(decided, _Ended(outcome, status, answer, forwarded.attempts, forwarded))
+
+    async def _record(self, decided: Decided, ended: _Ended) -> None:
+        if self._progress.is_recorded:
+            return
+        self._progress.is_recorded = True
+        served = self._record_of(decided, ended)
+        if self._runtime.journal is not None:
+            self._runtime.journal.write(served)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(
+                "POST /v1%s %s %s %s %s %s %d ms",
+                self._asked.path, served.status, served.outcome, served.kind,
+                served.model_class or "-", served.target, served.duration_ms,
+            )  # fmt: skip
+
+    def _record_of(self, decided: Decided, ended: _Ended) -> Served:
+        asked, place, decision = self._asked, decided.place, decided.decision
+        target = ended.forwarded.target if ended.forwarded else decided.candidates[0]
+        fell_back = target != decided.candidates[0]
+        first_byte_s = self._progress.first_byte_s
+        return Served(
+            request_id=secrets.token_hex(12),
+            timestamp=self._arrived,
+            protocol=asked.wire_format.NAME,
+            kind=asked.kind,
+            conversation_id=place.conversation_id,
+            turn_index=place.turn_index,
+            requested_model=asked.request.model,
+            model=ended.answer.model or target.model,
+            model_class=self._class_of(target) or decided.model_class,
+            target=target.name,
+            chosen_by="product" if fell_back else decided.chosen_by,
+            outcome=ended.outcome,
+            identified_by=place.identified_by,
+            user_message=asked.user_message(),
+            assistant_message=ended.answer.text or None,
+            user_id=asked.asker.user or None,
+            caller=asked.caller,
+            decided_class=decided.decided_class,
+            p_reasoning=decision.p_reasoning if decision else None,
+            population=decision.population if decision else None,
+            threshold=decision.threshold if decision else None,
+            policy=decided.policy,
+            reason=decided.reason,
+            propensity=None if fell_back else decided.propensity,
+            router=self._runtime.router.folder.digest,
+            status=ended.status,
+            attempts=tuple(ended.attempts),
+            usage=ended.answer.usage,
+            tool_counts=Counter(ended.answer.tools),
+            duration_ms=round(1000 * (time.perf_counter() - self._started_s)),
+            first_byte_ms=round(1000 * (first_byte_s - self._started_s)) if first_byte_s else None,
+            decision_ms=round(decided.decision_ms, 3),
+        )
+
+    def _headers(self, decided: Decided, forwarded: Forwarded | None) -> RawHeaders:
+        """The gateway's own response headers."""
+        target = forwarded.target if forwarded else decided.candidates[0]
+        place, decision = decided.place, decided.decision
+        values = {
+            "conversation-id": place.shown_id,
+            "class": str(self._class_of(target) or decided.model_class or "none"),
+            "model": target.model,
+            "target": target.name,
+            "turn": str(place.turn_index),
+            "request-kind": self._asked.kind,
+            "policy": decided.policy,
+            "reason": decided.reason,
+            "latency-ms": f"{decided.decision_ms:.1f}",
+        }
+        effort = effort_of(target, self._asked)
+        if effort:
+            values["effort"] = effort
+        if decision is not None:
+            values |= {
+                "threshold": f"{decision.threshold:.4f}",
+                "population": decision.population,
+                "switched": str(decision.switched).lower(),
+            }
+            if decision.p_reasoning is not None:
+                values["p-reasoning"] = f"{decision.p_reasoning:.4f}"
+        return [(f"x-turnout-{name}".encode(), header_value(v)) for name, v in values.items()]
+
+
+class BrokenAnswerError(Exception):
+    """An answer broke off after its head was sent: the connection must be closed."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an exchange has come."""
+
+    forwarded: Forwarded | None = None
+    reader: _Reader | None = None
+    first_byte_s: float | None = None
+    is_started: bool = False
+    is_sent: bool = False
+    is_remembered: bool = False
+    is_recorded: bool = False
+    caller_left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How an exchange ended."""
+
+    outcome: Outcome
+    status: int | None
+    answer: Answer
+    attempts: list[Any] = field(default_factory=list)
+    forwarded: Forwarded | None = None
+
+
+class _Reader:
+    """Reads an answer while it is relayed; a compressed one is unpacked beside it.
+
+    Args:
+        reader: Of the wire format.
+        encoding: The answer's content coding, in lower case.
+    """
+
+    def __init__(self, reader: AnswerReader, encoding: str) -> None:
+        self._reader = reader
+        # 32: either gzip or zlib, whichever the head says.
+        self._unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS) if _unpacks(encoding) else None
+        self.is_readable = encoding in ("", "identity") or self._unpacker is not None
+        self._is_packed = encoding not in ("", "identity")
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes; gives what is passed on."""
+        if not self._is_packed:
+            return self._reader.feed(chunk)
+        if self._unpacker is not None:
+            with contextlib.suppress(zlib.error):
+                self._reader.feed(self._unpacker.decompress(chunk, 8 << 20))
+        return chunk
+
+    def close(self) -> bytes:
+        """Note the regular end; gives what was still held."""
+        rest = self._reader.close()
+        return b"" if self._is_packed else rest
+
+    def is_complete(self) -> bool:
+        """Whether a stream's last event came."""
+        return self._reader.is_complete()
+
+    def answer(self) -> Answer:
+        """What was answered so far."""
+        return self._reader.answer()
+
+    def outcome(self, status: int, answer: Answer) -> Outcome:
+        """How an answer ended that came to its regular end."""
+        if not _is_success(status) or answer.failed:
+            return "failed"
+        return "success" if answer.complete or not self.is_readable else "failed"
+
+    def error_event(self, message: str) -> bytes:
+        """What ends a stream that broke."""
+        return b"" if self._is_packed else self._reader.error_event(message)
+
+
+def _is_success(status: int) -> bool:
+    return status < 400
+
+
+def _unpacks(encoding: str) -> bool:
+    return encoding in ("gzip", "x-gzip", "deflate")
+
+
+def _reader(asked: Asked, headers: Mapping[str, str], *, is_stream: bool) -> _Reader:
+    is_json = _media_type(headers).endswith("json") and not _media_type(headers).endswith("ndjson")
+    withheld = is_stream and bool(asked.wire_format.usage_parameters(asked.body.values))
+    reader = AnswerReader(
+        asked.wire_format, streamed=is_stream and not is_json, usage_withheld=withheld
+    )
+    return _Reader(reader, headers.get("content-encoding", "").strip().lower())
+
+
+def _is_stream(headers: Mapping[str, str], status: int, *, streamed: bool) -> bool:
+    """Whether an answer is relayed as it arrives."""
+    if _media_type(headers) == "text/event-stream":
+        return True
+    return streamed and _is_success(status)
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def body_of(asked: Asked, target: Target, *, keeps_caller_effort: bool) -> bytes:
+    """What a target gets: the caller's body, but for the model and the target's parameters."""
+    values: MutableMapping[str, object] = {"model": target.model}
+    if asked.path != COUNT_TOKENS:
+        own = dict(asked.wire_format.effort_parameters(target.effort)) if target.effort else {}
+        own |= target.parameters
+        if keeps_caller_effort and asked.request.effort is not None:
+            own = {n: v for n, v in own.items() if n not in asked.wire_format.EFFORT_NAMES}
+        values = {
+            **values, **asked.wire_format.usage_parameters(asked.body.values), **own,
+        }  # fmt: skip
+    return asked.body.changed(Changes(values, target.drop, target.rename))

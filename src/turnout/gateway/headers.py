@@ -1,0 +1,92 @@
+"""Which headers pass, from the caller to an upstream and back.
+
+Names and values are bytes, as they came. It knows no HTTP library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+# For one connection only (RFC 9110, section 7.6.1), or set anew for the message that is sent.
+_ONE_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate",
+        b"proxy-authorization", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"host",
+        b"content-length", b"accept-encoding", b"expect", b"http2-settings",
+    }
+)  # fmt: skip
+# Who the caller is to its vendor. Cookies never pass: they would join callers.
+_CREDENTIALS = re.compile(
+    rb"authorization|api-?key|token|secret|password|credential|"
+    rb"^openai-(organization|project)$|^x-amz-|^x-goog-user-project$"
+)
+_COOKIES = frozenset({b"cookie", b"cookie2", b"set-cookie", b"set-cookie2"})
+# Metadata of these names only sounds like a credential.
+_NO_CREDENTIALS = frozenset({b"x-turnout-tokens", b"anthropic-beta"})
+_OWN = b"x-turnout-"
+# The server sets these itself.
+_OF_THE_SERVER = frozenset({b"date", b"server", b"alt-svc", b"strict-transport-security"})
+
+
+def forwarded_headers(
+    headers: Iterable[tuple[bytes, bytes]], *, with_credentials: bool
+) -> RawHeaders:
+    """What an upstream gets of a caller's headers.
+
+    Args:
+        headers: The caller's; names in lower case.
+        with_credentials: Whether the caller's own key is passed on.
+    """
+    listed = list(headers)
+    stays = _ONE_HOP | _named_by_connection(listed)
+    return [
+        (name, value)
+        for name, value in listed
+        if name not in stays
+        and name not in _COOKIES
+        and not name.startswith(_OWN)
+        and (with_credentials or not is_credential(name))
+    ]
+
+
+def relayed_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """What the caller gets of an upstream's headers; names in lower case."""
+    listed = [(name.lower(), value) for name, value in headers]
+    stays = _ONE_HOP | _named_by_connection(listed) | _COOKIES | _OF_THE_SERVER
+    return [
+        (name, value) for name, value in listed if name not in stays and not name.startswith(_OWN)
+    ]
+
+
+def is_credential(name: bytes) -> bool:
+    """Whether a header's name, in lower case, says that it carries a credential."""
+    return bool(_CREDENTIALS.search(name)) and name not in _NO_CREDENTIALS
+
+
+def as_text(value: bytes) -> str:
+    """A header's value as text that becomes the same bytes when it is sent in UTF-8.
+
+    Bytes that are no UTF-8 are read as Latin-1.
+    """
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def header_value(text: str) -> bytes:
+    """A text as a header's value: printable ASCII alone, so that every client can read it."""
+    ascii_only = text.replace("≥", ">=").encode("ascii", "replace")
+    return re.sub(rb"[^\x20-\x7e]", b"?", ascii_only).strip()
+
+
+def _named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    return {
+        part.strip().lower()
+        for name, value in headers
+        if name in (b"connection", b"proxy-connection")
+        for part in value.split(b",")
+    }

@@ -1,0 +1,114 @@
+"""A caller's request, read within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope
+
+from turnout.errors import RecordError
+from turnout.gateway.headers import RawHeaders, as_text
+from turnout.gateway.problems import Problem, bad_request
+from turnout.protocols import JsonBody
+
+# Silence after which a body that is being sent is given up.
+BODY_TIMEOUT_S = 60.0
+_LARGE_BODY_BYTES = 64 << 10
+
+
+class CallerLeftError(Exception):
+    """The caller closed the connection before its request was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """The head of a request.
+
+    Attributes:
+        method: Of HTTP.
+        query: Without `?`.
+        raw_headers: As they came; names in lower case.
+        headers: The same as text, of several the first.
+    """
+
+    method: str
+    query: str
+    raw_headers: RawHeaders
+    headers: Mapping[str, str]
+
+    @classmethod
+    def from_scope(cls, scope: Scope) -> Incoming:
+        """Read the head that ASGI gives."""
+        raw: RawHeaders = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        headers: dict[str, str] = {}
+        for name, value in raw:
+            headers.setdefault(name.decode("latin-1"), as_text(value))
+        return cls(scope["method"], scope.get("query_string", b"").decode("latin-1"), raw, headers)
+
+
+async def json_body(incoming: Incoming, receive: Receive, max_bytes: int) -> JsonBody:
+    """Read a request's body as JSON.
+
+    Raises:
+        Problem: If it is no JSON object, too large or too slow.
+        CallerLeftError: If the caller leaves.
+    """
+    media_type = incoming.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            f"content-type: found {media_type[:100]!a}; expected application/json.",
+        )
+    encoding = incoming.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            f"content-encoding: found {encoding[:100]!a}; expected none. Send the body as it is.",
+        )
+    data = await _body(incoming, receive, max_bytes)
+    try:
+        if len(data) > _LARGE_BODY_BYTES:
+            return await asyncio.to_thread(JsonBody.from_bytes, data)
+        return JsonBody.from_bytes(data)
+    except RecordError as error:
+        raise bad_request(str(error)) from error
+
+
+async def _body(incoming: Incoming, receive: Receive, max_bytes: int) -> bytes:
+    declared = incoming.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    n_bytes = 0
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                message = await receive()
+        except TimeoutError as error:
+            raise Problem(
+                408,
+                "request_timeout",
+                f"body: nothing came for {BODY_TIMEOUT_S:.0f} s; expected the rest of it.",
+            ) from error
+        if message["type"] == "http.disconnect":
+            raise CallerLeftError
+        chunks.append(message.get("body", b""))
+        n_bytes += len(chunks[-1])
+        if n_bytes > max_bytes:
+            raise _too_large(max_bytes)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(
+        413,
+        "request_too_large",
+        f"body: larger than {max_bytes / 1e6:g} MB; expected at most that. Send less, or raise "
+        "gateway.max_body_mb in the settings.",
+    )
