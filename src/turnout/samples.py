@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.errors import ArtifactError
-from turnout.records import ModelInput, Turn
+from turnout.records import ID2LABEL, ModelInput, Turn
 from turnout.routing import Formatter, Priors
 from turnout.schema import SAMPLES
 
@@ -146,6 +146,25 @@ class DatasetFolder:
     def measures_gaps(self) -> bool:
         """Whether every target is a measured gap, moved to [0, 1], and nothing else."""
         return self.measures_outcomes and not self.description.get("stated_targets")
+
+    def label_factors(self, name: str, labels: NDArray[np.int8]) -> NDArray[np.float64]:
+        """How much each row counts where labels should stand in the data set's ratio.
+
+        All count alike where rows were drawn in that ratio, or where outcomes were measured. The
+        rows of a log too short for that have it by their weights alone.
+
+        Args:
+            name: `train`, `validation` or `test`.
+            labels: Of the split's rows, or of some of them, shape `(n,)`.
+
+        Returns:
+            Shape `(n,)`, > 0.
+        """
+        factors = np.ones(len(labels))
+        stored = (self.description.get("weighting") or {}).get("label_factors", {}).get(name, {})
+        for label, class_name in ID2LABEL.items():
+            factors[labels == label] = stored.get(class_name, 1.0)
+        return factors
 
     def require_shown_as(self, formatter: Formatter, router: Path) -> None:
         """Refuse rows that a router would be shown in another way.

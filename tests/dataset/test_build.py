@@ -114,7 +114,7 @@ def test_labels_follow_the_class_of_the_model(session):
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
 def test_every_split_is_balanced(tmp_path, architecture):
     rows = conversations(300) + [turn(f"x{n}", 1, f"extra {n}", "o3") for n in range(100)]
-    data = build(tmp_path, rows, architecture)
+    data = build(tmp_path, rows, architecture, size=200)
     for name, split in splits_of(data).items():
         counts = Counter(row["label"] for row in split)
         assert counts[0] == counts[1] > 0, name
@@ -126,7 +126,7 @@ def test_training_rows_of_every_turn_count_are_balanced(tmp_path):
         for at in range(300)
         for index in range(1, 1 + (at % 3) * 4 + 1)
     ]
-    data = build(tmp_path, rows, "conversation")
+    data = build(tmp_path, rows, "conversation", size=400)
     by_stratum = Counter((row["stratum"], row["label"]) for row in splits_of(data)["train"])
     for stratum in {s for s, _ in by_stratum}:
         assert by_stratum[stratum, 0] == by_stratum[stratum, 1]

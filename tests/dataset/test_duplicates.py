@@ -178,7 +178,7 @@ def test_a_text_with_both_labels_is_one_row_and_the_card_counts_it(tmp_path):
     rows += [turn(f"same{n}", 1, "the same words", MODELS[n > 0]) for n in range(4)]
     data = dataset(tmp_path, rows, architecture="session")
     found = [row for row in rows_of(data) if row["message"] == "the same words"]
-    assert [(row["target"], row["label"], row["weight"]) for row in found] == [(0.25, 1, 1.0)]
+    assert [(row["target"], row["label"]) for row in found] == [(0.25, 1)]
     assert data.description["both_labels"] == 1
     assert "1 texts had both labels" in card(data.description)
 

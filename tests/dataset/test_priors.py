@@ -56,14 +56,14 @@ def test_a_log_of_which_22_percent_needs_reasoning_says_so_though_its_rows_are_b
     sure = [(f"c{n}", 1, 1.0 if n < 110 else 0.0, 1.0) for n in range(500)]
     labels = write_labels(tmp_path / "labels.parquet", sure)
     data = dataset(tmp_path, rows, architecture="session", labels=labels)
-    assert data.description["priors"] == {"balanced": 0.5, "log": 0.22}
+    assert data.description["priors"] == {"balanced": pytest.approx(0.5), "log": 0.22}
 
 
 def test_without_labels_every_turn_of_a_known_class_counts_once(tmp_path):
     models = ["o3", "gpt-4o", "gpt-4o", "gpt-4o", "mystery-9"] * 40
     rows = [turn(f"c{n}", 1, f"message {n}", model) for n, model in enumerate(models)]
     data = dataset(tmp_path, rows, architecture="session")
-    assert data.description["priors"] == {"balanced": 0.5, "log": 0.25}
+    assert data.description["priors"] == {"balanced": pytest.approx(0.5), "log": 0.25}
 
 
 def test_a_label_whose_numbers_are_none_is_no_label(tmp_path):

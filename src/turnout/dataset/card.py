@@ -28,8 +28,8 @@ Cancelled and failed turns are kept: the user's need was real.
 
 ## Leakage check
 
-In more than one split stand {conversations} conversations, {texts} texts and {users} users
-(expected: 0 each). {apart}; {near} before splitting.
+In more than one split stand {conversations} conversations, {texts} inputs to the encoder (message
+and context together) and {users} users (expected: 0 each). {apart}; {near} before splitting.
 
 ## Columns
 
@@ -56,9 +56,10 @@ _LABELS = {
 }
 
 
+# By whether near duplicates stay.
 _NEAR = {
-    "turns": "exact and near duplicates were removed",
-    "outcomes": "exact duplicates were removed and near ones put together",
+    False: "exact and near duplicates were removed",
+    True: "exact duplicates were removed and near ones put into one split",
 }
 
 _APART = {
@@ -95,7 +96,7 @@ def card(description: Mapping[str, Any]) -> str:
         account=account,
         plots="\n\n".join(f"![{title}]({PLOTS_NAME}/{name})" for name, title in PLOTS.items()),
         dropped=dropped or "Nothing.",
-        near=_NEAR["outcomes" if description["source"] == "outcomes" else "turns"],
+        near=_NEAR[description["source"] == "outcomes" or bool(description.get("weighting"))],
         apart=_APART[description.get("users_apart")],
         formatter=description["formatter"]["version"],
         **description["leaks"],

@@ -58,7 +58,10 @@ def planned(
         inside: Keep the ratio inside every bucket and position of the training rows too.
     """
     sizes = split_sizes(size, shares)
-    by_split = shared_out(available, shares)
+    by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
+    for cell, rows in available.items():
+        for name, part in split_sizes(rows, shares).items():
+            by_split[name][cell] = max(0, part)
     return {
         name: quotas(by_split[name], sizes[name], ratio, inside=inside and name == "train")
         for name in SPLITS
@@ -68,11 +71,19 @@ def planned(
 def shared_out(
     available: Mapping[Cell, int], shares: Sequence[float]
 ) -> dict[str, dict[Cell, int]]:
-    """Split → its share of the rows of each cell."""
+    """Split → its share of the rows of each cell, and of all rows of a label.
+
+    A cell of a few rows has no whole row for a small split: what one does not give, the next does.
+    """
     by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
-    for cell, rows in available.items():
-        for name, part in split_sizes(rows, shares).items():
-            by_split[name][cell] = max(0, part)
+    for label in {cell.label for cell in available}:
+        rows, before = 0, dict.fromkeys(SPLITS, 0)
+        for cell in sorted(cell for cell in available if cell.label == label):
+            rows += available[cell]
+            until = split_sizes(rows, shares)
+            for name in SPLITS:
+                by_split[name][cell] = max(0, until[name] - before[name])
+            before = until
     return by_split
 
 

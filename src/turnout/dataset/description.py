@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import fsum
 from typing import Any
 
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import POSITIONS, Cell, split_sizes
 from turnout.dataset.selection import DatasetSpec, Selection
+from turnout.dataset.weighting import MOST_FOR_LABEL, MOST_FOR_PLACE, Weighting
 from turnout.records import ID2LABEL, LABEL_REASONING
 
 Splits = Mapping[str, Sequence[Candidate]]
@@ -38,10 +40,10 @@ def priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, flo
 
     None where the training rows carry one label alone: no score can be moved from them to a log.
     """
-    weights = dict.fromkeys(ID2LABEL, 0.0)
-    for row in train:
-        if (label := row.values["label"]) is not None:
-            weights[label] += row.values["weight"]
+    weights = {
+        label: fsum(row.values["weight"] for row in train if row.values["label"] == label)
+        for label in ID2LABEL
+    }
     if not all(weights.values()):
         return None
     return {"balanced": weights[LABEL_REASONING] / sum(weights.values()), "log": log_prior}
@@ -60,6 +62,11 @@ def account(selection: Selection, spec: DatasetSpec) -> str | None:
         return None
     counts = Counter(c.values["label"] for c in selection.usable)
     labels = " and ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
+    if selection.weighting is not None:
+        return (
+            f"{spec.size:,} rows were asked for; the log has {len(selection.usable):,} distinct "
+            f"labelled ones, {labels}, and all are used. {_reached(selection.weighting)}"
+        )
     sizes = split_sizes(spec.size, spec.shares)
     short = ", ".join(
         f"{name} {len(taken):,} of {sizes[name]:,}"
@@ -71,6 +78,42 @@ def account(selection: Selection, spec: DatasetSpec) -> str | None:
         f"{'with' if spec.oversample else 'without using a row twice'}: {short}. "
         f"Of {len(selection.usable):,} distinct rows {labels} can be used."
     )
+
+
+def _reached(weighting: Weighting) -> str:
+    """What weights do, and what they cannot."""
+    reached = f"Weights give reasoning {weighting.share:.3f} of the training rows' weight"
+    if abs(weighting.share - weighting.wanted_share) > 1e-6:
+        reached += (
+            f" where the ratio asks for {weighting.wanted_share:.3f}: a row of one label weighs at "
+            f"most {MOST_FOR_LABEL:.0f} times one of the other"
+        )
+    if weighting.capped_places:
+        reached += (
+            f". {weighting.capped_places} of {weighting.places} buckets and positions weigh less "
+            f"or more than the others: a row's place makes it weigh at most {MOST_FOR_PLACE:.0f} "
+            "times as much, or as little"
+        )
+    return reached + "."
+
+
+def weighting(selection: Selection) -> dict[str, Any] | None:
+    """What rows were weighted by; None where they were drawn instead."""
+    if selection.weighting is None:
+        return None
+    found = selection.weighting
+    return {
+        "wanted_share": found.wanted_share,
+        "share": found.share,
+        "label_factors": {
+            split: {ID2LABEL[label]: factor for label, factor in factors.items()}
+            for split, factors in found.label_factors.items()
+        },
+        "most_for_label": MOST_FOR_LABEL,
+        "most_for_place": MOST_FOR_PLACE,
+        "places": found.places,
+        "capped_places": found.capped_places,
+    }
 
 
 def quotas(selection: Selection) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """A log → the rows of every split.
 
-How many rows of each cell to draw is not known before duplicates are gone and the splits are made:
-a draw is tried with a margin, and repeated with what was learnt from it where rows are short.
+Of a log with fewer distinct rows than are wanted all are taken, and weighted. From a longer one
+rows are drawn. How many of each cell to draw is not known before duplicates are gone and the splits
+are made: a draw is tried with a margin, and repeated with what was learnt from it where rows are
+short.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from math import ceil
 
 from turnout.dataset.balancing import balanced
 from turnout.dataset.candidates import Candidate, from_turns
-from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, split_sizes
+from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, shared_out, split_sizes
 from turnout.dataset.drawing import Log
-from turnout.dataset.duplicates import Distinct, deduplicated, without_near
+from turnout.dataset.duplicates import Distinct, deduplicated, near_groups, without_near
 from turnout.dataset.groups import assigned, kept_together
+from turnout.dataset.weighting import Weighting, weighted
 from turnout.progress import Steps, watched
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter
@@ -67,6 +71,7 @@ class Selection:
         repeated: Rows that are in the training split a second time or more.
         available: Rows of each cell in the log.
         draws: Rows of each cell that were drawn.
+        weighting: What weights do where all rows were taken; None where rows were drawn.
     """
 
     splits: dict[str, list[Candidate]]
@@ -76,10 +81,14 @@ class Selection:
     repeated: int
     available: Mapping[Cell, int]
     draws: Mapping[Cell, int]
+    weighting: Weighting | None
 
 
 def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps) -> Selection:
     """Draw from the log, leave duplicates out, split and balance.
+
+    Where the log has fewer distinct rows than are wanted, all are taken: nearly equal ones fall
+    into one split, and weights balance them.
 
     Args:
         log: What is drawn from.
@@ -88,25 +97,35 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
         steps: Told of `DRAW`, `COMPARE` and `SPLIT`, as often as they are taken.
     """
     stratified = formatter.architecture == "conversation"
-    yields: dict[Cell, float] = {}
+    draws = _draws(log.available, {}, spec, _MARGIN, stratified=stratified)
     margin = _MARGIN
     for attempt in range(1, _ROUNDS + 1):
-        draws = _draws(log.available, yields, spec, margin, stratified=stratified)
         dropped = log.left_out.copy()
         with steps.step(DRAW, sum(draws.values()), attempt=attempt) as tell:
             rows = watched(log.drawn(draws), tell, lambda turn: turn.order_key is not None)
             candidates = from_turns(rows, formatter, dropped)
         with steps.step(COMPARE, attempt=attempt):
-            distinct = _distinct(candidates, dropped)
+            exact = deduplicated(candidates, dropped)
+            short = _expected(log.available, draws, exact.rows) < spec.size
+            take_all = short and draws == log.available
+            distinct = _compared(exact, dropped, leave_out=not take_all)
         with steps.step(SPLIT, attempt=attempt):
-            splits, users_apart = _split(distinct, spec, stratified=stratified)
-        left = Counter(candidate.cell for candidate in distinct.rows)
-        yields = {cell: left[cell] / n for cell, n in draws.items() if n}
-        expected = sum(_plan(log.available, yields, spec, stratified=stratified).values())
-        enough = spec.size if expected == spec.size else _NEARLY * expected
-        if _rows(splits) >= enough or draws == log.available:
+            splits, users_apart = _split(distinct, spec, stratified=stratified, take_all=take_all)
+        if attempt == _ROUNDS or draws == log.available:
             break
         margin *= 2
+        if short and log.available.total() <= _most_drawn(spec):
+            draws = dict(log.available)
+            continue
+        left = Counter(candidate.cell for candidate in distinct.rows)
+        yields = {cell: left[cell] / n for cell, n in draws.items() if n}
+        if _rows(splits) >= _enough(log.available, yields, spec, stratified=stratified):
+            break
+        draws = _draws(log.available, yields, spec, margin, stratified=stratified)
+    weighting = None
+    if take_all and splits["train"]:
+        splits, weighting = weighted(splits, spec.ratio, places=stratified)
+        splits["train"] = _repeated(splits["train"], spec)
     unique = {c.order_key for rows in splits.values() for c in rows}
     dropped[SURPLUS] += log.total - len(unique) - dropped.total()
     return Selection(
@@ -117,7 +136,28 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
         _rows(splits) - len(unique),
         log.available,
         draws,
+        weighting,
     )
+
+
+def _expected(
+    available: Counter[Cell], draws: Mapping[Cell, int], distinct: Sequence[Candidate]
+) -> float:
+    """How many distinct rows the log has, if it is as the rows drawn are."""
+    drawn = sum(draws.values())
+    return available.total() * len(distinct) / drawn if drawn else 0.0
+
+
+def _enough(
+    available: Mapping[Cell, int],
+    yields: Mapping[Cell, float],
+    spec: DatasetSpec,
+    *,
+    stratified: bool,
+) -> float:
+    """How many rows suffice, so that no more are drawn."""
+    expected = _plan(available, yields, spec, stratified=stratified).total()
+    return spec.size if expected == spec.size else _NEARLY * expected
 
 
 def _draws(
@@ -137,8 +177,12 @@ def _draws(
         for cell, n in plan.items()
         if n
     }
-    scale = min(1.0, max(_FEW, _MOST_DRAWN * spec.size) / max(1, sum(draws.values())))
+    scale = min(1.0, _most_drawn(spec) / max(1, sum(draws.values())))
     return {cell: int(n * scale) for cell, n in draws.items()}
+
+
+def _most_drawn(spec: DatasetSpec) -> int:
+    return max(_FEW, _MOST_DRAWN * spec.size)
 
 
 def _plan(
@@ -158,34 +202,50 @@ def _plan(
     return total
 
 
-def _distinct(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
-    exact = deduplicated(candidates, dropped)
-    near = without_near(exact.rows, dropped)
-    return Distinct(near.rows, exact.alike + near.alike)
+def _compared(exact: Distinct, dropped: Counter[str], *, leave_out: bool) -> Distinct:
+    """Nearly equal rows left out; or all rows, with the groups that have nearly equal ones."""
+    if leave_out:
+        near = without_near(exact.rows, dropped)
+        return Distinct(near.rows, exact.alike + near.alike)
+    return Distinct(exact.rows, exact.alike + near_groups(exact.rows))
 
 
 def _split(
-    distinct: Distinct, spec: DatasetSpec, *, stratified: bool
+    distinct: Distinct, spec: DatasetSpec, *, stratified: bool, take_all: bool
 ) -> tuple[dict[str, list[Candidate]], bool | None]:
     """The rows of every split, and whether users are kept apart.
 
     They are not where a log has too few users for three splits, such as one person's own.
     """
+
+    def split(column: str | None) -> dict[str, list[Candidate]]:
+        if take_all:
+            return _all_shared_out(distinct, spec, column)
+        return _balanced_splits(distinct, spec, column, stratified=stratified)
+
     known = any(c.values["user_id"] is not None for c in distinct.rows)
-    splits = _split_by(distinct, spec, by_user=known, stratified=stratified)
+    splits = split("user_id" if known else None)
     if not known:
         return splits, None
     if all(len({c.values["label"] for c in rows}) == len(ID2LABEL) for rows in splits.values()):
         return splits, True
-    return _split_by(distinct, spec, by_user=False, stratified=stratified), False
+    return split(None), False
 
 
-def _split_by(
-    distinct: Distinct, spec: DatasetSpec, *, by_user: bool, stratified: bool
+def _all_shared_out(
+    distinct: Distinct, spec: DatasetSpec, column: str | None
+) -> dict[str, list[Candidate]]:
+    plan = shared_out(Counter(candidate.cell for candidate in distinct.rows), spec.shares)
+    components = kept_together(distinct.rows, distinct.alike, column)
+    return assigned(components, plan, spec.shares, spec.seed)
+
+
+def _balanced_splits(
+    distinct: Distinct, spec: DatasetSpec, column: str | None, *, stratified: bool
 ) -> dict[str, list[Candidate]]:
     usable = Counter(candidate.cell for candidate in distinct.rows)
     plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
-    components = kept_together(distinct.rows, distinct.alike, "user_id" if by_user else None)
+    components = kept_together(distinct.rows, distinct.alike, column)
     pools = assigned(components, plan, spec.shares, spec.seed)
     sizes = split_sizes(spec.size, spec.shares)
     return {
@@ -198,6 +258,13 @@ def _split_by(
         )
         for name in SPLITS
     }
+
+
+def _repeated(train: list[Candidate], spec: DatasetSpec) -> list[Candidate]:
+    """The training rows once, or as often as `spec.oversample` allows and the size asks for."""
+    size = split_sizes(spec.size, spec.shares)["train"] if spec.oversample else len(train)
+    taken = islice(cycle(train), min(size, _MOST_USES * len(train)))
+    return sorted(taken, key=lambda c: c.order_key)
 
 
 def _rows(splits: Mapping[str, Sequence[Candidate]]) -> int:

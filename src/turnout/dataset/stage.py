@@ -191,6 +191,7 @@ def dataset_from_turns(
         "repeated": selection.repeated,
         "account": describe.account(selection, spec),
         "quotas": describe.quotas(selection),
+        "weighting": describe.weighting(selection),
         "priors": describe.priors(selection.splits["train"], log.prior),
     }
     return _dataset(formatter, selection.splits, selection.dropped, details)

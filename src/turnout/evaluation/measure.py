@@ -188,6 +188,7 @@ def compare_methods(
     sent: NDArray[np.bool_],
     seed: int,
     priors: Priors | None = None,
+    factors: Floats | None = None,
 ) -> ReferenceResult:
     """Measure every method against one reference.
 
@@ -198,14 +199,16 @@ def compare_methods(
         sent: Rows that the router sends to reasoning at its threshold, shape `(n,)`.
         seed: Decides the resampling.
         priors: The router's, where its scores for the log are measured too.
+        factors: How much each row counts among balanced rows, shape `(n,)`; by default all alike.
     """
     rows = np.flatnonzero(reference.known) if reference.gap is None else np.arange(len(test))
     reference = _of_rows(reference, rows)
     here = [Scored(s.name, s.kind, s.scores[rows]) for s in scored]
     router, sent = here[0], sent[rows]
     clusters = [test.conversation_ids[row] for row in rows]
-    resampling = Resampling(clusters, seed)
-    parts = _parts(reference, here, test, rows, seed)
+    factors = np.ones(len(rows)) if factors is None else factors[rows]
+    resampling = Resampling(clusters, seed, factors=factors)
+    parts = _parts(reference, here, test, rows, factors, seed)
     by_group = [part for part in parts if part.by == "group" and part.router and part.linear]
     return ReferenceResult(
         reference=reference.name,
@@ -216,8 +219,8 @@ def compare_methods(
         methods=[_method(method, router, reference, resampling) for method in here],
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
-        reliability=_reliability(reference, router.scores, resampling),
-        calibration=_calibration_of(reference, router, clusters, seed),
+        reliability=_reliability(reference, router.scores, resampling, factors),
+        calibration=_calibration_of(reference, router, clusters, factors, seed),
         log=None if priors is None else _in_log(reference, router, sent, clusters, seed, priors),
         share_at_threshold=resampling.estimate(lambda w: metrics.share(sent, w)),
         recall_at_threshold=resampling.estimate(
@@ -275,7 +278,12 @@ def _method(scored: Scored, router: Scored, reference: Reference, resampling: Re
 
 
 def _parts(
-    reference: Reference, scored: Sequence[Scored], test: Samples, rows: NDArray[np.intp], seed: int
+    reference: Reference,
+    scored: Sequence[Scored],
+    test: Samples,
+    rows: NDArray[np.intp],
+    factors: Floats,
+    seed: int,
 ) -> list[Part]:
     """By turn index and by group, wherever there are at least two."""
     groups = np.asarray([test.groups[row] or "" for row in rows])
@@ -288,7 +296,7 @@ def _parts(
         for name, inside in members.items() if len(members) > 1 else ():
             inside = inside[reference.known[inside]]
             clusters = [test.conversation_ids[rows[row]] for row in inside]
-            parts.append(_part(by, name, reference, scored, inside, clusters, seed))
+            parts.append(_part(by, name, reference, scored, inside, clusters, factors, seed))
     return parts
 
 
@@ -299,6 +307,7 @@ def _part(
     scored: Sequence[Scored],
     inside: NDArray[np.intp],
     clusters: Sequence[str],
+    factors: Floats,
     seed: int,
 ) -> Part:
     positive = reference.positive[inside]
@@ -310,16 +319,18 @@ def _part(
     router_auroc, linear_auroc = (
         _auroc(method.scores[inside], positive, resampling) for method in (scored[0], linear)
     )
-    calibrated = calibration(scored[0].scores[inside], positive, resampling, seed)
+    calibrated = calibration(scored[0].scores[inside], positive, resampling, seed, factors[inside])
     return Part(by, name, len(inside), reasoning, router_auroc, linear_auroc, calibrated)
 
 
 def _calibration_of(
-    reference: Reference, router: Scored, clusters: Sequence[str], seed: int
+    reference: Reference, router: Scored, clusters: Sequence[str], factors: Floats, seed: int
 ) -> Calibration:
     known = np.flatnonzero(reference.known)
     resampling = Resampling([clusters[int(row)] for row in known], seed)
-    return calibration(router.scores[known], reference.positive[known], resampling, seed)
+    return calibration(
+        router.scores[known], reference.positive[known], resampling, seed, factors[known]
+    )
 
 
 def _in_log(
@@ -361,7 +372,7 @@ def _within(parts: Sequence[Part]) -> dict[str, float]:
 
 
 def _reliability(
-    reference: Reference, scores: Floats, resampling: Resampling
+    reference: Reference, scores: Floats, resampling: Resampling, factors: Floats
 ) -> list[ReliabilityBin]:
     known = np.flatnonzero(reference.known)
     bins = []
@@ -376,6 +387,6 @@ def _reliability(
             np.divide(needed, mass, out=share, where=mass > 0)
             return share
 
-        mean = float(scores[known[inside]].mean())
+        mean = float(np.average(scores[known[inside]], weights=factors[known[inside]]))
         bins.append(ReliabilityBin(mean, resampling.estimate(observed), len(inside)))
     return bins

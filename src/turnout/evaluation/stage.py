@@ -148,6 +148,7 @@ def _of_router(
     )
     references = _references(data, test, truths, dataset)
     sent = _sent(folder, scored[0].scores, test.inputs, report_step)
+    factors = data.label_factors("test", test.labels)
     results = []
     for number, reference in enumerate(references):
         report_step("intervals", number, len(references))
@@ -156,7 +157,7 @@ def _of_router(
             methods.append(Scored("oracle (knows the gap)", "oracle", reference.gap))
         # The log's share of reasoning is that of its labels, not of another reference.
         priors = folder.spec.priors if reference is references[-1] else None
-        results.append(compare_methods(reference, methods, test, sent, seed, priors))
+        results.append(compare_methods(reference, methods, test, sent, seed, priors, factors))
     report_step("intervals", len(references), len(references))
     truncation = truncation_of(scorer, test.inputs, folder.spec.max_tokens)
     views, probed = _of_conversations(folder, scorer, data, test, references[0], seed, report_step)

@@ -215,7 +215,7 @@ def choose_threshold(
         by_turn=_by_turn(traffic, fires),
         nearest=[] if goal.share is None else nearest_shares(scores, goal.share),
         recall=None if samples is None else _recall(resampling, samples, fires),
-        calibration=None if samples is None else _calibration(samples, scores),
+        calibration=None if samples is None else _calibration(source, samples, scores),
         need=_need(resampling, scores, spec.priors, population) if samples is None else None,
         cost=None if prices is None else _cost(traffic, prices, fires),
         warning=_warning(fires),
@@ -338,10 +338,12 @@ def _recall(resampling: Resampling, samples: Samples, fires: NDArray[np.bool_]) 
     return resampling.estimate(lambda w: recall(fires, needs, w))
 
 
-def _calibration(samples: Samples, scores: Floats) -> Calibration:
+def _calibration(source: Path, samples: Samples, scores: Floats) -> Calibration:
     rows = np.flatnonzero(samples.labelled)
+    labels = samples.labels[rows]
     resampling = Resampling([samples.conversation_ids[row] for row in rows])
-    return calibration(scores[rows], samples.labels[rows] == LABEL_REASONING, resampling, seed=0)
+    factors = DatasetFolder.read(source).label_factors("test", labels)
+    return calibration(scores[rows], labels == LABEL_REASONING, resampling, 0, factors)
 
 
 def _need(

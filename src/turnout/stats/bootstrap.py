@@ -36,18 +36,24 @@ class Resampling:
         clusters: The conversation of every row.
         seed: Decides the draws.
         resamplings: How many.
+        factors: How much every row counts in each draw, shape `(n,)`; by default all the same.
 
     Source:
         Field and Welsh (2007), "Bootstrapping clustered data", the cluster bootstrap.
     """
 
     def __init__(
-        self, clusters: Sequence[str], seed: int = 0, resamplings: int = RESAMPLINGS
+        self,
+        clusters: Sequence[str],
+        seed: int = 0,
+        resamplings: int = RESAMPLINGS,
+        factors: Floats | None = None,
     ) -> None:
         names, self._cluster_of = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
         self._n_clusters = len(names)
         self._seed = seed
         self._resamplings = resamplings
+        self._factors = np.ones(len(clusters)) if factors is None else factors
 
     def estimate(self, metric: Metric) -> Estimate:
         """A metric on all rows, and the percentile interval of its resamplings."""
@@ -60,7 +66,7 @@ class Resampling:
 
     def draws(self, metrics: Metric) -> tuple[Floats, Floats]:
         """Metrics on all rows, shape `(k,)`, and of every resampling, shape `(b, k)`."""
-        points = metrics(np.ones((1, len(self._cluster_of))))[0]
+        points = metrics(self._factors[None])[0]
         return points, np.concatenate([metrics(weights) for weights in self._weights()])
 
     def _weights(self) -> Iterator[Floats]:
@@ -71,7 +77,7 @@ class Resampling:
         for start in range(0, self._resamplings, chunk):
             rows = min(chunk, self._resamplings - start)
             counts = draw.multinomial(self._n_clusters, even, size=rows)
-            yield counts[:, self._cluster_of].astype(float)
+            yield counts[:, self._cluster_of] * self._factors
 
 
 def _estimate(point: float, draws: Floats) -> Estimate:
