@@ -1,0 +1,1 @@
+"""Thin adapters that let other gateways ask a router."""

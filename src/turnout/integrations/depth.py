@@ -1,0 +1,33 @@
+"""How deep a model an option's name speaks of: SIMPLE, fast-model, REASONING, ….
+
+It knows words alone, no model names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORDS = {
+    0.0: ("simple", "fast", "quick", "easy", "light", "small", "cheap", "basic", "low", "trivial",
+          "mini", "nano", "shallow"),
+    0.33: ("medium", "moderate", "standard", "balanced", "normal"),
+    0.67: ("complex", "hard", "difficult", "advanced"),
+    1.0: ("reasoning", "deep", "strong", "thinking", "expert", "high", "large", "smart", "heavy"),
+}  # fmt: skip
+_DEPTHS = {word: depth for depth, words in _WORDS.items() for word in words}
+_WORD = re.compile(r"[a-z]+")
+
+
+def depths_of(names: Iterable[str]) -> dict[str, float]:
+    """Name → depth from 0 (fast) to 1 (reasoning), of those names that hold a known word.
+
+    The first known word of a name counts.
+    """
+    known = {}
+    for name in names:
+        words = (_DEPTHS.get(word) for word in _WORD.findall(name.lower()))
+        depth = next((each for each in words if each is not None), None)
+        if depth is not None:
+            known[name] = depth
+    return known
