@@ -1,17 +1,15 @@
-"""An upstream that speaks chat completions, and a gateway in front of it, both on real sockets."""
+"""A gateway in front of an upstream, both on real sockets."""
 
-import asyncio
+import contextlib
 import dataclasses
 import json
-import threading
+import time
 from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
+from tests.gateway.upstream import UpstreamApp
 from tests.servers import running
 from tests.tiny_router import write_router
 from turnout.gateway.app import create_app
@@ -19,85 +17,20 @@ from turnout.gateway.options import GatewayOptions, Target, Upstream
 from turnout.routing import Router
 
 
-class UpstreamApp:
-    """Remembers what it was sent; answers with the name of the model that was asked for."""
+def user(text):
+    return {"role": "user", "content": text}
 
-    def __init__(self):
-        self.bodies: list[dict] = []
-        self.headers: list[dict] = []
-        self._released = threading.Event()
-        self.app = Starlette(
-            routes=[Route("/v1/chat/completions", self.completions, methods=["POST"])]
-        )
 
-    def release(self):
-        """Let answers that wait go on; from any thread."""
-        self._released.set()
+def assistant(text):
+    return {"role": "assistant", "content": text}
 
-    async def _wait(self):
-        while not self._released.is_set():
-            await asyncio.sleep(0.01)
 
-    async def completions(self, request):
-        body = json.loads(await request.body())
-        self.bodies.append(body)
-        self.headers.append(dict(request.headers))
-        asked = body["messages"][-1]["content"]
-        if asked == "fail please":
-            return JSONResponse({"error": {"message": "slow down", "type": "rate"}}, 429)
-        if asked == "be silent":
-            await asyncio.wait_for(self._wait(), 20)
-        if asked == "not json please":
-            return Response(b"\xff\xfe", headers={"content-type": "application/json"})
-        if body.get("stream"):
-            return StreamingResponse(self._events(body, asked), media_type="text/event-stream")
-        return JSONResponse(
-            {
-                "id": "c1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": body["model"],
-                "choices": [
-                    {
-                        "index": 0,
-                        "finish_reason": "stop",
-                        "message": {"role": "assistant", "content": f"from {body['model']}"},
-                    }
-                ],
-                "usage": {
-                    "prompt_tokens": 7,
-                    "completion_tokens": 5,
-                    "total_tokens": 12,
-                    "completion_tokens_details": {"reasoning_tokens": 3},
-                    "prompt_tokens_details": {"cached_tokens": 2},
-                },
-            },
-            headers={"x-request-id": "up-1"},
-        )
-
-    async def _events(self, body, asked):
-        def event(delta, **more):
-            chunk = {
-                "id": "c1",
-                "object": "chat.completion.chunk",
-                "created": 1,
-                "model": body["model"],
-                "choices": [{"index": 0, "delta": delta, "finish_reason": None}],
-            }
-            return f"data: {json.dumps(chunk | more)}\n\n".encode()
-
-        yield event({"role": "assistant", "content": "from "})
-        if asked == "wait for me":
-            await asyncio.wait_for(self._wait(), 20)
-        if asked == "break off":
-            raise ConnectionError("the upstream's process died")
-        if asked == "never stop":
-            while True:
-                await asyncio.sleep(0.01)
-                yield event({"content": "more "})
-        yield event({"content": body["model"]})
-        yield event({}, choices=[], usage={"prompt_tokens": 7, "completion_tokens": 2})
-        yield b"data: [DONE]\n\n"
+def eventually(found, seconds=10.0):
+    """Wait for something that another thread does."""
+    until = time.monotonic() + seconds
+    while not (result := found()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return result
 
 
 @dataclasses.dataclass
@@ -116,13 +49,20 @@ class Served:
             timeout=20,
         )
 
-    def lines(self) -> list[dict]:
-        text = "".join(p.read_text() for p in sorted(self.journal.glob("*.jsonl")))
-        return [json.loads(line) for line in text.splitlines()]
+    def lines(self, n: int = 1) -> list[dict]:
+        """The journal, once it has so many lines."""
+
+        def found():
+            text = "".join(p.read_text() for p in sorted(self.journal.glob("*.jsonl")))
+            lines = [json.loads(line) for line in text.splitlines()]
+            return lines if len(lines) >= n else None
+
+        return eventually(found) or []
 
 
-def options_for(url: str, journal: Path | None = None, **upstream) -> GatewayOptions:
+def options_for(url: str, journal: Path | None = None, door=None, **upstream) -> GatewayOptions:
     return GatewayOptions(
+        **(door or {}),
         upstreams={"local": Upstream(url=f"{url}/v1", **upstream)},
         targets={
             "reasoning": Target(
@@ -132,6 +72,18 @@ def options_for(url: str, journal: Path | None = None, **upstream) -> GatewayOpt
         },
         journal=journal,
     )
+
+
+@contextlib.contextmanager
+def gateway_of(tmp_path, options_of, architecture="session"):
+    """A gateway with options of its own: `options_of(upstream_url, journal)`."""
+    router = Router.from_folder(write_router(tmp_path / "own-router", architecture))
+    upstream = UpstreamApp()
+    journal = tmp_path / "own-journal"
+    with contextlib.ExitStack() as stack:
+        upstream_url = stack.enter_context(running(upstream.app))
+        app = create_app(router, options_of(upstream_url, journal))
+        yield Served(stack.enter_context(running(app)), upstream, journal)
 
 
 @pytest.fixture(params=["session"])

@@ -1,14 +1,13 @@
 """The gateway between real clients and a real upstream, over sockets."""
 
 import json
-import time
 
 import httpx
 import openai
 import pyarrow.parquet as pq
 import pytest
 
-from tests.gateway.conftest import conversation, options_for
+from tests.gateway.conftest import assistant, conversation, eventually, options_for, user
 from tests.servers import free_port, running
 from tests.tiny_router import write_router
 from turnout.errors import ListenError, SettingsError
@@ -18,24 +17,8 @@ from turnout.logs import ingest
 from turnout.routing import Router
 
 
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
 def client_of(served):
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="sk-caller", max_retries=0)
-
-
-def eventually(found, seconds=10.0):
-    """Wait for something that another thread does."""
-    until = time.monotonic() + seconds
-    while not (result := found()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return result
 
 
 def test_the_official_client_gets_the_reasoning_model_for_a_hard_message(served):
