@@ -10,10 +10,26 @@ from turnout.records import Decision, Turn
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from turnout.api import from_outcomes, from_turns
     from turnout.records import Population
     from turnout.routing.router import Router
 
-__all__ = ["Decision", "Turn", "TurnoutError", "load"]
+__all__ = ["Decision", "Turn", "TurnoutError", "from_outcomes", "from_turns", "load"]
+
+# Found in `turnout.api` when first asked for: what they need takes a second to load.
+_IN_API = ("from_outcomes", "from_turns")
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("turnout")
+    if name in _IN_API:
+        from turnout import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(folder: str | Path, population: Population | None = None) -> Router:

@@ -193,16 +193,7 @@ class DatasetFolder:
                 f"{path}: not readable as a split of a data set ({error}); expected the columns "
                 f"{', '.join(_COLUMNS)}. Build it again."
             ) from error
-        texts = zip(columns["message"].to_pylist(), columns["context"].to_pylist(), strict=True)
-        return Samples(
-            inputs=[ModelInput(message or "", context or "") for message, context in texts],
-            conversation_ids=columns["conversation_id"].to_pylist(),
-            turn_indices=columns["turn_index"].to_numpy(),
-            groups=columns["group"].to_pylist(),
-            labels=columns["label"].fill_null(NO_LABEL).to_numpy(),
-            targets=columns["target"].fill_null(np.nan).to_numpy(),
-            weights=columns["weight"].fill_null(np.nan).to_numpy(),
-        )
+        return samples_of(pa.table(columns))
 
     def previous(
         self, name: str, rows: NDArray[np.int64] | None = None
@@ -227,8 +218,34 @@ class DatasetFolder:
                 f"{path}: {PREVIOUS_COLUMN} is not readable as previous turns ({error}); expected "
                 "what `turnout build` wrote. Build it again."
             ) from error
-        if column.null_count:
-            return None
-        if rows is not None:
-            column = column.take(pa.array(rows))
-        return [tuple(Turn(**turn) for turn in turns) for turns in column.to_pylist()]
+        return previous_of(column, rows)
+
+
+def samples_of(table: pa.Table) -> Samples:
+    """Rows of `schema.SAMPLES` as arrays."""
+    texts = zip(table["message"].to_pylist(), table["context"].to_pylist(), strict=True)
+    return Samples(
+        inputs=[ModelInput(message or "", context or "") for message, context in texts],
+        conversation_ids=table["conversation_id"].to_pylist(),
+        turn_indices=table["turn_index"].to_numpy(),
+        groups=table["group"].to_pylist(),
+        labels=table["label"].fill_null(NO_LABEL).to_numpy(),
+        targets=table["target"].fill_null(np.nan).to_numpy(),
+        weights=table["weight"].fill_null(np.nan).to_numpy(),
+    )
+
+
+def previous_of(
+    column: pa.ChunkedArray, rows: NDArray[np.int64] | None = None
+) -> list[tuple[Turn, ...]] | None:
+    """The turns before each row, newest first; None where a row keeps none.
+
+    Args:
+        column: `previous` of `schema.SAMPLES`.
+        rows: Only of these, in their order; by default of all.
+    """
+    if column.null_count:
+        return None
+    if rows is not None:
+        column = column.take(pa.array(rows))
+    return [tuple(Turn(**turn) for turn in turns) for turns in column.to_pylist()]

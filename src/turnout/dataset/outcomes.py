@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnout.dataset.candidates import Candidate, candidate, hexdigest
 from turnout.dataset.cells import Cell, position_of
@@ -34,23 +34,41 @@ MAX_WEIGHT = 1_000_000
 _REMEDY = f"Name it with --map FIELD=COLUMN; fields are {', '.join(FIELDS)}."
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """A row of the file: the turn that was measured, and what it says of it.
+class Outcomes(NamedTuple):
+    """A table of measured outcomes.
 
     Attributes:
+        table: Its rows.
+        columns: Field → its column, of the fields that the table has.
+    """
+
+    table: Table
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A row of the table: the turn that was measured, and what it says of it.
+
+    Attributes:
+        place: Its 0-based row.
         turns: Oldest first, the measured one last.
         conversation_id: As the file has it; else the same for all rows with one first message.
         values: Field → value, of the fields that it has.
     """
 
+    place: int
     turns: tuple[Turn, ...]
     conversation_id: str
     values: Mapping[str, Any]
 
 
-def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> tuple[Table, dict[str, str]]:
-    """The file's rows, and field → its column for the fields that it has.
+def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> Outcomes:
+    """The rows of a file.
+
+    Args:
+        prompts: Parquet, CSV or JSON Lines.
+        columns: Field → the file's own column name, where they differ.
 
     Raises:
         RecordError: If the file cannot be read whole or a column that is needed is missing.
@@ -62,17 +80,30 @@ def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> tuple[Table, dic
         )
     names = {field: columns.get(field, field) for field in FIELDS}
     table = read_whole_table(prompts, list(columns.values()), list(names.values()), remedy=_REMEDY)
+    return outcomes_in(table, names, _REMEDY)
+
+
+def outcomes_in(table: Table, names: Mapping[str, str], remedy: str) -> Outcomes:
+    """The rows of a table that has texts, and scores or targets.
+
+    Args:
+        table: What was read.
+        names: Field → what its column would be called.
+        remedy: What to do where a column is missing.
+
+    Raises:
+        RecordError: If a column that is needed is missing.
+    """
     present = {field: name for field, name in names.items() if name in table.names}
     if "messages" not in present:
-        require_columns(table, [names["prompt"]], _REMEDY)
+        require_columns(table, [names["prompt"]], remedy)
     if "target" not in present:
-        require_columns(table, [names[field] for field in _SCORES], _REMEDY)
-    return table, present
+        require_columns(table, [names[field] for field in _SCORES], remedy)
+    return Outcomes(table, present)
 
 
 def from_outcomes(
-    table: Table,
-    present: Mapping[str, str],
+    outcomes: Outcomes,
     formatter: Formatter,
     margin: float,
     seed: int,
@@ -86,8 +117,7 @@ def from_outcomes(
     was shown or nothing was scored.
 
     Args:
-        table: What `read_outcomes` gave.
-        present: The same.
+        outcomes: The rows.
         formatter: The session one takes first turns, the conversation one all.
         margin: In (0, 1].
         seed: Decides the order.
@@ -97,13 +127,13 @@ def from_outcomes(
         RecordError: If a row has neither scores nor target, a number is out of its range, or
             messages are malformed.
     """
-    outcomes = [_outcome(row, present) for row in table]
+    measured = [_outcome(place, row, outcomes.columns) for place, row in enumerate(outcomes.table)]
     last_index: dict[str, int] = {}
-    for outcome in outcomes:
+    for outcome in measured:
         name = outcome.conversation_id
         last_index[name] = max(len(outcome.turns), last_index.get(name, 1))
     rows = []
-    for outcome in outcomes:
+    for outcome in measured:
         if formatter.architecture == "session" and len(outcome.turns) > 1:
             dropped[NOT_FIRST] += 1
         else:
@@ -112,7 +142,7 @@ def from_outcomes(
     return rows
 
 
-def _outcome(row: Row, present: Mapping[str, str]) -> _Outcome:
+def _outcome(place: int, row: Row, present: Mapping[str, str]) -> _Outcome:
     """A row, each value of its kind and in its range."""
     cells = {field: row.values[name] for field, name in present.items()}
     scored = any(cells.get(field) is not None for field in _SCORES)
@@ -136,7 +166,7 @@ def _outcome(row: Row, present: Mapping[str, str]) -> _Outcome:
     else:
         turns = (Turn((row.identity(present["prompt"]) if "prompt" in present else "") or ""),)
     first = hexdigest(turns[0].user_message)[:16]
-    return _Outcome(turns, values["conversation_id"] or first, values)
+    return _Outcome(place, turns, values["conversation_id"] or first, values)
 
 
 def _turns(row: Row, name: str) -> tuple[Turn, ...]:
@@ -187,6 +217,7 @@ def _candidate(
     said = [text for t in turns[:-1] for text in (t.user_message, t.assistant_message or "")]
     name = hexdigest("\0".join([*said, turns[-1].user_message]))[:16]
     columns = {
+        "place": outcome.place,
         "sample_id": hexdigest(f"{name}|{index}")[:16],
         "conversation_id": outcome.conversation_id,
         "turn_count": last_index,

@@ -24,7 +24,7 @@ from turnout.dataset.cells import SPLITS, Ratio, shared_out
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, kept_together, leaks
-from turnout.dataset.outcomes import STATED, from_outcomes, read_outcomes
+from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
 from turnout.engine import DUCKDB, connect, reading
@@ -48,6 +48,7 @@ _BOTH_IN_A_LOG = (
     "Use a log where both model classes were used, or say which models reason under [catalog] in "
     "turnout.toml."
 )
+BEYOND_SIZE = "beyond the size asked for"
 _BOTH_IN_OUTCOMES = (
     "Use prompts of which some gain from reasoning and a fast model does others as well, or "
     "another --margin."
@@ -74,10 +75,13 @@ class Dataset:
     Attributes:
         tables: Split → rows of `schema.SAMPLES`.
         description: What `dataset.json` says.
+        places: Split → for each of its rows the 0-based row of the measured table that it stands
+            for, the first of duplicates. Empty where turns were read.
     """
 
     tables: dict[str, pa.Table]
     description: dict[str, Any]
+    places: dict[str, list[int]]
 
 
 @contextlib.contextmanager
@@ -130,7 +134,7 @@ def build_from_turns(
         SettingsError: If size or ratio make no sense, or the engine is not there.
         StorageError: If `out` cannot be written.
     """
-    spec = DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed)
+    spec = dataset_spec(size, ratio, split, oversample=oversample, seed=seed)
     options = {
         "architecture": architecture,
         "catalog": catalog.digest,
@@ -289,24 +293,75 @@ def dataset_from_outcomes(
     steps: Steps | None = None,
 ) -> Dataset:
     """The data set that `build_from_outcomes` writes."""
+    steps = steps or Steps(silent, _READ, COMPARE)
+    with steps.step(_READ):
+        outcomes = read_outcomes(prompts, columns or {})
+    return dataset_of_outcomes(
+        outcomes,
+        architecture=architecture,
+        margin=margin,
+        size=size,
+        split=split,
+        seed=seed,
+        steps=steps,
+    )
+
+
+@_uncollected()
+def dataset_of_outcomes(
+    outcomes: Outcomes,
+    *,
+    architecture: Architecture = "session",
+    margin: float = 0.1,
+    size: int | None = None,
+    split: tuple[float, float, float] = DEFAULT_SPLIT,
+    own_split: Sequence[str] | None = None,
+    seed: int = 0,
+    steps: Steps | None = None,
+) -> Dataset:
+    """The data set of rows in memory; see `build_from_outcomes`.
+
+    Args:
+        outcomes: The rows.
+        architecture: See `build_from_outcomes`.
+        margin: The same.
+        size: The same.
+        split: The same.
+        own_split: In its place, for every row the split that it stays in; only exact duplicates
+            inside a split become one row.
+        seed: The same.
+        steps: Told of `COMPARE`.
+
+    Raises:
+        RecordError: If a row cannot be read, or both labels are not in every split.
+        SettingsError: If the margin or the split is out of range.
+    """
     if not 0 < margin <= 1:
         raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
-    steps = steps or Steps(silent, _READ, COMPARE)
+    steps = steps or Steps(silent, COMPARE)
     formatter = Formatter(architecture)
     dropped: Counter[str] = Counter()
-    with steps.step(_READ):
-        table, present = read_outcomes(prompts, columns or {})
-        candidates = from_outcomes(table, present, formatter, margin, seed, dropped)
-        del table  # its texts are the candidates' now
+    candidates = from_outcomes(outcomes, formatter, margin, seed, dropped)
+    # Where the mean gap of duplicates reaches the margin, they are reasoning.
+    cutoff = (1 + margin) / 2
     with steps.step(COMPARE):
-        # Where the mean gap of duplicates reaches the margin, they are reasoning.
-        rows, alike = deduplicated(candidates, dropped, cutoff=(1 + margin) / 2)
-        alike += near_groups(rows)
-    if size is not None and len(rows) > size:
-        dropped["beyond the size asked for"] = len(rows) - size
-        rows = rows[:size]
-    splits = _split(rows, alike, _shares(split), seed)
-    _require_labels(prompts, rows, splits, dropped, _BOTH_IN_OUTCOMES)
+        if own_split is not None:
+            own = [(c, own_split[c.values["place"]]) for c in candidates]
+            splits = {
+                name: deduplicated(
+                    [c for c, its in own if its == name], dropped, cutoff=cutoff
+                ).rows
+                for name in SPLITS
+            }
+        else:
+            rows, alike = deduplicated(candidates, dropped, cutoff=cutoff)
+            alike += near_groups(rows)
+            if size is not None and len(rows) > size:
+                dropped[BEYOND_SIZE] = len(rows) - size
+                rows = rows[:size]
+            splits = _split(rows, alike, _shares(split), seed)
+    rows = [row for of_split in splits.values() for row in of_split]
+    _require_labels(outcomes.table.path, rows, splits, dropped, _BOTH_IN_OUTCOMES)
     details = {
         "source": "outcomes",
         "size": size,
@@ -315,6 +370,32 @@ def dataset_from_outcomes(
         "priors": describe.priors(splits["train"], None),
     }
     return _dataset(formatter, splits, dropped, details)
+
+
+def dataset_spec(
+    size: int,
+    ratio: Ratio,
+    split: tuple[float, float, float],
+    *,
+    oversample: bool = False,
+    seed: int = 0,
+) -> DatasetSpec:
+    """What a data set should hold; see `build_from_turns`.
+
+    Raises:
+        SettingsError: If size, ratio or split make no sense.
+    """
+    return DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed)
+
+
+def write_dataset(dataset: Dataset, out: Path) -> None:
+    """Write a data set from memory as a folder; it appears only when whole.
+
+    Raises:
+        StorageError: If `out` cannot be written, or holds something else.
+    """
+    manifest = Manifest.of("build", {}, {"description": dataset.description})
+    _write(StageRun(out, manifest), dataset, Steps(silent, _WRITE))
 
 
 def _reduced(ratio: Ratio, size: int) -> Ratio:
@@ -386,7 +467,11 @@ def _dataset(
         "both_labels": describe.with_both_labels(splits),
         "leaks": leaks(splits),
     }
-    return Dataset({name: _table(rows) for name, rows in splits.items()}, description)
+    places = {
+        name: [row.values["place"] for row in rows if "place" in row.values]
+        for name, rows in splits.items()
+    }
+    return Dataset({name: _table(rows) for name, rows in splits.items()}, description, places)
 
 
 def _write(run: StageRun, dataset: Dataset, steps: Steps) -> BuildReport:

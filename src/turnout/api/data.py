@@ -1,0 +1,385 @@
+"""Tables in memory (pandas, polars, Arrow) → data sets in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from turnout.catalog import load_catalog
+from turnout.dataset import stage
+from turnout.dataset.cells import SPLITS
+from turnout.dataset.outcomes import outcomes_in
+from turnout.dataset.selection import DatasetSpec
+from turnout.errors import RecordError, SettingsError
+from turnout.parquet import write_parquet
+from turnout.records import Architecture, Turn
+from turnout.routing import Formatter, Priors
+from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
+from turnout.schema import LABELS, TURNS
+from turnout.tables import Row, Table, require_columns
+
+Parts = tuple[float, float, float]
+
+_TABLE = Path("the table")
+_REMEDY = "Give the name of one of its columns."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """The rows of one split; a pandas, polars or Arrow table can be made of it.
+
+    Attributes:
+        table: One row a sample, as `turnout build` writes them.
+        rows: For each sample the row of the table it was made from, 0-based, shape `(n,)`: of
+            duplicates the first.
+        formatter: How the encoder reads a sample.
+        priors: The share of reasoning among the training rows, and in the log they come from.
+        measured: Whether targets are measured outcomes rather than labels.
+    """
+
+    table: pa.Table
+    rows: NDArray[np.int64]
+    formatter: Formatter
+    priors: Priors
+    measured: bool
+
+    @property
+    def samples(self) -> Samples:
+        """The rows as arrays."""
+        return samples_of(self.table)
+
+    @property
+    def previous(self) -> list[tuple[Turn, ...]] | None:
+        """The turns before each row, newest first."""
+        return previous_of(self.table[PREVIOUS_COLUMN])
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows as an Arrow stream, which pandas, polars and pyarrow read."""
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """A data set in memory.
+
+    Attributes:
+        train: What a router learns from.
+        validation: What its best epoch and its calibration are chosen on.
+        test: What it is judged on.
+        description: What `dataset.json` says: rows used and left out, leaks, shares of reasoning.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    description: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> Architecture:
+        """What a router trained on it decides on: `session` or `conversation`."""
+        return self.train.formatter.architecture
+
+    def save(self, folder: str | Path) -> None:
+        """Write the data set folder that `turnout train` and `turnout evaluate` read.
+
+        Raises:
+            StorageError: If the place cannot be written, or holds something else.
+        """
+        tables = {name: getattr(self, name).table for name in SPLITS}
+        stage.write_dataset(stage.Dataset(tables, dict(self.description), {}), Path(folder))
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(getattr(self, name)):,} {name}" for name in SPLITS)
+        return f"Data({self.architecture}: {rows})"
+
+
+def from_outcomes(
+    df: object,
+    *,
+    text: str = "prompt",
+    messages: str | None = None,
+    strong: str = "reasoning_score",
+    weak: str = "fast_score",
+    conversation: str | None = None,
+    group: str | None = None,
+    cv_group: str | None = None,
+    label: str | None = None,
+    target: str | None = None,
+    weight: str | None = None,
+    split: str | Parts = (80, 10, 10),
+    architecture: Architecture | None = None,
+    margin: float = 0.1,
+    seed: int = 0,
+) -> Data:
+    """Make a data set from messages on which a strong and a weak model were both measured.
+
+    Args:
+        df: A pandas or polars DataFrame, an Arrow table, anything else that gives an Arrow stream,
+            or a mapping of columns.
+        text: The column of single messages.
+        messages: The column of conversations up to the measured turn: lists of chat messages
+            (`role`, `content`), or their JSON text.
+        strong: The column of the reasoning model's scores, in [0, 1].
+        weak: The column of the fast model's scores, in [0, 1].
+        conversation: The column that names conversations.
+        group: The column of benchmarks or sources.
+        cv_group: The column of names that splits and folds hold together.
+        label: The column of labels (0 or reasoning, 1 or fast, or nothing), in place of what the
+            scores say.
+        target: The column of needs in [0, 1], in place of the gap between the scores.
+        weight: The column of weights, from 0 to 1,000,000.
+        split: Parts of training, validation and test; or the column that says `train`,
+            `validation` or `test` of each row. Rows stay in a split of your own even where they
+            are nearly alike: `description["leaks"]` counts what stands in more than one.
+        architecture: `session` takes first turns, `conversation` all; by default the second where
+            `messages` is given.
+        margin: The least gap that shows that reasoning helps, in (0, 1].
+        seed: Decides what falls into which split.
+
+    Raises:
+        RecordError: If a column is missing, a row cannot be read, or a split lacks a label.
+        SettingsError: If `df` is no table, or an option is out of range.
+
+    Example:
+        >>> import pandas as pd
+        >>> import turnout as tn
+        >>> df = pd.DataFrame({
+        ...     "prompt": [f"question {n}" for n in range(100)],
+        ...     "gpt5": [0.9] * 100,
+        ...     "mini": [0.9, 0.2] * 50,
+        ... })
+        >>> tn.from_outcomes(df, strong="gpt5", weak="mini")
+        Data(session: 80 train, 10 validation, 10 test)
+    """
+    named = {
+        "messages": messages, "conversation_id": conversation, "group": group,
+        "cv_group": cv_group, "label": label, "target": target, "weight": weight,
+    }  # fmt: skip
+    names = {field: name for field, name in named.items() if name is not None}
+    own_split = split if isinstance(split, str) else None
+    required = [*names.values(), *([own_split] if own_split else [])]
+    names |= {"prompt": text, "reasoning_score": strong, "fast_score": weak}
+    table = _table_of(df, required, names.values())
+    dataset = stage.dataset_of_outcomes(
+        outcomes_in(table, names, _REMEDY),
+        architecture=architecture or ("conversation" if messages else "session"),
+        margin=margin,
+        split=stage.DEFAULT_SPLIT if isinstance(split, str) else split,
+        own_split=None if own_split is None else _own_splits(table, own_split),
+        seed=seed,
+    )
+    rows = {name: np.asarray(places, np.int64) for name, places in dataset.places.items()}
+    return _data(dataset, rows)
+
+
+def from_turns(
+    df: object,
+    *,
+    labels: object = None,
+    text: str = "user_message",
+    model: str = "model",
+    conversation: str = "conversation_id",
+    turn: str | None = None,
+    answer: str | None = None,
+    user: str | None = None,
+    label: str | None = None,
+    architecture: Architecture = "session",
+    size: int = stage.DEFAULT_SIZE,
+    ratio: tuple[int, int] = (50, 50),
+    split: Parts = (80, 10, 10),
+    seed: int = 0,
+) -> Data:
+    """Make a data set from the turns of conversations.
+
+    Args:
+        df: One row a turn; a table as `from_outcomes` takes.
+        labels: What `turnout label` wrote, as such a table; without it and without `label` the
+            class of each turn's model is its label.
+        text: The column of user messages.
+        model: The column of model names; need not be there where labels are given.
+        conversation: The column that names conversations.
+        turn: The column of 1-based turn indices; by default `turn_index` where it is there, else
+            the order of a conversation's rows.
+        answer: The column of the assistant's answers; by default `assistant_message`, if there.
+        user: The column of users, who are kept in one split; by default `user_id`, if there.
+        label: The column of known labels (0 or reasoning, 1 or fast, or nothing).
+        architecture: `session` takes first turns, `conversation` all with their context.
+        size: Rows wanted; where there are fewer, all are used and weighted.
+        ratio: Parts of reasoning and fast.
+        split: Parts of training, validation and test.
+        seed: Decides which rows are drawn, and what falls into which split.
+
+    Raises:
+        RecordError: If a column is missing, a row cannot be read, or a split lacks a label.
+        SettingsError: If `df` is no table, or an option is out of range.
+    """
+    if labels is not None and label is not None:
+        raise SettingsError("found labels and label; expected one of them.")
+    arrow = _arrow(df)
+    index = turn or ("turn_index" if "turn_index" in arrow.column_names else None)
+    asked = {"user_message": text, "assistant_message": answer, "user_id": user}
+    if labels is None and label is None:
+        asked["model"] = model
+    columns = {field: name or field for field, name in {"model": model, **asked}.items()}
+    required = [name for name in (conversation, turn, label, *asked.values()) if name]
+    table = _table_of(arrow, required, [*columns.values(), *([index] if index else [])])
+    columns = {field: name for field, name in columns.items() if name in table.columns}
+    keys = _turn_keys(table, conversation, index)
+    if label is not None:
+        labels = _labels_table(table, keys, label)
+    dataset = _built(
+        _turns_table(table, keys, columns),
+        None if labels is None else _arrow(labels),
+        stage.dataset_spec(size, ratio, split, seed=seed),
+        architecture,
+    )
+    place = {key: row for row, key in reversed(list(enumerate(keys)))}
+    rows = {
+        name: np.asarray(
+            [
+                place[key]
+                for key in zip(
+                    samples["conversation_id"].to_pylist(),
+                    samples["turn_index"].to_pylist(),
+                    strict=True,
+                )
+            ],
+            np.int64,
+        )
+        for name, samples in dataset.tables.items()
+    }
+    return _data(dataset, rows)
+
+
+def _built(
+    turns: pa.Table, labels: pa.Table | None, spec: DatasetSpec, architecture: Architecture
+) -> stage.Dataset:
+    """The data set of some turns; the engine reads them from a file."""
+    with TemporaryDirectory(prefix="turnout-") as folder:
+        paths = {"turns": Path(folder) / "turns.parquet", "labels": Path(folder) / "labels.parquet"}
+        write_parquet(turns, paths["turns"])
+        if labels is not None:
+            write_parquet(labels, paths["labels"])
+        try:
+            return stage.dataset_from_turns(
+                paths["turns"],
+                spec,
+                architecture=architecture,
+                catalog=load_catalog(),
+                labels=None if labels is None else paths["labels"],
+            )
+        except RecordError as error:
+            said = str(error)
+            for name, path in paths.items():
+                said = said.replace(str(path), str(_TABLE) if name == "turns" else name)
+            raise RecordError(said) from error
+
+
+def _data(dataset: stage.Dataset, rows: Mapping[str, NDArray[np.int64]]) -> Data:
+    description = dataset.description
+    formatter = Formatter.from_json(description["formatter"], str(_TABLE))
+    priors = Priors.from_json(description["priors"], str(_TABLE))
+    measured = description["source"] == "outcomes"
+    splits = {
+        name: Split(table, rows[name], formatter, priors, measured)
+        for name, table in dataset.tables.items()
+    }
+    return Data(**splits, description=description)
+
+
+def _arrow(df: object) -> pa.Table:
+    """A table of any library as an Arrow table.
+
+    Raises:
+        RecordError: If a column mixes types.
+        SettingsError: If it is no table.
+    """
+    try:
+        return pa.table(dict(df) if isinstance(df, Mapping) else df)
+    except pa.ArrowException as error:
+        raise RecordError(
+            f"{_TABLE}: not readable as Arrow ({str(error).splitlines()[0]}); expected one type a "
+            "column. Convert the column, or write messages as JSON text."
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"found {type(df).__name__}; expected a pandas or polars DataFrame, an Arrow table, or "
+            "a mapping of columns."
+        ) from error
+
+
+def _table_of(df: object, required: Sequence[str], optional: Iterable[str] = ()) -> Table:
+    """Some columns of a table, row by row.
+
+    Raises:
+        RecordError: If a required one is missing.
+        SettingsError: If it is no table.
+    """
+    arrow = _arrow(df)
+    names = dict.fromkeys([*required, *optional])
+    columns = {name: arrow[name].to_pylist() for name in names if name in arrow.column_names}
+    places = range(1, arrow.num_rows + 1)
+    table = Table(_TABLE, arrow.column_names, columns, places, by_line=False)
+    require_columns(table, required, _REMEDY)
+    return table
+
+
+def _own_splits(table: Table, name: str) -> list[str]:
+    for row in table:
+        if row.values[name] not in SPLITS:
+            raise row.refused(name, " or ".join(SPLITS))
+    return list(table.columns[name])
+
+
+def _turn_keys(table: Table, conversation: str, turn: str | None) -> list[tuple[str, int]]:
+    """Conversation and turn index of every row."""
+    seen: dict[Any, int] = {}
+    keys = []
+    for row in table:
+        name = row.values[conversation]
+        seen[name] = seen.get(name, 0) + 1
+        index = row.values[turn] if turn else seen[name]
+        named = Row(row.where, {"conversation_id": name, "turn_index": index})
+        keys.append(named.turn())
+    return keys
+
+
+def _turns_table(
+    table: Table, keys: Sequence[tuple[str, int]], columns: Mapping[str, str]
+) -> pa.Table:
+    """The rows as `schema.TURNS`."""
+    values: dict[str, Sequence[Any]] = {name: [None] * len(keys) for name in TURNS.names}
+    for field, name in columns.items():
+        values[field] = [row.identity(name) for row in table]
+    values["conversation_id"] = [name for name, _ in keys]
+    values["turn_index"] = [index for _, index in keys]
+    values["user_message"] = [text or "" for text in values["user_message"]]
+    return pa.table(values, TURNS)
+
+
+def _labels_table(table: Table, keys: Sequence[tuple[str, int]], name: str) -> pa.Table:
+    """Known labels as `turnout label` writes them."""
+    rows = []
+    for (conversation, index), row in zip(keys, table, strict=True):
+        label = Row(row.where, {"label": row.values[name]}).label()
+        if label is not None:
+            rows.append(
+                {
+                    "conversation_id": conversation,
+                    "turn_index": index,
+                    "p_reasoning": 1.0 - label,
+                    "confidence": 1.0,
+                    "evidence": ["-human" if label else "human"],
+                }
+            )
+    return pa.Table.from_pylist(rows, LABELS)

@@ -1,0 +1,197 @@
+"""Tables in memory → data sets in memory."""
+
+import doctest
+import json
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import turnout as tn
+from turnout.api import data as api_data
+from turnout.errors import RecordError, SettingsError
+from turnout.samples import DatasetFolder
+
+TOPICS = ("ports", "leases", "gears", "tides", "bonds", "moths", "looms", "kilns")
+
+
+def scored(n=100):
+    return pd.DataFrame(
+        {
+            "id": np.arange(n) + 1000,
+            "prompt": [f"question {at} about {TOPICS[at % 8]}" for at in range(n)],
+            "gpt5": 0.9,
+            "mini": [0.2 if at % 3 == 0 else 0.8 for at in range(n)],
+            "task": [TOPICS[at % 8] for at in range(n)],
+        }
+    )
+
+
+def splits(data):
+    return {"train": data.train, "validation": data.validation, "test": data.test}
+
+
+def test_a_data_frame_of_scores_becomes_three_splits():
+    data = tn.from_outcomes(scored(), text="prompt", strong="gpt5", weak="mini", group="task")
+    assert repr(data) == "Data(session: 80 train, 10 validation, 10 test)"
+    assert data.architecture == "session"
+    samples = data.train.samples
+    assert set(samples.labels) == {0, 1}
+    assert set(samples.groups) == set(TOPICS)
+    assert samples.targets == pytest.approx(np.where(samples.labels == 0, 0.85, 0.55), abs=1e-6)
+    assert data.train.measured
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow", "mapping"])
+def test_every_kind_of_table_gives_the_same_data(kind):
+    frame = scored()
+    other = {
+        "polars": lambda: pl.from_pandas(frame),
+        "arrow": lambda: pa.Table.from_pandas(frame),
+        "mapping": lambda: frame.to_dict("list"),
+    }[kind]()
+    options = {"strong": "gpt5", "weak": "mini", "group": "task", "seed": 3}
+    first, again = (tn.from_outcomes(table, **options) for table in (frame, other))
+    for name, split in splits(first).items():
+        assert split.table.equals(splits(again)[name].table)
+
+
+def test_every_sample_says_which_row_it_came_from():
+    frame = scored()
+    data = tn.from_outcomes(frame, strong="gpt5", weak="mini")
+    rows = [row for split in splits(data).values() for row in split.rows]
+    assert sorted(rows) == list(range(100))
+    messages = [sample.message for sample in data.test.samples.inputs]
+    assert list(frame["prompt"].iloc[data.test.rows]) == messages
+
+
+def test_a_split_becomes_a_table_of_any_library():
+    data = tn.from_outcomes(scored(), strong="gpt5", weak="mini")
+    assert pl.DataFrame(data.test).height == len(data.test) == 10
+    assert len(pd.DataFrame.from_arrow(data.test)) == 10
+    assert pa.table(data.test).equals(data.test.table)
+
+
+def test_rows_stay_in_a_split_of_ones_own_and_what_leaks_is_counted():
+    frame = scored()
+    frame["part"] = ["train", "train", "validation", "test"] * 25
+    frame.loc[3, "prompt"] = frame.loc[0, "prompt"]
+    data = tn.from_outcomes(frame, strong="gpt5", weak="mini", split="part")
+    for name, split in splits(data).items():
+        assert set(frame["part"].iloc[split.rows]) == {name}
+    assert sum(map(len, splits(data).values())) == 100
+    assert data.description["leaks"]["texts"] == 1
+
+
+def test_a_split_of_another_name_is_refused_with_its_row():
+    frame = scored()
+    frame["part"] = "train"
+    frame.loc[6, "part"] = "holdout"
+    said = "the table: row 7: part is 'holdout'; expected train or validation or test"
+    with pytest.raises(RecordError, match=said):
+        tn.from_outcomes(frame, strong="gpt5", weak="mini", split="part")
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_conversations_give_a_conversation_data_set(as_text):
+    rows = []
+    for at in range(120):
+        messages = [{"role": "user", "content": f"first {at} of {TOPICS[at % 8]}"}]
+        messages += [
+            {"role": "assistant", "content": "ok"},
+            {"role": "user", "content": f"then {at}"},
+        ]
+        for end in (1, 3):
+            asked = messages[:end]
+            rows.append({"said": json.dumps(asked) if as_text else asked, "s": 0.9, "w": at % 2})
+    data = tn.from_outcomes(pd.DataFrame(rows), messages="said", strong="s", weak="w")
+    assert data.architecture == "conversation"
+    assert sum(map(len, splits(data).values())) == 240
+    second = next(n for n, index in enumerate(data.train.samples.turn_indices) if index == 2)
+    assert data.train.samples.inputs[second].context
+    assert data.train.previous[second][0].assistant_message == "ok"
+
+
+def turns(conversations=120):
+    return pd.DataFrame(
+        [
+            {"chat": f"c{n}", "asked": f"ask {at} of {n}", "model": ("o3", "gpt-4o")[n % 2],
+             "need": None if n % 5 == 0 else n % 3 == 0}
+            for n in range(conversations)
+            for at in range(1, 3 + n % 2)
+        ]
+    )  # fmt: skip
+
+
+def test_turns_give_a_data_set_by_the_class_of_their_models():
+    frame = turns()
+    data = tn.from_turns(frame, text="asked", conversation="chat", architecture="conversation")
+    assert sum(map(len, splits(data).values())) == len(frame)
+    for split in splits(data).values():
+        chosen = frame.iloc[split.rows]
+        assert list(chosen["asked"]) == [sample.message for sample in split.samples.inputs]
+        assert list(np.where(chosen["model"] == "o3", 0, 1)) == list(split.samples.labels)
+    assert not data.train.measured
+
+
+def test_turns_may_have_labels_of_their_own_and_need_no_model():
+    frame = turns().drop(columns="model")
+    frame["need"] = frame["need"].map({True: "reasoning", False: "fast"})
+    data = tn.from_turns(frame, text="asked", conversation="chat", label="need")
+    known = frame[(~frame["chat"].duplicated()) & frame["need"].notna()]
+    assert sum(map(len, splits(data).values())) == len(known)
+    assert data.description["dropped"]["no evidence in the labels"] == 24
+
+
+def test_saved_data_is_the_folder_that_train_reads(tmp_path):
+    data = tn.from_outcomes(scored(), strong="gpt5", weak="mini")
+    data.save(tmp_path / "data")
+    folder = DatasetFolder.read(tmp_path / "data")
+    assert folder.split("train").inputs == data.train.samples.inputs
+    assert folder.priors == data.train.priors
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (
+            lambda: tn.from_outcomes([1, 2]),
+            SettingsError,
+            "found list; expected a pandas or polars",
+        ),
+        (
+            lambda: tn.from_outcomes(scored(), strong="gpt6", weak="mini"),
+            RecordError,
+            "the table: no column gpt6; found id, prompt, gpt5, mini, task. Give the name of one",
+        ),
+        (
+            lambda: tn.from_outcomes(scored(), strong="gpt5", weak="id"),
+            RecordError,
+            "the table: row 1: id is 1000; expected a number in",
+        ),
+        (
+            lambda: tn.from_turns(turns(), text="asked", conversation="chat", label="model"),
+            RecordError,
+            "the table: row 1: label is 'o3'; expected 0 or reasoning",
+        ),
+        (
+            lambda: tn.from_turns(turns().assign(model="o3"), text="asked", conversation="chat"),
+            RecordError,
+            "the table: 120 reasoning, 0 fast among 120 usable rows",
+        ),
+        (
+            lambda: tn.from_turns(turns(), text="asked", conversation="chat", user="who"),
+            RecordError,
+            "no column who",
+        ),
+    ],
+)
+def test_what_is_no_data_is_refused_with_its_place(call, error, said):
+    with pytest.raises(error, match=said):
+        call()
+
+
+def test_the_examples_of_the_docstrings_give_what_they_say():
+    assert doctest.testmod(api_data).failed == 0
