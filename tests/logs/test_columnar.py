@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.logs import ingest
+from turnout.logs.column_names import ColumnNames
 from turnout.logs.columnar import canonical_columns
-from turnout.logs.columns import CALL_ID, ColumnNames, UnreadableRowError, canonical
+from turnout.logs.columns import CALL_ID, UnreadableRowError, canonical
 from turnout.logs.pseudonyms import Salt
 from turnout.schema import TURNS
 

@@ -21,7 +21,8 @@ from turnout.cli.verbs import verb
     "columns",
     multiple=True,
     metavar="COLUMN=YOURS",
-    help="What your table calls a column of the query.",
+    help="What your table calls a column of the query; a path leads into a dynamic column: "
+    "userMessage=customDimensions.prompt.",
 )
 def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401
     """Print the Kusto query NAME for Azure Data Explorer, Fabric or Log Analytics.

@@ -6,25 +6,14 @@ import datetime as dt
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from turnout.errors import RecordError, SettingsError
+from turnout.errors import RecordError
 from turnout.logs.pseudonyms import Salt
-from turnout.schema import CHOSEN_BY, REQUIRED_TURN_COLUMNS, TURNS, stored_text
+from turnout.schema import CHOSEN_BY, TURNS, stored_text
 
-# What other products call our columns, besides camelCase; the first one found is taken.
-_SYNONYMS: dict[str, tuple[str, ...]] = {
-    "conversation_id": ("session_id", "thread_id", "chat_id", "conversation"),
-    "turn_index": ("turn", "turn_number", "turn_no"),
-    "user_message": ("prompt", "user_prompt", "message", "user_text"),
-    "model": ("model_name", "model_id"),
-    "timestamp": ("created_at", "time", "date", "start_time"),
-    "assistant_message": ("response", "answer", "completion"),
-    "response_type": ("status",),
-    "user_id": ("user",),
-}
 # Which model call a turn's row tells of, where the reader knows: calls of one turn are added up.
 CALL_ID = "call_id"
 NUL_BYTES = "NUL bytes (left out)"
@@ -38,8 +27,13 @@ _EXCEL_START = dt.datetime(1899, 12, 30, tzinfo=dt.UTC)
 _SECONDS_A_DAY = 86_400
 # 20251229, 202512290920, 20251229092000, also with a fraction of a second.
 _COMPACT = re.compile(r"((?:20)\d{6})(?:(\d{4})(\d{2}(?:\.\d+)?)?)?(?:\.0)?")
+# 1/5/2026, 10:00:00.123 AM
+_PORTAL_TIME = re.compile(
+    r"(\d\d?)/(\d\d?)/(\d{4}),? (\d\d?):(\d\d)(?::(\d\d)(?:\.(\d+))?)? ?([AaPp][Mm])"
+)
+# 05.01.2026 10:00:00
+_DOTTED_TIME = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4}) (\d\d?):(\d\d)(?::(\d\d))?")
 _SHOWN_CHARS = 80
-_MAX_SHAPES = 10_000
 # Stands for the turn index of a row that is numbered by its time.
 BY_TIME = -1
 NUMBERED_BY_TIME = "without a turn index (the order in time is the index)"
@@ -51,76 +45,6 @@ class NotALogError(RecordError):
 
 class UnreadableRowError(Exception):
     """A row whose required fields cannot be read; its text says what was found and expected."""
-
-
-class ColumnNames:
-    """Which raw column feeds which canonical one, for rows that need not all have the same.
-
-    Args:
-        chosen: Canonical → raw, as the user says; wins over every guess.
-
-    Attributes:
-        ignored: Raw columns that nothing reads.
-        by_time: Whether the log has times and no turn index: the order in time is then the index.
-    """
-
-    def __init__(self, chosen: Mapping[str, str]) -> None:
-        self._chosen = chosen
-        self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
-        self.ignored: set[str] = set()
-        self.by_time = False
-
-    def check(self, columns: Collection[str], where: str) -> None:
-        """Refuse a log whose columns cannot be turns.
-
-        Args:
-            columns: Raw columns of its first rows together.
-            where: The log, for messages.
-
-        Raises:
-            SettingsError: If the user names a field or column that does not exist.
-            NotALogError: If a required column is missing.
-        """
-        for field, column in self._chosen.items():
-            if field not in TURNS.names or column not in columns:
-                raise SettingsError(
-                    f"--map {field}={column}: expected FIELD=COLUMN with a field of "
-                    f"{', '.join(TURNS.names)} and a column of {', '.join(sorted(columns))}."
-                )
-        mapped = self._mapped(columns)
-        self.by_time = "turn_index" not in mapped and "timestamp" in mapped
-        missing = [
-            field
-            for field in REQUIRED_TURN_COLUMNS
-            if field not in mapped and not (field == "turn_index" and self.by_time)
-        ]
-        if missing:
-            raise NotALogError(
-                f"{where}: no column for {', '.join(missing)}; found {', '.join(sorted(columns))}. "
-                f"Name it with --map {missing[0]}=COLUMN."
-            )
-
-    def of(self, columns: Collection[str]) -> dict[str, str]:
-        """Canonical → raw for a row with these columns; notes those that nothing reads."""
-        shape = tuple(columns)
-        mapped = self._by_shape.get(shape)
-        if mapped is None:
-            mapped = self._mapped(columns)
-            self.ignored |= set(columns) - set(mapped.values()) - {CALL_ID}
-            if len(self._by_shape) < _MAX_SHAPES:
-                self._by_shape[shape] = mapped
-        return mapped
-
-    def _mapped(self, columns: Collection[str]) -> dict[str, str]:
-        mapped: dict[str, str] = {}
-        for field in TURNS.names:
-            plain = (field, *_SYNONYMS.get(field, ()))
-            names = [spelling for name in plain for spelling in (name, camel_case(name))]
-            chosen = self._chosen.get(field)
-            candidates = [chosen] if chosen else [name for name in names if name in columns]
-            if candidates and candidates[0] not in mapped.values():
-                mapped[field] = candidates[0]
-        return mapped
 
 
 def canonical(
@@ -135,7 +59,7 @@ def canonical(
 
     Args:
         values: The row.
-        columns: Canonical → raw, as `column_map` found them.
+        columns: Canonical → raw, as `ColumnNames` found them.
         salt: Makes the pseudonym in `user_id`.
         mended: What had to be mended or left out → rows, added to.
         by_time: Whether the log has no turn index, and its order in time is the index.
@@ -143,7 +67,7 @@ def canonical(
     Raises:
         UnreadableRowError: If conversation id, turn index or message cannot be read.
     """
-    raw = {field: values.get(column) for field, column in columns.items()}
+    raw = {field: value_at(values, column) for field, column in columns.items()}
     row: dict[str, Any] = dict.fromkeys(TURNS.names)
     row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
     row["turn_index"] = BY_TIME if by_time else _turn_index(raw.get("turn_index"))
@@ -161,6 +85,31 @@ def canonical(
     row[CALL_ID] = clean_text(values.get(CALL_ID))
     mended.update(flawed)
     return row
+
+
+def parsed(value: object) -> object:
+    """What JSON text says; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value, strict=False)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def value_at(values: Mapping[str, Any], column: str) -> Any:  # noqa: ANN401 (whatever a log holds)
+    """A row's value in a column, or at a path into one; None where there is none."""
+    if column in values or "." not in column:
+        return values.get(column)
+    root = root_of(column)
+    inner = parsed(values.get(root))
+    # What is left may be a name with dots.
+    return value_at(inner, column[len(root) + 1 :]) if isinstance(inner, Mapping) else None
+
+
+def root_of(column: str) -> str:
+    """The column that a path leads into."""
+    return column.partition(".")[0]
 
 
 def clean_text(value: Any) -> str | None:  # noqa: ANN401 (whatever a log holds)
@@ -205,11 +154,28 @@ def moment(value: object) -> dt.datetime | None:
         if number is not None:
             return _moment_of_number(number, str(value).strip())
         if isinstance(value, str):
-            time = dt.datetime.fromisoformat(value.strip().removesuffix(" UTC"))
+            time = _moment_of_text(value.strip().removesuffix(" UTC"))
             return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return None
+
+
+def _moment_of_text(text: str) -> dt.datetime:
+    """A time as ISO 8601, portals and Excel write it; of 1/5/2026 AM or PM tell the order.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if match := _PORTAL_TIME.fullmatch(text):
+        month, day, year, hour, minute = map(int, match.group(1, 2, 3, 4, 5))
+        hour = hour % 12 + (12 if match[8].upper() == "PM" else 0)
+        microsecond = int((match[7] or "")[:6].ljust(6, "0"))
+        return dt.datetime(year, month, day, hour, minute, int(match[6] or 0), microsecond)
+    if match := _DOTTED_TIME.fullmatch(text):
+        day, month, year, hour, minute, second = (int(part or 0) for part in match.groups())
+        return dt.datetime(year, month, day, hour, minute, second)
+    return dt.datetime.fromisoformat(text.replace("/", "-"))
 
 
 def _model(value: object) -> str | None:

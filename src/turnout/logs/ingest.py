@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from turnout.engine import connect, interruptible, lacks_disk, read_parquet
 from turnout.errors import RecordError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
+from turnout.logs.column_names import ColumnNames
 from turnout.logs.columnar import canonical_columns
-from turnout.logs.columns import ColumnNames, NotALogError, UnreadableRowError, canonical
+from turnout.logs.columns import NotALogError, UnreadableRowError, canonical
 from turnout.logs.deduplicated_turns import count_turns_of_several_models, write_turns
 from turnout.logs.formats import (
     FORMAT_NAMES,
@@ -32,10 +33,11 @@ from turnout.logs.formats import (
     parquet_batches,
     read_rows,
 )
+from turnout.logs.guesses import guessed_columns, refusal
 from turnout.logs.numbering import numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
-from turnout.logs.readers import read_by_turns, rows_of_turns
+from turnout.logs.readers import KNOWN_SOURCES, read_by_turns, rows_of_turns
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
 from turnout.manifest import Input, Manifest
@@ -261,14 +263,32 @@ class _Source:
             raw_rows: Rows of any layout.
             where: The file, for messages.
         """
-        rows = self._without_parts(rows_of_turns(raw_rows, where))
+        rows = self._without_parts(rows_of_turns(raw_rows, where, self.names.chosen_in))
         first = list(_first(rows))
-        columns = {column: None for raw in first for column in raw.values}
-        if columns:
-            self.names.check(columns, where)
+        samples = [raw.values for raw in first if raw.values]
+        if samples:
+            self._check(samples, where)
         for raw in chain(first, rows):
             self._read_row(raw)
         self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
+
+    def _check(self, samples: Sequence[Mapping[str, Any]], where: str) -> None:
+        """Refuse a log whose columns cannot be turns.
+
+        A log of a single model need not name it, where no column looks as if it did.
+
+        Args:
+            samples: Its first rows.
+            where: The log, for messages.
+
+        Raises:
+            SettingsError: If the user names a field or column that does not exist.
+            NotALogError: If a required column is missing.
+        """
+        missing = self.names.missing(samples)
+        taken = self.names.of(dict.fromkeys(name for row in samples for name in row)).values()
+        if missing and (missing != ["model"] or guessed_columns(samples, missing, taken)):
+            raise NotALogError(refusal(where, samples, missing, taken, KNOWN_SOURCES))
 
     def _without_parts(self, rows: Iterable[RawRow | CallPart]) -> Iterator[RawRow]:
         for row in rows:
@@ -320,7 +340,9 @@ class _Source:
         first = next(batches, None)
         if first is None or not read_by_turns(first.schema.names):
             return False
-        self.names.check(first.schema.names, file.name)
+        self._check(first.slice(0, _FIRST_ROWS).to_pylist(), file.name)
+        if self.names.has_paths:
+            return False
         n_before = 0
         for batch in chain([first], batches):
             self._read_batch(batch, file.name, n_before)

@@ -97,6 +97,15 @@ def test_a_query_for_ones_own_table_is_valid_for_it(parser):
     assert "ago(3d)" in text
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "string"])
+def test_a_path_leads_into_a_column_that_holds_json(parser, kind):
+    columns = {"userMessage": "customDimensions.prompt", "model": "customDimensions.llm.name"}
+    text = query_text("sft_session_router_first_turns", columns=columns)
+    assert "userMessage = tostring(todynamic(customDimensions).prompt)," in text
+    assert parser.check(text, COLUMNS | {"customDimensions": kind})["problems"] == []
+    assert parser.check(text)["problems"]
+
+
 def test_an_optional_column_that_is_named_must_be_there(parser):
     text = query_text("sft_session_router_first_turns", columns={"user_id": "who"})
     assert parser.check(text, COLUMNS | {"who": "string"})["problems"] == []

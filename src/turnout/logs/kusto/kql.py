@@ -146,7 +146,8 @@ def filled(
     Args:
         query: Which.
         table: Your table.
-        columns: The query's column → yours, where they differ; `user_message` is `userMessage`.
+        columns: The query's column → yours, where they differ, or a path into one;
+            `user_message` is `userMessage`.
         settings: `let` name → KQL value: `startTime`, `seed`, `perBucket`, …; see
             `QueryParameters.settings`.
 
@@ -162,7 +163,7 @@ def filled(
         text = _replaced(
             text,
             rf"^(        {re.escape(camel_case(column))} = to\w+\().*(\),?)$",
-            _identifier(own),
+            _path(own),
             f"{name}: column {column!r}",
             re.findall(r"^        (\w+) = to\w+\(.*\),?$", text, re.MULTILINE),
         )
@@ -196,6 +197,14 @@ def _moment(time: dt.datetime) -> str:
     """A time as KQL writes it; one without a zone is UTC."""
     utc = time.astimezone(dt.UTC) if time.tzinfo else time
     return f"datetime({utc:%Y-%m-%dT%H:%M:%S}Z)"
+
+
+def _path(name: str) -> str:
+    """A column, or a path into one that holds JSON: `customDimensions.prompt`."""
+    root, *inner = name.split(".")
+    if not inner or not all(_PLAIN_NAME.fullmatch(part) for part in (root, *inner)):
+        return _identifier(name)
+    return f"todynamic({root}).{'.'.join(inner)}"
 
 
 def _identifier(name: str) -> str:

@@ -6,13 +6,14 @@ To add one, write such a module and name it in `READERS`; `docs/readers.md` show
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from turnout.errors import RecordError
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import (
+    app_insights,
     bedrock,
     chatgpt,
     claude,
@@ -30,7 +31,7 @@ from turnout.logs.readers import (
     span_rows,
     specstory,
 )
-from turnout.logs.readers.messages import NoTurn, Reader, Turn, row_of
+from turnout.logs.readers.messages import NoTurn, Reader, Turn, Values, row_of
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.readers.sessions import Session, SessionReader, session_rows
 
@@ -47,6 +48,8 @@ READERS: Sequence[Reader] = (
         "OpenTelemetry spans, one a row", ("context", "attributes"), span_rows.turns, otel.NO_CALL
     ),
     Reader("OpenTelemetry spans, one a row", ("context.span_id",), span_rows.turns, otel.NO_CALL),
+    Reader("Application Insights span", ("customDimensions",), app_insights.turns, otel.NO_CALL),
+    Reader("Application Insights span", ("Properties",), app_insights.turns, otel.NO_CALL),
     Reader("SpecStory session", ("markdown",), specstory.turns),
     Reader("Turnout journal", ("served_version",), journal.turns),
     Reader("Turnout journal", ("decision", "target", "router"), journal.turns_of_first_version),
@@ -64,6 +67,9 @@ READERS: Sequence[Reader] = (
 )
 
 
+# What a turn says itself, whatever the user's columns say of its whole row.
+_OF_TURNS = ("turn_index", "user_message", "model", "timestamp", "assistant_message")
+
 # What stands beside the rows of a page.
 _PAGES = {
     "data": ("meta", "object", "error", "has_more", "first_id", "last_id", "total", "pagination"),
@@ -77,18 +83,28 @@ SESSION_READERS: Sequence[SessionReader] = (
 )
 
 
-def rows_of_turns(raw_rows: Iterable[RawRow], file: str) -> Iterator[RawRow | CallPart]:
+KNOWN_SOURCES = list(
+    dict.fromkeys(
+        [reader.source for reader in READERS] + [reader.source for reader in SESSION_READERS]
+    )
+)
+
+
+def rows_of_turns(
+    raw_rows: Iterable[RawRow], file: str, chosen_in: Callable[[Values], Turn] = lambda _: {}
+) -> Iterator[RawRow | CallPart]:
     """The turns of a file's rows, and parts of calls.
 
     Args:
         raw_rows: Of one file, in order.
         file: Its name.
+        chosen_in: A row that holds more than one turn → fields that the user's columns give them.
     """
     sessions: dict[str, Session] = {}
     for raw in chain.from_iterable(map(_unpaged, raw_rows)):
         reader = next((r for r in SESSION_READERS if r.may_read(raw.values)), None)
         if reader is None:
-            yield from _turn_rows(raw)
+            yield from _turn_rows(raw, chosen_in)
             continue
         if reader.source not in sessions:
             sessions[reader.source] = reader.begin(file)
@@ -112,7 +128,7 @@ def _unpaged(raw: RawRow) -> Iterator[RawRow]:
     yield raw
 
 
-def _turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
+def _turn_rows(raw: RawRow, chosen_in: Callable[[Values], Turn]) -> Iterator[RawRow | CallPart]:
     """The turns of one row, and its parts of calls; the row itself where it is a turn already.
 
     A row that cannot be read stays as it is too.
@@ -124,14 +140,14 @@ def _turn_rows(raw: RawRow) -> Iterator[RawRow | CallPart]:
             yield RawRow(raw.where, {}, problem=str(error).removesuffix("."))
             return
         if turns is not None:
-            yield from _rows_of(raw, reader, turns)
+            yield from _rows_of(raw, reader, turns, chosen_in(raw.values))
             return
     if "markdown" not in raw.values:  # a page that is no session lies in many folders
         yield raw
 
 
 def _rows_of(
-    raw: RawRow, reader: Reader, turns: Sequence[Turn | CallPart | NoTurn] | NoTurn
+    raw: RawRow, reader: Reader, turns: Sequence[Turn | CallPart | NoTurn] | NoTurn, chosen: Turn
 ) -> Iterator[RawRow | CallPart]:
     if isinstance(turns, NoTurn):
         yield RawRow(raw.where, {}, dropped_as=turns.reason)
@@ -145,7 +161,8 @@ def _rows_of(
             elif isinstance(turn, NoTurn):
                 yield RawRow(raw.where, {}, dropped_as=turn.reason)
             else:
-                yield row_of(turn, raw.where, raw.mended)
+                own = {name: turn[name] for name in _OF_TURNS if turn.get(name) is not None}
+                yield row_of(turn | chosen | own, raw.where, raw.mended)
 
 
 def read_by_turns(columns: Sequence[str]) -> bool:

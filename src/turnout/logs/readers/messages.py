@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from turnout.logs.columns import camel_case
+from turnout.logs.columns import parsed as parsed
 from turnout.logs.formats import RawRow
 from turnout.logs.readers.parts import CallPart
 from turnout.protocols import split_harness
@@ -215,16 +215,6 @@ def _texts_of(value: object) -> list[str]:
 def role_of(value: object) -> str:
     """user, assistant, tool or other, by any product's name for it."""
     return _ROLES.get(str(value).lower(), "other")
-
-
-def parsed(value: object) -> object:
-    """What JSON text says; anything else as it is."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value, strict=False)
-        except (ValueError, RecursionError):
-            return value
-    return value
 
 
 def mapping(value: object) -> Values:

@@ -66,11 +66,22 @@ def of_span(span: Values, facts: Values, events: Sequence[tuple[str, Values]]) -
     return _of_record(span, facts, said_in(facts, events), ())
 
 
+def of_event(record: Values, facts: Values, name: str) -> Iterator[TOLD]:
+    """What a log record tells of a model call.
+
+    Args:
+        record: Its ids and times, in the names of the JSON export.
+        facts: Its attributes by name, and its body as `body`.
+        name: The event's.
+    """
+    return _of_record(record, facts, said_in(facts, ()), said_in_event(name, facts))
+
+
 def _of_log(record: Values) -> Iterator[TOLD]:
     facts = _facts(record)
     name = record.get("eventName") or facts.get("event.name")
     body = {} if record.get("body") is None else {"body": _value(record["body"])}
-    return _of_record(record, facts, said_in(facts, ()), said_in_event(str(name), facts | body))
+    return of_event(record, facts | body, str(name))
 
 
 def _of_record(

@@ -1,0 +1,169 @@
+"""Which of a log's columns feeds which field of a turn: by exact names, common ones, and paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from turnout.errors import SettingsError
+from turnout.logs.columns import CALL_ID, camel_case, parsed, root_of, value_at
+from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS
+
+# What other products call our columns; the first one found is taken.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "conversation_id": ("session_id", "thread_id", "chat_id", "conversation"),
+    "turn_index": ("turn", "turn_number", "turn_no"),
+    "user_message": ("prompt", "user_prompt", "message", "user_text"),
+    "model": ("model_name", "model_id"),
+    "timestamp": ("created_at", "time", "date", "start_time", "time_generated"),
+    "assistant_message": ("response", "answer", "completion"),
+    "response_type": ("status",),
+    "user_id": ("user",),
+}
+# Columns in which Application Insights and Log Analytics keep what an application says of itself;
+# the columns beside them are of every application.
+_OWN_FACTS = {"customdimensions", "custommeasurements", "properties"}
+_MAX_DEPTH = 3
+_MAX_SHAPES = 10_000
+_NO_LETTERS = re.compile(r"\[[^\]]*\]|[^a-z0-9]")
+
+
+class ColumnNames:
+    """Which raw column feeds which canonical one, for rows that need not all have the same.
+
+    A column is a name, or a path into a column that holds objects: `customDimensions.prompt`.
+
+    Args:
+        chosen: Canonical → raw, as the user says; wins over every guess.
+
+    Attributes:
+        ignored: Raw columns that nothing reads.
+        by_time: Whether the log has times and no turn index: the order in time is then the index.
+    """
+
+    def __init__(self, chosen: Mapping[str, str]) -> None:
+        self._chosen = chosen
+        self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
+        self._paths: dict[str, None] = {}
+        self._read_in_rows: set[str] = set()
+        self.ignored: set[str] = set()
+        self.by_time = False
+
+    def missing(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The required fields for which a log has no column.
+
+        Args:
+            rows: Its first rows.
+
+        Raises:
+            SettingsError: If the user names a field or column that does not exist.
+        """
+        columns = dict.fromkeys(column for row in rows for column in row)
+        self._paths = dict.fromkeys(path for row in rows for path in paths_in(row))
+        for field, column in self._chosen.items():
+            known = column in columns or column in self._paths or field in self._read_in_rows
+            if field not in TURNS.names or not known:
+                raise SettingsError(
+                    f"--map {field}={column}: expected FIELD=COLUMN with a field of "
+                    f"{', '.join(TURNS.names)} and a column of "
+                    f"{', '.join(sorted([*columns, *self._paths]))}."
+                )
+        mapped = self._mapped(columns)
+        self.by_time = "turn_index" not in mapped and "timestamp" in mapped
+        return [
+            field
+            for field in REQUIRED_TURN_COLUMNS
+            if field not in mapped and not (field == "turn_index" and self.by_time)
+        ]
+
+    def of(self, columns: Collection[str]) -> dict[str, str]:
+        """Canonical → raw for a row with these columns; notes those that nothing reads."""
+        shape = tuple(columns)
+        mapped = self._by_shape.get(shape)
+        if mapped is None:
+            mapped = self._mapped(columns)
+            read = set(mapped.values())
+            roots = {root_of(column) for column in read - set(columns)}
+            paths = {path for path in self._paths if root_of(path) in roots}
+            self.ignored |= (set(columns) - roots | paths) - read - {CALL_ID}
+            if len(self._by_shape) < _MAX_SHAPES:
+                self._by_shape[shape] = mapped
+        return mapped
+
+    def chosen_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What the user's columns say in a row that holds more than one turn: field → value."""
+        found = {
+            field: value
+            for field, column in self._chosen.items()
+            if (value := value_at(values, column)) is not None
+        }
+        self._read_in_rows |= found.keys()
+        return found
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether a field is fed by a path into a column."""
+        return any(
+            column not in shape
+            for shape, mapped in self._by_shape.items()
+            for column in mapped.values()
+        )
+
+    def _mapped(self, columns: Collection[str]) -> dict[str, str]:
+        names = {_plain(column): column for column in reversed(list(columns))}
+        paths = [path for path in self._paths if root_of(path) in columns]
+        own = _by_last_name(path for path in paths if _plain(root_of(path)) in _OWN_FACTS)
+        mapped: dict[str, str] = {}
+        for field in TURNS.names:
+            chosen = self._chosen.get(field)
+            if chosen and (chosen in columns or chosen in self._paths):
+                mapped[field] = chosen
+            elif (found := _first(field, own, columns, names)) not in (None, *mapped.values()):
+                mapped[field] = str(found)
+        inner = _by_last_name(path for path in paths if root_of(path) not in mapped.values())
+        for field in (*REQUIRED_TURN_COLUMNS, "timestamp"):
+            if field not in mapped and (found := _first(field, inner, (), {})) is not None:
+                mapped[field] = found
+        return mapped
+
+
+def _first(
+    field: str,
+    paths: Mapping[str, str],
+    columns: Collection[str],
+    by_plain_name: Mapping[str, str],
+) -> str | None:
+    """The first of a field's names that a log has, in its exact spelling or any other."""
+    for name in (field, *_SYNONYMS.get(field, ())):
+        plain = _plain(name)
+        if plain in paths:
+            return paths[plain]
+        exact = next((each for each in (name, camel_case(name)) if each in columns), None)
+        if exact or plain in by_plain_name:
+            return exact or by_plain_name[plain]
+    return None
+
+
+def _by_last_name(paths: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in paths:
+        found.setdefault(_plain(path.rpartition(".")[2]), path)
+    return found
+
+
+def paths_in(values: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
+    """Every path into the columns of a row that hold objects, JSON text too."""
+    for column, value in values.items():
+        inner = parsed(value)
+        if "." in column or not isinstance(inner, Mapping):
+            continue
+        for name in inner:
+            yield f"{column}.{name}"
+        if depth < _MAX_DEPTH:
+            yield from (f"{column}.{path}" for path in paths_in(inner, depth + 1))
+
+
+def _plain(name: str) -> str:
+    """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index [x]` are alike."""
+    return _NO_LETTERS.sub("", name.lower())
