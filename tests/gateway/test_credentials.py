@@ -1,0 +1,220 @@
+"""Keys: whose goes where, who may ask, and from which pages."""
+
+import hashlib
+import http.client
+import json
+
+import httpx
+import pytest
+
+from tests.gateway.conftest import gateway_of, options_for, user
+from turnout.errors import SettingsError
+from turnout.gateway.forward import Forwarder
+from turnout.gateway.options import Caller, GatewayOptions, Target, Upstream
+from turnout.gateway.server import refuse_open_door
+
+KEY = "sk-own-key"
+CREDENTIALS = {
+    "authorization": "Bearer sk-caller",
+    "x-api-key": "sk-caller",
+    "api-key": "sk-caller",
+    "x-goog-api-key": "sk-caller",
+    "cookie": "sk-caller=1",
+    "openai-organization": "org-sk-caller",
+    "openai-project": "proj-sk-caller",
+    "x-litellm-api-key": "sk-caller",
+    "x-amz-security-token": "sk-caller",
+    "proxy-authorization": "Basic sk-caller",
+}
+
+
+@pytest.fixture
+def own_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    caller = Caller(name="ann", key_sha256=hashlib.sha256(b"door").hexdigest())
+
+    def options(url, journal):
+        door = {"callers": (caller,), "allowed_origins": ("https://app.example",)}
+        return options_for(url, journal, door, api_key_env="UPSTREAM_KEY")
+
+    with gateway_of(tmp_path, options) as served:
+        yield served
+
+
+def test_nothing_of_the_callers_credentials_goes_upstream_with_a_key_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+
+    def options(url, journal):
+        return options_for(url, journal, api_key_env="UPSTREAM_KEY")
+
+    with gateway_of(tmp_path, options) as served:
+        served.post([user("hello")], headers={**CREDENTIALS, "x-vendor": "kept"})
+        body = {"model": "turnout", "messages": [user("hello")]}
+        httpx.post(f"{served.url}/v1/messages", json=body, headers=CREDENTIALS)
+    chat, messages = served.upstream.headers
+    assert "sk-caller" not in json.dumps([chat, messages])
+    assert (chat["authorization"], chat["x-vendor"]) == (f"Bearer {KEY}", "kept")
+    assert messages["x-api-key"] == KEY
+
+
+def test_without_a_key_of_ours_the_callers_own_is_passed_on(served):
+    served.post([user("hello")], headers={"authorization": "Bearer sk-caller", "cookie": "a=1"})
+    assert served.upstream.headers[0]["authorization"] == "Bearer sk-caller"
+    assert "cookie" not in served.upstream.headers[0]
+
+
+def test_cookies_of_an_answer_reach_nobody_else(served):
+    first = served.post([user("hello")])
+    served.post([user("hello")])
+    assert "set-cookie" not in first.headers
+    assert "cookie" not in served.upstream.headers[1]
+
+
+def test_a_server_that_needs_no_key_gets_none(tmp_path):
+    def options(url, journal):
+        return options_for(url, journal, needs_key=False)
+
+    with gateway_of(tmp_path, options) as served:
+        served.post([user("hello")], headers=CREDENTIALS)
+    assert "sk-caller" not in json.dumps(served.upstream.headers)
+
+
+def two_vendors(**second):
+    return GatewayOptions(
+        upstreams={
+            "openai": Upstream(url="https://api.openai.com/v1"),
+            "other": Upstream(url="https://api.anthropic.com/v1", **second),
+        },
+        targets={
+            "reasoning": Target(upstream="openai", model="deep"),
+            "fast": Target(upstream="other", model="quick"),
+        },
+    )
+
+
+def test_a_callers_key_is_not_sent_to_two_vendors(monkeypatch):
+    with pytest.raises(
+        SettingsError, match=r"would be sent to api.anthropic.com and to api.openai"
+    ):
+        Forwarder(two_vendors())
+    Forwarder(two_vendors(needs_key=False))
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    Forwarder(two_vendors(api_key_env="UPSTREAM_KEY"))
+
+
+@pytest.mark.parametrize("key", ["sk\n", " sk", "sk\r\nx: y", "schlüssel", ""])
+def test_a_key_that_cannot_be_one_is_refused_at_the_start(monkeypatch, key):
+    monkeypatch.setenv("UPSTREAM_KEY", key)
+    with pytest.raises(SettingsError, match="UPSTREAM_KEY") as caught:
+        Forwarder(two_vendors(api_key_env="UPSTREAM_KEY"))
+    assert not key.strip() or key not in str(caught.value)
+
+
+def test_callers_keys_are_not_passed_on_so_every_upstream_needs_one(monkeypatch):
+    caller = Caller(name="ann", key_sha256="0" * 64)
+    options = options_for("http://127.0.0.1:1", None, {"callers": (caller,)})
+    with pytest.raises(SettingsError, match="are not passed on"):
+        Forwarder(options)
+
+
+def test_the_gateway_is_not_opened_to_others_without_callers_keys():
+    open_door = options_for("http://127.0.0.1:1", None, {"host": "0.0.0.0"})
+    with pytest.raises(SettingsError, match="which others can reach"):
+        refuse_open_door(open_door)
+    refuse_open_door(options_for("http://127.0.0.1:1", None, {"host": "127.0.0.1"}))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": "Basic door"}, 401),
+        ({"authorization": "Bearer door"}, 200),
+        ({"x-api-key": "door"}, 200),
+    ],
+)
+def test_only_callers_with_a_key_are_served(own_key, headers, status):
+    response = own_key.post([user("hello")], headers=headers)
+    assert response.status_code == status
+    if status == 200:
+        assert "door" not in json.dumps(own_key.upstream.headers)
+        assert own_key.lines()[0]["caller"] == "ann"
+    else:
+        assert response.json()["error"]["code"] == "invalid_api_key"
+        assert not own_key.upstream.bodies
+
+
+def test_models_and_decisions_need_a_key_too(own_key):
+    assert httpx.get(f"{own_key.url}/v1/models").status_code == 401
+    assert httpx.post(f"{own_key.url}/v1/route", json={"messages": []}).status_code == 401
+    assert httpx.get(f"{own_key.url}/healthz").status_code == 200
+
+
+def test_a_caller_that_asks_too_often_is_told_when_to_ask_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    hashed = hashlib.sha256(b"door").hexdigest()
+    caller = Caller(name="ann", key_sha256=hashed, requests_per_minute=2)
+
+    def options(url, journal):
+        return options_for(url, journal, {"callers": (caller,)}, api_key_env="UPSTREAM_KEY")
+
+    with gateway_of(tmp_path, options) as served:
+        codes = [served.post([user("hello")], headers={"x-api-key": "door"}) for _ in range(3)]
+    assert [response.status_code for response in codes] == [200, 200, 429]
+    assert 0 < int(codes[2].headers["retry-after"]) <= 60
+
+
+PAGE = {"origin": "https://evil.example"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        (PAGE, "origin_not_allowed"),
+        ({"origin": "null"}, "origin_not_allowed"),
+        ({"host": "evil.example"}, "host_not_allowed"),
+        ({"host": "localhost.evil.example"}, "host_not_allowed"),
+        ({"content-type": "text/plain"}, "unsupported_media_type"),
+        ({"content-type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
+        ({"content-encoding": "gzip"}, "unsupported_media_type"),
+    ],
+)
+def test_a_page_in_a_browser_cannot_spend_a_key(served, headers, code):
+    response = served.post([user("hello")], headers=headers)
+    assert response.status_code in (403, 415)
+    assert response.json()["error"]["code"] == code
+    assert not served.upstream.bodies
+
+
+def test_an_allowed_page_may_ask_and_read_the_answer(own_key):
+    headers = {"origin": "https://app.example", "x-api-key": "door"}
+    asked = httpx.options(f"{own_key.url}/v1/chat/completions", headers=headers)
+    answer = own_key.post([user("hello")], headers=headers)
+    for response in (asked, answer):
+        assert response.headers["access-control-allow-origin"] == "https://app.example"
+    refused = httpx.options(f"{own_key.url}/v1/chat/completions", headers=PAGE)
+    assert "access-control-allow-origin" not in refused.headers
+
+
+def test_headers_for_one_connection_stay_behind(served):
+    headers = {
+        "connection": "x-private, close", "x-private": "1", "te": "trailers",
+        "proxy-connection": "keep-alive", "expect": "", "x-kept": "1",
+    }  # fmt: skip
+    served.post([user("hello")], headers=headers)
+    got = served.upstream.headers[0]
+    assert got["x-kept"] == "1"
+    assert not {"x-private", "te", "proxy-connection", "expect"} & set(got)
+
+
+@pytest.mark.parametrize("value", ["Jörg".encode(), "Jörg".encode("latin-1"), "会".encode()])
+def test_headers_outside_ascii_survive(served, value):
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=20)
+    body = json.dumps({"model": "turnout", "messages": [user("hello")]})
+    headers = {"content-type": "application/json", "x-user-name": value}
+    connection.request("POST", "/v1/chat/completions", body, headers)
+    assert connection.getresponse().status == 200
+    connection.close()
+    got = served.upstream.headers[0]["x-user-name"].encode("latin-1")
+    assert got in (value, value.decode("latin-1").encode())
