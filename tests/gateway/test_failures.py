@@ -1,0 +1,356 @@
+"""Upstreams that fail, and callers that leave."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import gzip
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.gateway.conftest import eventually, gateway_of, user
+from tests.gateway.upstream import PROTOCOLS, Chat
+from tests.servers import free_port
+from turnout.gateway.breaker import MAX_RETRY_AFTER_S, N_FAILURES, OPEN_S, Breaker
+from turnout.gateway.options import GatewayOptions, Target, Upstream
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def stood_in(url, journal, port=None):
+    """`fast` goes to an upstream that is down, then to one that is not."""
+    return GatewayOptions(
+        upstreams={
+            "down": Upstream(url=f"http://127.0.0.1:{port or free_port()}/v1"),
+            "local": Upstream(url=f"{url}/v1"),
+        },
+        targets={
+            "reasoning": Target(upstream="local", model="deep-1"),
+            "fast": Target(
+                upstream="down",
+                model="quick-1",
+                stand_ins=(Target(upstream="local", model="quick-2"),),
+            ),
+        },
+        journal=journal,
+    )
+
+
+def test_a_stand_in_of_the_class_answers_when_the_first_target_is_down(tmp_path):
+    with gateway_of(tmp_path, stood_in) as served:
+        response = served.post([user("hello")])
+    assert served.upstream.models() == ["quick-2"]
+    assert (response.status_code, response.headers["x-turnout-class"]) == (200, "fast")
+    (line,) = served.lines()
+    assert (line["chosen_by"], line["decided_class"]) == ("product", "fast")
+    assert [a["target"] for a in line["attempts"]] == ["down/quick-1", "local/quick-2"]
+    assert line["propensity"] is None
+
+
+@pytest.mark.parametrize("asked", ["fail on quick-1", "break on quick-1"])
+def test_the_other_class_answers_when_the_class_refuses(served, asked):
+    response = served.post([user(asked)])
+    assert response.status_code == 200
+    assert served.upstream.models() == ["quick-1", "deep-1"]
+    assert response.headers["x-turnout-class"] == "reasoning"
+    (line,) = served.lines()
+    assert (line["chosen_by"], line["model_class"], line["decided_class"]) == (
+        "product", "reasoning", "fast",
+    )  # fmt: skip
+
+
+def test_a_refusal_of_all_targets_is_that_of_the_first(served):
+    response = served.post([user("fail please")])
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+    assert response.headers["x-turnout-model"] == "quick-1"
+    assert response.json()["error"]["message"] == "slow down"
+    assert len(served.lines()[0]["attempts"]) == 2
+
+
+def test_a_target_that_asked_to_be_left_alone_is_passed_over(served):
+    served.post([user("fail on quick-1")])
+    served.post([user("hello")])
+    assert served.upstream.models() == ["quick-1", "deep-1", "deep-1"]
+    paused = httpx.get(f"{served.url}/healthz").json()["targets_paused"]
+    assert paused == ["local/quick-1"]
+
+
+def test_a_request_that_is_wrong_is_not_tried_elsewhere(served):
+    assert served.post([user("refuse please")]).status_code == 400
+    assert served.upstream.models() == ["quick-1"]
+
+
+def test_a_model_asked_for_by_name_is_not_replaced_by_another(served):
+    response = served.post([user("fail on quick-1")], model="quick-1")
+    assert response.status_code == 429
+    assert served.upstream.models() == ["quick-1"]
+
+
+def test_a_target_is_passed_over_after_failures_in_a_row_and_tried_again():
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(N_FAILURES - 1):
+        breaker.failed("a")
+    assert breaker.allows("a")
+    breaker.failed("a")
+    assert not breaker.allows("a")
+    clock.now = OPEN_S
+    assert breaker.allows("a"), "one request tries it again"
+    assert not breaker.allows("a"), "the others wait for how that ends"
+    breaker.succeeded("a")
+    assert breaker.allows("a")
+
+
+def test_retry_after_is_followed_within_bounds():
+    clock = Clock()
+    breaker = Breaker(clock)
+    breaker.failed("a", retry_after_s=1e9)
+    clock.now = MAX_RETRY_AFTER_S - 1
+    assert not breaker.allows("a")
+    clock.now = MAX_RETRY_AFTER_S
+    assert breaker.allows("a")
+
+
+def test_a_redirect_is_neither_followed_nor_relayed(served):
+    response = served.post([user("redirect please")])
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "upstream_redirect"
+    assert "location" not in response.headers
+    assert served.lines()[0]["response_type"] == "failed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_that_leaves_before_the_first_byte_ends_the_upstream_call(served, stream):
+    body = {"model": "turnout", "messages": [user("be silent")], "stream": stream}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{served.url}{Chat.path}", json=body, timeout=0.5)
+    assert eventually(lambda: served.upstream.ended or served.lines()) is not None
+    (line,) = served.lines()
+    assert (line["response_type"], line["status"]) == ("cancelled", None)
+    served.upstream.release()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_answer_whose_last_event_came_is_a_success_whatever_the_caller_does(served, protocol):
+    body = {"model": "turnout", "messages": [user("hello")], "stream": True}
+    body["input"] = body["messages"]
+    if protocol.__name__ == "Responses":
+        del body["messages"]
+    last = {"Chat": b"[DONE]", "Responses": b"response.completed", "Messages": b"message_stop"}
+    with httpx.stream("POST", f"{served.url}{protocol.path}", json=body) as response:
+        got = b""
+        for chunk in response.iter_bytes():
+            got += chunk
+            if last[protocol.__name__] in got:
+                break  # as official clients do
+    assert served.lines()[0]["response_type"] == "success"
+
+
+class RawUpstream:
+    """Sends bytes of a test's choice to each connection."""
+
+    def __init__(self, *answers: bytes, keep_alive: bool = False):
+        self._answers = list(answers)
+        self._keep_alive = keep_alive
+        self.n_requests = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listening.close()
+
+    def _serve(self):
+        for answer in self._answers:
+            with contextlib.suppress(OSError):
+                connection, _ = self._listening.accept()
+                self._read_request(connection)
+                connection.sendall(answer)
+                if self._keep_alive:
+                    time.sleep(0.2)  # closed while it is idle
+                connection.close()
+
+    def _read_request(self, connection):
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += connection.recv(65536)
+        head, _, body = got.partition(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length")
+        )
+        while len(body) < length:
+            body += connection.recv(65536)
+        self.n_requests += 1
+
+
+def raw_options(upstream):
+    def options(url, journal):
+        return GatewayOptions(
+            upstreams={"raw": Upstream(url=f"{upstream.url}/v1", timeout_s=2)},
+            targets={
+                "reasoning": Target(upstream="raw", model="deep-1"),
+                "fast": Target(upstream="raw", model="quick-1"),
+            },
+            journal=journal,
+        )
+
+    return options
+
+
+def head(*lines):
+    return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode()
+
+
+JSON = b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}'
+EVENTS = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "stream", "status", "ended"),
+    [
+        pytest.param(
+            head("content-length: 9999", "content-type: application/json") + JSON,
+            False, 502, "failed", id="a body shorter than it says",
+        ),
+        pytest.param(
+            head("content-type: application/json", "transfer-encoding: chunked")
+            + b"ffff\r\n" + JSON,
+            False, 502, "failed", id="a chunk that is cut",
+        ),
+        pytest.param(
+            head("content-type: text/event-stream", "transfer-encoding: chunked")
+            + b"%x\r\n%s\r\n" % (len(EVENTS), EVENTS),
+            True, 200, "failed", id="a stream that is cut",
+        ),
+        pytest.param(
+            head("content-type: text/event-stream", "connection: close") + b"\x00\xff\n\ndata: {",
+            True, 200, "failed", id="garbage in a stream",
+        ),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", False, 502, "failed", id="no HTTP"),
+        pytest.param(b"", False, 502, "failed", id="nothing"),
+        pytest.param(
+            head("content-type: application/json", "connection: close") + JSON,
+            False, 200, "success", id="a body without a length",
+        ),
+        pytest.param(
+            head("content-type: application/json", "connection: close")
+            + b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+            False, 200, "failed", id="an answer nested deeply",
+        ),
+    ],
+)  # fmt: skip
+def test_an_upstream_that_lies_or_breaks_gives_one_clear_end(
+    tmp_path, answer, stream, status, ended
+):
+    with RawUpstream(*[answer] * 4) as upstream:
+        with gateway_of(tmp_path, raw_options(upstream)) as served:
+            response = served.post([user("hello")], stream=stream)
+        (line,) = served.lines()
+    assert (response.status_code, line["response_type"]) == (status, ended)
+    if status == 502:
+        assert response.json()["error"]["code"] == "upstream_error"
+
+
+def test_an_idle_connection_that_the_upstream_has_closed_is_replaced(tmp_path):
+    whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
+    upstream = RawUpstream(whole, whole, keep_alive=True)
+    with upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        first = served.post([user("hello")])
+        time.sleep(0.3)
+        second = served.post([user("hello")])
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert upstream.n_requests == 2
+
+
+def test_a_compressed_answer_is_relayed_as_it_is_and_read_all_the_same(tmp_path):
+    packed = gzip.compress(JSON)
+    lines = (f"content-length: {len(packed)}", "content-type: application/json")
+    answer = head(*lines, "content-encoding: gzip") + packed
+    with RawUpstream(answer) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        assert served.post([user("hello")]).content == JSON
+        assert served.lines()[0]["assistant_message"] == "hi"
+
+
+def test_choices_are_kept_apart_and_a_call_is_counted_once(tmp_path):
+    def chunk(index, delta):
+        choice = {"index": index, "delta": delta, "finish_reason": None}
+        return httpx.Response(200, json={"choices": [choice]}).content
+
+    name = {"index": 0, "id": "t1", "function": {"name": "ls"}}
+    deltas = [
+        chunk(0, {"content": "He"}), chunk(1, {"content": "wo"}), chunk(0, {"content": "llo"}),
+        *[chunk(0, {"tool_calls": [name]})] * 3,
+    ]  # fmt: skip
+    stream = b"".join(b"data: " + delta + b"\n\n" for delta in deltas) + b"data: [DONE]\n\n"
+    answer = head("content-type: text/event-stream", "connection: close") + stream
+    with RawUpstream(answer) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        assert served.post([user("hello")], stream=True, n=2).content == stream
+        (line,) = served.lines()
+    assert (line["assistant_message"], line["tool_counts"]) == ("Hello", {"ls": 1})
+
+
+def test_one_long_line_in_any_pieces_takes_linear_time(served):
+    from turnout.protocols import WIRE_FORMATS, AnswerReader
+
+    reader = AnswerReader(WIRE_FORMATS["chat"], streamed=True)
+    for _ in range(200_000):
+        reader.feed(b"x" * 20)
+    assert reader.answer().text == ""
+
+
+def test_a_slow_upstream_delays_nobody_else(served):
+    async def asked():
+        async with httpx.AsyncClient(base_url=served.url, timeout=20) as client:
+            body = {"model": "turnout", "messages": [user("be silent")]}
+            slow = [asyncio.create_task(client.post(Chat.path, json=body)) for _ in range(20)]
+            await asyncio.sleep(0.2)
+            quick = await client.post(Chat.path, json=body | {"messages": [user("hello")]})
+            still_waiting = not any(task.done() for task in slow)
+            served.upstream.release()
+            return quick, still_waiting, await asyncio.gather(*slow)
+
+    quick, still_waiting, slow = asyncio.run(asked())
+    assert quick.status_code == 200
+    assert still_waiting
+    assert {response.status_code for response in slow} == {200}
+
+
+def test_nothing_is_mixed_between_requests_at_the_same_time(served):
+    async def asked(n, client):
+        model = ("deep-1", "quick-1")[n % 2]
+        body = {"model": model, "messages": [user(f"message {n}")], "stream": n % 3 == 0}
+        response = await client.post(Chat.path, json=body)
+        return n, model, response.text
+
+    async def all_asked():
+        async with httpx.AsyncClient(base_url=served.url, timeout=20) as client:
+            return await asyncio.gather(*(asked(n, client) for n in range(60)))
+
+    for _, model, text in asyncio.run(all_asked()):
+        assert model in text
+        assert ("deep-1" in text) != ("quick-1" in text)
+    lines = served.lines(60)
+    assert len({line["conversation_id"] for line in lines}) == 60
+    assert {line["response_type"] for line in lines} == {"success"}
+
+
+def test_times_in_the_journal_are_in_utc(served):
+    served.post([user("hello")])
+    when = dt.datetime.fromisoformat(served.lines()[0]["timestamp"])
+    assert when.utcoffset() == dt.timedelta(0)
