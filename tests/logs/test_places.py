@@ -1,10 +1,13 @@
 """Files, folders, patterns and URIs name the same logs, in the same order."""
 
+import gzip
 import json
 import socket
 import time
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -141,3 +144,61 @@ def test_files_of_a_folder_that_are_no_logs_are_named_and_passed_over(tmp_path):
         ingest([folder], tmp_path / "turns.parquet", strict=True)
     with pytest.raises(RecordError, match=r"user\.json: no column"):
         ingest([folder / "chats.jsonl", folder / "user.json"], tmp_path / "turns.parquet")
+
+
+ROW = '{"conversation_id": "c", "turn_index": 1, "user_message": "m", "model": "o3"}\n'
+
+
+@pytest.fixture
+def archive(tmp_path):
+    pq.write_table(pa.Table.from_pylist([json.loads(ROW)]), tmp_path / "one.parquet")
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "export.zip", "w", zipfile.ZIP_DEFLATED) as written:
+        written.writestr("chats/a.jsonl", ROW)
+        written.writestr("b.jsonl.gz", gzip.compress(ROW.replace('"c"', '"d"').encode()))
+        written.write(tmp_path / "one.parquet", "deep/c.parquet")
+        written.writestr("chat.html", "<html>")
+        written.writestr("users.json", '[{"uuid": "u"}]')
+        written.writestr("__MACOSX/chats/._a.jsonl", "junk")
+    return folder / "export.zip"
+
+
+@pytest.mark.parametrize("where", [str, lambda path: str(path.parent), lambda p: f"{p.parent}/*"])
+def test_the_logs_of_an_archive_are_read_where_it_lies(tmp_path, archive, where):
+    report = ingest([where(archive)], tmp_path / "turns.parquet")
+    assert report.rows_read == 3
+    assert list(report.passed_over) == [f"{archive}/users.json"]
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert {turn["source"] for turn in turns} <= {"a.jsonl", "b.jsonl.gz", "c.parquet"}
+
+
+def test_an_archive_that_has_changed_is_read_again(tmp_path, archive):
+    assert ingest([archive], tmp_path / "turns.parquet").fresh
+    assert not ingest([archive], tmp_path / "turns.parquet").fresh
+    with zipfile.ZipFile(archive, "a") as written:
+        written.writestr("more.jsonl", ROW.replace('"c"', '"e"'))
+    assert ingest([archive], tmp_path / "turns.parquet").conversations == 3
+
+
+def test_a_broken_archive_is_refused(tmp_path, archive):
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RecordError, match=r"export\.zip: not a readable \.zip archive"):
+        ingest([archive], tmp_path / "turns.parquet")
+
+
+def test_a_damaged_file_of_an_archive_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("a.jsonl", ROW)
+    path.write_bytes(path.read_bytes().replace(b"user_message", b"user_massage", 1))
+    with pytest.raises(RecordError, match=r"x\.zip/a\.jsonl: cannot be read to its end"):
+        ingest([path], tmp_path / "turns.parquet")
+
+
+def test_an_archive_without_a_log_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as written:
+        written.writestr("chat.html", "<html>")
+    with pytest.raises(RecordError, match="no log there"):
+        ingest([tmp_path / "x.zip"], tmp_path / "turns.parquet")

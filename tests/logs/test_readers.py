@@ -339,9 +339,16 @@ def test_a_claude_message_that_is_an_attachment_says_its_extracted_text(tmp_path
     assert report.dropped == {"empty user message": 1}
 
 
-def test_a_document_that_is_no_json_is_refused_with_a_hint(tmp_path):
-    (tmp_path / "log.json").write_text('{"a": 1}\n{"a": 2}\n')
-    with pytest.raises(RecordError, match=r"name the file \.jsonl"):
+def test_objects_that_follow_one_another_are_rows_whatever_the_file_is_called(tmp_path):
+    rows = [openai_file(), openai_file() | {"conversation_id": "c2"}]
+    (tmp_path / "log.json").write_text("\n".join(map(json.dumps, rows)))
+    report = ingest([tmp_path / "log.json"], tmp_path / "turns.parquet")
+    assert (report.conversations, report.rows_read) == (2, 4)
+
+
+def test_a_document_that_is_no_json_is_refused_with_its_place(tmp_path):
+    (tmp_path / "log.json").write_text('{"a": 1}\nnot JSON\n')
+    with pytest.raises(RecordError, match=r"log\.json: not JSON at item 2"):
         ingest([tmp_path / "log.json"], tmp_path / "turns.parquet")
 
 

@@ -124,7 +124,7 @@ def _separator(header: str) -> str:
 
 
 def read_json(file: LogFile) -> Iterator[RawRow]:
-    """One JSON document: a list of objects, an item at a time, or an object that is one row."""
+    """JSON: a list of objects, an item at a time, or one object after the other, a row each."""
     with file.opened() as stream:
         items = _items(_text(stream))
         for number in range(1, sys.maxsize):
@@ -135,8 +135,7 @@ def read_json(file: LogFile) -> Iterator[RawRow]:
             except (ValueError, RecursionError) as error:
                 raise RecordError(
                     f"{file.name}: not JSON at item {number} ({error}); expected a whole list of "
-                    "objects. Copy it again; if every line is an object of its own, name the file "
-                    ".jsonl."
+                    "objects, or one object after the other. Copy it again."
                 ) from error
             yield _object_row(f"{file.name}: item {number}", values, mended)
 
@@ -319,11 +318,12 @@ def _csv_row(where: str, header: list[str], fields: list[str]) -> RawRow:
 
 
 def _items(pieces: Iterator[tuple[str, bool]]) -> Iterator[tuple[object, tuple[str, ...]]]:
-    """The items of a JSON list, or the one value of any other document."""
+    """The items of a JSON list, or the values that follow one another in any other document."""
     document = _Document(pieces)
     if document.next_char() != "[":
         yield document.value()
-        document.expect("")
+        while document.next_char():
+            yield document.value()
         return
     document.offset += 1
     if document.next_char() == "]":

@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
 
 from turnout.errors import RecordError
+from turnout.logs.archives import ARCHIVE, members_of, opened_member
 from turnout.logs.stores import (
     FAILURES,
     credentials,
@@ -42,7 +44,8 @@ class LogFile:
         path: Its path in the file system.
         filesystem: Where it lies.
         facts: Size and time of change, which stand for its content where it lies elsewhere.
-        named: Whether the user named it, rather than its folder or a pattern.
+        named: Whether the user named it, rather than its folder, an archive or a pattern.
+        member: Its path in the archive that lies at `path`; None where it lies there itself.
     """
 
     name: str
@@ -50,37 +53,58 @@ class LogFile:
     filesystem: fs.FileSystem
     facts: str
     named: bool = False
+    member: str | None = None
 
     @property
     def suffixes(self) -> list[str]:
         """Its suffixes in lower case, a compression's left out: `.jsonl` of `a.jsonl.gz`."""
-        suffixes = Path(self.path.lower()).suffixes
+        suffixes = Path(self._own_path.lower()).suffixes
         return suffixes[:-1] if suffixes and suffixes[-1] in COMPRESSIONS else suffixes
 
     @property
     def stem(self) -> str:
         """Its name without folders and suffix."""
-        return Path(self.path).stem
+        return Path(self._own_path).stem
 
     @property
     def label(self) -> str:
         """Its name without folders: what a turn's `source` says."""
-        return Path(self.path).name
+        return Path(self._own_path).name
 
     def digest(self) -> str:
         """The sha256 of its bytes; elsewhere than here, of its place, size and time of change."""
-        if isinstance(self.filesystem, fs.LocalFileSystem):
+        if isinstance(self.filesystem, fs.LocalFileSystem) and self.member is None:
             return tree_sha256(Path(self.path))
         return hashlib.sha256(f"{self.name}|{self.facts}".encode()).hexdigest()
 
     def opened(self) -> io.BufferedReader:
         """Its bytes, decompressed; a compressed file that ends early is an `OSError` when read."""
-        stream = self.filesystem.open_input_file(self.path)
-        return decompressed(stream, COMPRESSIONS.get(Path(self.path.lower()).suffix))
+        stream = self.at_random()
+        return decompressed(stream, COMPRESSIONS.get(Path(self._own_path.lower()).suffix))
 
     def at_random(self) -> pa.NativeFile:
         """Its bytes as they are, to be read in any order."""
-        return self.filesystem.open_input_file(self.path)
+        stream = self.filesystem.open_input_file(self.path)
+        return stream if self.member is None else opened_member(stream, self.member)
+
+    def members(self) -> list[Self]:
+        """The files of an archive; of any other file none.
+
+        Raises:
+            RecordError: If the archive cannot be read.
+        """
+        if self.suffixes[-1:] != [ARCHIVE] or self.member is not None:
+            return []
+        with self.filesystem.open_input_file(self.path) as stream:
+            found = members_of(stream, self.name)
+        return [
+            replace(self, name=f"{self.name}/{name}", facts=facts, member=name, named=False)
+            for name, facts in found
+        ]
+
+    @property
+    def _own_path(self) -> str:
+        return self.path if self.member is None else self.member
 
 
 def files_of(
@@ -88,9 +112,9 @@ def files_of(
 ) -> list[LogFile]:
     """The files that the sources name.
 
-    A file is taken as it is; of a folder, all it holds at any depth, and of a pattern (`*`, `?`,
-    `[…]`, and `**` for any depth), what matches: the logs among them, sorted, without Turnout's own
-    manifests.
+    A file is taken as it is; of a folder or a .zip archive, all it holds at any depth, and of a
+    pattern (`*`, `?`, `[…]`, and `**` for any depth), what matches: the logs among them, sorted,
+    without Turnout's own manifests.
 
     Args:
         sources: Paths, patterns, folders, or addresses of one of `stores.SCHEMES`.
@@ -140,7 +164,10 @@ class _Place:
     def files(self, is_log: Callable[[LogFile], bool]) -> list[LogFile]:
         info = first_answer(self._info)
         if info is not None and not self.pattern and info.type == fs.FileType.File:
-            return [replace(self._file(info), named=True)]
+            file = replace(self._file(info), named=True)
+            if file.suffixes[-1:] == [ARCHIVE]:
+                return sorted(filter(is_log, file.members()), key=lambda file: file.name)
+            return [file]
         if info is not None and info.type != fs.FileType.Directory:
             return []
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
@@ -149,6 +176,7 @@ class _Place:
             for info in self.filesystem.get_file_info(selector)
             if info.type == fs.FileType.File and self._takes(info)
         ]
+        files += [member for file in files for member in file.members()]
         return sorted(filter(is_log, files), key=lambda file: file.name)
 
     def _info(self) -> fs.FileInfo | None:
