@@ -19,7 +19,9 @@ from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
 from turnout.dataset.balancing import balanced
 from turnout.dataset.candidates import Candidate
+from turnout.dataset.card import card
 from turnout.dataset.cells import Cell
+from turnout.dataset.description import usage_sentence
 from turnout.dataset.groups import split_of
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import MANIFEST_NAME
@@ -229,7 +231,7 @@ def test_a_log_of_empty_messages_is_refused_with_what_was_left_out(tmp_path):
 
 
 def test_a_log_too_short_for_three_splits_is_refused(tmp_path):
-    with pytest.raises(RecordError, match="leave nothing for"):
+    with pytest.raises(RecordError, match="expected both labels in all three splits"):
         build(tmp_path, conversations(4))
 
 
@@ -310,3 +312,44 @@ def test_the_header_leaves_answers_out_where_most_of_the_log_has_none(tmp_path):
     data = build(tmp_path, rows, "conversation")
     third = next(row for row in rows_of(data) if row["turn_index"] == 3)
     assert third["context"].startswith("turn three, history 30, message 0 | ")
+
+
+def counted(usage):
+    return usage["used"] + sum(usage["not_used"].values())
+
+
+@pytest.mark.parametrize(
+    ("size", "begins"),
+    [
+        pytest.param(1000, "100 of 101 labelled turns are used (99 %).", id="nearly all"),
+        pytest.param(60, "Only 60 of 101 labelled turns are used (59 %).", id="a third gone"),
+    ],
+)
+def test_how_many_labelled_turns_are_used_is_said_with_every_reason(tmp_path, size, begins):
+    rows = conversations(100)
+    rows += [turn("u", 1, "who knows", "mystery-9"), turn("e", 1, " ", "o3")]
+    described = build(tmp_path, rows, size=size).description
+    usage = described["usage"]
+    assert usage_sentence(described) == begins
+    assert counted(usage) == usage["labelled"] == 101
+    assert usage["labelled"] + sum(usage["not_taken"].values()) == usage["turns"] == len(rows)
+    assert usage["not_used"]["empty message"] == 1
+    later = sum(row["turn_index"] > 1 for row in rows)
+    assert usage["not_taken"] == {
+        "not the first turn of a conversation": later, "model not in the catalog": 1,
+    }  # fmt: skip
+    page = card(described)
+    assert f"**{begins}**" in page
+    assert "| not used | empty message | 1 |" in page
+    assert f"| **all** |  | {len(rows):,} |" in page
+
+
+def test_rows_that_are_repeated_count_as_used_once(tmp_path):
+    rows = conversations(100)
+    usage = build(tmp_path, rows, size=400, oversample=True).description["usage"]
+    assert usage["used"] == usage["labelled"] == 100
+
+
+def test_where_all_labelled_turns_are_used_that_is_said(tmp_path):
+    described = build(tmp_path, conversations(100)).description
+    assert usage_sentence(described) == "All 100 labelled turns are used."

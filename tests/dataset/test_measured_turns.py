@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset.sets import rows_of, splits_of
+from turnout.dataset.description import usage_sentence
 from turnout.dataset.stage import dataset_from_outcomes
 from turnout.errors import RecordError
 from turnout.records import Turn
@@ -165,4 +166,54 @@ def test_messages_that_are_none_are_refused_with_their_row(tmp_path, messages, s
     rows = measured_turns(20)
     rows[6]["messages"] = messages
     with pytest.raises(RecordError, match=rf"turns\.jsonl:7: .*{said}"):
+        build(tmp_path, rows)
+
+
+def test_of_measured_rows_too_it_is_said_how_many_are_used(tmp_path):
+    described = build(tmp_path, measured_turns(), "session").description
+    assert described["usage"] == {
+        "turns": 180,
+        "labelled": 60,
+        "used": 60,
+        "not_used": {},
+        "not_taken": {"not the first turn of a conversation": 120},
+    }
+    assert usage_sentence(described) == "All 60 measured rows are used."
+
+
+def test_a_few_large_groups_are_enough_for_three_splits(tmp_path):
+    data = build(tmp_path, measured_turns(groups=3))
+    groups = {name: {row["cv_group"] for row in rows} for name, rows in splits_of(data).items()}
+    assert sorted(map(len, groups.values())) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        pytest.param(
+            measured_turns(1, 6), "They have 1 conversations, and each stays in one split",
+            id="one conversation",
+        ),
+        pytest.param(
+            measured_turns(groups=1),
+            "They have 1 values of cv_group.* Use rows of more of them, or rename the column",
+            id="one cv_group",
+        ),
+        pytest.param(
+            [row | {"label": None} for row in measured_turns()],
+            "0 reasoning, 0 fast among 180 usable rows; expected both labels",
+            id="no label",
+        ),
+        pytest.param(
+            [
+                row | {"label": 0 if row["conversation_id"] == "case-3" else 1}
+                for row in measured_turns()
+            ],
+            "leave validation without reasoning, test without reasoning",
+            id="one label in one conversation",
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_give_three_splits_are_refused_with_what_to_do(tmp_path, rows, said):
+    with pytest.raises(RecordError, match=said):
         build(tmp_path, rows)

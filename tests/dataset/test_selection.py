@@ -91,6 +91,7 @@ def test_where_the_log_is_short_the_account_says_what_it_allows(tmp_path):
     assert data.description["rows"] == 60
     assert "200 rows were asked for; the log allows 60" in data.description["account"]
     assert "30 reasoning and" in data.description["account"]
+    assert "With a --size above 400 all are" in data.description["account"]
     assert data.description["repeated"] == 0
 
 

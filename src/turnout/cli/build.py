@@ -181,7 +181,15 @@ def _parts(option: str, text: str, wanted: int) -> list[int]:
 
 
 def _show(description: dict[str, Any], output: Path) -> None:
+    from turnout.dataset.description import usage_sentence
+
     out = stdout()
+    usage = description["usage"]
+    out.print(usage_sentence(description), style="bold")
+    for reason, turns in usage["not_used"].items():
+        out.print(f"Not used: {turns:,} {reason}")
+    for reason, turns in usage["not_taken"].items():
+        out.print(f"Not taken: {turns:,} {reason}")
     out.print(_composition_table(description))
     if any(quota["position"] for quota in description.get("quotas", [])):
         out.print(_quota_table(description["quotas"]))
@@ -193,8 +201,6 @@ def _show(description: dict[str, Any], output: Path) -> None:
         out.print(f"{description['both_labels']:,} texts had both labels: each is one row.")
     if description.get("users_apart") is False:
         out.print("Too few users for three splits: a user may stand in several.")
-    for reason, rows in description["dropped"].items():
-        out.print(f"Left out: {rows:,} {reason}")
     out.print(f"Data set: {output}")
 
 

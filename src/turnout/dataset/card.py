@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from turnout.dataset.description import usage_sentence
 from turnout.dataset.plots import PLOTS, PLOTS_NAME
 
 _CARD = """# A {architecture} data set
@@ -14,17 +15,15 @@ Label **0 = reasoning**, **1 = fast**.
 
 {labels}
 
+**{usage}** Duplicates count in the row that stands for them.
+
+{used}
+
 ## Composition
 
 {composition}
 {account}
 {plots}
-
-## What was left out
-
-{dropped}
-
-Cancelled and failed turns are kept: the user's need was real.
 
 ## Leakage check
 
@@ -36,7 +35,8 @@ and context together) and {users} users (expected: 0 each). {apart}; {near} befo
 `message` and `context` are what the encoder reads, written by formatter version {formatter}.
 `target` in [0, 1] is what training aims at (1 = needs reasoning), `label` its hard form, `weight`
 how much a row counts, `evidence` why it has its label. `previous` keeps the turns before it, newest
-first, with their answers, so that other views of the conversation can be tried.
+first, with their answers, so that other views of the conversation can be tried. Cancelled and
+failed turns are used too: the user's need was real.
 
 ```python
 from datasets import load_dataset
@@ -69,6 +69,17 @@ _APART = {
 }
 
 
+def _used(usage: Mapping[str, Any]) -> str:
+    """A table of all turns: used, not used, not taken."""
+    rows = [("used", "", usage["used"])]
+    rows += [("not used", reason, n) for reason, n in usage["not_used"].items()]
+    rows += [("not taken", reason, n) for reason, n in usage["not_taken"].items()]
+    rows.append(("**all**", "", usage["turns"]))
+    lines = ["| turns | why | how many |", "|---|---|---|"]
+    lines += [f"| {what} | {why} | {n:,} |" for what, why, n in rows]
+    return "\n".join(lines)
+
+
 def card(description: Mapping[str, Any]) -> str:
     """The card's Markdown, from what `dataset.json` says."""
     counts = description["composition"]
@@ -77,7 +88,6 @@ def card(description: Mapping[str, Any]) -> str:
         f"| {c['split']} | {c['stratum']} | {c['reasoning']:,} | {c['fast']:,} | {c['none']:,} |"
         for c in counts
     ]
-    dropped = "\n".join(f"- {n:,} {reason}" for reason, n in description["dropped"].items())
     account = f"\n{description['account']}\n" if description.get("account") else ""
     if description["both_labels"]:
         account += (
@@ -95,7 +105,8 @@ def card(description: Mapping[str, Any]) -> str:
         composition="\n".join(lines),
         account=account,
         plots="\n\n".join(f"![{title}]({PLOTS_NAME}/{name})" for name, title in PLOTS.items()),
-        dropped=dropped or "Nothing.",
+        usage=usage_sentence(description),
+        used=_used(description["usage"]),
         near=_NEAR[description["source"] == "outcomes" or bool(description.get("weighting"))],
         apart=_APART[description.get("users_apart")],
         formatter=description["formatter"]["version"],

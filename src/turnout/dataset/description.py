@@ -10,9 +10,14 @@ from typing import Any
 
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import POSITIONS, Cell, split_sizes
+from turnout.dataset.drawing import NOT_FIRST, UNKNOWN, UNLABELLED, UNNAMED, UNPLACED
 from turnout.dataset.selection import DatasetSpec, Selection
 from turnout.dataset.weighting import MOST_FOR_LABEL, MOST_FOR_PLACE, Weighting
 from turnout.records import ID2LABEL, LABEL_REASONING
+
+# Turns that the architecture does not take, or that have no label.
+_NOT_TAKEN = (NOT_FIRST, UNPLACED, UNLABELLED, UNNAMED, UNKNOWN)
+_NAMES = {"outcomes": "measured rows"}
 
 Splits = Mapping[str, Sequence[Candidate]]
 
@@ -33,6 +38,34 @@ def composition(splits: Splits) -> list[dict[str, Any]]:
         for stratum in strata
         if any(counts[split, stratum, label] for label, _ in names)
     ]
+
+
+def usage(rows: int, dropped: Mapping[str, int]) -> dict[str, Any]:
+    """How many labelled turns there are, how many are used, and why the others are not.
+
+    Args:
+        rows: Rows of the data set, each once.
+        dropped: Reason → turns, all turns that are no such row.
+    """
+    by_count = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+    not_used = {reason: n for reason, n in by_count if n and reason not in _NOT_TAKEN}
+    return {
+        "turns": rows + sum(dropped.values()),
+        "labelled": rows + sum(not_used.values()),
+        "used": rows,
+        "not_used": not_used,
+        "not_taken": {reason: n for reason, n in by_count if n and reason in _NOT_TAKEN},
+    }
+
+
+def usage_sentence(description: Mapping[str, Any]) -> str:
+    """How many of the labelled turns are used; it begins with "Only" where a third is not."""
+    used, labelled = description["usage"]["used"], description["usage"]["labelled"]
+    what = _NAMES.get(description["source"], "labelled turns")
+    if used == labelled:
+        return f"All {labelled:,} {what} are used."
+    only = "Only " if 3 * used <= 2 * labelled else ""
+    return f"{only}{used:,} of {labelled:,} {what} are used ({100 * used // labelled} %)."
 
 
 def priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, float | None] | None:
@@ -77,6 +110,16 @@ def account(selection: Selection, spec: DatasetSpec) -> str | None:
         f"{spec.size:,} rows were asked for; the log allows {rows:,} at this ratio "
         f"{'with' if spec.oversample else 'without using a row twice'}: {short}. "
         f"Of {len(selection.usable):,} distinct rows {labels} can be used."
+        f"{_all_of_them(selection)}"
+    )
+
+
+def _all_of_them(selection: Selection) -> str:
+    """What to ask for to have every row, where the log was read whole."""
+    if dict(selection.draws) != dict(selection.available):
+        return ""
+    return (
+        f" With a --size above {selection.available.total():,} all are, and weights balance them."
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 
 from turnout.dataset.candidates import Candidate, input_keys
 from turnout.dataset.cells import SPLITS, Cell
 from turnout.dataset.disjoint_set import DisjointSet
+from turnout.records import ID2LABEL
 
 
 def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
@@ -55,6 +58,8 @@ def assigned(
     plan: Mapping[str, Mapping[Cell, int]],
     shares: Sequence[float],
     seed: int,
+    *,
+    both_labels: bool = False,
 ) -> dict[str, list[Candidate]]:
     """Split → all rows of the components that fall into it.
 
@@ -66,6 +71,8 @@ def assigned(
         plan: Split → rows wanted of each cell.
         shares: Of the splits.
         seed: Decides between equals.
+        both_labels: Whether a split without a label takes a component from the training rows that
+            has it, however large. Without, so few large components may leave a split empty.
     """
     need = {split: Counter(plan[split]) for split in SPLITS}
     # What is small beside the smallest split may come in any order.
@@ -73,7 +80,7 @@ def assigned(
     ordered = sorted(
         components.items(), key=lambda c: (-(len(c[1]) // step), _place_in_order(c[0], seed))
     )
-    splits: dict[str, list[Candidate]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[Sequence[Candidate]]] = {split: [] for split in SPLITS}
     for name, rows in ordered:
         cells = Counter(row.cell for row in rows)
         fits = {
@@ -82,8 +89,28 @@ def assigned(
         preferred = split_of(name, seed, shares)
         chosen = max(SPLITS, key=lambda split: (fits[split], split == preferred))
         need[chosen].subtract({c: min(n, need[chosen][c]) for c, n in cells.items()})
-        splits[chosen] += rows
-    return {split: sorted(rows, key=lambda row: row.order_key) for split, rows in splits.items()}
+        splits[chosen].append(rows)
+    if both_labels:
+        _give_missing_labels(splits)
+    return {
+        split: sorted(chain.from_iterable(parts), key=attrgetter("order_key"))
+        for split, parts in splits.items()
+    }
+
+
+def _give_missing_labels(splits: Mapping[str, list[Sequence[Candidate]]]) -> None:
+    """Move the least component with a label from the training rows to each split that lacks it."""
+
+    def with_label(name: str, label: int) -> list[int]:
+        parts = splits[name]
+        found = [at for at, rows in enumerate(parts) if label in {r.values["label"] for r in rows}]
+        return sorted(found, key=lambda at: len(parts[at]))
+
+    for name in SPLITS[1:]:
+        for label in ID2LABEL:
+            donors = with_label(SPLITS[0], label)
+            if not with_label(name, label) and len(donors) > 1:
+                splits[name].append(splits[SPLITS[0]].pop(donors[0]))
 
 
 def _place_in_order(name: str, seed: int) -> str:

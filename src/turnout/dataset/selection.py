@@ -26,6 +26,7 @@ from turnout.records import ID2LABEL
 from turnout.routing import Formatter
 
 SURPLUS = "left over after balancing"
+BEYOND_SIZE = "beyond the size asked for"
 DRAW, COMPARE, SPLIT = "draw rows", "compare rows", "split and balance"
 
 # Rows drawn for each row wanted: duplicates go, and a split may want a row that another has.
@@ -79,7 +80,7 @@ class Selection:
     dropped: Counter[str]
     users_apart: bool | None
     repeated: int
-    available: Mapping[Cell, int]
+    available: Counter[Cell]
     draws: Mapping[Cell, int]
     weighting: Weighting | None
 
@@ -127,7 +128,8 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
         splits, weighting = weighted(splits, spec.ratio, places=stratified)
         splits["train"] = _repeated(splits["train"], spec)
     unique = {c.order_key for rows in splits.values() for c in rows}
-    dropped[SURPLUS] += log.total - len(unique) - dropped.total()
+    surplus = BEYOND_SIZE if _rows(splits) == spec.size else SURPLUS
+    dropped[surplus] += log.total - len(unique) - dropped.total()
     return Selection(
         splits,
         distinct.rows,
@@ -237,7 +239,7 @@ def _all_shared_out(
 ) -> dict[str, list[Candidate]]:
     plan = shared_out(Counter(candidate.cell for candidate in distinct.rows), spec.shares)
     components = kept_together(distinct.rows, distinct.alike, column)
-    return assigned(components, plan, spec.shares, spec.seed)
+    return assigned(components, plan, spec.shares, spec.seed, both_labels=True)
 
 
 def _balanced_splits(

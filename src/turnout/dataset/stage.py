@@ -26,7 +26,7 @@ from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, kept_together, leaks
 from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes, read_outcomes
 from turnout.dataset.plots import PLOTS_NAME, plots
-from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
+from turnout.dataset.selection import BEYOND_SIZE, COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
 from turnout.engine import DUCKDB, connect, reading
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest
@@ -48,7 +48,6 @@ _BOTH_IN_A_LOG = (
     "Use a log where both model classes were used, or say which models reason under [catalog] in "
     "turnout.toml."
 )
-BEYOND_SIZE = "beyond the size asked for"
 _BOTH_IN_OUTCOMES = (
     "Use prompts of which some gain from reasoning and a fast model does others as well, or "
     "another --margin."
@@ -423,7 +422,8 @@ def _split(
     rows: Sequence[Candidate], alike: Sequence[tuple[str, str]], shares: Sequence[float], seed: int
 ) -> dict[str, list[Candidate]]:
     plan = shared_out(Counter(row.cell for row in rows), shares)
-    return assigned(kept_together(rows, alike, "cv_group"), plan, shares, seed)
+    components = kept_together(rows, alike, "cv_group")
+    return assigned(components, plan, shares, seed, both_labels=True)
 
 
 def _require_labels(
@@ -441,12 +441,30 @@ def _require_labels(
             f"{source}: {labels} among {len(usable):,} usable rows{left_out}; expected both "
             f"labels. {advice}"
         )
-    empty = [name for name, rows in splits.items() if not rows]
-    if empty:
+    lacking = [
+        f"{name} without {ID2LABEL[label]}"
+        for name, rows in splits.items()
+        for label in ID2LABEL
+        if all(row.values["label"] != label for row in rows)
+    ]
+    if lacking:
         raise RecordError(
-            f"{source}: {labels} usable rows leave nothing for {', '.join(empty)}; expected enough "
-            "for all three splits. Use a longer log."
+            f"{source}: {labels} among {len(usable):,} usable rows leave {', '.join(lacking)}; "
+            f"expected both labels in all three splits. {_enough_for_splits(usable)}"
         )
+
+
+def _enough_for_splits(rows: Sequence[Candidate]) -> str:
+    """What to do where rows that stay together are too few things for three splits."""
+    kinds = {
+        "conversation_id": ("conversations", "Use rows of more of them."),
+        "cv_group": ("values of cv_group", "Use rows of more of them, or rename the column."),
+    }
+    for column, (name, advice) in kinds.items():
+        values = {row.values[column] for row in rows}
+        if None not in values and len(values) < len(SPLITS):
+            return f"They have {len(values)} {name}, and each stays in one split. {advice}"
+    return "Use more rows, or a --split with larger parts for validation and test."
 
 
 def _dataset(
@@ -463,6 +481,9 @@ def _dataset(
         **details,
         "rows": sum(map(len, splits.values())),
         "composition": describe.composition(splits),
+        "usage": describe.usage(
+            sum(map(len, splits.values())) - details.get("repeated", 0), dropped
+        ),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
         "both_labels": describe.with_both_labels(splits),
         "leaks": leaks(splits),
