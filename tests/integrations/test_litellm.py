@@ -51,7 +51,8 @@ def urls(tmp_path_factory, upstream, router_folder):
     folder = tmp_path_factory.mktemp("litellm")
     shutil.copytree(ROOT / "examples" / "litellm", folder, dirs_exist_ok=True)
     with contextlib.ExitStack() as stack:
-        routes = system_one_routes(Router.from_folder(router_folder))
+        router = Router.from_folder(router_folder)
+        routes = system_one_routes(lambda: router)
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT / "src"),
             "LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True",

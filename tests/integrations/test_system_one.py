@@ -6,10 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
 from tests.servers import running
 from tests.tiny_router import write_router
+from turnout.gateway.app import create_app
+from turnout.gateway.options import GatewayOptions, Target, Upstream
 from turnout.integrations.system_one import MAX_BODY_BYTES, system_one_routes
 from turnout.routing import Router
 
@@ -26,7 +27,11 @@ def router(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(router):
-    with running(Starlette(routes=system_one_routes(router))) as url:
+    """The gateway with the decision APIs beside its own."""
+    upstreams = {"local": Upstream(url="http://127.0.0.1:9/v1", needs_key=False)}
+    targets = {c: Target(upstream="local", model=c) for c in ("reasoning", "fast")}
+    options = GatewayOptions(upstreams=upstreams, targets=targets)
+    with running(create_app(router, options, system_one_routes)) as url:
         yield url
 
 

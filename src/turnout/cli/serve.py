@@ -52,6 +52,7 @@ def command(router: Path, config: Path, check: bool, host: str | None, port: int
 
     from turnout.gateway.check import refuse_missing_keys, surprises
     from turnout.gateway.server import refuse_open_door, serve
+    from turnout.integrations.system_one import system_one_routes
 
     refuse_missing_keys(options)
     lines = _described(loaded, options)
@@ -68,7 +69,7 @@ def command(router: Path, config: Path, check: bool, host: str | None, port: int
         say(f'Ask for the model "{options.model_name}". Ctrl-C stops.')
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    serve(loaded, options, ready, read)
+    serve(loaded, options, ready, read, more_routes=system_one_routes)
     if options.journal is not None:
         next_command("ingest", options.journal, "-o", "turns.parquet")
 

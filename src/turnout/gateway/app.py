@@ -7,9 +7,9 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -246,17 +246,28 @@ class _Sender:
         await self._send(message)
 
 
-def create_app(router: Router, options: GatewayOptions) -> Starlette:
+MoreRoutes: TypeAlias = Callable[[Callable[[], Router]], Sequence[Route]]
+"""Makes further routes; they ask for the router that serves at the time."""
+
+
+def create_app(
+    router: Router, options: GatewayOptions, more_routes: MoreRoutes | None = None
+) -> Starlette:
     """The application; any ASGI server can run it.
+
+    Args:
+        router: Decides.
+        options: Where classes go.
+        more_routes: What is to be served beside; callers' keys and origins are checked there too.
 
     Raises:
         SettingsError: If an upstream's key is missing or cannot be one.
         StorageError: If the journal cannot be written.
     """
-    return app_of(Gateway(router, options))
+    return app_of(Gateway(router, options), more_routes)
 
 
-def app_of(gateway: Gateway) -> Starlette:
+def app_of(gateway: Gateway, more_routes: MoreRoutes | None = None) -> Starlette:
     """The application of a gateway."""
 
     @contextlib.asynccontextmanager
@@ -281,11 +292,13 @@ def app_of(gateway: Gateway) -> Starlette:
 
         return endpoint(handle, WIRE_FORMATS["chat"])
 
+    more = more_routes(lambda: gateway.runtime.router) if more_routes else ()
     post = ["POST", "OPTIONS"]
     get = ["GET", "HEAD", "OPTIONS"]
     routes = [
         *(Route(f"/v1{p}", _preflight(decided(p, n)), methods=post) for p, n in _DECIDED.items()),
         *(Route(f"/v1{path}", _preflight(named(path)), methods=post) for path in _NAMED),
+        *(Route(r.path, _preflight(endpoint(r.app)), methods=post) for r in more),
         Route("/v1/route", _preflight(endpoint(gateway.route)), methods=post),
         Route("/v1/models", _preflight(endpoint(gateway.models)), methods=get),
         Route("/v1/models/{name:path}", _preflight(endpoint(gateway.model)), methods=get),

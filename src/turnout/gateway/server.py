@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from turnout.errors import ListenError, SettingsError, TurnoutError
-from turnout.gateway.app import Gateway, app_of
+from turnout.gateway.app import Gateway, MoreRoutes, app_of
 from turnout.gateway.forward import is_loopback
 from turnout.gateway.options import GatewayOptions
 from turnout.routing import Router
@@ -39,6 +39,7 @@ def serve(
     on_ready: Callable[[str], None],
     reload: Callable[[], tuple[Router, GatewayOptions]] | None = None,
     stop_s: float = STOP_S,
+    more_routes: MoreRoutes | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; open answers are finished first.
 
@@ -48,6 +49,7 @@ def serve(
         on_ready: Called with the base URL for clients, once connections are accepted.
         reload: Reads router and settings again, at SIGHUP; where it fails, nothing changes.
         stop_s: Seconds that open answers have to end after the signal.
+        more_routes: What is to be served beside.
 
     Raises:
         ListenError: If the address cannot be listened on.
@@ -61,7 +63,7 @@ def serve(
         host, port = listening.getsockname()[:2]
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
         config = uvicorn.Config(
-            app_of(gateway),
+            app_of(gateway, more_routes),
             http=_Connection,
             log_config=None,
             access_log=False,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -87,17 +87,17 @@ class _OpenAIAsked(BaseModel):
     questions: Annotated[list[_OpenAIQuestion], Field(min_length=1, max_length=MAX_QUESTIONS)]
 
 
-def system_one_routes(router: Router) -> list[Route]:
+def system_one_routes(router: Callable[[], Router]) -> list[Route]:
     """The routes of both decision APIs, to be served beside others.
 
     Args:
-        router: Answers every question; it remembers nothing of it.
+        router: Gives the router that answers; it remembers nothing of the questions.
     """
 
     async def system_one(request: Request) -> Response:
         try:
             asked = _Asked.model_validate(await _body(request))
-            decision = await run_in_threadpool(_decided, router, asked.state)
+            decision = await run_in_threadpool(_decided, router(), asked.state)
         except (RecordError, ValidationError) as error:
             return _refusal(error)
         answers = {name: _answer(decision, each) for name, each in asked.questions.items()}
@@ -107,7 +107,7 @@ def system_one_routes(router: Router) -> list[Route]:
     async def decisions(request: Request) -> Response:
         try:
             asked = _OpenAIAsked.model_validate(await _body(request))
-            decision = await run_in_threadpool(_decided, router, asked.input)
+            decision = await run_in_threadpool(_decided, router(), asked.input)
         except (RecordError, ValidationError) as error:
             return _openai_refusal(error)
         usage = {"input_tokens": _n_tokens(asked.input), "output_tokens": 0}
