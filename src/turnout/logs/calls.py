@@ -158,7 +158,8 @@ class _Call:
             yield RawRow(self._where, {}, problem)
             return
         named = {"conversation_id": self._facts.get("conversation_id") or trace}
-        turns = turn_of_call(self._messages, self._facts | named, span)
+        is_named = bool(self._facts.get("conversation_id"))
+        turns = turn_of_call(self._messages, self._facts | named, span, named=is_named)
         if isinstance(turns, NoTurn):
             yield RawRow(self._where, {}, dropped_as=turns.reason)
             return

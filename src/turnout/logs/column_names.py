@@ -8,6 +8,7 @@ from typing import Any
 
 from turnout.errors import SettingsError
 from turnout.logs.columns import CALL_ID, camel_case, parsed, root_of, value_at
+from turnout.logs.transcripts import TRANSCRIPT
 from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS
 
 # What other products call our columns; the first one found is taken.
@@ -86,7 +87,7 @@ class ColumnNames:
             read = set(mapped.values())
             roots = {root_of(column) for column in read - set(columns)}
             paths = {path for path in self._paths if root_of(path) in roots}
-            self.ignored |= (set(columns) - roots | paths) - read - {CALL_ID}
+            self.ignored |= (set(columns) - roots | paths) - read - {CALL_ID, TRANSCRIPT}
             if len(self._by_shape) < _MAX_SHAPES:
                 self._by_shape[shape] = mapped
         return mapped

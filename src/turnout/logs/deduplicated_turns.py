@@ -50,7 +50,8 @@ def write_turns(
     """Write one row a turn, in order of conversation and turn.
 
     Of several rows for a turn the one with the longest message stays; among those, one that did
-    not fail, then the latest, then the one that was read last. Calls of one turn are added up.
+    not fail, then one whose answer a later request repeats, then the latest, then the one that was
+    read last. Calls of one turn are added up.
 
     Args:
         backend: Where they are sorted.
@@ -100,6 +101,7 @@ def _ranked(rows: ibis.Table) -> ibis.Table:
         "timestamp",
         CALL_ID,
         "source",
+        "continued",
         length=rows[N_CHARS],
         failed=_failed(rows),
     )
@@ -108,6 +110,7 @@ def _ranked(rows: ibis.Table) -> ibis.Table:
         order_by=[
             ibis.desc("length"),
             ibis.asc("failed"),
+            ibis.desc("continued"),
             ibis.desc("timestamp", nulls_first=False),
             ibis.desc(POSITION),
         ],

@@ -34,12 +34,13 @@ from turnout.logs.formats import (
     read_rows,
 )
 from turnout.logs.guesses import guessed_columns, refusal
-from turnout.logs.numbering import numbered_rows
+from turnout.logs.numbering import OTHER_BRANCH, numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.logs.readers import KNOWN_SOURCES, read_by_turns, rows_of_turns
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
+from turnout.logs.transcripts import TRANSCRIPT, Transcript
 from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
 from turnout.redaction import redacted
@@ -312,6 +313,9 @@ class _Source:
                 row["conversation_id"] = f"{source}:{row['conversation_id']}"
             else:
                 row["source"] = row["source"] or self._label
+            transcript = raw.values.get(TRANSCRIPT)
+            if isinstance(transcript, Transcript):
+                self._rows.write_transcript(transcript, row)
             self._rows.write_turn(row, raw.where)
         self._count_read(1)
 
@@ -412,7 +416,8 @@ def _deduplicated(
         numbered = numbered_rows(backend, rows, skip_unreadable=skip_unreadable)
         counts.mended.update(numbered.mended)
         repeated = write_turns(backend, numbered.rows, rows, partial)
-        dropped = counts.dropped + repeated + Counter({UNREADABLE: numbered.refused})
+        left_out = {UNREADABLE: numbered.refused, OTHER_BRANCH: numbered.other_branch}
+        dropped = counts.dropped + repeated + Counter(left_out)
         several = count_turns_of_several_models(backend, numbered.rows) if repeated else 0
         facts = _facts(backend, partial, numbered.cut)
     noted = {SEVERAL_MODELS: several} | {name: facts[name] for name in _NOTED}

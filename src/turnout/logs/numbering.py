@@ -7,31 +7,39 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ibis
 
 from turnout.engine import kept, read_parquet
 from turnout.errors import RecordError
 from turnout.logs.columns import BY_TIME
+from turnout.logs.conversations import placed_requests
 from turnout.logs.row_writer import POSITION, TurnRowWriter
 from turnout.schema import TURN_KEYS
 
+JOINED = "request joined by its history to a conversation of another id"
+SPLIT = "request split by its history from conversations that share its id or beginning"
+OTHER_BRANCH = "another branch of the conversation (the person ended on a later one)"
 COUNTED_FROM_ZERO = "turn index counted from 0 (shifted by one)"
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedRows:
-    """The rows of a log, each with a turn index from 1.
+    """The rows of a log, each with its conversation and a turn index from 1.
 
     Attributes:
-        rows: As `TurnRowWriter` wrote them, with the index in its place.
+        rows: As `TurnRowWriter` wrote them, with id and index in their places, and `continued`:
+            whether a later request repeats the row's answer.
         refused: How many rows were left out, as their index is 0 where others begin at 1.
+        other_branch: How many rows were left out, as the person went on from another answer.
         cut: Conversations that lost such a row, one a row; None where there are none.
         mended: What was changed → rows.
     """
 
     rows: ibis.Table
     refused: int = 0
+    other_branch: int = 0
     cut: ibis.Table | None = None
     mended: Counter[str] = field(default_factory=Counter)
 
@@ -49,9 +57,11 @@ def numbered_rows(
     Raises:
         RecordError: If some conversations begin at 0 and others do not.
     """
-    rows = read_parquet(backend, written.path)
+    rows = read_parquet(backend, written.path).mutate(continued=ibis.literal(False))
     if written.by_time:
         rows = _numbered_by_time(backend, rows)
+    if written.transcripts is not None:
+        return _with_requests_placed(backend, rows, written.transcripts.path)
     if written.first_zero is None:
         return NumberedRows(rows)
     starts = rows.group_by("conversation_id").agg(least=rows.turn_index.min())
@@ -71,7 +81,50 @@ def numbered_rows(
     refused = rows.filter(rows.turn_index == 0)
     cut = kept(backend, refused.select("conversation_id").distinct())
     n_refused = int(backend.to_pyarrow(refused.count()).as_py())
-    return NumberedRows(rows.filter(rows.turn_index > 0), n_refused, cut)
+    return NumberedRows(rows.filter(rows.turn_index > 0), refused=n_refused, cut=cut)
+
+
+def _with_requests_placed(
+    backend: ibis.BaseBackend, rows: ibis.Table, transcripts: Path
+) -> NumberedRows:
+    placed = kept(backend, placed_requests(backend, transcripts))
+    ids = rows.select(POSITION, "conversation_id")
+    first = placed.select(of_row="of_row").distinct().join(ids, [("of_row", POSITION)])
+    of_id = ibis.window(group_by="conversation_id", order_by="of_row")
+    first = first.mutate(number=ibis.row_number().over(of_id) + 1)
+    named = ibis.ifelse(
+        first.number == 1,
+        first.conversation_id,
+        first.conversation_id + "#" + first.number.cast("string"),
+    )
+    first = first.select("of_row", base_id="conversation_id", number="number", new_id=named)
+    placed = placed.join(first, "of_row")
+    slim = placed.select(
+        "row", "base_id", "number", "new_id", "place", "other_branch", answered_on="continued"
+    )
+    joined = rows.left_join(slim, [(POSITION, "row")])
+    joined = kept(
+        backend,
+        joined.select(
+            POSITION,
+            new_id=ibis.coalesce(joined.new_id, joined.conversation_id),
+            place=ibis.coalesce(joined.place, joined.turn_index),
+            goes_on=joined.answered_on.fill_null(False),
+            other_branch=joined.other_branch.fill_null(False),
+            joined=(joined.base_id != joined.conversation_id).fill_null(False),
+            split=(joined.number > 1).fill_null(False),
+        ),
+    )
+    sums = joined.agg(**{name: joined[name].sum() for name in ("other_branch", "joined", "split")})
+    (counts,) = backend.to_pyarrow(sums).to_pylist()
+    rows = rows.join(joined.filter(~joined.other_branch), POSITION)
+    rows = rows.mutate(conversation_id="new_id", turn_index="place", continued="goes_on")
+    mended = Counter({JOINED: counts["joined"] or 0, SPLIT: counts["split"] or 0})
+    return NumberedRows(
+        rows.drop("new_id", "place", "goes_on", "other_branch", "joined", "split"),
+        other_branch=counts["other_branch"] or 0,
+        mended=+mended,
+    )
 
 
 def _numbered_by_time(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:

@@ -6,6 +6,7 @@ all of their texts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from turnout.logs.columns import BY_TIME, CALL_ID
-from turnout.schema import TURNS
+from turnout.logs.transcripts import TRANSCRIPTS, Transcript
+from turnout.schema import FAILED, TURNS
 
 POSITION = "position"
 N_CHARS = "n_chars"
@@ -152,6 +154,8 @@ class TurnRowWriter(RowWriter):
 
     Attributes:
         texts_path: The file of long texts.
+        transcripts: The file of what requests say of their conversation, a `RowWriter`; None where
+            no row is a request.
         has_calls: Whether a row tells of a single model call.
         has_decisions: Whether a row says who chose its model.
         by_time: Whether a row has no turn index, and its time is to give one.
@@ -163,6 +167,7 @@ class TurnRowWriter(RowWriter):
         self.texts_path = path.with_suffix(".texts")
         self.has_calls = self.has_decisions = self.by_time = False
         self.first_zero: str | None = None
+        self.transcripts: RowWriter | None = None
         self._texts = TextFile(self.texts_path)
 
     def __exit__(
@@ -171,7 +176,7 @@ class TurnRowWriter(RowWriter):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._texts:
+        with self._texts, self.transcripts or contextlib.nullcontext():
             super().__exit__(kind, error, trace)
 
     def write_turn(self, row: dict[str, Any], where: str) -> None:
@@ -185,6 +190,15 @@ class TurnRowWriter(RowWriter):
         for name, offset_name in TEXT_OFFSETS.items():
             row[name], row[offset_name] = self._shortened(row[name])
         self.write(row, sum(len(row[name] or "") for name in TEXT_OFFSETS))
+
+    def write_transcript(self, transcript: Transcript, row: dict[str, Any]) -> None:
+        """Write what the request of the next row says of its conversation."""
+        if self.transcripts is None:
+            self.transcripts = RowWriter(self.path.with_name("transcripts.parquet"), TRANSCRIPTS)
+        told = transcript.row(row["conversation_id"])
+        failed = (row["response_type"] or "").lower() in FAILED
+        told |= {"row": self.n_rows, "time": row["timestamp"], "failed": failed}
+        self.transcripts.write(told, 0)
 
     def write_turns(self, turns: pa.Table) -> None:
         """Write rows with the columns of `TURNS`."""

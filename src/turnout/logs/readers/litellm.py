@@ -9,6 +9,7 @@ from typing import Any
 
 from turnout.logs.columns import CALL_ID, moment
 from turnout.logs.readers.messages import (
+    COMPACTED,
     IDS,
     Message,
     NoTurn,
@@ -22,6 +23,7 @@ from turnout.logs.readers.messages import (
     text_of,
     turns_of_messages,
 )
+from turnout.logs.transcripts import TRANSCRIPT, transcript_of
 from turnout.protocols import Message as ProtocolMessage
 from turnout.protocols import Request, read_answer, read_request
 from turnout.protocols.kinds import kind_of
@@ -32,6 +34,7 @@ _ROLES: Mapping[str, Role] = {
 }  # fmt: skip
 _FACTS = ("prompt_tokens", "completion_tokens", "response_type", "status", "duration_ms")
 _SESSIONS = tuple(name for name in IDS if name not in ("id", "uuid"))
+_USERS = ("user", "user_id", "end_user")
 _STARTS, _ENDS = ("startTime", "start_time"), ("endTime", "end_time")
 
 
@@ -51,7 +54,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     spoken = answer.text if body else text_of(values["response"])
     messages = [_as_read(message) for message in request.messages]
     used = asdict(answer.usage)
-    del used["cache_write_tokens"]
+    session = first_of(values, _SESSIONS)
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
     added = last_turn(
         [*messages, Message("assistant", spoken)],
@@ -59,17 +62,51 @@ def turns(values: Values) -> Turns | NoTurn | None:
         {"duration_ms": _duration_ms(values), "tool_counts": Counter(answer.tools) or None}
         | used
         | facts
-        | {"conversation_id": first_of(values, _SESSIONS) or _named_by_start(values, messages)},
+        | {"conversation_id": session or _named_by_start(values, messages)},
         first_of(values, ("request_id", "id", "uuid")),
+        named=session is not None,
     )
     return added or NoTurn("a request without words of a person")
 
 
 def last_turn(
-    messages: Sequence[Message], values: Values, facts: dict[str, Any], call_id: object
+    messages: Sequence[Message],
+    values: Values,
+    facts: dict[str, Any],
+    call_id: object,
+    *,
+    named: bool = True,
 ) -> Turns:
-    """The last turn of what was said, with the facts of the model call that answered it."""
-    return [turn | facts | {CALL_ID: call_id} for turn in turns_of_messages(messages, values)[-1:]]
+    """The last turn of what was said, with the facts of the model call that answered it.
+
+    Args:
+        messages: What was sent, oldest first, and what came back.
+        values: The row, for the facts that stand once for all of its turns.
+        facts: Fields of the turn.
+        call_id: Names the call.
+        named: Whether the log names the conversation, rather than each request.
+    """
+    turns = turns_of_messages(messages, values)
+    if not turns:
+        return []
+    transcript = transcript_of(
+        turns,
+        (first_of(values, _USERS) or facts.get("user_id"), values.get("api_key")),
+        named=named,
+        goes_on=_goes_on(messages),
+        compacted=any(message.compacted for message in messages),
+    )
+    return [turns[-1] | facts | {CALL_ID: call_id, TRANSCRIPT: transcript}]
+
+
+def _goes_on(messages: Sequence[Message]) -> bool:
+    """Whether results of tools come after the last words of a person."""
+    for message in reversed(messages):
+        if message.role == "user":
+            return False
+        if message.role == "tool":
+            return True
+    return False
 
 
 def _request(values: Values) -> Request | None:
@@ -91,7 +128,11 @@ def _request(values: Values) -> Request | None:
 def _as_read(message: ProtocolMessage) -> Message:
     role = "other" if message.role == "system" else message.role
     return Message(
-        role, message.text, harness=bool(message.harness), attached=bool(message.attachments)
+        role,
+        message.text,
+        harness=bool(message.harness),
+        attached=bool(message.attachments),
+        compacted=COMPACTED in message.harness,
     )
 
 
@@ -103,4 +144,4 @@ def _duration_ms(values: Values) -> int | None:
 def _named_by_start(values: Values, said: Sequence[Message]) -> str:
     """A conversation that the log does not name: its user and first message."""
     opening = next((message.text for message in said if message.role == "user"), "")
-    return digest(f"{first_of(values, ('user', 'user_id', 'end_user')) or ''}|{opening}")
+    return digest(f"{first_of(values, _USERS) or ''}|{opening}")

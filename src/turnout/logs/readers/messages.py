@@ -24,6 +24,8 @@ IDS = (
 )  # fmt: skip
 # Marks a turn whose message stood beside harness text; it is counted, and no column.
 HARNESS = "harness"
+# The kind of harness text that stands in place of a conversation's history.
+COMPACTED = "compaction summary"
 HARNESS_LEFT_OUT = "harness text of a product left out of the message"
 _ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset")
 _MODELS = ("model", "model_name", "model_id")
@@ -82,6 +84,7 @@ class Message:
         timestamp: When, in the log's own spelling.
         harness: Whether harness text was set apart from them.
         attached: Whether an image, a file or a recording came with them.
+        compacted: Whether it holds a summary of the conversation in place of its history.
     """
 
     role: str
@@ -90,6 +93,7 @@ class Message:
     timestamp: object = None
     harness: bool = False
     attached: bool = False
+    compacted: bool = False
 
 
 def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
@@ -186,7 +190,8 @@ def message_of(
     words = [split_harness(text) for text in _texts_of(content)]
     text = "\n".join(part.human for part in words if part.human)
     harness = any(part.harness for part in words)
-    return Message(name, text, model, timestamp, harness, _is_attached(content))
+    compacted = any(COMPACTED in part.harness for part in words)
+    return Message(name, text, model, timestamp, harness, _is_attached(content), compacted)
 
 
 def _is_attached(content: object) -> bool:

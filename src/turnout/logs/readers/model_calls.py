@@ -18,7 +18,7 @@ _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "tool": 
 
 
 def turn_of_call(
-    messages: Sequence[Message], facts: dict[str, Any], call_id: object
+    messages: Sequence[Message], facts: dict[str, Any], call_id: object, *, named: bool = True
 ) -> Turns | NoTurn:
     """The last turn of a call; a product's helper call has none.
 
@@ -26,6 +26,7 @@ def turn_of_call(
         messages: What was sent, oldest first, and what came back.
         facts: Fields of the turn besides what was said.
         call_id: Names the call.
+        named: Whether the log names the conversation, rather than each request.
     """
     asked = list(messages)
     while asked and asked[-1].role == "assistant":
@@ -33,7 +34,7 @@ def turn_of_call(
     kind = kind_of(Request(tuple(map(_as_asked, asked))), {}) if asked else "turn"
     if kind not in ("turn", "continuation"):
         return NoTurn(f"a product's helper call: {kind}")
-    return litellm.last_turn(messages, {}, facts, call_id)
+    return litellm.last_turn(messages, {}, facts, call_id, named=named)
 
 
 def turn_of_request(row: Values) -> Turns | NoTurn | None:

@@ -98,7 +98,8 @@ def _of_record(
     turns: Sequence[Turn] = ()
     if call and not is_wrapper:
         named = {"conversation_id": told["conversation_id"] or trace}
-        found = turn_of_call(call, told | named, span or None)
+        is_named = bool(told["conversation_id"])
+        found = turn_of_call(call, told | named, span or None, named=is_named)
         if isinstance(found, NoTurn):
             yield found
             return

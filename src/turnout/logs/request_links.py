@@ -1,0 +1,144 @@
+"""Requests of a log → the request that each one continues, by the histories that they repeat.
+
+Digests are compared, never texts, and the engine does it: sorted by key and time, so that a log of
+any length takes little memory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ibis
+
+from turnout.engine import kept, read_parquet
+
+# One request, or several that are one turn by their kind: a failed one and the one that answered,
+# one that gives results of tools back.
+_OF_NODE = (
+    "id_key", "owner", "named", "compacted", "turns_before", "opening", "message", "before",
+    "asked_before", "first_turn", "last_turn", "last_message",
+)  # fmt: skip
+
+
+def nodes_of(backend: ibis.BaseBackend, transcripts: Path) -> tuple[ibis.Table, ibis.Table]:
+    """The requests in order of time, joined to nodes.
+
+    A request goes with the one before it that asks the same after the same history, where it
+    continues it (results of tools) or where that one failed.
+
+    Args:
+        backend: Where it is computed.
+        transcripts: The file of `TRANSCRIPTS`.
+
+    Returns:
+        Every request with its `node`; and the nodes with their `parent`, null where a node
+        continues no other, and their `anchor`, the node that begins their conversation where those
+        between are not in the log. A node's name is the place in time of its first request.
+    """
+    rows = read_parquet(backend, transcripts)
+    in_time = ibis.window(
+        order_by=[ibis.asc("time", nulls_first=True), ibis.desc("failed"), ibis.asc("row")]
+    )
+    rows = rows.mutate(place=ibis.row_number().over(in_time).cast("int64"))
+    same = ibis.window(group_by=("id_key", "before", "message"), order_by="place")
+    up_to = ibis.window(group_by=("id_key", "before", "message"), order_by="place", rows=(None, 0))
+    joins = rows.goes_on | rows.failed.lag().over(same).fill_null(False)
+    is_first = ~joins | rows.place.lag().over(same).isnull()
+    rows = rows.mutate(start=ibis.ifelse(is_first, rows.place, ibis.null("int64")))
+    rows = kept(backend, rows.mutate(node=rows.start.max().over(up_to)).drop("start"))
+    first = rows.filter(rows.node == rows.place)
+    nodes = kept(backend, first.select("node", "row", *_OF_NODE))
+    return rows, _linked(backend, rows, nodes)
+
+
+def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    """The nodes with their parents: of several rules the first that finds one."""
+    links = _in_turn(rows, nodes, "id_key", "after", "before")
+    nodes = _with_parents(backend, nodes.mutate(parent=ibis.null("int64")), links)
+    links = _latest(rows, _roots(nodes), "id_key", "after", "before")
+    nodes = _with_parents(backend, nodes, links)
+    # The same history under another id, or under none: a conversation of one id a request.
+    ends = _ends(rows, nodes)
+    nodes = _with_parents(backend, nodes, _in_turn(ends, _roots(nodes), "owner", "after", "before"))
+    # Answers that the client changed, or that the log lacks.
+    named = rows.filter(rows.named)
+    links = _latest(named, _roots(nodes), "id_key", "asked_after", "asked_before")
+    nodes = _with_parents(backend, nodes, links)
+    ends = _ends(rows, nodes).filter(lambda end: ~end.named)
+    links = _latest(ends, _roots(nodes), "owner", "asked_after", "asked_before")
+    nodes = _with_parents(backend, nodes, links)
+    # Histories of which the client left out the beginning.
+    links = _latest(named, _roots(nodes), "id_key", "message", "last_message")
+    nodes = _with_parents(backend, nodes, links)
+    links = _latest(_ends(rows, nodes), _roots(nodes), "owner", "own_turn", "last_turn")
+    nodes = _with_parents(backend, nodes, links)
+    unnamed = _roots(nodes).filter(lambda node: ~node.named)
+    begun = rows.filter(rows.turns_before == 0)
+    anchors = _latest(begun, unnamed, "owner", "own_turn", "first_turn")
+    joined = nodes.left_join(anchors, nodes.node == anchors.child)
+    return kept(backend, joined.select(*nodes.columns, anchor=joined.found))
+
+
+def _roots(nodes: ibis.Table) -> ibis.Table:
+    """Nodes that repeat a history and continue no request yet."""
+    return nodes.filter(nodes.parent.isnull(), nodes.turns_before > 0)
+
+
+def _ends(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    """Requests of nodes that none continues yet."""
+    continued = nodes.filter(nodes.parent.notnull()).select(node="parent").distinct()
+    return rows.anti_join(continued, "node")
+
+
+def _in_turn(
+    rows: ibis.Table, nodes: ibis.Table, owner: str, offered: str, wanted: str
+) -> ibis.Table:
+    """Of equal histories the first request continues the first one that has it, and so on.
+
+    So conversations that begin alike stay as many as they are. A further request continues the last
+    one: that was edited or answered again.
+    """
+    offers = rows.filter(rows[offered].notnull())
+    offers = offers.group_by(owner=offers[owner], key=offers[offered], node=offers.node).agg(
+        since=offers.place.min()
+    )
+    offers = offers.mutate(
+        rank=ibis.row_number().over(ibis.window(group_by=("owner", "key"), order_by="node"))
+    )
+    counts = offers.group_by("owner", "key").agg(last=offers["rank"].max())
+    wants = nodes.filter(nodes.turns_before > 0)
+    wants = wants.select(child="node", owner=wants[owner], key=wants[wanted])
+    order = ibis.window(group_by=("owner", "key"), order_by="child")
+    wants = wants.mutate(number=ibis.row_number().over(order)).join(counts, ("owner", "key"))
+    wants = wants.mutate(rank=ibis.least(wants.number, wants["last"])).drop("number", "last")
+    pairs = wants.join(offers, ("owner", "key", "rank"))
+    pairs = pairs.filter(pairs.node < pairs.child)
+    return pairs.select("child", found=pairs.node)
+
+
+def _latest(
+    rows: ibis.Table, nodes: ibis.Table, owner: str, offered: str, wanted: str
+) -> ibis.Table:
+    """Each node continues the latest request before it that has its history."""
+    offers = rows.filter(rows[offered].notnull())
+    offers = offers.select(
+        owner=offers[owner], key=offers[offered], place="place", child=ibis.null("int64"),
+        found="node",
+    )  # fmt: skip
+    wants = nodes.filter(nodes[wanted].notnull())
+    wants = wants.select(
+        owner=wants[owner], key=wants[wanted], place="node", child="node",
+        found=ibis.null("int64"),
+    )  # fmt: skip
+    both = ibis.union(offers, wants)
+    before = ibis.window(group_by=("owner", "key"), order_by="place", rows=(None, -1))
+    both = both.mutate(latest=both.found.max().over(before))
+    both = both.filter(both.child.notnull(), both.latest.notnull())
+    return both.select("child", found=both.latest)
+
+
+def _with_parents(backend: ibis.BaseBackend, nodes: ibis.Table, links: ibis.Table) -> ibis.Table:
+    found = links.group_by("child").agg(found=links.found.max())
+    joined = nodes.left_join(found, nodes.node == found.child)
+    joined = joined.mutate(parent=ibis.coalesce(joined.parent, joined.found))
+    return kept(backend, joined.select(*nodes.columns))

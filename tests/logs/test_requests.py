@@ -1,0 +1,193 @@
+"""Requests that repeat their history become the conversations that they are, whatever their ids."""
+
+import json
+import random
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turnout.logs import ingest
+
+JOINED = "request joined by its history to a conversation of another id"
+SPLIT = "request split by its history from conversations that share its id or beginning"
+OTHER_BRANCH = "another branch of the conversation (the person ended on a later one)"
+
+
+class Client:
+    """Writes the spend log of a proxy, a request at a time, a minute a request."""
+
+    def __init__(self):
+        self.rows = []
+
+    def ask(self, history, message, answer, *, session=None, model="gpt-4o", keep=None, **more):
+        """One request; the history with its turn, for the next one."""
+        number = len(self.rows)
+        shown = history if keep is None else history[-keep:] if keep else []
+        messages = [
+            {"role": role, "content": text}
+            for turn in shown
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        messages.append({"role": "user", "content": message})
+        row = {
+            "request_id": f"r{number}", "model": model, "user": "service", "spend": 0.1,
+            "messages": [*messages, *more.pop("then", [])],
+            "response": {"choices": [{"message": {"content": answer}}]},
+            "startTime": f"2026-05-04T{number // 60:02}:{number % 60:02}:00Z", "prompt_tokens": 10,
+        }  # fmt: skip
+        if session:
+            row["session_id"] = session
+        self.rows.append(row | more)
+        return [*history, (message, answer)]
+
+    def ingested(self, folder):
+        """The report, and conversation → messages in order."""
+        path = folder / "spend.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        report = ingest([path], folder / "turns.parquet")
+        assert report.rows_read == report.rows_kept + sum(report.dropped.values())
+        self.turns = pq.read_table(folder / "turns.parquet").to_pylist()
+        conversations = {}
+        for turn in self.turns:
+            chat = conversations.setdefault(turn["conversation_id"], [])
+            chat.append((turn["turn_index"], turn["user_message"]))
+        return report, conversations
+
+
+def test_an_id_for_each_request_is_joined_by_the_history(tmp_path):
+    log, history = Client(), []
+    for number in (1, 2, 3):
+        history = log.ask(history, f"question {number}", "yes", session=f"s{number}")
+    report, chats = log.ingested(tmp_path)
+    assert chats == {"s1": [(1, "question 1"), (2, "question 2"), (3, "question 3")]}
+    assert report.mended == {JOINED: 2}
+
+
+@pytest.mark.parametrize("session", [None, "the-app"])
+def test_chats_that_begin_alike_are_as_many_as_they_are(tmp_path, session):
+    log = Client()
+    begun = [log.ask([], "hi", "hello", session=session) for _ in range(20)]
+    for number, history in enumerate(begun):
+        log.ask(history, f"question {number}", "answer", session=session)
+    report, chats = log.ingested(tmp_path)
+    assert sorted(chats.values()) == sorted(
+        [(1, "hi"), (2, f"question {number}")] for number in range(20)
+    )
+    assert (report.rows_kept, report.mended) == (40, {SPLIT: 38})
+
+
+def test_an_id_without_any_history_is_numbered_by_time(tmp_path):
+    log = Client()
+    for number in (1, 2, 3):
+        log.ask([], f"question {number}", "yes", session="s")
+    _, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(1, "question 1"), (2, "question 2"), (3, "question 3")]}
+
+
+@pytest.mark.parametrize("session", [None, "s"])
+def test_a_history_of_which_the_beginning_is_left_out_stays_one_conversation(tmp_path, session):
+    log, history = Client(), []
+    for number in range(1, 7):
+        history = log.ask(
+            history, f"question {number}", f"answer {number}", session=session, keep=2
+        )
+    _, chats = log.ingested(tmp_path)
+    assert list(chats.values()) == [[(n, f"question {n}") for n in range(1, 7)]]
+
+
+@pytest.mark.parametrize("session", [None, "s"])
+def test_turns_that_the_log_lacks_leave_a_gap(tmp_path, session):
+    log, history = Client(), []
+    for number in range(1, 7):
+        history = log.ask(history, f"question {number}", f"answer {number}", session=session)
+    del log.rows[1:4]
+    _, chats = log.ingested(tmp_path)
+    assert [index for index, _ in next(iter(chats.values()))] == [1, 5, 6]
+    assert len(chats) == 1
+
+
+def test_answers_that_the_client_shortens_join_all_the_same(tmp_path):
+    log, history = Client(), []
+    for number in range(1, 5):
+        log.ask(history, f"question {number}", f"<think>hm</think> {number}", session="s")
+        history = [*history, (f"question {number}", str(number))]
+    _, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(n, f"question {n}") for n in range(1, 5)]}
+
+
+def test_a_compaction_stays_in_its_conversation(tmp_path):
+    log, history = Client(), []
+    for number in (1, 2):
+        history = log.ask(history, f"question {number}", "yes", session="s")
+    summary = "This session is being continued from a previous conversation: …"
+    blocks = [{"type": "text", "text": summary}, {"type": "text", "text": "question 3"}]
+    log.ask([], blocks, "yes", session="s")
+    _, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(1, "question 1"), (2, "question 2"), (3, "question 3")]}
+
+
+def test_the_branch_stays_that_the_person_ended_on(tmp_path):
+    log = Client()
+    first = log.ask([], "plan it", "a plan", session="s")
+    edited_away = log.ask(first, "shorter", "short", session="s")
+    log.ask(edited_away, "shorter still", "s", session="s")
+    second = log.ask(first, "longer", "long", session="s")
+    log.ask(second, "thanks", "welcome", session="s")
+    report, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(1, "plan it"), (2, "longer"), (3, "thanks")]}
+    assert report.dropped == {OTHER_BRANCH: 2}
+
+
+def test_an_answer_made_again_on_another_model_is_the_turns_model(tmp_path):
+    log = Client()
+    first = log.ask([], "plan it", "a plan", session="s")
+    kept = log.ask(first, "prove it", "proof", session="s", model="o3")
+    log.ask(first, "prove it", "no proof", session="s", model="gpt-4o-mini")
+    log.ask(kept, "thanks", "welcome", session="s", model="o3")
+    report, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(1, "plan it"), (2, "prove it"), (3, "thanks")]}
+    assert [turn["model"] for turn in log.turns] == ["gpt-4o", "o3", "o3"]
+    assert report.dropped == {"another model call of the turn (added to it)": 1}
+
+
+def test_calls_that_give_results_of_tools_back_are_one_turn(tmp_path):
+    log = Client()
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "ls"}}]}
+    result = {"role": "tool", "content": "a.py"}
+    for _ in "ab":  # two chats, whose turns have two calls each
+        log.ask([], "list it", "")
+        log.ask([], "list it", "a.py", then=[called, result])
+    _, chats = log.ingested(tmp_path)
+    assert list(chats.values()) == [[(1, "list it")]] * 2
+    assert [(turn["llm_calls"], turn["prompt_tokens"]) for turn in log.turns] == [(2, 20)] * 2
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    chats=st.integers(1, 6),
+    ids=st.sampled_from(["none", "each request", "right", "one"]),
+)
+def test_interleaved_chats_come_back_whole(tmp_path_factory, seed, chats, ids):
+    rng, log = random.Random(seed), Client()
+    histories = {chat: [] for chat in range(chats)}
+    lengths = {chat: rng.randint(2, 4) for chat in histories}
+    while open_chats := [chat for chat in histories if len(histories[chat]) < lengths[chat]]:
+        chat = rng.choice(open_chats)
+        history = histories[chat]
+        session = {
+            "none": None, "each request": f"s{len(log.rows)}", "right": f"c{chat}", "one": "app",
+        }[ids]  # fmt: skip
+        # Two ways to begin, and after that every chat goes on in its own words.
+        message = rng.choice(["hi", "hello"]) if not history else f"chat {chat}, {len(history)}"
+        histories[chat] = log.ask(history, message, f"answer of {message}", session=session)
+    rng.shuffle(log.rows)
+    _, found = log.ingested(tmp_path_factory.mktemp("log"))
+    expected = [
+        [(index, message) for index, (message, _) in enumerate(history, start=1)]
+        for history in histories.values()
+    ]
+    assert sorted(found.values()) == sorted(expected)
