@@ -56,6 +56,7 @@ def margins(
             conversation_ids=[str(row) for row in range(n)],
             turn_indices=np.ones(n, np.int32),
             groups=[None] * n,
+            cv_groups=[None] * n,
             labels=np.where(needs > 0.5, LABEL_REASONING, 1 - LABEL_REASONING).astype(np.int8),
             targets=needs.astype(np.float32),
             weights=np.ones(n, np.float32),

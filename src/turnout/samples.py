@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ _COLUMNS = (
     "target",
     "weight",
     "group",
+    "cv_group",
 )
 
 
@@ -39,12 +41,13 @@ class Samples:
 
     Attributes:
         inputs: What the encoder reads.
-        conversation_ids: Whose turns they are; the unit that intervals resample.
+        conversation_ids: Whose turns they are.
         turn_indices: int32, shape `(n,)`, 1-based.
         groups: The benchmark or source of a measured prompt; None elsewhere.
         labels: int8, shape `(n,)`: 0 = reasoning, 1 = fast, −1 where neither was shown.
         targets: float32, shape `(n,)`, in [0, 1]; 1 = needs reasoning.
         weights: float32, shape `(n,)`, ≥ 0.
+        cv_groups: Rows of one name depend on one another beyond their conversation; None elsewhere.
     """
 
     inputs: list[ModelInput]
@@ -54,6 +57,7 @@ class Samples:
     labels: NDArray[np.int8]
     targets: NDArray[np.float32]
     weights: NDArray[np.float32]
+    cv_groups: list[str | None]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -68,6 +72,7 @@ class Samples:
             labels=np.concatenate([self.labels, more.labels]),
             targets=np.concatenate([self.targets, more.targets]),
             weights=np.concatenate([self.weights, more.weights]),
+            cv_groups=self.cv_groups + more.cv_groups,
         )
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
@@ -80,7 +85,12 @@ class Samples:
             labels=self.labels[rows],
             targets=self.targets[rows],
             weights=self.weights[rows],
+            cv_groups=[self.cv_groups[row] for row in rows],
         )
+
+    def clusters_of(self, rows: Iterable[int]) -> list[str]:
+        """What intervals resample and folds hold together: the `cv_group`, or the conversation."""
+        return [self.cv_groups[row] or self.conversation_ids[row] for row in rows]
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -232,6 +242,7 @@ def samples_of(table: pa.Table) -> Samples:
         labels=table["label"].fill_null(NO_LABEL).to_numpy(),
         targets=table["target"].fill_null(np.nan).to_numpy(),
         weights=table["weight"].fill_null(np.nan).to_numpy(),
+        cv_groups=table["cv_group"].to_pylist(),
     )
 
 

@@ -330,6 +330,7 @@ def test_messages_without_words_have_baselines(hard, easy):
             conversation_ids=[str(at) for at in range(n)],
             turn_indices=np.ones(n, np.int32),
             groups=[None] * n,
+            cv_groups=[None] * n,
             labels=labels.astype(np.int8),
             targets=(1 - labels).astype(np.float32),
             weights=np.ones(n, np.float32),

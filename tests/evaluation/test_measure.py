@@ -20,6 +20,7 @@ def measured(factors=None):
         conversation_ids=[f"c{n}" for n in range(600)],
         turn_indices=np.ones(600, np.int32),
         groups=[None] * 600,
+        cv_groups=[None] * 600,
         labels=labels,
         targets=positive.astype(np.float32),
         weights=np.ones(600, np.float32),

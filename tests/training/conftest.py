@@ -23,8 +23,8 @@ HARD = ["prove", "derive", "refactor", "deadlock", "concurrency", "invariant"]
 EASY = ["hello", "thanks", "rename", "define", "list", "spell"]
 FILLER = ["the", "a", "please", "now", "this", "for", "in", "my", "of", "with", "code", "file"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=16)
-QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
+LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=16, model="encoder")
+QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32, model="encoder")
 # The encoders of these tests are tiny: a second thread would only wait for the first.
 torch.set_num_threads(1)
 

@@ -23,7 +23,7 @@ from turnout.training.samples import read_dataset
 
 pytestmark = pytest.mark.slow
 
-QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32)
+QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32, model="encoder")
 SIZES = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 RELATIVE = {
     "max_position_embeddings": 64,
@@ -105,7 +105,7 @@ def test_a_deberta_is_trained_in_float32_where_bfloat16_fails(dataset, tmp_path)
             return model(input_ids=ids, attention_mask=ids).logits
 
     assert not trains_in_bfloat16(model, "auto", logits)
-    recipe = Recipe(1, 3e-3, 32, precision="bfloat16")
+    recipe = Recipe(1, 3e-3, 32, precision="bfloat16", model="encoder")
     with pytest.raises(SettingsError, match=r"--precision bfloat16: Deberta.* expected float32"):
         train(dataset, tmp_path / "router", base=base, recipe=recipe, max_tokens=48)
 

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.slow
 def test_two_processes_make_the_router_of_one(dataset, base, tmp_path):
-    recipe = Recipe(2, 3e-3, 15, precision="float32")  # an odd number: one share is the larger
+    # An odd number: one share is the larger.
+    recipe = Recipe(2, 3e-3, 15, precision="float32", model="encoder")
     alone = train(dataset, tmp_path / "alone", base=base, recipe=recipe, max_tokens=48)
     out = tmp_path / "out" / "together"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -18,7 +18,7 @@ from turnout.training.stopping import stop_requests
 
 pytestmark = pytest.mark.slow
 
-RECIPE = Recipe(epochs=3, learning_rate=3e-3, batch_size=32)
+RECIPE = Recipe(epochs=3, learning_rate=3e-3, batch_size=32, model="encoder")
 STEPS_AN_EPOCH = 5
 
 
@@ -57,7 +57,7 @@ def test_other_options_start_afresh(dataset, base, tmp_path):
     with pytest.raises(StoppedError):
         run(dataset, out, base, stop_at=3)
     steps = []
-    run(dataset, out, base, recipe=Recipe(1, 3e-3, 32, seed=1), steps=steps)
+    run(dataset, out, base, recipe=Recipe(1, 3e-3, 32, seed=1, model="encoder"), steps=steps)
     assert steps[0] == 1
 
 
@@ -95,7 +95,7 @@ def test_a_run_may_be_in_a_thread_that_gets_no_signals(dataset, base, tmp_path):
     thread = threading.Thread(
         target=train,
         args=(dataset, tmp_path / "router"),
-        kwargs={"base": base, "recipe": Recipe(1, 3e-3, 32), "max_tokens": 48},
+        kwargs={"base": base, "recipe": Recipe(1, 3e-3, 32, model="encoder"), "max_tokens": 48},
     )
     thread.start()
     thread.join()
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(dataset, base, tmp_path):
         "def tell(step, done, total):\n"
         "    if step == 'fine-tune' and done == 7: os.kill(os.getpid(), 9)\n"
         "train(Path(sys.argv[1]), Path(sys.argv[2]), base=sys.argv[3],\n"
-        "      recipe=Recipe(3, 3e-3, 32), max_tokens=48, on_progress=tell)\n"
+        "      recipe=Recipe(3, 3e-3, 32, model='encoder'), max_tokens=48, on_progress=tell)\n"
     )
     out = tmp_path / "out" / "router"
     killed = subprocess.run(
@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_and_leaves_no_router(dataset, base, one_megabyte, m
                     file.write(bytes(1024))
 
     place = one_megabyte / "out"
-    recipe = Recipe(1, 3e-3, 32)
+    recipe = Recipe(1, 3e-3, 32, model="encoder")
     with pytest.raises(StorageError, match="no space is left on the device"):
         train(dataset, place / "router", base=base, recipe=recipe, max_tokens=48, on_progress=fill)
     kept = ["checkpoint.safetensors"] if moment[0] == "export" else []

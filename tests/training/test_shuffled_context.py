@@ -87,6 +87,7 @@ def test_a_self_distilled_row_aims_half_at_its_label_and_half_at_the_score_of_th
         conversation_ids=["c"] * n,
         turn_indices=np.ones(n, np.int32),
         groups=[None] * n,
+        cv_groups=[None] * n,
         labels=odd.astype(np.int8),
         targets=np.float32(1 - odd),
         weights=np.float32(odd),  # the messages themselves are not learnt from

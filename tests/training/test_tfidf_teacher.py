@@ -34,6 +34,7 @@ def samples_of(inputs, targets, conversations=None, weights=None):
         conversation_ids=conversations or [f"c{row}" for row in range(n)],
         turn_indices=np.ones(n, np.int32),
         groups=[None] * n,
+        cv_groups=[None] * n,
         labels=(targets < 0.5).astype(np.int8),
         targets=targets,
         weights=np.ones(n, np.float32) if weights is None else np.float32(weights),

@@ -19,7 +19,7 @@ from turnout.training import Recipe, TrainReport, train
 
 pytestmark = pytest.mark.slow
 
-RECIPE = Recipe(epochs=2, learning_rate=3e-3, batch_size=32)
+RECIPE = Recipe(epochs=2, learning_rate=3e-3, batch_size=32, model="encoder")
 STEPS_AN_EPOCH = 5
 STEPS = list(range(1, 2 * STEPS_AN_EPOCH + 1))
 

@@ -87,7 +87,7 @@ def test_the_shares_of_reasoning_go_with_the_router_and_its_card(base, tmp_path)
 def test_bfloat16_learns_what_float32_learns(dataset, base, tmp_path):
     found = {}
     for precision in ("float32", "bfloat16"):
-        recipe = Recipe(1, 3e-3, 16, precision=precision)
+        recipe = Recipe(1, 3e-3, 16, precision=precision, model="encoder")
         report = train(dataset, tmp_path / precision, base=base, recipe=recipe, max_tokens=48)
         found[precision] = report.epochs[0].train_loss
     assert found["bfloat16"] != found["float32"]
@@ -203,5 +203,11 @@ def test_a_token_budget_beyond_the_encoder_is_refused(dataset, base, tmp_path):
 
 def test_a_loss_that_diverges_is_refused(dataset, base, tmp_path):
     with pytest.raises(SettingsError, match="Choose a lower rate"):
-        train(dataset, tmp_path / "r", base=base, recipe=Recipe(2, 1e6, 8), max_tokens=48)
+        train(
+            dataset,
+            tmp_path / "r",
+            base=base,
+            recipe=Recipe(2, 1e6, 8, model="encoder"),
+            max_tokens=48,
+        )
     assert not (tmp_path / "r").exists()

@@ -20,7 +20,7 @@ from turnout.cli.console import (
 from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
-    from turnout.training import Precision, Tracker, TrainReport
+    from turnout.training import Model, Precision, Tracker, TrainReport
 
 
 @verb("turnout train session-data/ -o session-router/")
@@ -60,6 +60,14 @@ if TYPE_CHECKING:
     type=int,
     help="Token budget of the encoder.  [default: 128 session, 192 conversation]",
 )
+@click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "encoder", "words"]),
+    help="What to train: the encoder, a linear model on words, or both, of which the better one on "
+    "validation is written.",
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine: same router.")
 @click.option(
     "--log-to",
@@ -78,6 +86,7 @@ def command(
     batch_size: int,
     precision: Precision,
     max_tokens: int | None,
+    model: Model,
     seed: int,
     log_to: tuple[Tracker, ...],
     as_json: bool,
@@ -86,6 +95,9 @@ def command(
 
     DATASET is what `turnout build` wrote. The folder holds safetensors and a tokenizer that plain
     transformers loads, and the int8 ONNX graph that serves without torch.
+
+    A linear model on words is fitted too. Where it is better on validation, as with few rows it may
+    be, the folder holds its ONNX graph instead.
 
     A run that was stopped or killed goes on where it was when the same command is run again.
     """
@@ -96,7 +108,7 @@ def command(
             dataset,
             output,
             base=base,
-            recipe=Recipe(epochs, learning_rate, batch_size, seed, precision),
+            recipe=Recipe(epochs, learning_rate, batch_size, seed, precision, model),
             max_tokens=max_tokens,
             log_to=log_to,
             on_progress=on_progress,
@@ -117,7 +129,13 @@ def _show(report: TrainReport) -> None:
 
     calibration = report.calibration
     table = Table(title=f"{report.architecture} router", title_justify="left", show_header=False)
-    table.add_row("base encoder", report.base)
+    words = report.model == "words"
+    table.add_row("serves", "a linear model on words, no encoder" if words else "the encoder")
+    if report.choice:
+        table.add_row("on validation", report.choice.text)
+    table.add_row(
+        "tokenizer of" if report.choice is None and words else "base encoder", report.base
+    )
     table.add_row(
         "rows",
         f"{report.rows['train']:,} train, {report.rows['validation']:,} validation; "
@@ -140,11 +158,14 @@ def _show(report: TrainReport) -> None:
         f"{calibration.method}: ECE {calibration.ece_before:.3f} → {calibration.ece_after:.3f} "
         f"on {calibration.n:,} validation rows (in-sample)",
     )
-    table.add_row("int8 graph", report.export.int8_text)
-    table.add_row("trained in", report.precision_text)
-    table.add_row(
-        "took",
-        f"{report.seconds:,.0f} s; {report.rows_per_s:,} rows/s, {report.tokens_per_s:,} tokens/s",
-    )
+    if words:
+        table.add_row("graph", f"model.onnx, float32, {report.export.served_bytes / 1e6:.1f} MB")
+    else:
+        table.add_row("int8 graph", report.export.int8_text)
+    speed = ""
+    if report.epochs:
+        table.add_row("trained in", report.precision_text)
+        speed = f"; {report.rows_per_s:,} rows/s, {report.tokens_per_s:,} tokens/s"
+    table.add_row("took", f"{report.seconds:,.0f} s{speed}")
     stdout().print(table)
     stdout().print(f"Router folder: {report.router}")

@@ -185,7 +185,7 @@ def _view_results(
     positive: NDArray[np.bool_],
     seed: int,
 ) -> list[ViewResult]:
-    clusters = [test.conversation_ids[row] for row in rows]
+    clusters = test.clusters_of(rows)
     resampling = Resampling(clusters, seed)
     buckets = turn_buckets([int(test.turn_indices[row]) for row in rows])
     blind = scored[0][0]

@@ -205,7 +205,7 @@ def compare_methods(
     reference = _of_rows(reference, rows)
     here = [Scored(s.name, s.kind, s.scores[rows]) for s in scored]
     router, sent = here[0], sent[rows]
-    clusters = [test.conversation_ids[row] for row in rows]
+    clusters = test.clusters_of(rows)
     factors = np.ones(len(rows)) if factors is None else factors[rows]
     resampling = Resampling(clusters, seed, factors=factors)
     parts = _parts(reference, here, test, rows, factors, seed)
@@ -215,7 +215,7 @@ def compare_methods(
         main_metric=reference.main_metric,
         rows=len(rows),
         reasoning=int((reference.positive & reference.known).sum()),
-        conversations=len(set(clusters)),
+        conversations=len({test.conversation_ids[row] for row in rows}),
         methods=[_method(method, router, reference, resampling) for method in here],
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
@@ -295,7 +295,7 @@ def _parts(
     ):
         for name, inside in members.items() if len(members) > 1 else ():
             inside = inside[reference.known[inside]]
-            clusters = [test.conversation_ids[rows[row]] for row in inside]
+            clusters = test.clusters_of(rows[inside])
             parts.append(_part(by, name, reference, scored, inside, clusters, factors, seed))
     return parts
 

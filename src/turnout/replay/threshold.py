@@ -329,7 +329,7 @@ def _chosen(
     from turnout.replay.miss_bound import threshold_for_miss
 
     needs = np.flatnonzero(samples.labels == LABEL_REASONING)
-    ids = [samples.conversation_ids[row] for row in needs]
+    ids = samples.clusters_of(needs)
     return threshold_for_miss(scores[needs], ids, goal.max_miss, goal.confidence, where=source)
 
 
@@ -341,7 +341,7 @@ def _recall(resampling: Resampling, samples: Samples, fires: NDArray[np.bool_]) 
 def _calibration(source: Path, samples: Samples, scores: Floats) -> Calibration:
     rows = np.flatnonzero(samples.labelled)
     labels = samples.labels[rows]
-    resampling = Resampling([samples.conversation_ids[row] for row in rows])
+    resampling = Resampling(samples.clusters_of(rows))
     factors = DatasetFolder.read(source).label_factors("test", labels)
     return calibration(scores[rows], labels == LABEL_REASONING, resampling, 0, factors)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -11,6 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from turnout.records import LABEL_REASONING
 from turnout.stats.calibration import calibration_error
 from turnout.training.report import Calibration
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +80,8 @@ def fold(head: torch.nn.Linear, calibration: Calibration) -> None:
 
     Plain `transformers` and every exported graph then give calibrated probabilities.
     """
+    import torch
+
     with torch.no_grad():
         head.weight.mul_(calibration.scale)
         head.bias.mul_(calibration.scale)

@@ -44,7 +44,7 @@ evaluate` gives honest ones, with intervals, beside trivial baselines.
 |---|---|---|---|
 {epochs}
 
-The weights are those of epoch {report.best_epoch.epoch}.
+The weights are those of epoch {report.best_epoch.epoch}.{choice}
 
 | calibration | scale | bias | rows | expected calibration error before | after |
 |---|---|---|---|---|---|
@@ -97,7 +97,7 @@ The weights derive from {report.base} and keep its licence. The training rows ar
 folder.
 """
 
-_READS = {
+READS = {
     "session": "reads the first user message, decides once",
     "conversation": "reads the message, turn index, lengths and previous turns, decides every turn",
 }
@@ -116,11 +116,14 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
         cal=report.calibration,
         export=report.export,
         epochs=epochs,
-        reads=_READS[report.architecture],
+        reads=READS[report.architecture],
         shuffled=_shuffled(report.shuffled_rows),
         teacher=_teacher(report.teacher_weight),
+        choice=f"\n\nBeside a linear model on words: {report.choice.text}."
+        if report.choice
+        else "",
         precision=report.precision_text,
-        scores=_scores(spec.priors),
+        scores=scores_text(spec.priors),
         int8=_int8(report.export),
         serves=_serves(report.export),
         licence="apache-2.0" if report.base == DEFAULT_BASE else "other",
@@ -128,7 +131,8 @@ def write_card(folder: Path, spec: RouterSpec, report: TrainReport) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _scores(priors: Priors) -> str:
+def scores_text(priors: Priors) -> str:
+    """Which population the scores are for."""
     balanced = f"for balanced rows ({priors.balanced:.0%} reasoning by weight)"
     if priors.log is None:
         return balanced

@@ -16,9 +16,11 @@ from turnout.progress import OnProgress
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.folder import GRAPHS, RouterSpec, write_description
+from turnout.routing.scorer import reasoning_probability
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration, fold
 from turnout.training.card import write_card
+from turnout.training.choice import ModelChoice, choose_model
 from turnout.training.disk import disk_errors
 from turnout.training.encoder import BaseEncoder, Classifier, load_base
 from turnout.training.export import (
@@ -28,6 +30,9 @@ from turnout.training.export import (
     write_float_graph,
     write_model,
 )
+from turnout.training.linear import MAX_TOKENS as WORDS_MAX_TOKENS
+from turnout.training.linear_card import write_words_card
+from turnout.training.linear_router import FittedWords, fit_words, write_words_graph
 from turnout.training.loop import Fit, FitContext, SplitView, fit
 from turnout.training.memory import require_memory, training_bytes
 from turnout.training.optimizer import adamw
@@ -38,7 +43,7 @@ from turnout.training.precision import (
 )
 from turnout.training.quantisation import quantise
 from turnout.training.recipe import Recipe
-from turnout.training.report import Calibration, ExportCheck, TrainReport
+from turnout.training.report import WORDS_NAME, Calibration, ExportCheck, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
 from turnout.training.tfidf_teacher import MIN_ROWS, TeacherTargets, out_of_fold_targets
@@ -155,29 +160,36 @@ def teacher_of(dataset: Dataset, seed: int, on_progress: OnProgress) -> TeacherT
 def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> TrainReport:
     """Calibrate, export, check and describe a router in `folder`; one process does this.
 
+    Where a linear model on words is better on validation, the router is that model.
+
     Raises:
-        ArtifactError: If the float graph differs from the model.
+        ArtifactError: If a graph differs from its model.
         StorageError: If a file cannot be written.
     """
-    dataset, encoder, reader = fitted.dataset, fitted.encoder, fitted.reader
+    dataset, encoder = fitted.dataset, fitted.encoder
     calibration = _calibrated(encoder.model, fitted.validation)
     fold(encoder.head, calibration)
-    check = _exported(fitted, folder, on_progress)
+    words, choice = _compared(fitted, on_progress)
+    cut_rows = sum(
+        tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
+    )
+    if words is not None:
+        calibration, cut_rows = words.calibration, words.cut_rows
+        check = write_words_graph(words, dataset.validation, folder)
+    else:
+        check = _exported(fitted, folder, on_progress)
     report = TrainReport(
         router=folder,
         fresh=True,
+        model="encoder" if words is None else "words",
+        choice=choice,
         base=encoder.name,
         architecture=dataset.formatter.architecture,
-        rows={"train": len(dataset.train), "validation": len(dataset.validation)},
-        labelled_rows={
-            "train": int(dataset.train.labelled.sum()),
-            "validation": int(dataset.validation.labelled.sum()),
-        },
+        rows=_rows(dataset),
+        labelled_rows=_labelled_rows(dataset),
         shuffled_rows=len(fitted.train.tokens) - len(dataset.train),
         teacher_weight=fitted.teacher_weight,
-        cut_rows=sum(
-            tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
-        ),
+        cut_rows=cut_rows,
         epochs=fitted.fit.epochs,
         calibration=calibration,
         export=check,
@@ -187,16 +199,100 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         rows_per_s=round(fitted.fit.rows / fitted.fit.seconds, 1),
         seconds=round(time.monotonic() - fitted.started_s, 1),
     )
+    _describe(dataset, report, fitted.reader.max_tokens, words)
+    return report
+
+
+def write_words_router(
+    dataset: Dataset, base: str | None, seed: int, folder: Path, on_progress: OnProgress
+) -> TrainReport:
+    """Fit a linear model on words alone, and write it into `folder`; one process does this.
+
+    Args:
+        dataset: Its rows.
+        base: The encoder whose tokenizer it has.
+        seed: Decides the folds that choose its penalty.
+        folder: The router's.
+        on_progress: Told every fit.
+
+    Raises:
+        ArtifactError: If the base cannot be used, or the graph differs from the model.
+        StorageError: If a file cannot be written.
+    """
+    started_s = time.monotonic()
+    encoder = load_base(base, seed)
+    words = fit_words(dataset, encoder.tokenizer, seed, on_progress)
+    check = write_words_graph(words, dataset.validation, folder)
+    report = TrainReport(
+        router=folder,
+        fresh=True,
+        model="words",
+        choice=None,
+        base=encoder.name,
+        architecture=dataset.formatter.architecture,
+        rows=_rows(dataset),
+        labelled_rows=_labelled_rows(dataset),
+        shuffled_rows=0,
+        teacher_weight=0.0,
+        cut_rows=words.cut_rows,
+        epochs=(),
+        calibration=words.calibration,
+        export=check,
+        precision="float32",
+        without_bfloat16=False,
+        tokens_per_s=0,
+        rows_per_s=0.0,
+        seconds=round(time.monotonic() - started_s, 1),
+    )
+    _describe(dataset, report, WORDS_MAX_TOKENS, words)
+    return report
+
+
+def _compared(
+    fitted: FittedRouter, on_progress: OnProgress
+) -> tuple[FittedWords | None, ModelChoice | None]:
+    """The linear model on words where it is better on validation, and both models' results."""
+    if fitted.recipe.model == "encoder":
+        return None, None
+    dataset, validation = fitted.dataset, fitted.validation
+    words = fit_words(dataset, fitted.encoder.tokenizer, fitted.recipe.seed, on_progress)
+    logits = predict(fitted.encoder.model, validation, np.arange(len(validation.samples)))
+    encoder_scores = reasoning_probability(logits).astype(np.float64)
+    choice = choose_model(
+        validation.samples, encoder_scores, words.validation_scores(), fitted.recipe.seed
+    )
+    return (words if choice.served == "words" else None), choice
+
+
+def _describe(
+    dataset: Dataset, report: TrainReport, max_tokens: int, words: FittedWords | None
+) -> None:
+    """Write card and description of what lies in the report's folder."""
     spec = RouterSpec(
         formatter=dataset.formatter,
-        max_tokens=reader.max_tokens,
+        max_tokens=max_tokens if words is None else WORDS_MAX_TOKENS,
         priors=dataset.priors,
-        calibration=asdict(calibration),
-        trained_on={"base": encoder.name, "rows": report.rows, "export": asdict(check)},
+        calibration=asdict(report.calibration),
+        trained_on={
+            "base": report.base if words is None else WORDS_NAME,
+            "rows": report.rows,
+            "export": asdict(report.export),
+        },
     )
-    write_card(folder, spec, report)
-    write_description(folder, spec)
-    return report
+    if words is None:
+        write_card(report.router, spec, report)
+    else:
+        write_words_card(report.router, spec, report, words.model)
+    write_description(report.router, spec)
+
+
+def _rows(dataset: Dataset) -> dict[str, int]:
+    return {"train": len(dataset.train), "validation": len(dataset.validation)}
+
+
+def _labelled_rows(dataset: Dataset) -> dict[str, int]:
+    splits = {"train": dataset.train, "validation": dataset.validation}
+    return {name: int(split.labelled.sum()) for name, split in splits.items()}
 
 
 def _exported(fitted: FittedRouter, folder: Path, on_progress: OnProgress) -> ExportCheck:

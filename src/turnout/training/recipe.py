@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+Model: TypeAlias = Literal["auto", "encoder", "words"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Tracker: TypeAlias = Literal["tensorboard", "mlflow", "wandb"]
 
@@ -21,6 +22,8 @@ class Recipe:
         seed: Decides the head's first weights and the order of rows.
         precision: Of matrix products; `auto` is bfloat16 where machine and encoder have it.
             Weights are float32 always.
+        model: `encoder`, or `words` for a linear model on words; `auto` fits both, and the one
+            that is better on validation serves.
     """
 
     epochs: int = 3
@@ -28,3 +31,4 @@ class Recipe:
     batch_size: int = 16
     seed: int = 0
     precision: Precision = "auto"
+    model: Model = "auto"

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from turnout.records import Architecture
+from turnout.training.choice import ModelChoice, Served
+
+WORDS_NAME = "linear model on words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,10 @@ class TrainReport:
     Attributes:
         router: The folder.
         fresh: False where the router was already there, made from the same inputs.
-        base: The encoder that was fine-tuned.
+        model: What serves.
+        choice: How it was chosen; None where only one was fitted.
+        base: The encoder that was fine-tuned; for a linear model alone, the one whose tokenizer it
+            has.
         architecture: `session` or `conversation`.
         rows: Split → rows in it.
         labelled_rows: Split → rows that carry a label.
@@ -134,7 +140,8 @@ class TrainReport:
         teacher_weight: Weight of the TF-IDF teacher in what rows aim at when training begins, in
             [0, 1]; 0 where TF-IDF explains the labels well, or there was no teacher.
         cut_rows: Training rows with text beyond the token budget.
-        epochs: In order; the router has the weights of the one with the least validation loss.
+        epochs: In order; the encoder has the weights of the one with the least validation loss.
+            Empty where no encoder was fine-tuned.
         calibration: Folded into the weights.
         export: The graphs beside the weights.
         precision: Of the matrix products in training.
@@ -146,6 +153,8 @@ class TrainReport:
 
     router: Path
     fresh: bool
+    model: Served
+    choice: ModelChoice | None
     base: str
     architecture: Architecture
     rows: Mapping[str, int]
@@ -187,5 +196,6 @@ class TrainReport:
             "epochs": tuple(EpochResult(**epoch) for epoch in stored["epochs"]),
             "calibration": Calibration(**stored["calibration"]),
             "export": ExportCheck.from_json(stored["export"]),
+            "choice": stored["choice"] and ModelChoice.from_json(stored["choice"]),
         }
         return cls(router=router, fresh=False, **{**stored, **nested})

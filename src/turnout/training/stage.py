@@ -38,6 +38,8 @@ def train(
 ) -> TrainReport:
     """Fine-tune a base encoder on a data set, calibrate it on validation, export it.
 
+    A linear model on words is fitted too; where it is better on validation, it is the router.
+
     Args:
         dataset: What `turnout build` wrote.
         out: The router folder; it appears only when whole.
@@ -76,7 +78,7 @@ def train(
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # torch takes seconds to load: bad rows and reruns are answered before.
         from turnout.training.checkpoint import Checkpoint
-        from turnout.training.fitting import fit_router, write_router
+        from turnout.training.fitting import fit_router, write_router, write_words_router
         from turnout.training.loop import FitContext
         from turnout.training.tracking import TrackedRun, tracked
 
@@ -89,16 +91,18 @@ def train(
         ):
             shown = on_progress if processes.first else silent
             context = FitContext(processes, Checkpoint(work), stop, shown, on_metrics)
-            fitted = fit_router(
-                samples,
-                base=None if base is None else str(base),
-                recipe=recipe,
-                max_tokens=max_tokens,
-                context=context,
-            )
+            name = None if base is None else str(base)
+            fitted = None
+            if recipe.model != "words":
+                fitted = fit_router(
+                    samples, base=name, recipe=recipe, max_tokens=max_tokens, context=context
+                )
             if partial is not None:
                 partial.mkdir()
-                report = write_router(fitted, partial, shown)
+                if fitted is None:
+                    report = write_words_router(samples, name, recipe.seed, partial, shown)
+                else:
+                    report = write_router(fitted, partial, shown)
                 run.manifest.counts.update(report.to_json())
         if not processes.first:
             return replace(

@@ -1,0 +1,230 @@
+"""A linear model on words: logistic regression on the TF-IDF of token n-grams.
+
+It reads what an encoder reads, in the same token ids, and needs neither torch nor many rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
+
+from turnout.progress import OnProgress
+from turnout.routing.encoding import TokenIds
+from turnout.samples import Samples
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# It is cheap to read: a message as long as the formatter shows it, and its context.
+MAX_TOKENS = 4096
+# Of message and of context each, the most frequent ones.
+MAX_NGRAMS = 50_000
+# What stands in a single row tells nothing of others, and need not leave the data set.
+MIN_ROWS_A_NGRAM = 2
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+FOLDS = 5
+# With more rows than these, one fold tells which penalty to take.
+MAX_ROWS_FOR_ALL_FOLDS = 20_000
+STEP = "linear model on words"
+_SEGMENTS = (0, 1)  # message, context
+_MAX_ITERATIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentNgrams:
+    """The token n-grams of a segment that the model knows.
+
+    Attributes:
+        segment: 0 for the message, 1 for the context.
+        unigrams: Token ids, shape `(u,)`, rising.
+        bigrams: Pairs of token ids, shape `(b, 2)`, rising.
+        idf: Inverse document frequencies, shape `(u + b,)`, unigrams first.
+    """
+
+    segment: int
+    unigrams: Integers
+    bigrams: Integers
+    idf: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """A fitted linear model on words; its margin is log-odds of reasoning, not yet calibrated.
+
+    Attributes:
+        features: How token ids become columns.
+        coefficients: Shape `(k,)`: n-grams of the message, then of the context.
+        intercept: In nats.
+        penalty: Inverse strength of the L2 penalty, as scikit-learn's `C`.
+        rows: Training rows with a weight above 0.
+    """
+
+    features: LinearFeatures
+    coefficients: Floats
+    intercept: float
+    penalty: float
+    rows: int
+
+    def margins(self, tokens: Sequence[TokenIds]) -> Floats:
+        """Log-odds of reasoning, shape `(n,)`."""
+        return np.asarray(self.features.columns(tokens) @ self.coefficients + self.intercept)
+
+
+class LinearFeatures:
+    """Token ids → columns: TF-IDF of the n-grams of message and of context.
+
+    Args:
+        tokens: The rows to learn n-grams and frequencies from.
+    """
+
+    def __init__(self, tokens: Sequence[TokenIds]) -> None:
+        self._vocabulary_size = 1 + max(max(row.ids, default=0) for row in tokens)
+        self._parts: list[tuple[int, Integers, TfidfTransformer]] = []
+        for segment in _SEGMENTS:
+            codes, rows = self._coded(tokens, segment)
+            if len(codes):
+                known = _most_frequent(codes, rows)
+                tfidf = TfidfTransformer(sublinear_tf=True)
+                tfidf.fit(_counts(codes, rows, known, len(tokens)))
+                self._parts.append((segment, known, tfidf))
+
+    @property
+    def segments(self) -> list[SegmentNgrams]:
+        """The n-grams of message and context; of what every row lacks, none."""
+        size = self._vocabulary_size
+        parts = []
+        for segment, codes, tfidf in self._parts:
+            bigrams = codes[codes >= size] - size
+            pairs = np.stack([bigrams // size, bigrams % size], axis=1)
+            parts.append(SegmentNgrams(segment, codes[codes < size], pairs, tfidf.idf_))
+        return parts
+
+    def columns(self, tokens: Sequence[TokenIds]) -> sparse.csr_matrix:
+        """Shape `(n, k)`."""
+        parts = []
+        for segment, known, tfidf in self._parts:
+            codes, rows = self._coded(tokens, segment)
+            parts.append(tfidf.transform(_counts(codes, rows, known, len(tokens))))
+        return sparse.hstack(parts).tocsr()
+
+    def _coded(self, tokens: Sequence[TokenIds], segment: int) -> tuple[Integers, Integers]:
+        """Every n-gram of a segment as one number, and its row; unigrams have the lower numbers."""
+        lengths = [len(row.ids) for row in tokens]
+        ids = np.fromiter((i for row in tokens for i in row.ids), np.int64, sum(lengths))
+        types = np.fromiter((i for row in tokens for i in row.type_ids), np.int64, sum(lengths))
+        rows = np.repeat(np.arange(len(tokens)), lengths)
+        inside = (types == segment) & (ids < self._vocabulary_size)
+        both = inside[:-1] & inside[1:] & (rows[:-1] == rows[1:])
+        pairs = self._vocabulary_size * (1 + ids[:-1]) + ids[1:]
+        return (
+            np.concatenate([ids[inside], pairs[both]]),
+            np.concatenate([rows[inside], rows[:-1][both]]),
+        )
+
+
+def fit_linear(
+    tokens: Sequence[TokenIds], samples: Samples, seed: int, on_progress: OnProgress
+) -> LinearModel:
+    """Fit on targets, rows counted by their weights.
+
+    The penalty is the one with the least cross-entropy on clusters that it was not fitted on.
+
+    Args:
+        tokens: What the rows show, in at most `MAX_TOKENS` tokens each.
+        samples: n rows; weights above 0 for both outcomes.
+        seed: Decides the folds.
+        on_progress: Told every fit.
+
+    Source:
+        Joachims (1998), "Text categorization with support vector machines"; Wang and Manning
+        (2012), "Baselines and bigrams".
+    """
+    used = np.flatnonzero(samples.weights > 0)
+    samples, tokens = samples.take(used), [tokens[int(row)] for row in used]
+    features = LinearFeatures(tokens)
+    columns = features.columns(tokens)
+    folds = _folds(samples, seed)
+    losses = []
+    # Sums over sparse rows are too short to share, and one thread adds in the same order anywhere.
+    with threadpool_limits(1):
+        for done, penalty in enumerate(PENALTIES):
+            on_progress(STEP, done, len(PENALTIES) + 1)
+            losses.append(_held_out_loss(columns, samples, folds, penalty))
+        penalty = PENALTIES[int(np.argmin(losses))]
+        model = _fitted(columns, samples, np.arange(len(samples)), penalty)
+    on_progress(STEP, len(PENALTIES) + 1, len(PENALTIES) + 1)
+    return LinearModel(features, model.coef_[0], float(model.intercept_[0]), penalty, len(samples))
+
+
+def _folds(samples: Samples, seed: int) -> list[tuple[Integers, Integers]]:
+    """Rows to fit on and rows held out, of other clusters; none where there is one cluster."""
+    clusters = samples.clusters_of(range(len(samples)))
+    count = min(FOLDS, len(set(clusters)))
+    if count == 1:
+        return []
+    splitter = GroupKFold(count, shuffle=True, random_state=seed)
+    folds = list(splitter.split(samples.targets, groups=clusters))
+    return folds if len(samples) <= MAX_ROWS_FOR_ALL_FOLDS else folds[:1]
+
+
+def _held_out_loss(
+    columns: sparse.csr_matrix,
+    samples: Samples,
+    folds: Sequence[tuple[Integers, Integers]],
+    penalty: float,
+) -> float:
+    """Weighted cross-entropy of the rows held out, in nats, summed over the folds."""
+    loss = 0.0
+    for fitted, held in folds:
+        if _has_both_outcomes(samples.targets[fitted]):
+            model = _fitted(columns, samples, fitted, penalty)
+            margins = model.decision_function(columns[held])
+            each = np.logaddexp(0.0, margins) - samples.targets[held] * margins
+            loss += float((each * samples.weights[held]).sum())
+    return loss
+
+
+def _fitted(
+    columns: sparse.csr_matrix, samples: Samples, rows: Integers, penalty: float
+) -> LogisticRegression:
+    """Fit some rows; a target between 0 and 1 is a row of each outcome, which share its weight."""
+    targets = samples.targets[rows].astype(np.float64)
+    weights = samples.weights[rows].astype(np.float64)
+    needs, does_not = np.flatnonzero(targets > 0), np.flatnonzero(targets < 1)
+    model = LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS)
+    return model.fit(
+        columns[rows[np.concatenate([needs, does_not])]],
+        np.repeat([1, 0], [len(needs), len(does_not)]),
+        np.concatenate([(weights * targets)[needs], (weights * (1 - targets))[does_not]]),
+    )
+
+
+def _has_both_outcomes(targets: NDArray[np.float32]) -> bool:
+    return bool((targets > 0).any() and (targets < 1).any())
+
+
+def _most_frequent(codes: Integers, rows: Integers) -> Integers:
+    """The n-grams of the most rows, rising; at most `MAX_NGRAMS`."""
+    known, places = np.unique(codes, return_inverse=True)
+    n_rows = int(rows.max(initial=0)) + 1
+    once_a_row = np.unique(places.astype(np.int64) * n_rows + rows)
+    counts = np.bincount(once_a_row // n_rows, minlength=len(known))
+    most = np.argsort(-counts, kind="stable")[:MAX_NGRAMS]
+    repeated = most[counts[most] >= MIN_ROWS_A_NGRAM]
+    return np.sort(known[repeated if len(repeated) else most])
+
+
+def _counts(codes: Integers, rows: Integers, known: Integers, n_rows: int) -> sparse.csr_matrix:
+    """How often every known n-gram stands in every row, shape `(n_rows, k)`."""
+    places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    hit = known[places] == codes
+    ones = np.ones(int(hit.sum()))
+    return sparse.csr_matrix((ones, (rows[hit], places[hit])), shape=(n_rows, len(known)))

@@ -1,0 +1,203 @@
+"""A linear model on words: fitted, exported, and chosen where it is better than the encoder."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from tokenizers import processors
+
+import turnout
+from tests.training.conftest import QUICK, rows, word_pieces, write_dataset, write_split
+from turnout.manifest import read_manifest
+from turnout.records import ModelInput
+from turnout.routing import RouterFolder
+from turnout.routing.encoding import InputEncoder
+from turnout.samples import DatasetFolder, Samples
+from turnout.stats.bootstrap import Estimate
+from turnout.training import train
+from turnout.training.choice import ModelChoice, choose_model
+from turnout.training.linear import PENALTIES, fit_linear
+from turnout.training.linear_router import fit_words, write_words_graph
+from turnout.training.samples import read_dataset
+
+SILENT = lambda *_: None  # noqa: E731
+
+
+@pytest.fixture(scope="module", params=["session", "conversation"])
+def fitted(request, tmp_path_factory):
+    """A data set, and a linear model on its words."""
+    dataset = read_dataset(
+        write_dataset(tmp_path_factory.mktemp("linear") / "data", request.param), 0
+    )
+    return dataset, fit_words(dataset, word_pieces(), 0, SILENT)
+
+
+def samples_of(labels, cv_groups=None):
+    n = len(labels)
+    labels = np.asarray(labels, np.int8)
+    return Samples(
+        inputs=[ModelInput("x")] * n,
+        conversation_ids=[f"c{row}" for row in range(n)],
+        turn_indices=np.ones(n, np.int32),
+        groups=[None] * n,
+        labels=labels,
+        targets=np.float32(labels == 0),
+        weights=np.ones(n, np.float32),
+        cv_groups=cv_groups or [None] * n,
+    )
+
+
+def test_the_model_is_scikit_learns_logistic_regression_on_tfidf():
+    texts = [row["message"] for row in rows(120, 3)]
+    samples = samples_of([row["label"] for row in rows(120, 3)])
+    reader = InputEncoder(word_pieces(), 64)
+    tokens = [reader.encode(ModelInput(text)) for text in texts]
+    model = fit_linear(tokens, samples, 0, SILENT)
+    vectorizer = TfidfVectorizer(
+        analyzer=lambda ids: [*map(str, ids), *map(str, pairwise(ids))], sublinear_tf=True, min_df=2
+    )
+    columns = vectorizer.fit_transform([row.ids for row in tokens])
+    theirs = LogisticRegression(C=model.penalty, max_iter=1000).fit(columns, samples.labels == 0)
+    np.testing.assert_allclose(model.margins(tokens), theirs.decision_function(columns), atol=2e-3)
+
+
+def test_the_graph_gives_scikit_learns_scores(fitted, tmp_path):
+    dataset, words = fitted
+    check = write_words_graph(words, dataset.validation, tmp_path)
+    assert check.float_rows == len(dataset.validation)
+    assert check.float_difference < 1e-5
+    assert check.auroc_float > 0.9
+
+
+def test_message_and_context_are_told_apart_whatever_types_the_tokenizer_gives(tmp_path):
+    dataset = read_dataset(write_dataset(tmp_path / "data", "conversation"), 0)
+    one_type = word_pieces()
+    one_type.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    words = fit_words(dataset, one_type, 0, SILENT)
+    assert {1} < {kind for row in words.validation for kind in row.type_ids}
+    assert len(words.model.features.segments[1].idf) > 0
+    assert write_words_graph(words, dataset.validation, tmp_path).float_difference < 1e-5
+    assert 1 not in one_type.encode("a", "a").type_ids
+
+
+def test_rows_without_a_known_word_get_the_score_of_no_words(fitted, tmp_path):
+    dataset, words = fitted
+    write_words_graph(words, dataset.validation, tmp_path)
+    unknown = InputEncoder(words.tokenizer, 64).encode(ModelInput("¶ ¶"))
+    assert np.isfinite(words.model.margins([unknown])).all()
+
+
+def test_the_penalty_is_chosen_on_clusters_that_it_was_not_fitted_on():
+    reader = InputEncoder(word_pieces(), 64)
+    # Every cluster has its own word, which tells the label inside the cluster and nowhere else.
+    names = ["prove", "derive", "refactor", "deadlock", "hello", "thanks", "rename", "define"]
+    texts = [f"{name} please" for name in names for _ in range(20)]
+    labels = [number % 2 for number in range(8) for _ in range(20)]
+    tokens = [reader.encode(ModelInput(text)) for text in texts]
+    groups = [name for name in names for _ in range(20)]
+    alone = fit_linear(tokens, samples_of(labels), 0, SILENT)
+    together = fit_linear(tokens, samples_of(labels, cv_groups=groups), 0, SILENT)
+    assert alone.penalty == max(PENALTIES)
+    assert together.penalty == min(PENALTIES)
+
+
+def test_weights_count_and_rows_of_weight_nothing_do_not():
+    reader = InputEncoder(word_pieces(), 64)
+    tokens = [reader.encode(ModelInput("prove this now"))] * 40
+    samples = samples_of([0, 1] * 20)
+    heavy = replace(samples, weights=np.float32([3, 1] * 20))
+    assert fit_linear(tokens, heavy, 0, SILENT).margins(tokens[:1])[0] > 0.5
+    ignored = replace(samples, weights=np.float32([1, 0] * 19 + [1, 0.01]))
+    model = fit_linear(tokens, ignored, 0, SILENT)
+    assert model.rows == 21
+
+
+def test_a_target_between_the_labels_is_the_share_that_is_learnt():
+    reader = InputEncoder(word_pieces(), 64)
+    tokens = [reader.encode(ModelInput("prove this now"))] * 40
+    samples = replace(samples_of([0] * 40), targets=np.full(40, 0.7, np.float32))
+    margin = fit_linear(tokens, samples, 0, SILENT).margins(tokens[:1])[0]
+    assert 1 / (1 + np.exp(-margin)) == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.slow
+def test_it_becomes_a_router_folder_that_decides(tmp_path, base):
+    dataset = write_dataset(tmp_path / "data", "conversation")
+    report = train(dataset, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))
+    folder = RouterFolder.read(report.router)
+    assert set(folder.files) == {"model.onnx", "tokenizer.json", "README.md"}
+    assert folder.spec.max_tokens == 4096
+    router = turnout.load(report.router)
+    assert router.decide("prove the invariant").p_reasoning > 0.7
+    assert router.decide("hello thanks").p_reasoning < 0.3
+    talk = [turnout.Turn("prove the invariant"), turnout.Turn("now please")]
+    assert router.decide(talk).p_reasoning > 0.6
+    card = (report.router / "README.md").read_text()
+    assert "linear model on words, no BERT" in card
+    assert "`transformers` cannot load it" in card
+    again = train(dataset, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))
+    assert (again.fresh, again.to_json()) == (False, report.to_json())
+
+
+@pytest.mark.slow
+def test_it_serves_where_it_is_better_than_the_encoder(tmp_path, base):
+    dataset = write_dataset(tmp_path / "data")
+    untaught = replace(QUICK, learning_rate=1e-9, model="auto")
+    report = train(dataset, tmp_path / "r", base=base, recipe=untaught, max_tokens=48)
+    assert report.model == report.choice.served == "words"
+    assert report.choice.lead.high < 0
+    assert RouterFolder.read(report.router).spec.trained_on["base"] == "linear model on words"
+    assert report.choice.text in (report.router / "README.md").read_text()
+    assert read_manifest(report.router)["counts"]["choice"]["served"] == "words"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words", "served"),
+    [
+        pytest.param(0.3, 0.3, "encoder", id="tie"),
+        pytest.param(0.2, 0.4, "encoder", id="encoder-better"),
+        pytest.param(0.4, 0.2, "words", id="words-better"),
+    ],
+)
+def test_the_better_model_on_validation_serves_and_at_a_tie_the_encoder(encoder, words, served):
+    labels = np.arange(200) % 2
+    noise = np.random.default_rng(0).normal(size=200)
+    scores = {share: (labels == 0) * 1.0 + 3 * share * noise for share in (0.2, 0.3, 0.4)}
+    choice = choose_model(samples_of(labels), scores[encoder], scores[words], 0)
+    assert choice.served == served
+    assert choice.judged
+    assert f"the {'encoder' if served == 'encoder' else 'linear model on words'} serves" in (
+        choice.text
+    )
+
+
+def test_too_few_rows_to_judge_are_said():
+    labels = [0] * 9 + [1] * 50
+    choice = choose_model(samples_of(labels), np.arange(59.0)[::-1], np.arange(59.0), 0)
+    assert choice.served == "words"
+    assert "9 rows of a label are too few to judge" in choice.text
+
+
+def test_a_difference_within_chance_is_said():
+    even = Estimate(0.7, 0.6, 0.8)
+    choice = ModelChoice("encoder", 100, 50, even, even, Estimate(0.01, -0.05, 0.07))
+    assert choice.text.endswith("on 100 validation rows: within chance; the encoder serves")
+    assert ModelChoice.from_json(json.loads(json.dumps(choice.to_json()))) == choice
+
+
+def test_a_cluster_is_the_group_that_folds_hold_together_or_the_conversation(tmp_path):
+    folder = write_dataset(tmp_path / "data")
+    made = rows(40, 0)
+    for row in made[:20]:
+        row["cv_group"] = "one database"
+    write_split(folder, "train", made)
+    samples = DatasetFolder.read(folder).split("train")
+    assert samples.clusters_of([0, 19, 20]) == ["one database", "one database", "c0-20"]
