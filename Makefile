@@ -54,6 +54,13 @@ $(VENV)/azurite: | $(BIN)/python
 	    >/dev/null 2>&1 && mv $@.partial $@ || \
 	  { rm -rf $@.partial; echo "npm gave no Azure server: its tests are skipped"; }
 
+# OpenAI's and Anthropic's clients for Node, for the tests of the examples; as above.
+$(VENV)/node-clients: | $(BIN)/python
+	@mkdir -p $@.partial && \
+	  npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@.partial \
+	    openai@7.59.0 @anthropic-ai/sdk@1.14.0 >/dev/null 2>&1 && mv $@.partial $@ || \
+	  { rm -rf $@.partial; echo "npm gave no clients for Node: their tests are skipped"; }
+
 # The LiteLLM proxy with Turnout beside it, for the tests of the adapters. Its releases 1.82.7 and
 # 1.82.8 were malware: the version is pinned.
 $(VENV)/litellm/.installed: pyproject.toml
@@ -65,10 +72,10 @@ $(VENV)/litellm/.installed: pyproject.toml
 demo: $(VENV)/.product
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)"
 
-test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite
+test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite $(VENV)/node-clients
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20
 
-coverage: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite
+coverage: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite $(VENV)/node-clients
 	$(BIN)/python -m pytest $(PARALLEL) --cov=turnout --cov-report=term --cov-report=html:build/coverage
 
 test-fast: $(VENV)/.dev

@@ -1,0 +1,75 @@
+"""Every example for a client runs as it stands, against a gateway and an upstream."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = ROOT / "examples" / "clients"
+NODE_MODULES = ROOT / ".venv" / "node-clients" / "node_modules"
+
+
+def run(served, *command, **environment):
+    """What a program prints whose environment points at the gateway."""
+    own = {
+        "PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{served.url}/v1", "OPENAI_API_KEY": "k",
+        "ANTHROPIC_BASE_URL": served.url, "ANTHROPIC_API_KEY": "k", "TURNOUT_URL": served.url,
+    }  # fmt: skip
+    shown = subprocess.run(
+        command, env=own | environment, capture_output=True, text=True, timeout=120
+    )
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("openai_sdk.py", ["chat: from deep-1 ✓", "went to: reasoning because p_reasoning",
+                           "responses: from quick-1 ✓", "named: from quick-1 ✓"]),
+        ("anthropic_sdk.py", ["tokens: 42", "messages: from deep-1 ✓", "went to: reasoning"]),
+        ("langchain_client.py", ["whole: from deep-1 ✓", "streamed: from quick-1 ✓"]),
+    ],
+)  # fmt: skip
+def test_an_example_in_python_is_routed(served, script, said):
+    shown = run(served, sys.executable, CLIENTS / script)
+    assert [words for words in said if words not in shown] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not NODE_MODULES.is_dir(), reason="npm gave no clients for Node")
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("openai_sdk.mjs", ["chat: from deep-1 ✓", "responses: from quick-1 ✓"]),
+        ("anthropic_sdk.mjs", ["messages: from deep-1 ✓"]),
+    ],
+)
+def test_an_example_in_node_is_routed(served, tmp_path, script, said):
+    shutil.copy(CLIENTS / script, tmp_path)
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    shown = run(served, "node", tmp_path / script)
+    assert [words for words in said if words not in shown] == []
+
+
+def test_claude_code_is_started_with_the_gateways_address_and_model(served, tmp_path):
+    program = tmp_path / "claude"
+    program.write_text('#!/bin/sh\nenv\necho "arguments: $*"\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    shown = run(served, CLIENTS / "claude_code.sh", "-p", "Why?", PATH=path).splitlines()
+    assert {f"ANTHROPIC_BASE_URL={served.url}", "ANTHROPIC_MODEL=turnout",
+            "CLAUDE_CODE_GATEWAY_HINT_HEADERS=1", "arguments: -p Why?"} <= set(shown)  # fmt: skip
+
+
+def test_the_settings_for_codex_name_a_provider_that_they_define():
+    settings = tomllib.loads((CLIENTS / "codex.toml").read_text())
+    provider = settings["model_providers"][settings["model_provider"]]
+    assert (settings["model"], provider["wire_api"]) == ("turnout", "responses")
+    assert provider["base_url"] == "http://127.0.0.1:8080/v1"
