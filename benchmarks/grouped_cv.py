@@ -1,6 +1,6 @@
 """Conversation routers on turns whose need was measured; results in docs/results/few-labels.md.
 
-Usage: python benchmarks/grouped_cv.py TABLE.parquet [--folds K] [--by COLUMN] [--without-router]
+Usage: python benchmarks/grouped_cv.py TABLE.parquet [--folds K] [--by COLUMN] [--model M]
 
 TABLE holds one row a turn: `messages` (role, content; up to and with the current user message),
 `turn_index`, `conversation_id`, `reasoning_score` and `fast_score` in [0, 1], `label` (0 reasoning,
@@ -106,14 +106,15 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--by", default="cv_group", help="column that folds hold together")
-    parser.add_argument("--without-router", action="store_true", help="the rivals alone")
+    parser.add_argument("--model", default="auto", choices=("auto", "encoder", "words", "none"))
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     turns = Turns.read(asked.table, asked.by)
     folds = turns.folds(asked.folds, asked.seed)
     scores: dict[str, Floats] = {}
-    if not asked.without_router:
-        scores |= out_of_fold_router(turns, folds, Recipe(seed=asked.seed))
+    if asked.model != "none":
+        recipe = Recipe(seed=asked.seed, model=asked.model)
+        scores |= out_of_fold_router(turns, folds, recipe)
     for name, fit in RIVALS.items():
         scores[name] = out_of_fold(turns, folds, fit)
     print_table(turns, scores)
@@ -152,7 +153,7 @@ def trained(turns: Turns, known: Rows, folder: Path, recipe: Recipe) -> Path:
     parts = [pq.read_table(data / f"{name}.parquet") for name in ("train", "test")]
     pq.write_table(pa.concat_tables(parts), data / "train.parquet")
     report = train(data, router, recipe=recipe)
-    print(f"  {report.rows['train']} training rows", flush=True)
+    print(f"  {report.rows['train']} training rows; {report.model} serves", flush=True)
     return router
 
 

@@ -1,0 +1,126 @@
+"""From how many labelled turns on an encoder is better; results in docs/results/few-labels.md.
+
+Usage: python benchmarks/learning_curve.py TABLE.parquet|simulated [--rows N …] [--by COLUMN]
+
+TABLE is as `grouped_cv.py` says; `simulated` makes a log of 4,000 conversations, its turns with the
+labels that the simulator knows, as a person would give them. A fifth of groups is held out, at
+most 1,000 of their turns. Of the others N labelled turns are drawn, group by group, and every model
+is trained on the same ones:
+
+- the encoder and the linear model on words, each alone, of which `turnout train` takes the better;
+- TF-IDF with context, turn index and lengths, as in `grouped_cv.py`.
+
+Prints AUROC on the held-out turns with 95 % intervals over groups, and the encoder's paired lead.
+"""
+
+import argparse
+import sys
+import tempfile
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from grouped_cv import Floats, Rows, Turns, router_scores, shown, tfidf_with_context, trained
+
+from turnout.records import LABEL_REASONING
+from turnout.simulation import simulate
+from turnout.stats.bootstrap import Resampling
+from turnout.stats.metrics import auroc
+from turnout.tables import read_known_labels
+from turnout.training import Recipe
+
+FOLDS = 5
+CONVERSATIONS = 4_000
+MAX_HELD_ROWS = 1_000
+
+
+def main() -> None:
+    """Print a row for every number of labelled turns."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("source", help="a table of measured turns, or the word simulated")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000, 5000])
+    parser.add_argument("--by", default="cv_group")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(asked.source)
+        if asked.source == "simulated":
+            table = simulated(Path(folder), asked.seed)
+        turns = Turns.read(table, asked.by)
+    held = turns.folds(FOLDS, asked.seed)[0]
+    known = np.setdiff1d(np.flatnonzero(turns.labelled), held)
+    held = held[turns.labelled[held]][:MAX_HELD_ROWS]
+    print("| labelled turns | encoder | linear model on words | TF-IDF | encoder over TF-IDF |")
+    print("|---|---|---|---|---|", flush=True)
+    for count in asked.rows:
+        if count <= len(known):
+            print_row(turns, drawn(turns, known, count, asked.seed), held, asked.seed)
+        else:
+            print(f"| {count:,} | only {len(known):,} are there |", file=sys.stderr)
+
+
+def print_row(turns: Turns, known: Rows, held: Rows, seed: int) -> None:
+    """Train on `known`, judge on `held`."""
+    scores = [routed(turns, known, held, Recipe(seed=seed, model=m)) for m in ("encoder", "words")]
+    scores.append(tfidf_with_context(turns, known, held))
+    resampling = Resampling(turns.groups[held].tolist())
+
+    def measured(weights: Floats) -> Floats:
+        own = [auroc(each, turns.needs[held], weights) for each in scores]
+        return np.column_stack([*own, own[0] - own[-1]])
+
+    *each, lead = resampling.estimates(measured)
+    cells = [*map(shown, each), shown(lead, "+.3f")]
+    print(f"| {len(known):,} | {' | '.join(cells)} |", flush=True)
+
+
+def routed(turns: Turns, known: Rows, held: Rows, recipe: Recipe) -> Floats:
+    """Scores of the held turns by a router of the known ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        router = trained(turns, known, Path(folder), recipe)
+        return router_scores(router, turns, held)["router"]
+
+
+def drawn(turns: Turns, known: Rows, count: int, seed: int) -> Rows:
+    """So many of the known turns, group by group in random order."""
+    names, of = np.unique(turns.groups[known], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))[of]
+    return np.sort(known[np.argsort(order, kind="stable")[:count]])
+
+
+def simulated(folder: Path, seed: int) -> Path:
+    """A table of the turns of a simulated log, with what each needs by the simulator's truth."""
+    simulate(folder / "log", n_conversations=CONVERSATIONS, seed=seed)
+    truth = read_known_labels(folder / "log" / "truth.parquet")
+    names = ["conversation_id", "turn_index", "user_message", "assistant_message"]
+    log = pq.read_table(folder / "log" / "turns.parquet", columns=names)
+    by_turn = log.sort_by([(name, "ascending") for name in names[:2]]).to_pylist()
+    rows = []
+    for conversation, group in groupby(by_turn, key=itemgetter("conversation_id")):
+        messages: list[dict[str, str]] = []
+        for _, calls in groupby(group, key=itemgetter("turn_index")):
+            turn = next(calls)  # a log may hold a turn more than once
+            messages.append({"role": "user", "content": turn["user_message"]})
+            label = truth[conversation, turn["turn_index"]]
+            rows.append(
+                {
+                    "conversation_id": conversation,
+                    "turn_index": turn["turn_index"],
+                    "messages": list(messages),
+                    "label": label,
+                    "reasoning_score": 1.0,
+                    "fast_score": float(label != LABEL_REASONING),
+                    "cv_group": conversation,
+                }
+            )
+            answer = turn["assistant_message"] or "-"
+            messages.append({"role": "assistant", "content": answer})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "simulated.parquet")
+    return folder / "simulated.parquet"
+
+
+if __name__ == "__main__":
+    main()
