@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from turnout.errors import RecordError
 from turnout.gateway.asked import Asked, asker_of
-from turnout.gateway.callers import check_origin, is_allowed_origin, key_of
+from turnout.gateway.callers import check_one_host, check_origin, is_allowed_origin, key_of
 from turnout.gateway.decide import alias_of, unknown_model
 from turnout.gateway.exchange import COUNT_TOKENS, BrokenAnswerError, Exchange
 from turnout.gateway.forward import NoAnswerError, Outgoing
@@ -379,6 +379,7 @@ async def _asked(
 
 
 def _admitted(runtime: Runtime, incoming: Incoming) -> str | None:
+    check_one_host(incoming.raw_headers)
     check_origin(incoming.headers, runtime.options)
     return runtime.callers.admit(incoming.headers)
 

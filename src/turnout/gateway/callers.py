@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from turnout.gateway.forward import is_loopback
+from turnout.gateway.headers import RawHeaders
 from turnout.gateway.options import Caller, GatewayOptions
-from turnout.gateway.problems import Problem
+from turnout.gateway.problems import Problem, bad_request
 
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 _MINUTE_S = 60.0
@@ -108,6 +109,17 @@ def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:
             f"host {host[:200]!a} is not a name of this gateway; expected localhost, or one of "
             "gateway.allowed_hosts in the settings.",
         )
+
+
+def check_one_host(raw_headers: RawHeaders) -> None:
+    """Refuse a request with two hosts: another server may have read the other one.
+
+    Raises:
+        Problem: If it has more than one.
+    """
+    n_hosts = sum(name == b"host" for name, _ in raw_headers)
+    if n_hosts > 1:
+        raise bad_request(f"host: found {n_hosts} of these headers; expected one.")
 
 
 def is_allowed_origin(origin: str, options: GatewayOptions) -> bool:

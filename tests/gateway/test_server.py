@@ -1,0 +1,220 @@
+"""The gateway as a process: signals, connections, files."""
+
+import contextlib
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from tests.gateway.conftest import eventually, user
+from tests.gateway.upstream import Chat, UpstreamApp
+from tests.servers import running
+from tests.tiny_router import write_router
+from turnout.gateway import server
+
+pytestmark = pytest.mark.slow
+
+# The gateway as `turnout serve` runs it, with shorter patience.
+PROGRAM = """
+import sys, turnout.gateway.server as server
+stop_s, server.IDLE_S = float(sys.argv.pop(1)), float(sys.argv.pop(1))
+serve = server.serve
+server.serve = lambda *given: serve(*given, stop_s=stop_s)
+from turnout.cli import main
+main()
+"""
+
+
+class Process:
+    """A running gateway."""
+
+    def __init__(self, folder, upstream, stop_s=30.0, idle_s=75.0, limit_files=None):
+        self.folder, self.upstream = folder, upstream
+        self.router = folder / "router"
+        if not self.router.exists():
+            write_router(self.router)
+        self.config = folder / "turnout.toml"
+        self.write_config()
+        self.errors = (folder / "stderr.txt").open("w+")
+
+        def limited():
+            if limit_files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit_files, limit_files))
+
+        command = [
+            sys.executable, "-c", PROGRAM, str(stop_s), str(idle_s), "serve", str(self.router),
+            "-c", str(self.config), "--port", "0",
+        ]  # fmt: skip
+        self.process = subprocess.Popen(command, stderr=self.errors, preexec_fn=limited)
+        line = eventually(lambda: "serves at " in self.said() and self.said(), 60)
+        self.url = line.partition("serves at ")[2].split()[0].removesuffix("/v1")
+        assert eventually(lambda: self.answers("/healthz"), 30)
+
+    def write_config(self, fast="quick-1"):
+        self.config.write_text(
+            f'[upstreams.u]\nurl = "{self.upstream.url}/v1"\n'
+            '[targets.reasoning]\nupstream = "u"\nmodel = "deep-1"\n'
+            f'[targets.fast]\nupstream = "u"\nmodel = "{fast}"\n'
+            '[gateway]\njournal = "journal"\n'
+        )
+
+    def said(self):
+        return (self.folder / "stderr.txt").read_text()
+
+    def answers(self, path):
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}{path}").status_code == 200
+        return False
+
+    def post(self, text, **more):
+        body = {"model": "turnout", "messages": [user(text)], **more}
+        return httpx.post(f"{self.url}{Chat.path}", json=body, timeout=20)
+
+    def stream(self, text):
+        body = {"model": "turnout", "messages": [user(text)], "stream": True}
+        return httpx.stream("POST", f"{self.url}{Chat.path}", json=body, timeout=30)
+
+    def lines(self):
+        paths = sorted((self.folder / "journal").glob("*.jsonl"))
+        return [json.loads(line) for p in paths for line in p.read_text().splitlines()]
+
+
+@pytest.fixture
+def started(tmp_path):
+    upstream = UpstreamApp()
+    processes = []
+
+    def start(**options):
+        processes.append(Process(tmp_path, upstream, **options))
+        return processes[-1]
+
+    with running(upstream.app) as url:
+        upstream.url = url
+        yield start
+        for each in processes:
+            each.process.kill()
+            each.process.wait()
+            each.errors.close()
+
+
+def test_a_stop_lets_answers_end_and_journals_them(started):
+    gateway = started()
+    with gateway.stream("wait for me") as response:
+        chunks = response.iter_bytes()
+        next(chunks)
+        gateway.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert not gateway.answers("/healthz"), "no new requests are taken"
+        gateway.upstream.release()
+        assert b"[DONE]" in b"".join(chunks)
+    gateway.process.wait(timeout=20)
+    assert [line["response_type"] for line in gateway.lines()] == ["success"]
+
+
+def test_streams_that_outlast_a_stop_are_told_and_journalled(started):
+    gateway = started(stop_s=0.5)
+    with gateway.stream("never stop") as response:
+        got = b""
+        for chunk in response.iter_bytes():
+            if not got:
+                gateway.process.send_signal(signal.SIGTERM)
+            got += chunk
+    assert b"the gateway is stopping" in got
+    gateway.process.wait(timeout=20)
+    assert [line["response_type"] for line in gateway.lines()] == ["failed"]
+    assert "Traceback" not in gateway.said()
+
+
+def test_a_kill_under_load_leaves_only_whole_lines(started):
+    gateway = started()
+    answered = [gateway.post(f"hello {n}").status_code for n in range(30)]
+    eventually(lambda: len(gateway.lines()) == 30)
+    gateway.process.kill()
+    gateway.process.wait()
+    assert answered == [200] * 30
+    assert len(gateway.lines()) == 30
+
+
+def test_a_hangup_reads_settings_and_router_again(started):
+    gateway = started()
+    assert gateway.post("hello").headers["x-turnout-model"] == "quick-1"
+    gateway.write_config(fast="quick-2")
+    gateway.process.send_signal(signal.SIGHUP)
+    assert eventually(lambda: gateway.post("hello").headers["x-turnout-model"] == "quick-2")
+    gateway.config.write_text("[gateway]\nprot = 1\n")
+    gateway.process.send_signal(signal.SIGHUP)
+    assert eventually(lambda: "nothing has changed" in gateway.said())
+    assert gateway.post("hello").headers["x-turnout-model"] == "quick-2"
+
+
+def test_requests_under_way_survive_a_hangup(started):
+    gateway = started()
+    with gateway.stream("wait for me") as response:
+        chunks = response.iter_bytes()
+        next(chunks)
+        gateway.write_config(fast="quick-2")
+        gateway.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "were read again" in gateway.said())
+        gateway.upstream.release()
+        assert b"[DONE]" in b"".join(chunks)
+    assert eventually(lambda: [line["response_type"] for line in gateway.lines()] == ["success"])
+
+
+def test_an_access_log_has_a_line_a_request_and_no_text(started):
+    gateway = started()
+    gateway.post("hello, my secret is rosebud")
+    line = eventually(
+        lambda: [line for line in gateway.said().splitlines() if "/chat/completions" in line]
+    )[0]
+    assert "200 success turn fast u/quick-1" in line
+    assert "rosebud" not in gateway.said()
+
+
+def test_idle_connections_are_closed_and_a_full_table_of_files_does_not_spin(started):
+    gateway = started(idle_s=2.0, limit_files=128)
+    port = int(gateway.url.rpartition(":")[2])
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+    time.sleep(0.5)
+    assert (gateway.folder / "stderr.txt").stat().st_size < 20_000
+    # They are closed when nothing comes on them; then callers are served again.
+    assert eventually(lambda: gateway.answers("/healthz"), 20)
+    for each in idle:
+        each.close()
+    assert gateway.post("hello").status_code == 200
+
+
+def test_small_answers_are_sent_at_once():
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(server._listening("127.0.0.1", 0))
+        stack.enter_context(socket.create_connection(listening.getsockname()))
+        connection = stack.enter_context(listening.accept()[0])
+        assert connection.proto == socket.IPPROTO_TCP
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+HEADS = {
+    "two framings": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "space before the colon": b"Content-Length : 5\r\n\r\nhello",
+    "folded": b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    "NUL": b"X: a\x00b\r\nContent-Length: 0\r\n\r\n",
+    "two hosts": b"Host: other\r\nContent-Length: 2\r\n\r\n{}",
+    "long header": b"X: " + b"a" * 400_000 + b"\r\n\r\n",
+}
+
+
+def test_heads_that_two_servers_could_read_differently_are_refused(started):
+    gateway = started()
+    port = int(gateway.url.rpartition(":")[2])
+    for name, raw in HEADS.items():
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n" + raw)
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(4096).startswith(b"HTTP/1.1 4"), name
+    assert not gateway.upstream.bodies
