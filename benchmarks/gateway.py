@@ -141,6 +141,12 @@ async def one_connection(port: int, request: bytes, until: float, times: list[fl
     writer.close()
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has taken, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def load(port: int, body: bytes, n_connections: int, seconds: float) -> dict[str, float]:
     """Requests a second, and what one takes."""
     request = (
@@ -157,6 +163,7 @@ async def load(port: int, body: bytes, n_connections: int, seconds: float) -> di
     took = time.perf_counter() - began
     times.sort()
     return {
+        "n": len(times),
         "per_s": len(times) / took,
         "p50_ms": 1000 * times[len(times) // 2],
         "p99_ms": 1000 * times[min(len(times) - 1, int(len(times) * 0.99))],
@@ -196,7 +203,8 @@ def main() -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    ports = {name: free_port() for name in ("upstream", "relay", "gateway")}
+    names = ("upstream", "relay", "gateway")
+    ports = {name: free_port() for name in names}
     folder = Path(tempfile.mkdtemp())
     url = f"http://127.0.0.1:{ports['upstream']}"
     (folder / "turnout.toml").write_text(
@@ -216,7 +224,8 @@ def main() -> None:
     try:
         for port in ports.values():
             wait_for(port)
-        results = measured(ports, options)
+        pids = dict(zip(names, (process.pid for process in processes), strict=True))
+        results = measured(ports, pids, options)
     finally:
         for process in processes:
             process.terminate()
@@ -226,7 +235,9 @@ def main() -> None:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def measured(ports: dict[str, int], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def measured(
+    ports: dict[str, int], pids: dict[str, int], options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """Medians over rounds."""
     message = {"messages": [{"role": "user", "content": PROMPT}]}
     bodies = {
@@ -246,7 +257,9 @@ def measured(ports: dict[str, int], options: argparse.Namespace) -> dict[str, di
     for _ in range(options.rounds):
         for n in options.connections:
             for name, port, body in cases:
+                before_s = cpu_s(pids[port])
                 one = asyncio.run(load(ports[port], bodies[body], n, options.seconds))
+                one["cpu_ms"] = 1000 * (cpu_s(pids[port]) - before_s) / one.pop("n")
                 found.setdefault(f"{name} / {n}", []).append(one)
     return {
         name: {key: statistics.median(one[key] for one in each) for key in each[0]}
@@ -256,9 +269,10 @@ def measured(ports: dict[str, int], options: argparse.Namespace) -> dict[str, di
 
 def show(results: dict[str, dict[str, float]]) -> None:
     """Print a table."""
-    print(f"{'case / connections':34} {'per s':>8} {'p50 ms':>8} {'p99 ms':>8}")
+    columns = ("per_s", "p50_ms", "p99_ms", "cpu_ms")
+    print(f"{'case / connections':34}", *(f"{name:>8}" for name in columns))
     for name, one in results.items():
-        print(f"{name:34} {one['per_s']:8.0f} {one['p50_ms']:8.2f} {one['p99_ms']:8.2f}")
+        print(f"{name:34}", *(f"{one[column]:8.2f}" for column in columns))
 
 
 if __name__ == "__main__":

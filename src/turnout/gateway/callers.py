@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import time
@@ -99,7 +100,7 @@ def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:
             f"origin {origin[:200]!a} may not call this gateway; expected one of "
             "gateway.allowed_origins in the settings.",
         )
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    host = _name_of(headers.get("host", ""))
     checks_host = is_loopback(options.host) or bool(options.allowed_hosts)
     known = (options.host, *options.allowed_hosts)
     if checks_host and host and not is_loopback(host) and host not in known:
@@ -109,6 +110,15 @@ def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:
             f"host {host[:200]!a} is not a name of this gateway; expected localhost, or one of "
             "gateway.allowed_hosts in the settings.",
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _name_of(host: str) -> str:
+    """A host without its port; empty where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def check_one_host(raw_headers: RawHeaders) -> None:

@@ -7,6 +7,7 @@ history is a known transcript with its answer is that conversation's next turn.
 from __future__ import annotations
 
 import hashlib
+import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,17 +20,16 @@ from turnout.routing.sessions import CachedPrompt, Session, SessionStore, Transc
 
 _DIGITS = 8  # of an exchange's digest
 _MAX_EXCHANGES = 32
+# Unique, not secret: an id counts only together with its caller.
+_IDS = random.Random(secrets.randbits(256))  # noqa: S311
 # Requests that go on from a transcript; the others only look at it.
 _CONTINUING: frozenset[RequestKind] = frozenset({"turn", "continuation", "sub-agent"})
 
 
 def digest(*parts: str) -> str:
     """A digest of texts in order; no two lists of texts share one."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        hashed.update(len(raw).to_bytes(8, "big") + raw)
-    return hashed.hexdigest()
+    framed = "".join([f"{len(part)}:{part}" for part in parts])
+    return hashlib.blake2b(framed.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,11 @@ class Transcript:
     def _human(self, n_blocks: int) -> list[str]:
         return [block.digest for block in self._blocks[:n_blocks] if not block.is_assistant]
 
-    def answered_key(self, answer: Answer) -> str:
-        """What `history_key` of the next request will be."""
+    def answered_keys(self, answer: Answer) -> tuple[str, str]:
+        """What `history_key` of the next request will be, and the exchange that is complete."""
         block = _block(True, [Message("assistant", answer.text, tools=answer.tools)])
-        return digest(self.key, "True", block.digest)
+        asked = self._blocks[-1].digest if self._blocks else ""
+        return digest(self.key, "True", block.digest), _exchange(asked, block.digest)
 
     @property
     def exchanges(self) -> list[str]:
@@ -120,11 +121,6 @@ class Transcript:
             for at, block in enumerate(blocks)
             if block.is_assistant
         ]
-
-    def answered_exchange(self, answer: Answer) -> str:
-        """The exchange that an answer completes."""
-        block = _block(True, [Message("assistant", answer.text, tools=answer.tools)])
-        return _exchange(self._blocks[-1].digest if self._blocks else "", block.digest)
 
     def exchange_key(self, exchange: str) -> str:
         """Under which an exchange is linked."""
@@ -207,7 +203,9 @@ class Conversations:
     """
 
     def __init__(
-        self, store: SessionStore, new_id: Callable[[], str] = lambda: secrets.token_hex(12)
+        self,
+        store: SessionStore,
+        new_id: Callable[[], str] = lambda: f"{_IDS.getrandbits(96):024x}",
     ) -> None:
         self.store = store
         self._new_id = new_id
@@ -249,8 +247,8 @@ class Conversations:
     ) -> None:
         """Remember an answer, so that the next turn finds its conversation."""
         transcript, conversation_id = place.transcript, place.conversation_id
-        self.store.link(transcript.answered_key(answer), conversation_id, place.turn_index)
-        exchange = transcript.answered_exchange(answer)
+        key, exchange = transcript.answered_keys(answer)
+        self.store.link(key, conversation_id, place.turn_index)
         self.store.link(transcript.exchange_key(exchange), conversation_id, place.turn_index)
         self.store.link(transcript.answered_human_key, conversation_id, place.turn_index)
         if answer.response_id:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from turnout.errors import SettingsError
 from turnout.gateway.asked import Asked
@@ -16,7 +17,6 @@ from turnout.protocols import RequestKind
 from turnout.records import Decision, ModelClass
 from turnout.routing import Router
 from turnout.routing.policies import Lock, Policy, policy_of
-from turnout.routing.router import session_after
 from turnout.routing.served import ChosenBy
 from turnout.routing.sessions import Session
 
@@ -249,25 +249,8 @@ class Decider:
         """Store what was chosen; False where another request changed the session meanwhile."""
         if asked.kind not in _REMEMBERED or chosen is None:
             return True
-        session, now_s = place.session, self._now_s()
-        decision = chosen.decision or _plain_decision(self._router, place, chosen)
-        after = session_after(
-            replace(decision, model_class=chosen.model_class, turn_index=place.turn_index),
-            session,
-            place.conversation_id,
-            now_s,
-        )
-        is_persons = asked.kind == "turn" and chosen.chosen_by == "person"
-        is_turn = asked.kind == "turn"
-        after = replace(
-            after,
-            chosen_by="person"
-            if is_persons or (session and session.chosen_by == "person")
-            else "router",
-            turn_key=place.turn_key if is_turn else after.turn_key,
-            window=asked.call.boundary.window,
-            answered=place.is_repeat and after.answered if is_turn else after.answered,
-        )
+        session = place.session
+        after = _session_after(asked, place, chosen, self._now_s())
         return self._conversations.store.replace(session, after)
 
     def _decided(
@@ -369,7 +352,7 @@ def unknown_model(model: str, options: GatewayOptions) -> Problem:
 
 def effort_of(target: Target, asked: Asked) -> str | None:
     """The reasoning effort that a target sets, in the words of the request's protocol."""
-    if target.effort:
+    if target.effort or not target.parameters:
         return target.effort
     return asked.wire_format.read_request(target.parameters).effort
 
@@ -392,16 +375,36 @@ def _locks(asked: Asked, session: Session | None) -> tuple[Lock, ...]:
     return tuple(locks)
 
 
-def _plain_decision(router: Router, place: Place, chosen: _Chosen) -> Decision:
-    """What a class chosen without a score looks like to a session."""
-    return Decision(
-        chosen.model_class,
-        0 if chosen.model_class == "reasoning" else 1,
-        None,
-        router.threshold,
-        router.population,
-        chosen.policy,
-        chosen.reason,
-        place.turn_index,
-        place.shown_id,
+def _session_after(asked: Asked, place: Place, chosen: _Chosen, now_s: float) -> Session:
+    """The session once a class was chosen."""
+    session, chosen_class = place.session, chosen.model_class
+    is_turn = asked.kind == "turn"
+    by: Literal["router", "person"] = (
+        "person" if is_turn and chosen.chosen_by == "person" else "router"
+    )
+    window = asked.call.boundary.window
+    if session is None:
+        return Session(
+            chosen_class,
+            place.turn_index,
+            now_s,
+            first_class=chosen_class if place.turn_index == 1 else None,
+            conversation_id=place.conversation_id,
+            turn_index=place.turn_index,
+            chosen_by=by,
+            turn_key=place.turn_key if is_turn else "",
+            window=window,
+        )
+    stays = session.model_class == chosen_class
+    return replace(
+        session,
+        model_class=chosen_class,
+        chosen_at_turn=session.chosen_at_turn if stays else place.turn_index,
+        decided_at_s=now_s,
+        turn_index=place.turn_index,
+        chosen_by="person" if session.chosen_by == "person" else by,
+        turn_key=place.turn_key if is_turn else session.turn_key,
+        answered=session.answered and (place.is_repeat or not is_turn),
+        window=window,
+        version=session.version + 1,
     )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
+import random
 import secrets
 import time
 import zlib
@@ -37,6 +38,7 @@ _MAX_HELD_BYTES = 1 << 20
 _CACHE_LIFETIME_S = 300.0
 _LONG_CACHE_LIFETIME_S = 3600.0
 COUNT_TOKENS = "/messages/count_tokens"
+_IDS = random.Random(secrets.randbits(256))  # noqa: S311 (unique, not secret)
 
 
 class Exchange:
@@ -290,8 +292,7 @@ class Exchange:
         )
 
     def _class_of(self, target: Target) -> ModelClass | None:
-        all_targets = self._runtime.options.all_targets()
-        return next((name for name, each in all_targets if each is target), None)
+        return self._runtime.classes.get(id(target))
 
     async def _end(
         self,
@@ -323,7 +324,7 @@ class Exchange:
         fell_back = target != decided.candidates[0]
         first_byte_s = self._progress.first_byte_s
         return Served(
-            request_id=secrets.token_hex(12),
+            request_id=f"{_IDS.getrandbits(96):024x}",
             timestamp=self._arrived,
             protocol=asked.wire_format.NAME,
             kind=asked.kind,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import email.utils
+import functools
 import io
 import ipaddress
 import os
@@ -347,6 +348,7 @@ def _refuse_shared_keys(options: GatewayOptions) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine."""
     name = host.strip("[]").lower()

@@ -79,6 +79,8 @@ def as_text(value: bytes) -> str:
 
 def header_value(text: str) -> bytes:
     """A text as a header's value: printable ASCII alone, so that every client can read it."""
+    if text.isascii() and text.isprintable():
+        return text.encode("ascii").strip()
     ascii_only = text.replace("≥", ">=").encode("ascii", "replace")
     return re.sub(rb"[^\x20-\x7e]", b"?", ascii_only).strip()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from turnout.errors import SettingsError
@@ -12,6 +13,7 @@ from turnout.gateway.decide import Decider
 from turnout.gateway.forward import Forwarder
 from turnout.gateway.journal import Journal
 from turnout.gateway.options import GatewayOptions
+from turnout.records import ModelClass
 from turnout.routing import Router
 from turnout.routing.sessions import MemorySessions, SessionStore
 
@@ -28,6 +30,7 @@ class Runtime:
         decider: Decides requests.
         callers: Who may use the gateway.
         journal: Where records go; None writes none.
+        classes: Identity of a target → its class.
     """
 
     router: Router
@@ -37,6 +40,7 @@ class Runtime:
     decider: Decider
     callers: Callers
     journal: Journal | None
+    classes: Mapping[int, ModelClass]
 
 
 def runtime_of(router: Router, options: GatewayOptions, before: Runtime | None = None) -> Runtime:
@@ -57,6 +61,7 @@ def runtime_of(router: Router, options: GatewayOptions, before: Runtime | None =
         Decider(router, options, conversations),
         callers,
         _journal(options, before),
+        {id(target): model_class for model_class, target in options.all_targets()},
     )
 
 

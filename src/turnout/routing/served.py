@@ -120,16 +120,17 @@ class Served:
 
         Tokens stand at the top level, and `outcome` is called `response_type`.
         """
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        usage, outcome = values.pop("usage"), values.pop("outcome")
+        values = {name: getattr(self, name) for name in _FIELDS}
         values["timestamp"] = self.timestamp.astimezone(dt.UTC).isoformat()
-        values["attempts"] = [dataclasses.asdict(attempt) for attempt in self.attempts]
+        values["attempts"] = [
+            {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS} for attempt in self.attempts
+        ]
         values["tool_counts"] = dict(self.tool_counts)
         return {
-            "served_version": values.pop("version"),
+            "served_version": self.version,
             **values,
-            "response_type": outcome,
-            **dataclasses.asdict(usage),
+            "response_type": self.outcome,
+            **{name: getattr(self.usage, name) for name in _USAGE_FIELDS},
         }
 
     @classmethod
@@ -165,3 +166,13 @@ class Served:
                 f"{', '.join(get_args(Outcome))}."
             )
         return served
+
+
+_USAGE_FIELDS = tuple(item.name for item in dataclasses.fields(Usage))
+_ATTEMPT_FIELDS = tuple(item.name for item in dataclasses.fields(Attempt))
+# Those that stand in a JSON object under their own name.
+_FIELDS = tuple(
+    item.name
+    for item in dataclasses.fields(Served)
+    if item.name not in ("usage", "outcome", "version")
+)

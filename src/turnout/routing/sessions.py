@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -161,6 +161,10 @@ class SessionStore(Protocol):
         """Every conversation with this transcript, none claimed."""
 
 
+# (conversation, turn) → whether it was continued.
+_Ends = OrderedDict[tuple[str, int], bool]
+
+
 class MemorySessions:
     """Sessions in this process; the least recently used go first when it is full.
 
@@ -180,7 +184,7 @@ class MemorySessions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
-        self._links: OrderedDict[str, tuple[deque[TranscriptEnd], float]] = OrderedDict()
+        self._links: OrderedDict[str, tuple[_Ends, float]] = OrderedDict()
         self._max_sessions = max_sessions
         self._lifetime_s = lifetime_s
         self._clock = clock
@@ -212,10 +216,11 @@ class MemorySessions:
     def link(self, key: str, conversation_id: str, turn_index: int) -> None:
         """Note that the transcript with this digest ends in a turn of a conversation."""
         with self._lock:
-            ends, _ = self._links.get(key, (deque(maxlen=MAX_ENDS), 0.0))
-            end = TranscriptEnd(conversation_id, turn_index)
-            if not any(same_end(each, end) for each in ends):
-                ends.appendleft(end)
+            ends, _ = self._links.get(key, (_Ends(), 0.0))
+            if (conversation_id, turn_index) not in ends:
+                ends[conversation_id, turn_index] = False
+                ends.move_to_end((conversation_id, turn_index), last=False)
+                self._drop_oldest(ends, MAX_ENDS)
             self._links[key] = ends, self._clock()
             self._links.move_to_end(key)
             self._drop_oldest(self._links, 4 * self._max_sessions)
@@ -223,18 +228,22 @@ class MemorySessions:
     def claim(self, key: str) -> TranscriptEnd | None:
         """Where a transcript belongs; each conversation once before any is given out again."""
         with self._lock:
-            ends, linked_at = self._links.get(key, (None, 0.0))
-            if not ends or self._clock() - linked_at > self._lifetime_s:
+            ends = self._ends_of(key)
+            if not ends:
                 return None
             # Those not yet continued stand first.
-            end = ends.popleft()
-            ends.append(TranscriptEnd(end.conversation_id, end.turn_index, continued=True))
-            return end
+            (conversation_id, turn_index), continued = ends.popitem(last=False)
+            ends[conversation_id, turn_index] = True
+            return TranscriptEnd(conversation_id, turn_index, continued)
 
     def ends(self, key: str) -> list[TranscriptEnd]:
         """Every conversation with this transcript, none claimed."""
         with self._lock:
-            return list(self._links.get(key, ((), 0.0))[0])
+            return [TranscriptEnd(*end, continued) for end, continued in self._ends_of(key).items()]
+
+    def _ends_of(self, key: str) -> _Ends:
+        ends, linked_at = self._links.get(key, (_Ends(), 0.0))
+        return ends if self._clock() - linked_at <= self._lifetime_s else _Ends()
 
     def _current(self, conversation_id: str) -> Session | None:
         session, stored_at = self._sessions.get(conversation_id, (None, 0.0))
@@ -246,15 +255,10 @@ class MemorySessions:
         self._sessions.move_to_end(conversation_id)
         return session
 
-    def _drop_oldest(self, entries: OrderedDict[str, Any], most: int) -> None:
+    def _drop_oldest(self, entries: OrderedDict[Any, Any], most: int) -> None:
         while len(entries) > most:
             entries.popitem(last=False)
 
 
 # Of twins beyond these nobody could tell which is meant.
 MAX_ENDS = 64
-
-
-def same_end(one: TranscriptEnd, other: TranscriptEnd) -> bool:
-    """Whether two ends are the same turn of the same conversation."""
-    return (one.conversation_id, one.turn_index) == (other.conversation_id, other.turn_index)
