@@ -16,7 +16,7 @@ from turnout.dataset.weighting import MOST_FOR_LABEL, MOST_FOR_PLACE, weighted
 from turnout.samples import DatasetFolder
 
 # One conversation in four has a reasoning model; long conversations are rare.
-LENGTHS = (1, 1, 1, 4, 4, 8)
+LENGTHS = (1, 1, 1, 1, 4, 8)
 
 
 def short_log(conversations=240, reasoning_every=4):
@@ -107,7 +107,7 @@ def test_a_bucket_that_weights_cannot_even_out_is_said(tmp_path):
     ]
     data = dataset(tmp_path, [*short_log(600), *rows], architecture="conversation", size=10_000)
     assert data.description["weighting"]["capped_places"] > 0
-    assert "a row's place makes it weigh at most 3 times as much" in data.description["account"]
+    assert "a row's place makes it weigh at most 2 times as much" in data.description["account"]
 
 
 def test_a_log_with_as_many_rows_as_are_wanted_is_drawn_from_and_not_weighted(tmp_path):
@@ -178,3 +178,32 @@ def test_the_samples_of_a_split_know_what_their_labels_count(tmp_path):
     factors = folder.label_factors("test", test.labels)
     assert factors == pytest.approx(test.weights)
     assert factors[test.labels == 0].sum() == pytest.approx(factors[test.labels == 1].sum())
+
+
+LONG = "please explain why the following query is slow on the second replica but not the first"
+
+
+def test_nearly_equal_rows_of_a_short_log_stay_and_share_a_split(tmp_path):
+    rows = short_log()
+    rows += [turn(f"near{n}", 1, f"{LONG} {'again ' * n}", "o3") for n in range(3)]
+    rows += [turn(f"near{n}", 2, f"and what of number {n}", "gpt-4o") for n in range(3)]
+    data = dataset(tmp_path, rows, architecture="conversation", size=10_000)
+    assert data.description["rows"] == len(rows)
+    found = {
+        name: {row["conversation_id"] for row in split if row["conversation_id"].startswith("near")}
+        for name, split in splits_of(data).items()
+    }
+    assert sorted(map(len, found.values())) == [0, 0, 3]
+
+
+def test_no_user_and_no_conversation_of_a_short_log_stands_in_two_splits(tmp_path):
+    rows = [row | {"user_id": f"u{int(row['conversation_id'][1:]) % 40}"} for row in short_log()]
+    data = dataset(tmp_path, rows, architecture="conversation", size=10_000)
+    assert data.description["users_apart"] is True
+    assert data.description["leaks"] == {"conversations": 0, "texts": 0, "users": 0}
+    places = defaultdict(set)
+    for name, split in splits_of(data).items():
+        for row in split:
+            places[row["user_id"]].add(name)
+            places[row["conversation_id"]].add(name)
+    assert {len(names) for names in places.values()} == {1}

@@ -133,9 +133,9 @@ def _reached(weighting: Weighting) -> str:
         )
     if weighting.capped_places:
         reached += (
-            f". {weighting.capped_places} of {weighting.places} buckets and positions weigh less "
-            f"or more than the others: a row's place makes it weigh at most {MOST_FOR_PLACE:.0f} "
-            "times as much, or as little"
+            f". {weighting.capped_places} of {weighting.places} turn counts and positions weigh "
+            "less or more than the others: a row's place makes it weigh at most "
+            f"{MOST_FOR_PLACE:.0f} times as much, or as little"
         )
     return reached + "."
 

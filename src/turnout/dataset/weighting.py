@@ -13,7 +13,7 @@ from turnout.records import LABEL_FAST, LABEL_REASONING
 
 # A few rows that count for very many would decide what is learnt.
 MOST_FOR_LABEL = 10.0
-MOST_FOR_PLACE = 3.0
+MOST_FOR_PLACE = 2.0
 _ROUNDS = 50
 
 Sums = Mapping[Cell, float]
