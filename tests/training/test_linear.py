@@ -20,7 +20,7 @@ from turnout.samples import DatasetFolder, Samples
 from turnout.stats.bootstrap import Estimate
 from turnout.training import train
 from turnout.training.choice import ModelChoice, choose_model
-from turnout.training.linear import PENALTIES, fit_linear
+from turnout.training.linear import HEADER, PENALTIES, PREVIOUS_TURNS, fit_linear
 from turnout.training.linear_router import fit_words, write_words_graph
 from turnout.training.samples import read_dataset
 
@@ -56,7 +56,7 @@ def test_the_model_is_scikit_learns_logistic_regression_on_tfidf():
     samples = samples_of([row["label"] for row in rows(120, 3)])
     reader = InputEncoder(word_pieces(), 64)
     tokens = [reader.encode(ModelInput(text)) for text in texts]
-    model = fit_linear(tokens, samples, 0, SILENT)
+    model = fit_linear(tokens, None, samples, 0, SILENT)
     vectorizer = TfidfVectorizer(
         analyzer=lambda ids: [*map(str, ids), *map(str, pairwise(ids))], sublinear_tf=True, min_df=2
     )
@@ -83,9 +83,23 @@ def test_message_and_context_are_told_apart_whatever_types_the_tokenizer_gives(t
     )
     words = fit_words(dataset, one_type, 0, SILENT)
     assert {1} < {kind for row in words.validation for kind in row.type_ids}
-    assert len(words.model.features.segments[1].idf) > 0
+    assert [part.field for part in words.model.features.fields] == [0, 1, 2]
     assert write_words_graph(words, dataset.validation, tmp_path).float_difference < 1e-5
     assert 1 not in one_type.encode("a", "a").type_ids
+
+
+def test_the_header_is_a_field_of_its_own(fitted):
+    dataset, words = fitted
+    vocabulary = words.tokenizer.get_vocab()
+    fields = {part.field: part for part in words.model.features.fields}
+    if dataset.formatter.architecture == "session":
+        assert list(fields) == [0]
+        return
+    turn, separator = vocabulary["turn"], vocabulary["|"]
+    assert turn in fields[HEADER].unigrams
+    assert turn not in fields[PREVIOUS_TURNS].unigrams
+    assert separator in fields[PREVIOUS_TURNS].unigrams
+    assert separator not in fields[HEADER].unigrams
 
 
 def test_rows_without_a_known_word_get_the_score_of_no_words(fitted, tmp_path):
@@ -103,8 +117,8 @@ def test_the_penalty_is_chosen_on_clusters_that_it_was_not_fitted_on():
     labels = [number % 2 for number in range(8) for _ in range(20)]
     tokens = [reader.encode(ModelInput(text)) for text in texts]
     groups = [name for name in names for _ in range(20)]
-    alone = fit_linear(tokens, samples_of(labels), 0, SILENT)
-    together = fit_linear(tokens, samples_of(labels, cv_groups=groups), 0, SILENT)
+    alone = fit_linear(tokens, None, samples_of(labels), 0, SILENT)
+    together = fit_linear(tokens, None, samples_of(labels, cv_groups=groups), 0, SILENT)
     assert alone.penalty == max(PENALTIES)
     assert together.penalty == min(PENALTIES)
 
@@ -114,9 +128,9 @@ def test_weights_count_and_rows_of_weight_nothing_do_not():
     tokens = [reader.encode(ModelInput("prove this now"))] * 40
     samples = samples_of([0, 1] * 20)
     heavy = replace(samples, weights=np.float32([3, 1] * 20))
-    assert fit_linear(tokens, heavy, 0, SILENT).margins(tokens[:1])[0] > 0.5
+    assert fit_linear(tokens, None, heavy, 0, SILENT).margins(tokens[:1])[0] > 0.5
     ignored = replace(samples, weights=np.float32([1, 0] * 19 + [1, 0.01]))
-    model = fit_linear(tokens, ignored, 0, SILENT)
+    model = fit_linear(tokens, None, ignored, 0, SILENT)
     assert model.rows == 21
 
 
@@ -124,7 +138,7 @@ def test_a_target_between_the_labels_is_the_share_that_is_learnt():
     reader = InputEncoder(word_pieces(), 64)
     tokens = [reader.encode(ModelInput("prove this now"))] * 40
     samples = replace(samples_of([0] * 40), targets=np.full(40, 0.7, np.float32))
-    margin = fit_linear(tokens, samples, 0, SILENT).margins(tokens[:1])[0]
+    margin = fit_linear(tokens, None, samples, 0, SILENT).margins(tokens[:1])[0]
     assert 1 / (1 + np.exp(-margin)) == pytest.approx(0.7, abs=0.01)
 
 

@@ -24,6 +24,8 @@ MAX_PREVIOUS_CHARS = 600
 MAX_STORED_TURNS = 16
 MAX_STORED_CHARS = 800
 _CUT = " … "
+# Between the header and each previous turn.
+SEPARATOR = " | "
 # What the header calls a turn index from 1; later turns share a name.
 _TURN_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _LATER_TURNS = {10: "over ten", 20: "over twenty", 50: "over fifty"}
@@ -83,7 +85,7 @@ class Formatter:
         known = list(reversed(turns[:-1]))[:MAX_STORED_TURNS]
         shown = known[: self.previous_turns]
         header = self._header(message, index, known)
-        return ModelInput(message, " | ".join([header, *map(self._previous, shown)]))
+        return ModelInput(message, SEPARATOR.join([header, *map(self._previous, shown)]))
 
     def _header(self, message: str, index: int, known: Sequence[Turn]) -> str:
         """Turn index and lengths; `known` are the previous turns, newest first.

@@ -25,7 +25,7 @@ Integers = NDArray[np.int64]
 
 # It is cheap to read: a message as long as the formatter shows it, and its context.
 MAX_TOKENS = 4096
-# Of message and of context each, the most frequent ones.
+# Of every field, the most frequent ones.
 MAX_NGRAMS = 50_000
 # What stands in a single row tells nothing of others, and need not leave the data set.
 MIN_ROWS_A_NGRAM = 2
@@ -34,22 +34,23 @@ FOLDS = 5
 # With more rows than these, one fold tells which penalty to take.
 MAX_ROWS_FOR_ALL_FOLDS = 20_000
 STEP = "linear model on words"
-_SEGMENTS = (0, 1)  # message, context
+MESSAGE, PREVIOUS_TURNS, HEADER = 0, 1, 2
+FIELDS = {MESSAGE: "message", PREVIOUS_TURNS: "previous turns", HEADER: "header"}
 _MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentNgrams:
-    """The token n-grams of a segment that the model knows.
+class FieldNgrams:
+    """The token n-grams of a field that the model knows.
 
     Attributes:
-        segment: 0 for the message, 1 for the context.
+        field: One of `FIELDS`.
         unigrams: Token ids, shape `(u,)`, rising.
         bigrams: Pairs of token ids, shape `(b, 2)`, rising.
         idf: Inverse document frequencies, shape `(u + b,)`, unigrams first.
     """
 
-    segment: int
+    field: int
     unigrams: Integers
     bigrams: Integers
     idf: Floats
@@ -61,7 +62,7 @@ class LinearModel:
 
     Attributes:
         features: How token ids become columns.
-        coefficients: Shape `(k,)`: n-grams of the message, then of the context.
+        coefficients: Shape `(k,)`, as `LinearFeatures.fields` goes on.
         intercept: In nats.
         penalty: Inverse strength of the L2 penalty, as scikit-learn's `C`.
         rows: Training rows with a weight above 0.
@@ -79,49 +80,57 @@ class LinearModel:
 
 
 class LinearFeatures:
-    """Token ids → columns: TF-IDF of the n-grams of message and of context.
+    """Token ids → columns: TF-IDF of the n-grams of every field, each scaled by itself.
+
+    The fields are the message, and of the context the header up to the first separator, which says
+    how far the conversation is, and the previous turns after it. Among the words of previous turns
+    the header would count for little (docs/experiments/034-header-apart.md).
 
     Args:
         tokens: The rows to learn n-grams and frequencies from.
+        separator: Token id; with None the whole context is header.
     """
 
-    def __init__(self, tokens: Sequence[TokenIds]) -> None:
+    def __init__(self, tokens: Sequence[TokenIds], separator: int | None) -> None:
+        self.separator = separator
         self._vocabulary_size = 1 + max(max(row.ids, default=0) for row in tokens)
         self._parts: list[tuple[int, Integers, TfidfTransformer]] = []
-        for segment in _SEGMENTS:
-            codes, rows = self._coded(tokens, segment)
+        for field in FIELDS:
+            codes, rows = self._coded(tokens, field)
             if len(codes):
                 known = _most_frequent(codes, rows)
                 tfidf = TfidfTransformer(sublinear_tf=True)
                 tfidf.fit(_counts(codes, rows, known, len(tokens)))
-                self._parts.append((segment, known, tfidf))
+                self._parts.append((field, known, tfidf))
 
     @property
-    def segments(self) -> list[SegmentNgrams]:
-        """The n-grams of message and context; of what every row lacks, none."""
+    def fields(self) -> list[FieldNgrams]:
+        """The n-grams of every field that some row has."""
         size = self._vocabulary_size
         parts = []
-        for segment, codes, tfidf in self._parts:
+        for field, codes, tfidf in self._parts:
             bigrams = codes[codes >= size] - size
             pairs = np.stack([bigrams // size, bigrams % size], axis=1)
-            parts.append(SegmentNgrams(segment, codes[codes < size], pairs, tfidf.idf_))
+            parts.append(FieldNgrams(field, codes[codes < size], pairs, tfidf.idf_))
         return parts
 
     def columns(self, tokens: Sequence[TokenIds]) -> sparse.csr_matrix:
         """Shape `(n, k)`."""
         parts = []
-        for segment, known, tfidf in self._parts:
-            codes, rows = self._coded(tokens, segment)
+        for field, known, tfidf in self._parts:
+            codes, rows = self._coded(tokens, field)
             parts.append(tfidf.transform(_counts(codes, rows, known, len(tokens))))
         return sparse.hstack(parts).tocsr()
 
-    def _coded(self, tokens: Sequence[TokenIds], segment: int) -> tuple[Integers, Integers]:
-        """Every n-gram of a segment as one number, and its row; unigrams have the lower numbers."""
+    def _coded(self, tokens: Sequence[TokenIds], field: int) -> tuple[Integers, Integers]:
+        """Every n-gram of a field as one number, and its row; unigrams have the lower numbers."""
         lengths = [len(row.ids) for row in tokens]
         ids = np.fromiter((i for row in tokens for i in row.ids), np.int64, sum(lengths))
-        types = np.fromiter((i for row in tokens for i in row.type_ids), np.int64, sum(lengths))
+        fields = np.fromiter(
+            (i for row in tokens for i in self._fields_of(row)), np.int64, len(ids)
+        )
         rows = np.repeat(np.arange(len(tokens)), lengths)
-        inside = (types == segment) & (ids < self._vocabulary_size)
+        inside = (fields == field) & (ids < self._vocabulary_size)
         both = inside[:-1] & inside[1:] & (rows[:-1] == rows[1:])
         pairs = self._vocabulary_size * (1 + ids[:-1]) + ids[1:]
         return (
@@ -129,9 +138,21 @@ class LinearFeatures:
             np.concatenate([rows[inside], rows[:-1][both]]),
         )
 
+    def _fields_of(self, row: TokenIds) -> list[int]:
+        """The field of every token: the first separator of the context ends the header."""
+        fields, ended = [], False
+        for token, segment in zip(row.ids, row.type_ids, strict=True):
+            ended = ended or (segment == 1 and token == self.separator)
+            fields.append(PREVIOUS_TURNS if ended else HEADER if segment else MESSAGE)
+        return fields
+
 
 def fit_linear(
-    tokens: Sequence[TokenIds], samples: Samples, seed: int, on_progress: OnProgress
+    tokens: Sequence[TokenIds],
+    separator: int | None,
+    samples: Samples,
+    seed: int,
+    on_progress: OnProgress,
 ) -> LinearModel:
     """Fit on targets, rows counted by their weights.
 
@@ -139,6 +160,7 @@ def fit_linear(
 
     Args:
         tokens: What the rows show, in at most `MAX_TOKENS` tokens each.
+        separator: The token after the context's header; None where it is not one token.
         samples: n rows; weights above 0 for both outcomes.
         seed: Decides the folds.
         on_progress: Told every fit.
@@ -149,7 +171,7 @@ def fit_linear(
     """
     used = np.flatnonzero(samples.weights > 0)
     samples, tokens = samples.take(used), [tokens[int(row)] for row in used]
-    features = LinearFeatures(tokens)
+    features = LinearFeatures(tokens, separator)
     columns = features.columns(tokens)
     folds = _folds(samples, seed)
     losses = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from turnout.routing.folder import RouterSpec
 from turnout.training.card import READS, scores_text
-from turnout.training.linear import LinearModel
+from turnout.training.linear import FIELDS, LinearModel
 from turnout.training.report import TrainReport
 
 _CARD = """---
@@ -22,8 +22,8 @@ Scores how likely a user message needs a **reasoning** model (label 0) rather th
 (label 1). Made by Turnout.
 
 **It is a linear model on words, no BERT**: logistic regression on the TF-IDF of tokens and pairs of
-tokens, of the message and of its context apart. It knows no word that its training rows did not
-have, and no order beyond two tokens. {why}
+tokens; message, header and previous turns count apart. It knows no word that its training rows did
+not have, and no order beyond two tokens. {why}
 
 | | |
 |---|---|
@@ -32,7 +32,7 @@ have, and no order beyond two tokens. {why}
 | training rows | {report.rows[train]:,}, of which {report.labelled_rows[train]:,} carry a label |
 | validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
 carry a label |
-| features | {message:,} of the message, {context:,} of the context |
+| features | {features} |
 | penalty | C = {penalty:g}, chosen by cross-validation on the training rows |
 | token budget | {spec.max_tokens:,}; {report.cut_rows:,} training rows were longer and were cut |
 | scores | {scores} |
@@ -72,7 +72,9 @@ def write_words_card(
     folder: Path, spec: RouterSpec, report: TrainReport, model: LinearModel
 ) -> None:
     """Write `README.md` into the router folder."""
-    features = {part.segment: len(part.idf) for part in model.features.segments}
+    features = ", ".join(
+        f"{len(part.idf):,} of the {FIELDS[part.field]}" for part in model.features.fields
+    )
     text = _CARD.format(
         spec=spec,
         report=report,
@@ -81,8 +83,7 @@ def write_words_card(
         reads=READS[report.architecture],
         scores=scores_text(spec.priors),
         why=_why(report),
-        message=features.get(0, 0),
-        context=features.get(1, 0),
+        features=features,
         penalty=model.penalty,
         megabytes=report.export.served_bytes / 1e6,
     )

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from turnout.records import ID2LABEL, LABEL_REASONING
-from turnout.training.linear import LinearModel, SegmentNgrams
+from turnout.training.linear import HEADER, MESSAGE, PREVIOUS_TURNS, FieldNgrams, LinearModel
 from turnout.training.report import Calibration
 
 # The same as that of encoders' graphs.
@@ -21,19 +21,20 @@ _LEAST_NORM = 1e-12  # a row without a known n-gram has the norm 0
 def linear_graph(model: LinearModel, calibration: Calibration) -> onnx.ModelProto:
     """The graph from token ids to two logits, calibration folded in.
 
-    It counts n-grams as `LinearFeatures` does: of the tokens of one segment, never across.
+    It counts n-grams as `LinearFeatures` does: of the tokens of one field, never across.
 
     Args:
         model: A fitted model.
         calibration: Of its margins.
     """
     graph = _Graph()
+    inside = graph.masks(model.features.separator)
     parts = []
     start = 0
-    for ngrams in model.features.segments:
+    for ngrams in model.features.fields:
         end = start + len(ngrams.idf)
         weights = calibration.scale * model.coefficients[start:end]
-        parts.append(graph.segment_margin(ngrams, weights))
+        parts.append(graph.field_margin(inside[ngrams.field], ngrams, weights))
         start = end
     bias = calibration.scale * model.intercept + calibration.bias
     margin = graph.node("Sum", [*parts, graph.floats([[bias]])])
@@ -70,12 +71,28 @@ class _Graph:
         self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def segment_margin(self, ngrams: SegmentNgrams, weights: NDArray[np.float64]) -> str:
-        """What the n-grams of one segment add to the margin, shape `(rows, 1)`."""
-        of_segment = self.node("Equal", ["token_type_ids", self.integers([ngrams.segment])])
+    def masks(self, separator: int | None) -> dict[int, str]:
+        """Field → which tokens are in it, shape `(rows, tokens)`."""
         is_text = self.node("Equal", ["attention_mask", self.integers([1])])
-        inside = self.node("And", [of_segment, is_text])
-        # No n-gram has a −1 in it, so none reaches over the segment's ends.
+        of_message = self.node("Equal", ["token_type_ids", self.integers([0])])
+        of_context = self.node("Not", [of_message])
+        ends = self.node(
+            "Equal", ["input_ids", self.integers([-1 if separator is None else separator])]
+        )
+        ends = self.node("Cast", [self.node("And", [ends, of_context])], to=TensorProto.INT64)
+        ended = self.node("CumSum", [ends, self.integers(1)])
+        is_header = self.node("Equal", [ended, self.integers([0])])
+        is_after = self.node("Not", [is_header])
+        parts = {
+            MESSAGE: of_message,
+            HEADER: self.node("And", [of_context, is_header]),
+            PREVIOUS_TURNS: self.node("And", [of_context, is_after]),
+        }
+        return {field: self.node("And", [part, is_text]) for field, part in parts.items()}
+
+    def field_margin(self, inside: str, ngrams: FieldNgrams, weights: NDArray[np.float64]) -> str:
+        """What the n-grams of one field add to the margin, shape `(rows, 1)`."""
+        # No n-gram has a −1 in it, so none reaches over the field's ends.
         ids = self.node("Where", [inside, "input_ids", self.integers([-1])])
         counts = self.node(
             "TfIdfVectorizer",

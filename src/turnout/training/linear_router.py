@@ -17,6 +17,7 @@ from turnout.progress import OnProgress
 from turnout.records import LABEL_REASONING
 from turnout.routing.encoding import InputEncoder, TokenIds
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME
+from turnout.routing.formatter import SEPARATOR
 from turnout.routing.scorer import OnnxScorer, probabilities
 from turnout.samples import Samples
 from turnout.training.calibration import fit_calibration
@@ -71,7 +72,7 @@ def fit_words(
     reader = InputEncoder(own, MAX_TOKENS)
     train = [reader.encode(row) for row in dataset.train.inputs]
     validation = [reader.encode(row) for row in dataset.validation.inputs]
-    model = fit_linear(train, dataset.train, seed, on_progress)
+    model = fit_linear(train, _separator(own), dataset.train, seed, on_progress)
     calibration = _calibrated(model.margins(validation), dataset.validation)
     cut_rows = sum(row.truncated_tokens > 0 for row in train)
     return FittedWords(own, model, validation, calibration, cut_rows)
@@ -110,6 +111,12 @@ def _calibrated(margins: Floats, validation: Samples) -> Calibration:
         validation.labels[rows] == LABEL_REASONING,
         validation.weights[rows].astype(np.float64),
     )
+
+
+def _separator(tokenizer: Tokenizer) -> int | None:
+    """The token between the context's header and its turns; None where it is not one token."""
+    encoded = tokenizer.encode(SEPARATOR.rstrip(), add_special_tokens=False).ids
+    return int(encoded[0]) if len(encoded) == 1 else None
 
 
 def _telling_segments_apart(tokenizer: Tokenizer) -> Tokenizer:
