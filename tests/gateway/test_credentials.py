@@ -6,12 +6,18 @@ import json
 
 import httpx
 import pytest
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from tests.gateway.conftest import gateway_of, options_for, user
+from tests.servers import running
+from tests.tiny_router import write_router
 from turnout.errors import SettingsError
+from turnout.gateway.app import create_app
 from turnout.gateway.forward import Forwarder
 from turnout.gateway.options import Caller, GatewayOptions, Target, Upstream
 from turnout.gateway.server import refuse_open_door
+from turnout.routing import Router
 
 KEY = "sk-own-key"
 CREDENTIALS = {
@@ -149,6 +155,26 @@ def test_models_and_decisions_need_a_key_too(own_key):
     assert httpx.get(f"{own_key.url}/v1/models").status_code == 401
     assert httpx.post(f"{own_key.url}/v1/route", json={"messages": []}).status_code == 401
     assert httpx.get(f"{own_key.url}/healthz").status_code == 200
+
+
+def test_further_routes_stand_behind_the_same_door(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    caller = Caller(name="ann", key_sha256=hashlib.sha256(b"door").hexdigest())
+    door = {"callers": (caller,)}
+    options = options_for("http://127.0.0.1:1", None, door, api_key_env="UPSTREAM_KEY")
+    router = Router.from_folder(write_router(tmp_path / "router"))
+
+    async def extra(request):
+        return JSONResponse({})
+
+    def more(router):
+        return [Route("/v1/extra", extra, methods=["POST"])]
+
+    with running(create_app(router, options, more)) as url:
+        assert httpx.post(f"{url}/v1/extra").status_code == 401
+        assert httpx.post(f"{url}/v1/extra", headers={"x-api-key": "door"}).status_code == 200
+        evil = {"x-api-key": "door", "origin": "https://evil.example"}
+        assert httpx.post(f"{url}/v1/extra", headers=evil).status_code == 403
 
 
 def test_a_caller_that_asks_too_often_is_told_when_to_ask_again(tmp_path, monkeypatch):

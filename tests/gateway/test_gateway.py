@@ -260,6 +260,12 @@ def test_what_is_not_served_says_what_is(served):
     assert "/v1/chat/completions" in response.json()["error"]["message"]
 
 
+def test_a_method_that_is_not_served_says_which_is(served):
+    response = httpx.get(f"{served.url}/v1/chat/completions")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert "expected POST" in response.json()["error"]["message"]
+
+
 def test_a_key_from_the_environment_replaces_the_callers(tmp_path, served, monkeypatch):
     monkeypatch.setenv("UPSTREAM_KEY", "sk-own")
     with running(served.upstream.app) as upstream_url:

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from tests.disks import fill, small_disk
 from turnout.gateway import journal as journal_module
 from turnout.gateway.journal import Journal
 from turnout.routing.served import Served
@@ -172,3 +173,21 @@ def test_records_of_many_threads_are_all_whole(written, tmp_path):
         thread.join()
     journal.flush()
     assert len(lines(tmp_path / "journal")) == 400
+
+
+def test_a_full_disk_loses_records_that_are_counted_and_the_next_ones_are_whole(tmp_path):
+    with small_disk(tmp_path / "disk", 256) as disk:
+        journal = Journal(disk / "journal", now=lambda: NOW_S)
+        journal.write(SERVED)
+        journal.flush()
+        filler = fill(disk, 500)  # room for half a record
+        for _ in range(3):
+            journal.write(dataclasses.replace(SERVED, user_message="x" * 20_000))
+        journal.flush()
+        assert journal.lost_lines == 3
+        filler.unlink()
+        journal.write(dataclasses.replace(SERVED, request_id="after"))
+        journal.close()
+        text = (disk / "journal" / "journal-2026-11-30.jsonl").read_text()
+    whole = [line for line in text.splitlines() if line.endswith("}")]
+    assert [json.loads(line)["request_id"] for line in whole] == ["r1", "after"]

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -36,6 +36,7 @@ _DECIDED = {
     "/messages": "messages",
     COUNT_TOKENS: "messages",
 }
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Forwarded by the model's name; not decided, not journalled.
 _NAMED = ("/embeddings", "/completions")
 
@@ -201,26 +202,52 @@ class Gateway:
 class _Endpoint:
     """A handler as an ASGI application, with errors in the caller's protocol."""
 
-    def __init__(self, gateway: Gateway, handle: Any, wire_format: WireFormat | None) -> None:  # noqa: ANN401
+    def __init__(
+        self, gateway: Gateway, handle: Handler, method: str, wire_format: WireFormat | None
+    ) -> None:
         self._gateway = gateway
         self._handle = handle
+        self._method = method
         self._format = wire_format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        sender = _Sender(send, _cors(scope, self._gateway.runtime.options))
+        cors = _cors(scope, self._gateway.runtime.options)
+        sender = _Sender(send, cors)
         try:
-            await self._handle(scope, receive, sender)
+            if scope["method"] == "OPTIONS" and b"origin" in dict(scope["headers"]):
+                await self._preflight(sender, allowed=bool(cors))
+            else:
+                self._check_method(scope)
+                await self._handle(scope, receive, sender)
         except Problem as problem:
             await self._refuse(sender, scope, problem)
-        except CallerLeftError:
-            return
-        except BrokenAnswerError:
-            raise
+        except (CallerLeftError, BrokenAnswerError):
+            return  # the server closes the connection of an answer that is not whole
         except Exception:
             _log.exception("internal error")
             message = "internal error; see the gateway's log."
             await self._refuse(sender, scope, Problem(500, "internal_error", message))
+
+    def _check_method(self, scope: Scope) -> None:
+        asked = scope["method"]
+        if self._method not in (asked, "any") and (asked, self._method) != ("HEAD", "GET"):
+            raise Problem(
+                405,
+                "method_not_allowed",
+                f"{scope['path'][:200]}: found {asked}; expected {self._method}.",
+                [(b"allow", self._method.encode())],
+            )
+
+    async def _preflight(self, sender: _Sender, *, allowed: bool) -> None:
+        """Answer a browser that asks whether it may ask."""
+        allows = [
+            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-headers", b"*, authorization"),
+            (b"access-control-max-age", b"600"),
+        ]
+        await _start(sender, 204 if allowed else 403, allows if allowed else [])
+        await _send_body(sender, b"")
 
     async def _refuse(self, sender: _Sender, scope: Scope, problem: Problem) -> None:
         if sender.is_started:
@@ -275,76 +302,62 @@ def app_of(gateway: Gateway, more_routes: MoreRoutes | None = None) -> Starlette
         yield
         await gateway.close()
 
-    def endpoint(handle: Any, wire_format: WireFormat | None = None) -> _Endpoint:  # noqa: ANN401
-        return _Endpoint(gateway, handle, wire_format)
+    more = (more_routes or _no_routes)(lambda: gateway.runtime.router)
+    routes = [*_own_routes(gateway), *(_admitted_route(gateway, route) for route in more)]
+    served = ", ".join(route.path for route in routes)
 
+    async def not_served(scope: Scope, receive: Receive, send: Send) -> None:
+        asked_for = f"{scope['method']} {scope['path']}"
+        message = f"{asked_for[:200]} is not served here; expected one of {served}."
+        raise Problem(404, "not_found", message)
+
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.router.default = _Endpoint(gateway, not_served, "any", None)
+    app.state.gateway = gateway
+    return app
+
+
+def _no_routes(router: Callable[[], Router]) -> Sequence[Route]:
+    return ()
+
+
+def _own_routes(gateway: Gateway) -> list[Route]:
     def decided(path: str, name: str) -> _Endpoint:
         wire_format = WIRE_FORMATS[name]
 
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
             await gateway.serve(wire_format, path, scope, receive, send)
 
-        return endpoint(handle, wire_format)
+        return _Endpoint(gateway, handle, "POST", wire_format)
 
     def named(path: str) -> _Endpoint:
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
             await gateway.pass_on(path, scope, receive, send)
 
-        return endpoint(handle, WIRE_FORMATS["chat"])
+        return _Endpoint(gateway, handle, "POST", WIRE_FORMATS["chat"])
 
-    more = more_routes(lambda: gateway.runtime.router) if more_routes else ()
-    post = ["POST", "OPTIONS"]
-    get = ["GET", "HEAD", "OPTIONS"]
-    routes = [
-        *(Route(f"/v1{p}", _preflight(decided(p, n)), methods=post) for p, n in _DECIDED.items()),
-        *(Route(f"/v1{path}", _preflight(named(path)), methods=post) for path in _NAMED),
-        *(Route(r.path, _preflight(endpoint(r.app)), methods=post) for r in more),
-        Route("/v1/route", _preflight(endpoint(gateway.route)), methods=post),
-        Route("/v1/models", _preflight(endpoint(gateway.models)), methods=get),
-        Route("/v1/models/{name:path}", _preflight(endpoint(gateway.model)), methods=get),
-        Route("/healthz", endpoint(gateway.health), methods=get),
-        Route("/readyz", endpoint(gateway.ready), methods=get),
+    return [
+        *(Route(f"/v1{path}", decided(path, name)) for path, name in _DECIDED.items()),
+        *(Route(f"/v1{path}", named(path)) for path in _NAMED),
+        Route("/v1/route", _Endpoint(gateway, gateway.route, "POST", None)),
+        Route("/v1/models", _Endpoint(gateway, gateway.models, "GET", None)),
+        Route("/v1/models/{name:path}", _Endpoint(gateway, gateway.model, "GET", None)),
+        Route("/healthz", _Endpoint(gateway, gateway.health, "GET", None)),
+        Route("/readyz", _Endpoint(gateway, gateway.ready, "GET", None)),
         # Claude Code asks whether anybody is there.
-        Route("/api/hello", endpoint(_hello), methods=get),
+        Route("/api/hello", _Endpoint(gateway, _hello, "GET", None)),
     ]
-    served = ", ".join(route.path for route in routes)
-
-    async def not_served(scope: Scope, receive: Receive, send: Send) -> None:
-        asked_for = f"{scope['method']} {scope['path']}"
-        known = any(scope["path"] == route.path for route in routes)
-        status, code = (405, "method_not_allowed") if known else (404, "not_found")
-        message = f"{asked_for[:200]} is not served here; expected one of {served}."
-        raise Problem(status, code, message)
-
-    app = Starlette(routes=routes, lifespan=lifespan)
-    app.router.redirect_slashes = False
-    app.router.default = endpoint(not_served)
-    app.state.gateway = gateway
-    return app
 
 
-def _preflight(endpoint: _Endpoint) -> Any:  # noqa: ANN401 (an ASGI application)
-    """Answer a browser that asks whether it may ask."""
-    return _Preflighted(endpoint)
+def _admitted_route(gateway: Gateway, route: Route) -> Route:
+    """A further route, behind the gateway's own door."""
 
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        _admitted(gateway.runtime, Incoming.from_scope(scope))
+        await route.app(scope, receive, send)
 
-class _Preflighted:
-    def __init__(self, endpoint: _Endpoint) -> None:
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "OPTIONS":
-            await self._endpoint(scope, receive, send)
-            return
-        cors = _cors(scope, self._endpoint._gateway.runtime.options)
-        if cors:
-            cors += [
-                (b"access-control-allow-methods", b"GET, POST"),
-                (b"access-control-allow-headers", b"*, authorization"),
-                (b"access-control-max-age", b"600"),
-            ]
-        await _start(send, 204 if cors else 403, cors)
-        await _send_body(send, b"")
+    return Route(route.path, _Endpoint(gateway, handle, "POST", None))
 
 
 async def _hello(scope: Scope, receive: Receive, send: Send) -> None:

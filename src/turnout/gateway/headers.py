@@ -27,6 +27,8 @@ _COOKIES = frozenset({b"cookie", b"cookie2", b"set-cookie", b"set-cookie2"})
 # Metadata of these names only sounds like a credential.
 _NO_CREDENTIALS = frozenset({b"x-turnout-tokens", b"anthropic-beta"})
 _OWN = b"x-turnout-"
+# No header may hold these (RFC 9110, section 5.5).
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # The server sets these itself.
 _OF_THE_SERVER = frozenset({b"date", b"server", b"alt-svc", b"strict-transport-security"})
 
@@ -48,6 +50,7 @@ def forwarded_headers(
         if name not in stays
         and name not in _COOKIES
         and not name.startswith(_OWN)
+        and not _CONTROL.search(value)
         and (with_credentials or not is_credential(name))
     ]
 
