@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +19,13 @@ from turnout.cli.console import (
 )
 from turnout.cli.verbs import verb
 
+if TYPE_CHECKING:
+    from turnout.evaluation.stage import EvaluateReport
+    from turnout.training import Model
+
 
 @verb("turnout evaluate session-router/ session-data/ -o report/")
-@click.argument("pairs", nargs=-1, required=True, type=INPUT_PATH, metavar="ROUTER DATA …")
+@click.argument("pairs", nargs=-1, required=True, type=INPUT_PATH, metavar="[ROUTER] DATA …")
 @OUTPUT_OPTION
 @click.option(
     "--truth",
@@ -36,19 +40,48 @@ from turnout.cli.verbs import verb
     type=click.IntRange(min=0),
     help="Most confident mistakes to quote from the data, of each kind.",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Instead of a ROUTER: train so many on DATA, each judged on rows that it did not see.",
+)
+@click.option(
+    "--group-by",
+    type=click.Choice(["cv_group", "conversation_id", "user_id", "group"]),
+    help="With --folds: the column whose rows stay in one fold.  [default: cv_group, or the "
+    "conversation]",
+)
+@click.option("--base", help="With --folds: the encoder to fine-tune, as in `turnout train`.")
+@click.option(
+    "--model",
+    default="auto",
+    type=click.Choice(["auto", "encoder", "words"]),
+    help="With --folds: what to train, as in `turnout train`.",
+)
 @JSON_OPTION
 def command(
     pairs: tuple[Path, ...],
     output: Path,
     truth: Path | None,
     examples: int,
+    folds: int | None,
+    group_by: str | None,
+    base: str | None,
+    model: Model,
     as_json: bool,
 ) -> None:
     """Measure each ROUTER on the test rows of its DATA set, beside trivial baselines.
 
     Several routers may be given, each followed by its data set. Writes report.json and one
     self-contained report.html.
+
+    With --folds, one DATA set alone: its rows are judged by routers that did not see them.
     """
+    if folds is not None:
+        _cross_validate(pairs, output, folds, group_by, base, model, truth, examples, as_json)
+        return
+    if group_by or base or model != "auto":
+        raise click.UsageError("--group-by, --base and --model need --folds")
     if len(pairs) % 2:
         raise click.UsageError(
             f"found {len(pairs)} paths; expected routers each followed by a data set"
@@ -64,6 +97,45 @@ def command(
             examples=examples,
             on_progress=on_progress,
         )
+    _show_report(report, output, as_json)
+    if not as_json:
+        next_command("serve", pairs[0], "-c", "turnout.toml")
+
+
+def _cross_validate(
+    pairs: tuple[Path, ...],
+    output: Path,
+    folds: int,
+    group_by: str | None,
+    base: str | None,
+    model: Model,
+    truth: Path | None,
+    examples: int,
+    as_json: bool,
+) -> None:
+    if len(pairs) != 1 or truth is not None:
+        raise click.UsageError("--folds takes one data set, no router and no --truth")
+
+    from turnout.cross_validation import cross_validate
+    from turnout.training import Recipe
+
+    with progress_bars() as on_progress:
+        report = cross_validate(
+            pairs[0],
+            output,
+            folds=folds,
+            group_by=group_by,
+            base=base,
+            recipe=Recipe(model=model),
+            examples=examples,
+            on_progress=on_progress,
+        )
+    _show_report(report, output, as_json)
+    if not as_json:
+        next_command("train", pairs[0], "-o", output.with_name("router"))
+
+
+def _show_report(report: EvaluateReport, output: Path, as_json: bool) -> None:
     if not report.fresh:
         say(f"{output}: up to date")
     if as_json:
@@ -72,7 +144,6 @@ def command(
     for router in report.content["routers"]:
         _show(router)
     stdout().print(f"Report: {output / 'report.html'}")
-    next_command("serve", pairs[0], "-c", "turnout.toml")
 
 
 def _show(router: dict[str, Any]) -> None:

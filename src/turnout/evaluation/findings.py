@@ -35,10 +35,26 @@ class Finding:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """How many conversations, and texts with their context, stand in training and in test."""
+
+    conversations: int
+    texts: int
+
+    @classmethod
+    def of(cls, train: Samples, test: Samples) -> Leak:
+        """Count them."""
+        texts = {(i.message, i.context) for i in train.inputs}
+        return cls(
+            len(set(train.conversation_ids) & set(test.conversation_ids)),
+            len(texts & {(i.message, i.context) for i in test.inputs}),
+        )
+
+
 def findings(
     results: Sequence[ReferenceResult],
-    train: Samples,
-    test: Samples,
+    leak: Leak,
     *,
     trained_on_it: bool | None,
     truncation: Truncation,
@@ -49,8 +65,7 @@ def findings(
     Args:
         results: The most telling reference first; the data set's own labels last, which
             alone calibration is about.
-        train: Training rows of the data set.
-        test: Test rows.
+        leak: What the test rows share with the training rows.
         trained_on_it: Whether the router was trained on this data set; None where not known.
         truncation: What the token budget left out of the test rows.
         probed: What the probes showed; None for a session router, or where the data
@@ -62,7 +77,7 @@ def findings(
         _ahead_of("E002", result, "TF-IDF + linear"),
         _calibrated(results[-1]),
         _narrow(result),
-        _no_leak(train, test),
+        _no_leak(leak),
         _uses_context(result),
         _same_data(trained_on_it),
         _fits(truncation),
@@ -117,13 +132,11 @@ def _narrow(result: ReferenceResult) -> Finding:
     )
 
 
-def _no_leak(train: Samples, test: Samples) -> Finding:
-    shared = set(train.conversation_ids) & set(test.conversation_ids)
-    texts = {(i.message, i.context) for i in train.inputs} & {
-        (i.message, i.context) for i in test.inputs
-    }
-    sentence = f"{len(shared)} conversations and {len(texts)} texts are in training and test."
-    return Finding("E005", "issue" if shared or texts else "pass", sentence)
+def _no_leak(leak: Leak) -> Finding:
+    sentence = (
+        f"{leak.conversations} conversations and {leak.texts} texts are in training and test."
+    )
+    return Finding("E005", "issue" if leak.conversations or leak.texts else "pass", sentence)
 
 
 def _uses_context(result: ReferenceResult) -> Finding:

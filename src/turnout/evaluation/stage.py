@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.ablation import ContextAblation, context_ablation
 from turnout.evaluation.baselines import Splits, baselines
-from turnout.evaluation.findings import findings
+from turnout.evaluation.findings import Leak, findings
 from turnout.evaluation.measure import MAIN_METRICS, Reference, Scored, compare_methods
 from turnout.evaluation.probes import Probe, ProbeResult, probe, probes_of
 from turnout.evaluation.truncation import truncation_of
@@ -89,12 +89,23 @@ def evaluate(
     manifest = Manifest.of("evaluate", inputs, {"examples": examples, "seed": seed})
     run = StageRun(out, manifest)
     if run.is_done():
-        return EvaluateReport(_content(out), fresh=False)
+        return earlier_report(out)
     truths = read_known_labels(truth) if truth else None
     measured = [
         _of_router(router, dataset, truths, examples, seed, on_progress)
         for router, dataset in pairs
     ]
+    return write_report(run, measured, on_progress)
+
+
+def write_report(
+    run: StageRun, measured: Sequence[dict[str, Any]], on_progress: OnProgress
+) -> EvaluateReport:
+    """Write `report.json` and `report.html` of routers that were measured.
+
+    Raises:
+        StorageError: If the folder cannot be written.
+    """
     content = json.loads(
         json.dumps({"format_version": REPORT_FORMAT_VERSION, "routers": measured}, default=str),
         # JSON has no NaN: what could not be measured is null.
@@ -132,39 +143,24 @@ def _of_router(
     def report_step(step: str, done: int, total: int | None) -> None:
         on_progress(f"{name}: {step}", done, total)
 
-    scored = [Scored("this router", "router", _scores(scorer, test.inputs, report_step))]
-    with_context = any(row.context for row in test.inputs)
-    if with_context:
-        blind = [ModelInput(row.message) for row in test.inputs]
-        scored.append(
-            Scored(
-                "this router, last message only", "ablation", _scores(scorer, blind, report_step)
-            )
-        )
     splits = Splits(train, validation, data.measures_outcomes)
-    scored += map(
-        Scored.of_baseline,
-        baselines(splits, test, with_context=with_context, on_progress=report_step),
-    )
-    references = _references(data, test, truths, dataset)
-    sent = _sent(folder, scored[0].scores, test.inputs, report_step)
+    scored = scored_methods(scorer, splits, test, report_step)
+    references = references_of(data, test, truths, dataset)
+    sent = sent_to_reasoning(folder, scored[0].scores, test.inputs, report_step)
     factors = data.label_factors("test", test.labels)
     results = []
     for number, reference in enumerate(references):
         report_step("intervals", number, len(references))
-        methods = list(scored)
-        if reference.gap is not None:
-            methods.append(Scored("oracle (knows the gap)", "oracle", reference.gap))
         # The log's share of reasoning is that of its labels, not of another reference.
         priors = folder.spec.priors if reference is references[-1] else None
+        methods = with_oracle(scored, reference)
         results.append(compare_methods(reference, methods, test, sent, seed, priors, factors))
     report_step("intervals", len(references), len(references))
     truncation = truncation_of(scorer, test.inputs, folder.spec.max_tokens)
     views, probed = _of_conversations(folder, scorer, data, test, references[0], seed, report_step)
     checks = findings(
         results,
-        train,
-        test,
+        Leak.of(train, test),
         trained_on_it=_trained_on(router, dataset),
         truncation=truncation,
         probed=probed,
@@ -187,9 +183,37 @@ def _of_router(
         "truncation": asdict(truncation),
         "context": asdict(views) if views else None,
         "probes": asdict(probed) if probed else None,
-        "latency_ms": _latency(scorer, test.inputs),
-        "examples": _examples(references[0], scored[0].scores, sent, test, examples),
+        "latency_ms": latency_ms(scorer, test.inputs),
+        "examples": example_rows(references[0], scored[0].scores, sent, test, examples),
     }
+
+
+def scored_methods(
+    scorer: OnnxScorer, splits: Splits, test: Samples, on_progress: OnProgress
+) -> list[Scored]:
+    """Test rows scored by a router, first, by the router shown less, and by every baseline.
+
+    Args:
+        scorer: The router's, for balanced rows.
+        splits: What the baselines are trained on.
+        test: At least one row.
+        on_progress: Called for every step.
+    """
+    scored = [Scored("this router", "router", _scores(scorer, test.inputs, on_progress))]
+    with_context = any(row.context for row in test.inputs)
+    if with_context:
+        blind = [ModelInput(row.message) for row in test.inputs]
+        scores = _scores(scorer, blind, on_progress)
+        scored.append(Scored("this router, last message only", "ablation", scores))
+    compared = baselines(splits, test, with_context=with_context, on_progress=on_progress)
+    return [*scored, *map(Scored.of_baseline, compared)]
+
+
+def with_oracle(scored: Sequence[Scored], reference: Reference) -> list[Scored]:
+    """The methods, and the best order there is where the gap was measured."""
+    if reference.gap is None:
+        return list(scored)
+    return [*scored, Scored("oracle (knows the gap)", "oracle", reference.gap)]
 
 
 def _of_conversations(
@@ -233,7 +257,7 @@ def _scores(
     return scorer.score(inputs, on_progress).astype(np.float64)
 
 
-def _sent(
+def sent_to_reasoning(
     folder: RouterFolder,
     balanced: NDArray[np.float64],
     inputs: Sequence[ModelInput],
@@ -247,7 +271,7 @@ def _sent(
     return scores >= folder.spec.threshold
 
 
-def _references(
+def references_of(
     data: DatasetFolder,
     test: Samples,
     truths: dict[tuple[str, int], int] | None,
@@ -292,7 +316,7 @@ def _trained_on(router: Path, dataset: Path) -> bool | None:
     return tree_sha256(dataset) in input_digests(router, "dataset")
 
 
-def _latency(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, float]:
+def latency_ms(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, float]:
     """Milliseconds a message, tokenising included, one at a time on one core of this machine."""
     took = []
     for model_input in inputs[:_TIMED_ROWS]:
@@ -306,7 +330,7 @@ def _latency(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, floa
     }
 
 
-def _examples(
+def example_rows(
     reference: Reference,
     scores: NDArray[np.float64],
     sent: NDArray[np.bool_],
@@ -338,6 +362,7 @@ def _example(test: Samples, scores: NDArray[np.float64], row: int) -> dict[str, 
     }
 
 
-def _content(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
-    return content
+def earlier_report(out: Path) -> EvaluateReport:
+    """What an earlier run wrote."""
+    content = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
+    return EvaluateReport(content, fresh=False)

@@ -1,0 +1,200 @@
+"""Cross-validation: train a router a fold, and judge each on the rows that it did not see."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from turnout.errors import RecordError
+from turnout.evaluation.folds import pooled, score_fold
+from turnout.evaluation.stage import EvaluateReport, earlier_report, write_report
+from turnout.manifest import Manifest, Paths
+from turnout.parquet import write_parquet
+from turnout.progress import OnProgress, silent
+from turnout.records import ID2LABEL
+from turnout.samples import DESCRIPTION_NAME, NO_LABEL, DatasetFolder
+from turnout.stage import StageRun
+from turnout.training import Recipe, train
+
+SPLITS = ("train", "validation", "test")
+GROUP_COLUMNS = ("cv_group", "conversation_id", "user_id", "group")
+# Of the rows that a fold's router may see, about one in so many chooses epoch and calibration.
+_VALIDATION_PARTS = 8
+
+
+class Fold(NamedTuple):
+    """Rows of one fold, each shape `(…,)`."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def cross_validate(
+    dataset: Path,
+    out: Path,
+    *,
+    folds: int = 5,
+    group_by: str | None = None,
+    base: str | Path | None = None,
+    recipe: Recipe | None = None,
+    examples: int = 5,
+    seed: int = 0,
+    on_progress: OnProgress = silent,
+) -> EvaluateReport:
+    """Train and judge k routers on one data set; every row is a test row of one of them.
+
+    Rows of one group lie in one fold, and intervals resample groups. The routers are thrown away:
+    `turnout train` on the whole data set makes the one to serve.
+
+    Args:
+        dataset: What `turnout build` wrote; its own splits are put together.
+        out: The folder for `report.json` and `report.html`; it appears only when whole.
+        folds: How many, at least 2.
+        group_by: One of `GROUP_COLUMNS`; by default `cv_group`, and the conversation of rows
+            without one.
+        base: As in `turnout.training.train`.
+        recipe: As in `turnout.training.train`.
+        examples: Most confident mistakes of each kind that the report quotes.
+        seed: Decides the folds and the resampling.
+        on_progress: Told every step.
+
+    Raises:
+        ArtifactError: If data set or base cannot be used.
+        RecordError: If there are fewer groups than folds, a conversation lies in two groups, or a
+            fold would lack a label.
+        StoppedError: If a signal ended it; the same call goes on with the routers that are done.
+        StorageError: If the folder cannot be written.
+    """
+    recipe = recipe or Recipe(seed=seed)
+    options = {
+        "folds": folds, "group_by": group_by, "base": None if base is None else str(base),
+        "examples": examples, "seed": seed, **{f"recipe.{k}": v for k, v in asdict(recipe).items()},
+    }  # fmt: skip
+    inputs: dict[str, Paths] = {"dataset": dataset}
+    run = StageRun(out, Manifest.of("evaluate", inputs, options))
+    if run.is_done():
+        return earlier_report(out)
+    data = DatasetFolder.read(dataset)
+    table = _rows(dataset, group_by)
+    plan = folds_of(table, folds, seed, where=f"{dataset}: {group_by or 'cv_group'}")
+    work = out.with_name(f".{out.name}.{run.manifest.key[:12]}.work")
+    scored = []
+    for number, fold in enumerate(plan, 1):
+
+        def step(name: str, done: int, total: int | None, number: int = number) -> None:
+            on_progress(f"fold {number} of {folds}: {name}", done, total)
+
+        rows, router = work / f"rows-{number}", work / f"router-{number}"
+        _write_fold(data, table, fold, rows)
+        train(rows, router, base=base, recipe=recipe, on_progress=step)
+        scored.append(score_fold(router, rows, step))
+    name = f"{folds} folds by {group_by or 'cv_group or conversation'}"
+    content = pooled(data, scored, name=name, examples=examples, seed=seed)
+    report = write_report(run, [content], on_progress)
+    shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def folds_of(table: pa.Table, folds: int, seed: int, *, where: str) -> list[Fold]:
+    """Rows of every fold: whole groups, labels as even as groups allow.
+
+    Args:
+        table: Its columns `cv_group` (the group of every row) and `label`.
+        folds: How many.
+        seed: Decides which groups go together.
+        where: How messages name the groups.
+
+    Raises:
+        RecordError: If there are too few groups, or a fold would lack a label.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = np.asarray(table["cv_group"].to_pylist(), dtype=object)
+    labels = table["label"].fill_null(NO_LABEL).to_numpy()
+    if (found := len(set(groups))) < max(folds, 3):
+        raise RecordError(
+            f"{where}: {found} groups in {len(groups):,} rows; expected at least {max(folds, 3)}, "
+            "one a fold and one to validate on. Ask for fewer --folds, or group by another column."
+        )
+    # Rows without a label need no even share; a class of few rows would be warned of.
+    strata = np.where(labels == 0, 0, 1)
+    _require_labels(labels, folds, where)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    plan = []
+    for number, (seen, held) in enumerate(splitter.split(groups, strata, groups), 1):
+        choices = (
+            Fold(seen[fitted], seen[chosen], held)
+            for fitted, chosen in _inner_splits(strata[seen], groups[seen], seed)
+            if _has_both(labels[seen[fitted]]) and _has_both(labels[seen[chosen]])
+        )
+        fold = next(choices, None)
+        if fold is None:
+            raise RecordError(
+                f"{where}: fold {number} of {folds} leaves no groups with both labels to train and "
+                "to validate on; expected both in each. Ask for fewer --folds, or group by another "
+                "column."
+            )
+        plan.append(fold)
+    return plan
+
+
+def _inner_splits(
+    strata: NDArray[np.int64], groups: NDArray[np.object_], seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Ways to part rows into training and validation, the one with most training rows first."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rarest = int(np.bincount(strata, minlength=2).min())
+    for parts in range(min(_VALIDATION_PARTS, len(set(groups)), rarest), 1, -1):
+        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        yield from splitter.split(groups, strata, groups)
+
+
+def _require_labels(labels: NDArray[np.int8], folds: int, where: str) -> None:
+    for label, name in ID2LABEL.items():
+        found = int((labels == label).sum())
+        if found < folds:
+            raise RecordError(
+                f"{where}: {found} rows with label {label} ({name}); expected at least {folds}, "
+                "one a fold. Ask for fewer --folds, or build from a longer log."
+            )
+
+
+def _has_both(labels: NDArray[np.int8]) -> bool:
+    return set(ID2LABEL) <= set(labels.tolist())
+
+
+def _rows(dataset: Path, group_by: str | None) -> pa.Table:
+    """All rows of a data set, with their group as `cv_group`."""
+    table = pa.concat_tables([pq.read_table(dataset / f"{name}.parquet") for name in SPLITS])
+    conversations = table["conversation_id"].to_pylist()
+    named = table[group_by or "cv_group"].to_pylist()
+    groups = [name or row for name, row in zip(named, conversations, strict=True)]
+    of_conversation: dict[str, str] = {}
+    for conversation, group in zip(conversations, groups, strict=True):
+        other = of_conversation.setdefault(conversation, group)
+        if other != group:
+            raise RecordError(
+                f"{dataset}: conversation {conversation} lies in the groups {other} and {group}; "
+                "expected one group a conversation. Group by another column."
+            )
+    place = table.schema.get_field_index("cv_group")
+    return table.set_column(place, "cv_group", pa.array(groups, pa.string()))
+
+
+def _write_fold(data: DatasetFolder, table: pa.Table, fold: Fold, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in zip(SPLITS, fold, strict=True):
+        write_parquet(table.take(pa.array(np.sort(rows))), folder / f"{name}.parquet")
+    text = json.dumps(data.description, indent=2, sort_keys=True) + "\n"
+    (folder / DESCRIPTION_NAME).write_text(text, encoding="utf-8")

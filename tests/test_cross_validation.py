@@ -1,0 +1,109 @@
+"""Cross-validation: every row is judged by a router that did not see its group."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.cli.command import run
+from tests.training.conftest import rows, write_base, write_dataset, write_split
+from turnout.cross_validation import cross_validate, folds_of
+from turnout.errors import RecordError
+from turnout.training import Recipe
+
+WORDS = Recipe(model="words")
+
+
+def table_of(groups, labels):
+    return pa.table({"cv_group": groups, "label": pa.array(labels, pa.int8())})
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A data set of twelve groups and its cross-validation in three folds."""
+    folder = tmp_path_factory.mktemp("folds")
+    dataset = write_dataset(folder / "data", "conversation")
+    for seed, (name, n) in enumerate({"train": 160, "validation": 60, "test": 20}.items()):
+        made = rows(n, seed, "conversation")
+        for at, row in enumerate(made):
+            row["cv_group"] = f"database {at // 2 % 12}"
+        write_split(dataset, name, made)
+    base = write_base(folder / "base")
+    steps = []
+    report = cross_validate(
+        dataset,
+        folder / "report",
+        folds=3,
+        base=base,
+        recipe=WORDS,
+        on_progress=lambda *step: steps.append(step[0]),
+    )
+    return dataset, base, report, steps
+
+
+def test_every_row_is_judged_once_by_a_router_of_other_rows(judged):
+    _, _, report, steps = judged
+    (router,) = report.content["routers"]
+    (result,) = router["results"]
+    assert result["rows"] == router["rows"]["test"] == 240
+    assert sum(fold["rows"]["test"] for fold in router["folds"]) == 240
+    auroc = result["methods"][0]["metrics"]["auroc"]
+    assert 0.9 < auroc["low"] <= auroc["value"]
+    assert {"random", "TF-IDF + linear, with context"} < {m["name"] for m in result["methods"]}
+    assert router["base"] == "3 × linear model on words"
+    assert any(step.startswith("fold 3 of 3: ") for step in steps)
+
+
+def test_a_second_run_is_up_to_date_and_nothing_is_left_beside_the_report(judged):
+    dataset, base, report, _ = judged
+    out = dataset.with_name("report")
+    again = cross_validate(dataset, out, folds=3, base=base, recipe=WORDS)
+    assert (again.fresh, again.content) == (False, report.content)
+    assert {path.name for path in out.parent.iterdir()} == {"base", "data", "report"}
+    assert (out / "report.html").stat().st_size > 50_000
+
+
+def test_groups_lie_in_one_part_of_a_fold_and_every_part_has_both_labels():
+    draw = np.random.default_rng(0)
+    groups = [f"g{group}" for group in draw.integers(0, 20, 300)]
+    labels = draw.integers(0, 2, 300)
+    plan = folds_of(table_of(groups, labels), 5, 0, where="data")
+    held = np.concatenate([fold.test for fold in plan])
+    assert sorted(held.tolist()) == list(range(300))
+    for fold in plan:
+        parts = [{groups[row] for row in part} for part in fold]
+        assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+        assert all(set(labels[part]) == {0, 1} for part in fold[:2])
+
+
+@pytest.mark.parametrize(
+    ("groups", "labels", "said"),
+    [
+        pytest.param(["one"] * 40, [0, 1] * 20, "1 groups in 40 rows", id="one-group"),
+        pytest.param(list("abcdefgh"), [1] * 7 + [0], "1 rows with label 0", id="one-label"),
+        pytest.param(
+            list("aaabbbcccddd"), [0] * 6 + [1] * 6, "leaves no groups with both", id="pure-groups"
+        ),
+    ],
+)
+def test_what_cannot_be_folded_is_refused_with_what_to_do(groups, labels, said):
+    with pytest.raises(RecordError, match=said):
+        folds_of(table_of(groups, labels), 4, 0, where="data")
+
+
+def test_a_conversation_in_two_groups_is_refused(tmp_path):
+    dataset = write_dataset(tmp_path / "data")
+    made = rows(160, 0)
+    for at, row in enumerate(made):
+        row |= {"conversation_id": f"c{at // 2}", "group": f"g{at % 8}"}
+    write_split(dataset, "train", made)
+    with pytest.raises(RecordError, match="conversation c0 lies in the groups g0 and g1"):
+        cross_validate(dataset, tmp_path / "report", group_by="group", recipe=WORDS)
+
+
+@pytest.mark.slow
+def test_the_command_shows_the_pooled_result_and_goes_on_to_training(judged):
+    dataset, base, _, _ = judged
+    typed = ["evaluate", dataset, "-o", "cli", "--folds", "2", "--base", base, "--model", "words"]
+    shown = run(*typed, "--group-by", "conversation_id", cwd=dataset.parent)
+    assert "2 folds by conversation_id, measured against" in shown.stdout
+    assert f"turnout train {dataset}" in shown.stderr + shown.stdout
