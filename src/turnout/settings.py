@@ -27,7 +27,7 @@ from turnout.gateway.options import (
     Upstream,
 )
 from turnout.records import ModelClass, Population
-from turnout.routing.policies import Policy, PolicyName, PricedPolicy, TokenPrices, policy_of
+from turnout.routing.policies import Policy, PolicyName, PricedPolicy, policy_of
 from turnout.routing.policies import Target as PricedTarget
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 
@@ -181,13 +181,10 @@ class Settings(Options):
         catalog = self.own_catalog()
         priced = {}
         for model_class, target in self.model_targets().items():
-            price = catalog.price(target.model)
-            if price is not None:
-                priced[model_class] = PricedTarget(
-                    target.model,
-                    TokenPrices.from_price(price),
-                    EXPECTED_OUTPUT_TOKENS[model_class],
-                )
+            tokens = EXPECTED_OUTPUT_TOKENS[model_class]
+            found = PricedTarget.from_catalog(target.model, catalog, tokens)
+            if found is not None:
+                priced[model_class] = found
         missing = [name for name in get_args(ModelClass) if name not in priced]
         if missing and self.router.policy == "priced":
             raise SettingsError(
@@ -195,6 +192,29 @@ class Settings(Options):
                 "Add a [[catalog.price]] for it, or take another router.policy."
             )
         return {} if missing else priced
+
+    def targets_of(
+        self, reasoning_model: str | None, fast_model: str | None
+    ) -> dict[ModelClass, PricedTarget]:
+        """The target of each class with its list price: models named by flags, else the file's.
+
+        Raises:
+            SettingsError: If a class has no model, or its model no price.
+        """
+        named: dict[ModelClass, str | None] = {"reasoning": reasoning_model, "fast": fast_model}
+        own, catalog = self.model_targets(), self.own_catalog()
+        targets = {}
+        for name, flag in named.items():
+            model = flag or (own[name].model if name in own else None)
+            tokens = EXPECTED_OUTPUT_TOKENS[name]
+            target = PricedTarget.from_catalog(model, catalog, tokens) if model else None
+            if target is None:
+                raise SettingsError(
+                    f"--{name}-model: no price is known for {model or 'no model'}; expected a "
+                    "model of the catalog. Name it, or add a [[catalog.price]] to turnout.toml."
+                )
+            targets[name] = target
+        return targets
 
     def gateway_options(self, path: Path) -> GatewayOptions:
         """How to serve.

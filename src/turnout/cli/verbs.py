@@ -39,6 +39,9 @@ VERBS = {
     "evaluate": Verb(
         "measure a router against trivial baselines", ("logs", "report", "train"), first=True
     ),
+    "replay": Verb(
+        "what each policy would have cost on your own log", ("logs", "report", "train"), first=True
+    ),
     "serve": Verb("run the gateway in front of your models", ("serve",), first=True),
     "simulate": Verb("write a realistic conversation log with known truth", ("logs",)),
     "kql": Verb("print a query for Kusto, ready to run", ("logs",)),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from turnout.catalog import Price
+from turnout.catalog import Catalog
 from turnout.records import ModelClass
 
 if TYPE_CHECKING:
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 _TOKENS_PER_MTOK = 1_000_000
 # What a turn is answered with where no log says it, reasoning tokens included.
 EXPECTED_OUTPUT_TOKENS: Mapping[ModelClass, float] = {"reasoning": 1_500, "fast": 400}
+# Of prompt caches, write price as a multiple of the input price, and lifetime in seconds: list
+# terms of November 2026 for the shortest lifetime that each maker sells.
+_ANTHROPIC, _OPENAI_NEW, _OTHERS = (1.25, 300.0), (1.25, 1800.0), (None, 300.0)
+_OPENAI_NEW_MODELS = re.compile(r"gpt-(?:5-(?:[6-9]|[1-9]\d)|[6-9])(?:-|$)")
+
+
+def _cache_terms(model: str, catalog: Catalog) -> tuple[float | None, float]:
+    """Write price as a multiple of the input price (None: as other input), and lifetime."""
+    known = catalog.lookup(model)
+    if known is not None and known.provider == "anthropic":
+        return _ANTHROPIC
+    if _OPENAI_NEW_MODELS.match(catalog.canonical_name(model) or ""):
+        return _OPENAI_NEW
+    return _OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +63,6 @@ class TokenPrices:
         if not all(price >= 0 for price in prices):
             raise ValueError(f"prices must be USD for a million tokens, at least 0; found {self}")
 
-    @classmethod
-    def from_price(cls, price: Price) -> TokenPrices:
-        """The prices of a catalog entry."""
-        return cls(
-            price.input_usd_per_mtok, price.output_usd_per_mtok, price.cached_input_usd_per_mtok
-        )
-
     @property
     def read_usd_per_mtok(self) -> float:
         """Price of input that the cache holds."""
@@ -80,12 +88,39 @@ class Target:
             too. 0 for another model. For one model with another effort: 1 where the effort is
             changed by an appended message, and the share of system prompt and tools where it is a
             parameter of the request.
+        cache_lifetime_s: How long its prompt cache holds a prompt that is not used again.
     """
 
     name: str
     prices: TokenPrices
     output_tokens: float = 0.0
     shared_cache: float = 0.0
+    cache_lifetime_s: float = 300.0
+
+    @classmethod
+    def from_catalog(
+        cls, model: str, catalog: Catalog, output_tokens: float, shared_cache: float = 0.0
+    ) -> Target | None:
+        """A model with its list price; None where the catalog has none.
+
+        Args:
+            model: As an upstream calls it.
+            catalog: Prices, and who makes the model.
+            output_tokens: What it is expected to answer a turn with.
+            shared_cache: See the class.
+        """
+        price = catalog.price(model)
+        if price is None:
+            return None
+        write, lifetime_s = _cache_terms(model, catalog)
+        plain = price.input_usd_per_mtok
+        prices = TokenPrices(
+            plain,
+            price.output_usd_per_mtok,
+            price.cached_input_usd_per_mtok,
+            None if write is None else write * plain,
+        )
+        return cls(model, prices, output_tokens, shared_cache, lifetime_s)
 
     def turn_usd(self, prompt_tokens: float, cached_tokens: float) -> float:
         """What a turn costs.

@@ -1,0 +1,170 @@
+"""`turnout replay`: routers and a turns table in, what each policy would have cost out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnout.cli.console import (
+    CONFIG_OPTION,
+    INPUT_PATH,
+    JSON_OPTION,
+    OUTPUT_OPTION,
+    next_command,
+    print_json,
+    progress_bars,
+    say,
+    stdout,
+)
+from turnout.cli.verbs import verb
+
+if TYPE_CHECKING:
+    from turnout.replay.stage import ReplayReport
+    from turnout.stats.bootstrap import Estimate
+
+
+@verb(
+    "turnout replay session-router/ conversation-router/ turns.parquet -o replay/ "
+    "--reasoning-model claude-opus-4-5 --fast-model claude-haiku-4-5"
+)
+@click.argument("paths", nargs=-1, required=True, type=INPUT_PATH, metavar="ROUTER … TURNS")
+@OUTPUT_OPTION
+@click.option(
+    "--reasoning-model",
+    help="Model that would serve the reasoning class.  [default: the settings file's target]",
+)
+@click.option(
+    "--fast-model",
+    help="Model that would serve the fast class.  [default: the settings file's target]",
+)
+@click.option(
+    "--labels",
+    type=INPUT_PATH,
+    help="What `turnout label` wrote: misses by strong evidence stand beside the expected ones.",
+)
+@click.option(
+    "--max-missed",
+    type=float,
+    default=0.10,
+    show_default=True,
+    help="Share of the messages that need reasoning that may be missed by what is recommended.",
+)
+@click.option(
+    "--miss-usd",
+    type=click.FloatRange(min=0),
+    help="What a miss costs you, in USD, for the priced policy.  [default: from the threshold]",
+)
+@CONFIG_OPTION
+@JSON_OPTION
+def command(
+    paths: tuple[Path, ...],
+    output: Path,
+    reasoning_model: str | None,
+    fast_model: str | None,
+    labels: Path | None,
+    max_missed: float,
+    miss_usd: float | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Say what each policy would have cost on TURNS, with the scores of each ROUTER.
+
+    One router, or one of each architecture: both are judged on the same turns. Every turn is scored
+    once; the scores lie beside the report and are used again. Writes replay.html, replay.json and
+    policies.csv. No router is changed.
+    """
+    if len(paths) < 2:
+        raise click.UsageError("found one path; expected one or two routers and a turns table")
+
+    from turnout.replay.stage import replay
+    from turnout.settings import load_settings
+
+    settings = load_settings(config)
+    targets = settings.targets_of(reasoning_model, fast_model)
+    with progress_bars() as on_progress:
+        report = replay(
+            paths[:-1],
+            paths[-1],
+            output,
+            catalog=settings.own_catalog(),
+            targets=targets,
+            labels=labels,
+            max_missed=max_missed,
+            miss_usd=miss_usd,
+            on_progress=on_progress,
+        )
+    if not report.fresh:
+        say(f"{output}: up to date")
+    if as_json:
+        print_json(asdict(report))
+        return
+    _show(report, output)
+    advice = report.comparison.recommendation
+    if advice is not None:
+        router = next(p for p in paths[:-1] if _architecture(p) == advice.router)
+        next_command("serve", router, "-c", config or "turnout.toml")
+
+
+def _architecture(router: Path) -> str:
+    from turnout.routing import RouterFolder
+
+    return RouterFolder.read(router).spec.formatter.architecture
+
+
+def _show(report: ReplayReport, output: Path) -> None:
+    from rich.table import Table
+
+    out = stdout()
+    table = Table(
+        "policy", "threshold", "USD, 1,000 turns", "beside always reasoning", "to reasoning",
+        "missed",
+        title=f"{report.turns:,} turns of {report.conversations:,} conversations",
+        title_justify="left",
+    )  # fmt: skip
+    for row in report.comparison.served:
+        table.add_row(
+            row.name,
+            "–" if row.threshold is None else f"{row.threshold:.3f}",
+            _with_interval(row.measured.usd, "{:.2f}"),
+            _with_interval(row.against_reasoning, "{:+.2f}"),
+            f"{row.measured.share_reasoning.value:.1%}",
+            f"{row.measured.missed.value:.1%}",
+        )
+    out.print(table)
+    advice = report.comparison.recommendation
+    if advice is None:
+        out.print(f"No threshold keeps the expected misses under {report.max_missed:.0%}.")
+    else:
+        out.print(
+            f"{advice.verdict.capitalize()}: {advice.policy} at threshold {advice.threshold:.3f} "
+            f"({advice.router} router), for at most {advice.missed:.0%} expected misses.",
+            style="bold",
+        )
+        for reason in advice.reasons:
+            out.print(f"  {reason}.")
+    for line in _warnings(report):
+        out.print(line)
+    out.print(f"Report: {output / 'replay.html'}")
+
+
+def _warnings(report: ReplayReport) -> list[str]:
+    lines = []
+    if report.estimated:
+        lines.append(
+            f"Of {report.estimated:.0%} of the turns the tokenizer counts tokens: the log does not."
+        )
+    if report.left_out:
+        lines.append(f"Left out: {report.left_out:,} conversations without their first turn.")
+    if report.unpriced:
+        named = ", ".join(f"{model} ({turns:,})" for model, turns in report.unpriced.items())
+        lines.append(f"Without a price, left out of what the log paid: {named}.")
+    return lines
+
+
+def _with_interval(estimate: Estimate, form: str) -> str:
+    low, high = form.format(estimate.low), form.format(estimate.high)
+    return f"{form.format(estimate.value)} ({low} … {high})"

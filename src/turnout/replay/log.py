@@ -1,0 +1,244 @@
+"""Scored tables → the columns that a replay walks, and what the log itself did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from turnout.catalog import Catalog
+from turnout.engine import connect, reading
+from turnout.errors import RecordError
+from turnout.records import LABEL_FAST, LABEL_REASONING, Architecture, ModelClass
+from turnout.replay.columns import Floats, TurnColumns
+from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
+from turnout.schema import TURN_KEYS
+from turnout.turns import read_labels
+
+# Fewer counted turns of a class give no mean that could stand for the others.
+MIN_COUNTED_TURNS = 30
+# A label of at least this confidence is strong evidence.
+STRONG_CONFIDENCE = 0.8
+NO_LABEL = -1
+# One conversation gives no interval.
+MIN_CONVERSATIONS = 2
+CLASSES: tuple[ModelClass, ModelClass] = ("reasoning", "fast")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredLog:
+    """A log whose turns were scored; n turns.
+
+    Attributes:
+        turns: The columns to walk.
+        scores: Architecture → p_reasoning of every turn, shape `(n,)`; NaN where that router does
+            not decide.
+        message_chars: Length of every user message, shape `(n,)`.
+        logged_class: 0 = reasoning, 1 = fast, −1 where the log does not tell, shape `(n,)`.
+        logged_usd: What the turn cost on the model that served it, shape `(n,)`; NaN where that
+            model has no price.
+        unpriced: Model without a price → its turns.
+        labels: 0 = reasoning, 1 = fast by strong evidence, else −1, shape `(n,)`; None where no
+            labels were given.
+        estimated: Share of the turns with a token count that the tokenizer gave.
+        assumed: Share of the turns whose answer's length is not known at all.
+        left_out: Conversations left out, since their first turn was not captured.
+        span_s: Seconds from the first turn to the last; NaN where the log has no times.
+    """
+
+    turns: TurnColumns
+    scores: Mapping[Architecture, NDArray[np.float32]]
+    message_chars: NDArray[np.int32]
+    logged_class: NDArray[np.int8]
+    logged_usd: NDArray[np.float32]
+    unpriced: Mapping[str, int]
+    labels: NDArray[np.int8] | None
+    estimated: float
+    assumed: float
+    left_out: int
+    span_s: float
+
+    def part(self, conversations: NDArray[np.int64]) -> ScoredLog:
+        """The log of some conversations, named by their position in rising order."""
+        lengths = np.diff(self.turns.starts)[conversations]
+        starts = np.r_[0, np.cumsum(lengths)]
+        shift = np.repeat(self.turns.starts[:-1][conversations] - starts[:-1], lengths)
+        rows = np.arange(starts[-1]) + shift
+        return replace(
+            self,
+            turns=_taken(self.turns, rows, starts),
+            scores={name: values[rows] for name, values in self.scores.items()},
+            message_chars=self.message_chars[rows],
+            logged_class=self.logged_class[rows],
+            logged_usd=self.logged_usd[rows],
+            labels=None if self.labels is None else self.labels[rows],
+        )
+
+
+def _taken(turns: TurnColumns, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> TurnColumns:
+    return TurnColumns(
+        starts,
+        turns.turn_index[rows],
+        turns.at_s[rows],
+        turns.prompt_tokens[rows],
+        {name: values[rows] for name, values in turns.output_tokens.items()},
+        {name: values[rows] for name, values in turns.reasoning_tokens.items()},
+    )
+
+
+def read_scored(
+    tables: Mapping[Architecture, Path], *, catalog: Catalog, labels: Path | None = None
+) -> ScoredLog:
+    """Read the scored tables of one log.
+
+    Conversations whose first turn was not captured are left out: no policy can be told what the
+    log's product knew there, and a session router decides at that turn.
+
+    Args:
+        tables: Architecture of the router → what `score_turns` wrote; the same turns in each.
+        catalog: Prices of the models that served.
+        labels: What `turnout label` wrote; only strong evidence is taken.
+
+    Raises:
+        RecordError: If no conversation is left, or the labels cannot be read.
+    """
+    first = next(iter(tables.values()))
+    table = pq.read_table(first)
+    starts = _starts(table["conversation_id"])
+    log = ScoredLog(
+        turns=_columns(table, starts),
+        scores={name: _scores(path) for name, path in tables.items()},
+        message_chars=_numbers(table["message_chars"], 0).astype(np.int32),
+        logged_class=_classes(table["model_class"]),
+        logged_usd=_logged_usd(table, catalog),
+        unpriced=_unpriced(table["model"], catalog),
+        labels=None if labels is None else _labels(first, labels),
+        estimated=float(pc.mean(table["estimated"]).as_py() or 0.0),
+        assumed=table["completion_tokens"].null_count / max(table.num_rows, 1),
+        left_out=0,
+        span_s=_span_s(table["timestamp"]),
+    )
+    whole = np.flatnonzero(log.turns.turn_index[log.turns.starts[:-1]] == 1)
+    if len(whole) < MIN_CONVERSATIONS:
+        raise RecordError(
+            f"{first}: of {log.turns.conversations:,} conversations {len(whole)} have their first "
+            f"turn; expected at least {MIN_CONVERSATIONS}. Ingest a longer log, with conversations "
+            "captured from their start."
+        )
+    left_out = log.turns.conversations - len(whole)
+    return replace(log.part(whole), left_out=left_out) if left_out else log
+
+
+def _starts(ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    codes = pc.dictionary_encode(ids).combine_chunks().indices.to_numpy()
+    changes = np.flatnonzero(np.diff(codes)) + 1 if len(codes) else np.zeros(0, np.int64)
+    return np.r_[0, changes, len(codes)].astype(np.int64) if len(codes) else np.zeros(1, np.int64)
+
+
+def _numbers(column: pa.ChunkedArray, missing: float = float("nan")) -> Floats:
+    filled = pc.fill_null(pc.cast(column, pa.float64()), missing)
+    return np.asarray(filled.to_numpy(), np.float64)
+
+
+def _scores(path: Path) -> NDArray[np.float32]:
+    return _numbers(pq.read_table(path, columns=["p_reasoning"])["p_reasoning"]).astype(np.float32)
+
+
+def _seconds(column: pa.ChunkedArray) -> Floats:
+    return _numbers(pc.cast(column, pa.int64())) / 1e6
+
+
+def _span_s(column: pa.ChunkedArray) -> float:
+    at_s = _seconds(column)
+    return float(np.nanmax(at_s) - np.nanmin(at_s)) if np.isfinite(at_s).any() else float("nan")
+
+
+def _classes(column: pa.ChunkedArray) -> NDArray[np.int8]:
+    codes = np.full(len(column), NO_LABEL, np.int8)
+    for name, label in zip(CLASSES, (LABEL_REASONING, LABEL_FAST), strict=True):
+        codes[pc.fill_null(pc.equal(column, name), False).to_numpy()] = label
+    return codes
+
+
+def _columns(table: pa.Table, starts: NDArray[np.int64]) -> TurnColumns:
+    classes = _classes(table["model_class"])
+    answers, thoughts = (
+        _numbers(table[name]) for name in ("completion_tokens", "reasoning_tokens")
+    )
+    output: dict[ModelClass, NDArray[np.float32]] = {}
+    reasoning: dict[ModelClass, NDArray[np.float32]] = {}
+    for name, label in zip(CLASSES, (LABEL_REASONING, LABEL_FAST), strict=True):
+        own = (classes == label) & np.isfinite(answers)
+        counted = int(own.sum())
+        mean = float(answers[own].mean()) if counted >= MIN_COUNTED_TURNS else None
+        # What the log has of no model of the class is what such models answer with elsewhere.
+        expected = EXPECTED_OUTPUT_TOKENS[name] if mean is None else mean
+        output[name] = np.where(own, answers, expected).astype(np.float32)
+        known = own & np.isfinite(thoughts)
+        share = 0.0
+        if known.any() and answers[known].sum() > 0:
+            share = min(float(thoughts[known].sum() / answers[known].sum()), 1.0)
+        thought = np.where(known, np.minimum(thoughts, answers), share * output[name])
+        reasoning[name] = thought.astype(np.float32)
+    return TurnColumns(
+        starts,
+        _numbers(table["turn_index"], 0).astype(np.int32),
+        _seconds(table["timestamp"]),
+        _numbers(table["prompt_tokens"], 0).astype(np.float32),
+        output,
+        reasoning,
+    )
+
+
+def _logged_usd(table: pa.Table, catalog: Catalog) -> NDArray[np.float32]:
+    """What the turns cost on the models that served them, as the log counts their tokens."""
+    encoded = pc.dictionary_encode(table["model"]).combine_chunks()
+    names = encoded.dictionary.to_pylist()
+    codes = pc.fill_null(encoded.indices, len(names)).to_numpy()
+    prices = [_prices(name, catalog) for name in [*names, None]]
+    read, fresh, output = np.array(prices).T
+    prompt = _numbers(table["prompt_tokens"], 0)
+    cached = np.minimum(_numbers(table["cached_tokens"], 0), prompt)
+    answers = _numbers(table["completion_tokens"])
+    usd = cached * read[codes] + (prompt - cached) * fresh[codes] + answers * output[codes]
+    return np.asarray(usd / 1e6, np.float32)
+
+
+def _prices(model: str | None, catalog: Catalog) -> tuple[float, float, float]:
+    """Cached input, other input and output in USD for a million tokens; NaN where not known."""
+    price = catalog.price(model)
+    if price is None:
+        return (float("nan"),) * 3
+    cached = price.cached_input_usd_per_mtok
+    plain = price.input_usd_per_mtok
+    return (plain if cached is None else cached), plain, price.output_usd_per_mtok
+
+
+def _unpriced(models: pa.ChunkedArray, catalog: Catalog) -> dict[str, int]:
+    counts = pc.value_counts(models).to_pylist()
+    found = {
+        entry["values"] or "no model named": entry["counts"]
+        for entry in counts
+        if entry["values"] is None or catalog.price(entry["values"]) is None
+    }
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _labels(scored: Path, labels: Path) -> NDArray[np.int8]:
+    """Labels of strong evidence, in the order of the scored table."""
+    backend = connect()
+    with reading(labels, backend):
+        strong = read_labels(backend, labels)
+        strong = strong.filter(strong.confidence >= STRONG_CONFIDENCE)
+        rows = backend.read_parquet(str(scored)).select(*TURN_KEYS)
+        joined = rows.left_join(strong, list(TURN_KEYS)).select(*TURN_KEYS, "p_reasoning")
+        p = _numbers(backend.to_pyarrow(joined.order_by(*TURN_KEYS))["p_reasoning"])
+    known = np.isfinite(p)
+    codes = np.where(p >= 0.5, LABEL_REASONING, LABEL_FAST)
+    return np.where(known, codes, NO_LABEL).astype(np.int8)

@@ -1,0 +1,78 @@
+"""replay.json → one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from turnout.pages import render_page
+from turnout.replay import charts
+
+Stored = Mapping[str, Any]
+PARTS = {
+    "input": "input",
+    "cache_read": "cache read",
+    "cache_write": "cache write",
+    "output": "output",
+    "reasoning": "reasoning",
+}
+
+
+def render(content: Stored) -> str:
+    """The page as HTML; it needs no network and no other file.
+
+    Args:
+        content: What `replay.json` says.
+    """
+    comparison = content["comparison"]
+    return render_page(
+        "turnout.replay",
+        "replay.html",
+        {
+            "report": content,
+            "rows": comparison["served"],
+            "chosen": _chosen(comparison),
+            "levels": [at for at in comparison["at_missed"] if at["rows"]],
+            "parts": PARTS,
+            "curves": charts.curves(comparison["curves"], "curves"),
+            "bill": charts.bill(comparison["served"], PARTS, "bill"),
+        },
+        {"money": money, "percent": percent, "number": number},
+    )
+
+
+def _chosen(comparison: Stored) -> Stored | None:
+    """The row of the recommended policy, at the misses it was chosen for."""
+    recommended = comparison["recommendation"]
+    if recommended is None:
+        return None
+    at = next(a for a in comparison["at_missed"] if a["missed"] == recommended["missed"])
+    row: Stored = next(row for row in at["rows"] if row["name"] == recommended["policy"])
+    return row
+
+
+def money(stored: Stored | None, form: str = ",.2f") -> Markup:
+    """USD with its interval small below it; a dash where nothing could be measured."""
+    return _estimate(stored, form, 1.0, "")
+
+
+def percent(stored: Stored | None) -> Markup:
+    """A share in percent with its interval."""
+    return _estimate(stored, ".1f", 100.0, " %")
+
+
+def number(stored: Stored | None) -> Markup:
+    """A number with its interval."""
+    return _estimate(stored, ".2f", 1.0, "")
+
+
+def _estimate(stored: Stored | None, form: str, scale: float, unit: str) -> Markup:
+    if stored is None or stored["value"] is None:
+        return Markup("–")
+    value = Markup("{}{}").format(f"{stored['value'] * scale:{form}}", unit)
+    if stored["low"] is None or stored["high"] is None:
+        return value
+    interval = f"{stored['low'] * scale:{form}} … {stored['high'] * scale:{form}}"
+    return value + Markup("<small>{}</small>").format(interval)

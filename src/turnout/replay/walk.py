@@ -1,0 +1,301 @@
+"""Every conversation of a log under a policy: all conversations one turn at a time, in columns.
+
+The same choices as `Policy.choose` gives turn by turn, for whole columns of conversations at once.
+Reads no log and no router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.records import ModelClass
+from turnout.replay.columns import Bools, Floats, TurnColumns
+from turnout.routing.policies import (
+    BoundaryPolicy,
+    FixedPolicy,
+    Policy,
+    PricedPolicy,
+    SessionPolicy,
+    Target,
+)
+from turnout.routing.policies.priced import WELL_ABOVE
+
+CLASSES: tuple[ModelClass, ModelClass] = ("fast", "reasoning")
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What a policy did, turn by turn.
+
+    Attributes:
+        on_reasoning: Whether the turn is served by the reasoning class, shape `(n,)`.
+        cached_tokens: Prompt tokens that its class reads from the prompt cache, shape `(n,)`.
+        switched: Whether the turn leaves the class of the turn before, shape `(n,)`.
+        left_warm: Whether it then leaves a prompt cache that still holds the conversation.
+    """
+
+    on_reasoning: Bools
+    cached_tokens: NDArray[np.float32]
+    switched: Bools
+    left_warm: Bools
+
+
+@dataclass(slots=True)
+class _Step:
+    """The k-th turns of all conversations that have one, m of them; state before the choice.
+
+    Rows of two-row arrays are fast and reasoning.
+    """
+
+    turn_index: NDArray[np.int32]
+    at_s: Floats
+    idle_s: Floats
+    score: Floats
+    prompt: Floats
+    output: Floats  # (2, m)
+    warm: Floats  # (2, m): tokens of this prompt that each class has in its cache
+    on_reasoning: Bools
+    spent_usd: Floats
+    switching_usd: Floats
+
+
+Chooser = Callable[[_Step], Bools]
+
+
+def walk(
+    turns: TurnColumns,
+    scores: NDArray[np.float32],
+    threshold: float,
+    policy: Policy,
+    targets: Mapping[ModelClass, Target],
+) -> Walked:
+    """Replay every conversation.
+
+    A turn without a time is taken to follow within the cache's lifetime.
+
+    Args:
+        turns: What was said.
+        scores: p_reasoning of every turn, shape `(n,)`; of a session's later turns it is not read.
+        threshold: The least score that sends a message to reasoning.
+        policy: What chooses.
+        targets: What each class costs, and how long its prompt cache lasts.
+    """
+    n = len(turns)
+    walked = Walked(
+        np.zeros(n, bool), np.zeros(n, np.float32), np.zeros(n, bool), np.zeros(n, bool)
+    )
+    first, later = _choosers(policy, threshold, targets)
+    counts_costs = isinstance(policy, PricedPolicy) and (
+        policy.max_switching_share is not None or policy.max_switching_usd is not None
+    )
+    state = _State(turns, targets)
+    for position, rows in _positions(turns):
+        step = state.step(rows, turns, scores)
+        reasoning = (later if position else first)(step)
+        walked.on_reasoning[rows] = reasoning
+        walked.cached_tokens[rows] = np.where(reasoning, step.warm[1], step.warm[0])
+        if position:
+            switched = reasoning != step.on_reasoning
+            walked.switched[rows] = switched
+            held = np.where(step.on_reasoning, step.warm[1], step.warm[0])
+            walked.left_warm[rows] = switched & (held > 0)
+        if counts_costs:
+            state.spend(step, reasoning, targets, first_turn=position == 0)
+        state.serve(step, reasoning)
+    return walked
+
+
+def _positions(turns: TurnColumns) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """0, 1, … with the rows of the conversations that reach so far, the longest first."""
+    lengths = np.diff(turns.starts)
+    order = np.argsort(-lengths, kind="stable")
+    begins, lengths = turns.starts[:-1][order], lengths[order]
+    reaching = len(order)
+    for position in range(int(lengths[0]) if len(lengths) else 0):
+        while reaching and lengths[reaching - 1] <= position:
+            reaching = int(np.searchsorted(-lengths, -position, side="left"))
+        yield position, begins[:reaching] + position
+
+
+class _State:
+    """What is known of every conversation before its next turn, the longest first."""
+
+    def __init__(self, turns: TurnColumns, targets: Mapping[ModelClass, Target]) -> None:
+        c = turns.conversations
+        self._on_reasoning = np.zeros(c, bool)
+        self._before_s = np.full(c, np.nan)
+        self._held = np.zeros((2, c))
+        self._used_s = np.full((2, c), np.nan)
+        self._spent = np.zeros((2, c))
+        self._lifetime_s = np.array([[targets[name].cache_lifetime_s] for name in CLASSES])
+
+    def step(
+        self, rows: NDArray[np.int64], turns: TurnColumns, scores: NDArray[np.float32]
+    ) -> _Step:
+        m = len(rows)
+        at_s, prompt = turns.at_s[rows], turns.prompt_tokens[rows].astype(np.float64)
+        # Comparisons with NaN are false: without a time nothing goes cold.
+        cold = at_s - self._used_s[:, :m] >= self._lifetime_s
+        return _Step(
+            turns.turn_index[rows],
+            at_s,
+            at_s - self._before_s[:m],
+            scores[rows].astype(np.float64),
+            prompt,
+            np.stack([turns.output_tokens[name][rows] for name in CLASSES]).astype(np.float64),
+            np.where(cold, 0.0, np.minimum(self._held[:, :m], prompt)),
+            self._on_reasoning[:m],
+            self._spent[0, :m],
+            self._spent[1, :m],
+        )
+
+    def spend(
+        self,
+        step: _Step,
+        reasoning: Bools,
+        targets: Mapping[ModelClass, Target],
+        *,
+        first_turn: bool,
+    ) -> None:
+        costs = _Costs.of(step, targets, first_turn=first_turn)
+        m = len(reasoning)
+        switched = (reasoning != step.on_reasoning) & (not first_turn)
+        own = _turn_usd(step, targets, step.warm)
+        self._spent[0, :m] += np.where(reasoning, own[1], own[0])
+        self._spent[1, :m] += np.where(switched, costs.switching, 0.0)
+
+    def serve(self, step: _Step, reasoning: Bools) -> None:
+        m = len(reasoning)
+        served = np.stack([~reasoning, reasoning])
+        self._held[:, :m] = np.where(served, step.prompt, self._held[:, :m])
+        self._used_s[:, :m] = np.where(served, step.at_s, self._used_s[:, :m])
+        self._before_s[:m] = step.at_s
+        self._on_reasoning[:m] = reasoning
+
+
+def _turn_usd(step: _Step, targets: Mapping[ModelClass, Target], cached: Floats) -> Floats:
+    """What the turns cost on each class, shape `(2, m)`."""
+    prices = [targets[name].prices for name in CLASSES]
+    read, fresh, output = (
+        np.array([[getattr(price, f"{kind}_usd_per_mtok")] for price in prices])
+        for kind in ("read", "fresh", "output")
+    )
+    usd: Floats = cached * read + (step.prompt - cached) * fresh + step.output * output
+    return usd / 1e6
+
+
+@dataclass(slots=True)
+class _Costs:
+    """As `TurnCosts`, in columns of shape `(m,)`."""
+
+    extra: Floats
+    switching: Floats
+    switch: Floats
+
+    @classmethod
+    def of(
+        cls, step: _Step, targets: Mapping[ModelClass, Target], *, first_turn: bool = False
+    ) -> _Costs:
+        on = step.on_reasoning & (not first_turn)
+        warm = np.where(on, step.warm[1], step.warm[0])
+        other = np.where(on, step.warm[0], step.warm[1])
+        shared = np.where(on, targets["fast"].shared_cache, targets["reasoning"].shared_cache)
+        held = np.maximum(other, shared * warm)
+        both = np.maximum(warm, held)
+        with_both = _turn_usd(step, targets, both)
+        with_held = _turn_usd(step, targets, held)
+        switch = np.where(on, with_held[0], with_held[1])
+        return cls(
+            with_both[1] - with_both[0], switch - np.where(on, with_both[0], with_both[1]), switch
+        )
+
+
+def _choosers(
+    policy: Policy, threshold: float, targets: Mapping[ModelClass, Target]
+) -> tuple[Chooser, Chooser]:
+    """What chooses at a conversation's first turn, and at a later one."""
+
+    def by_score(step: _Step) -> Bools:
+        return step.score >= threshold
+
+    def stay(step: _Step) -> Bools:
+        return step.on_reasoning.copy()
+
+    if isinstance(policy, FixedPolicy):
+        fixed = policy.model_class == "reasoning"
+        return (lambda step: np.full(len(step.score), fixed),) * 2
+    if isinstance(policy, SessionPolicy):
+        return by_score, stay
+    if isinstance(policy, BoundaryPolicy):
+        return by_score, lambda step: _boundary(step, threshold, targets)
+    if isinstance(policy, PricedPolicy):
+        return (
+            lambda step: _priced(step, threshold, policy, targets, first_turn=True),
+            lambda step: _priced(step, threshold, policy, targets, first_turn=False),
+        )
+    return by_score, by_score
+
+
+def _boundary(step: _Step, threshold: float, targets: Mapping[ModelClass, Target]) -> Bools:
+    fast_s, reasoning_s = (targets[name].cache_lifetime_s for name in CLASSES)
+    cold = step.idle_s >= np.where(step.on_reasoning, reasoning_s, fast_s)
+    return np.asarray(np.where(cold, step.score >= threshold, step.on_reasoning), bool)
+
+
+def _priced(
+    step: _Step,
+    threshold: float,
+    policy: PricedPolicy,
+    targets: Mapping[ModelClass, Target],
+    *,
+    first_turn: bool,
+) -> Bools:
+    costs = _Costs.of(step, targets, first_turn=first_turn)
+    indices, at = np.unique(step.turn_index, return_inverse=True)
+    left = np.array([policy.turns_left.at(int(index)) for index in indices])
+    per_turn = costs.switching / left[at]
+    margin = _log_odds(step.score) - _log_odds(np.array(threshold))
+    worth = _shifted(step.score, policy.score_shift) * _miss_usd(costs, policy, threshold)
+    within = _within_budget(step, costs, policy)
+    up = (worth >= costs.extra + per_turn - _TINY) & within
+    if policy.miss_usd is None:
+        # A score well above the threshold is not weighed at all.
+        up = (step.score >= threshold) & (up | (margin >= WELL_ABOVE))
+    if first_turn:
+        return np.asarray(up, bool)
+    least = _log_odds(np.array(threshold)) - policy.hysteresis
+    down = (_log_odds(step.score) < least) & (costs.extra - worth >= per_turn) & within
+    return np.asarray(np.where(step.on_reasoning, ~down, up), bool)
+
+
+def _miss_usd(costs: _Costs, policy: PricedPolicy, threshold: float) -> Floats | float:
+    if policy.miss_usd is not None:
+        return policy.miss_usd
+    return np.maximum(costs.extra, 0.0) / max(policy.probability(threshold), _TINY)
+
+
+def _within_budget(step: _Step, costs: _Costs, policy: PricedPolicy) -> Bools:
+    ceiling = np.full(len(step.score), np.inf)
+    if policy.max_switching_usd is not None:
+        ceiling = np.minimum(ceiling, policy.max_switching_usd)
+    if policy.max_switching_share is not None:
+        ceiling = np.minimum(ceiling, policy.max_switching_share * (step.spent_usd + costs.switch))
+    return np.asarray(
+        (costs.switching <= 0) | (step.switching_usd + costs.switching <= ceiling), bool
+    )
+
+
+def _shifted(score: Floats, shift: float) -> Floats:
+    if not shift:
+        return score
+    return 1.0 / (1.0 + np.exp(-_log_odds(score) - shift))
+
+
+def _log_odds(probability: Floats) -> Floats:
+    inside = np.clip(probability, _TINY, 1 - _TINY)
+    return np.log(inside) - np.log1p(-inside)

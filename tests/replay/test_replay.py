@@ -1,0 +1,260 @@
+"""`turnout replay`: what each policy would have cost, and what it rests on."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from tests.browser import opened
+from tests.tables import turn, write_turns
+from tests.tiny_router import write_router
+from turnout.catalog import load_catalog
+from turnout.cli import turnout
+from turnout.errors import RecordError, SettingsError
+from turnout.parquet import write_parquet
+from turnout.replay.stage import replay
+from turnout.routing import Priors
+from turnout.routing.folder import set_threshold
+from turnout.routing.policies import Target, TokenPrices
+
+CATALOG = load_catalog()
+TARGETS = {
+    "reasoning": Target("claude-opus-4-5", TokenPrices(5.0, 25.0, 0.5, 6.25)),
+    "fast": Target("claude-haiku-4-5", TokenPrices(1.0, 5.0, 0.1, 1.25)),
+}
+FLAGS = ("--reasoning-model", "claude-opus-4-5", "--fast-model", "claude-haiku-4-5")
+
+
+def log(path, conversations=40, **more):
+    """Conversations of three turns: every second one turns hard at its second turn."""
+    rows = []
+    for at in range(conversations):
+        texts = ["hello", "prove and derive it" if at % 2 else "thanks", "thanks"]
+        later = "claude-opus-4-5" if at % 2 else "claude-haiku-4-5"
+        for index, text in enumerate(texts, 1):
+            model = "claude-haiku-4-5" if index == 1 else later
+            tokens = {
+                "prompt_tokens": 1000 * index + at,
+                "completion_tokens": 900 if "opus" in model else 300,
+                "assistant_message": "done",
+            }
+            rows.append(turn(f"c{at:03}", index, text, model, **(tokens | more)))
+    return write_turns(path, rows)
+
+
+@pytest.fixture(scope="module")
+def routers(tmp_path_factory):
+    root = tmp_path_factory.mktemp("routers")
+    return [write_router(root / name, name) for name in ("session", "conversation")]
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory, routers):
+    folder = tmp_path_factory.mktemp("replayed")
+    turns = log(folder / "turns.parquet")
+    return replay(routers, turns, folder / "report", catalog=CATALOG, targets=TARGETS), folder
+
+
+def rows_of(report):
+    return {row.name: row for row in report.comparison.served}
+
+
+def test_both_architectures_are_judged_on_the_same_turns(replayed):
+    report, folder = replayed
+    assert (report.turns, report.conversations, report.left_out) == (120, 40, 0)
+    scores = {
+        name: pq.read_table(folder / f"report.{name}-scores.parquet")["p_reasoning"]
+        for name in ("session", "conversation")
+    }
+    assert (scores["session"].null_count, scores["conversation"].null_count) == (80, 0)
+
+
+def test_each_policy_does_what_it_is_named_for(replayed):
+    rows = rows_of(replayed[0])
+    assert rows["always reasoning"].measured.share_reasoning.value == 1.0
+    assert rows["always fast"].measured.missed.value == 1.0
+    assert rows["session"].measured.switches.value == 0.0
+    assert rows["session"].measured.share_reasoning.value == 0.0
+    # Twenty of forty conversations go up at their second turn; the third is read with it.
+    assert rows["conversation"].measured.share_reasoning.value == pytest.approx(40 / 120)
+    assert rows["conversation"].measured.switches.value == pytest.approx(0.5)
+    assert rows["conversation"].measured.warm_switches.value == pytest.approx(0.5)
+
+
+def test_costs_are_those_of_the_tokens_and_their_parts_add_up(replayed):
+    row = rows_of(replayed[0])["always fast"].measured
+    assert row.usd.value == pytest.approx(sum(row.parts_usd.values()))
+    at = np.arange(40)
+    fresh = (3000 + at).mean()  # each turn reads the prompt of the one before from the cache
+    read = (1000 + at).mean() + (2000 + at).mean()
+    answers = 3 * 300  # forty answers are Opus's: Haiku's are 300 tokens long
+    usd = (fresh * 1.25 + read * 0.1 + answers * 5) / 1e6
+    assert row.usd.value == pytest.approx(1000 * usd / 3)
+
+
+def test_what_the_log_paid_is_compared_on_the_same_turns(replayed):
+    today = rows_of(replayed[0])["always fast"].against_today
+    assert today.low > 0  # the log wrote no cache, and had dear turns
+
+
+def test_scores_agree_with_what_served_the_log(replayed):
+    assert rows_of(replayed[0])["conversation"].measured.agreement.value == 1.0
+
+
+def test_policies_are_compared_at_equal_misses(replayed):
+    report, _ = replayed
+    at = {level.missed: level.rows for level in report.comparison.at_missed}
+    assert set(at) == {0.05, 0.10, 0.20}
+    for level, rows in at.items():
+        assert {row.name for row in rows} == {"session", "boundary", "conversation", "priced"}
+        assert all(row.measured.missed.value <= level for row in rows)
+    assert report.comparison.recommendation.verdict == "route"
+
+
+def test_the_folder_holds_page_numbers_and_table(replayed):
+    _, folder = replayed
+    content = json.loads((folder / "report" / "replay.json").read_text())
+    assert content["comparison"]["served"][0]["name"] == "always reasoning"
+    with (folder / "report" / "policies.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert {row["table"] for row in table} == {
+        "as served", "0.05 missed", "0.1 missed", "0.2 missed",
+    }  # fmt: skip
+
+
+def test_the_page_opens_in_a_browser_without_a_complaint(replayed, tmp_path):
+    _, folder = replayed
+    complaints, asked, document = opened(folder / "report" / "replay.html", tmp_path)
+    assert (complaints, [url for url in asked if not url.startswith("file:")]) == ([], [])
+    assert "What each policy would have cost" in document
+
+
+def test_another_threshold_or_price_scores_nothing_again(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 4)
+    router = write_router(tmp_path / "router", "conversation")
+    first = replay([router], turns, tmp_path / "report", catalog=CATALOG, targets=TARGETS)
+    set_threshold(router, 0.9, "test")
+    scores = tmp_path / "report.conversation-scores.parquet"
+    before = scores.stat().st_mtime_ns
+    second = replay([router], turns, tmp_path / "report", catalog=CATALOG, targets=TARGETS)
+    assert scores.stat().st_mtime_ns == before
+    assert second.fresh
+    assert rows_of(first)["conversation"].threshold != rows_of(second)["conversation"].threshold
+
+
+def test_a_second_run_is_up_to_date(replayed, routers):
+    _, folder = replayed
+    again = replay(
+        routers, folder / "turns.parquet", folder / "report", catalog=CATALOG, targets=TARGETS
+    )
+    assert not again.fresh
+
+
+def test_a_session_router_alone_is_judged_at_first_turns(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 6)
+    report = replay(routers[:1], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    assert [row.name for row in report.comparison.served if row.kind == "policy"] == ["session"]
+
+
+def test_missing_token_counts_are_estimated_and_marked(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 6, prompt_tokens=None, completion_tokens=None)
+    report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    assert (report.estimated, report.assumed) == (1.0, 0.0)
+    table = pq.read_table(tmp_path / "r.conversation-scores.parquet").to_pylist()
+    # The tokenizer: "hello", then its answer "done" and "thanks".
+    assert [row["prompt_tokens"] for row in table[:2]] == [1, 3]
+
+
+def test_models_without_a_price_are_counted_and_never_free(routers, tmp_path):
+    rows = pq.read_table(log(tmp_path / "all.parquet", 6)).to_pylist()
+    for row in rows:
+        row["model"] = "acme-deep" if row["conversation_id"] == "c000" else row["model"]
+    turns = write_turns(tmp_path / "turns.parquet", rows)
+    report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    assert report.unpriced == {"acme-deep": 3}
+
+
+def test_conversations_without_their_first_turn_are_left_out_and_counted(routers, tmp_path):
+    rows = pq.read_table(log(tmp_path / "all.parquet", 6)).to_pylist()
+    turns = write_turns(tmp_path / "turns.parquet", rows[1:])
+    report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    assert (report.conversations, report.left_out) == (5, 1)
+    only_later = write_turns(tmp_path / "later.parquet", rows[1:3])
+    with pytest.raises(RecordError, match="of 1 conversations 0 have their first turn"):
+        replay(routers[1:], only_later, tmp_path / "r2", catalog=CATALOG, targets=TARGETS)
+
+
+def test_a_turn_of_several_rows_is_refused(routers, tmp_path):
+    rows = [turn("a", 1, "hello", "o3"), turn("a", 1, "hello again", "o3")]
+    turns = write_turns(tmp_path / "turns.parquet", rows)
+    with pytest.raises(RecordError, match="conversation a has several rows for a turn"):
+        replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+
+
+def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
+    import pyarrow as pa
+
+    from turnout.schema import LABELS
+
+    turns = log(tmp_path / "turns.parquet", 6)
+    labels = [
+        {
+            "conversation_id": f"c{at:03}", "turn_index": 2, "p_reasoning": p,
+            "confidence": confidence, "evidence": [],
+        }
+        for at, p, confidence in ((0, 0.95, 0.9), (1, 0.95, 0.9), (3, 0.05, 0.9), (5, 0.9, 0.3))
+    ]  # fmt: skip
+    write_parquet(pa.Table.from_pylist(labels, LABELS), tmp_path / "labels.parquet")
+    report = replay(
+        routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS,
+        labels=tmp_path / "labels.parquet",
+    )  # fmt: skip
+    row = rows_of(report)["conversation"].measured
+    assert report.strong_evidence == pytest.approx(3 / 18)
+    # c000 is never hard to the router and needs reasoning; c003 is, and does not.
+    assert (row.under.value, row.over.value) == (0.5, 1.0)
+
+
+def test_two_routers_of_one_architecture_are_refused(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 2)
+    with pytest.raises(SettingsError, match="a second session router"):
+        replay(routers[:1] * 2, turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+
+
+def test_scores_are_for_the_log_where_the_router_knows_its_share(tmp_path):
+    turns = log(tmp_path / "turns.parquet", 2)
+    router = write_router(tmp_path / "router", "conversation", priors=Priors(0.5, 0.1))
+    report = replay([router], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    assert report.population == "log"
+    scores = pq.read_table(tmp_path / "r.conversation-scores.parquet")["p_reasoning"].to_pylist()
+    assert scores[0] == pytest.approx(np.exp(-2) / 9 / (1 + np.exp(-2) / 9), rel=1e-5)
+
+
+def test_the_command_recommends_and_names_the_next_one(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 6)
+    given = [*map(str, routers), str(turns), "-o", str(tmp_path / "r"), *FLAGS]
+    shown = CliRunner().invoke(turnout, ["replay", *given])
+    assert shown.exit_code == 0, shown.output
+    assert "at most 10% expected misses" in shown.output
+    assert "turnout serve" in shown.output
+    as_json = CliRunner().invoke(turnout, ["replay", *given, "--json"])
+    assert json.loads(as_json.stdout)["turns"] == 18
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ((), "--reasoning-model: no price is known for no model"),
+        (("--reasoning-model", "acme-deep"), "no price is known for acme-deep"),
+        ((*FLAGS, "--max-missed", "1.5"), "--max-missed: found 1.5"),
+    ],
+)
+def test_bad_options_are_refused_with_what_to_do(routers, tmp_path, more, expected):
+    turns = log(tmp_path / "turns.parquet", 2)
+    given = [str(routers[1]), str(turns), "-o", str(tmp_path / "r"), *more]
+    shown = CliRunner().invoke(turnout, ["replay", *given])
+    assert isinstance(shown.exception, SettingsError)
+    assert expected in str(shown.exception)
