@@ -24,7 +24,7 @@ build turns.parquet -o data --architecture session --size 200
 train data -o router --base base --max-tokens 64 --epochs 1
 evaluate router data -o report
 threshold router turns.parquet --share 0.3
-replay router turns.parquet -o replay --reasoning-model claude-opus-4-5 --fast-model claude-haiku-4-5
+replay router turns.parquet -o replay --reasoning-model o3 --fast-model gpt-4o-mini
 score router turns.parquet --text-column user_message -o scores.parquet
 route router hello
 settings
