@@ -27,9 +27,9 @@ from turnout.protocols import JsonBody
 from turnout.records import Decision
 from turnout.routing import Router
 
+# The part of a message that a router looks at is shorter by far.
 MAX_BODY_BYTES = 4 << 20
 MAX_QUESTIONS = 128
-# The part of a message that is looked at is shorter by far.
 _CHARS_PER_TOKEN = 4
 
 Structured: TypeAlias = str | dict[str, Any] | list[Any] | None

@@ -103,7 +103,7 @@ class AnswerReader:
         return not (self._usage_withheld and self._format.is_usage_alone(event))
 
 
-def event(values: str, name: str | None = None) -> bytes:
+def event_bytes(values: str, name: str | None = None) -> bytes:
     """One server-sent event."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {values}\n\n".encode()

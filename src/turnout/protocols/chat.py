@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from turnout.errors import RecordError
-from turnout.protocols.answer_reader import event
+from turnout.protocols.answer_reader import event_bytes
 from turnout.protocols.event_stream import MAX_BYTES
 from turnout.protocols.parts import (
     content_of,
@@ -221,7 +221,7 @@ class ChatStream:
 
     def error_event(self, message: str) -> bytes:
         """An event that official clients raise."""
-        return event(json.dumps(error_body(502, message)))
+        return event_bytes(json.dumps(error_body(502, message)))
 
 
 def streamed_answer() -> ChatStream:

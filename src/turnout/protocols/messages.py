@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from turnout.protocols.answer_reader import event
+from turnout.protocols.answer_reader import event_bytes
 from turnout.protocols.event_stream import MAX_BYTES
 from turnout.protocols.parts import (
     content_of,
@@ -186,7 +186,7 @@ class MessageStream:
 
     def error_event(self, message: str) -> bytes:
         """An event that official clients raise."""
-        return event(json.dumps(error_body(500, message)), "error")
+        return event_bytes(json.dumps(error_body(500, message)), "error")
 
 
 def streamed_answer() -> MessageStream:

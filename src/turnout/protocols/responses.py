@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from turnout.protocols import chat
-from turnout.protocols.answer_reader import event
+from turnout.protocols.answer_reader import event_bytes
 from turnout.protocols.event_stream import MAX_BYTES
 from turnout.protocols.parts import (
     content_of,
@@ -173,7 +173,7 @@ class ResponseStream:
         names = {"id": "resp_failed", "object": "response", "created_at": 0, "output": []}
         response = {**names, **self._response, "status": "failed", "error": said}
         values = {"type": "response.failed", "sequence_number": self._sequence_number + 1}
-        return event(json.dumps({**values, "response": response}), "response.failed")
+        return event_bytes(json.dumps({**values, "response": response}), "response.failed")
 
 
 def streamed_answer() -> ResponseStream:
