@@ -62,7 +62,8 @@ _MOST_STRATA = 10
 @click.option(
     "--size",
     type=click.IntRange(min=2),
-    help="Rows wanted.  [default: 100000; with --outcomes all]",
+    help="Rows wanted; where there are fewer, all are used, and weights balance a log's.  "
+    "[default: 100000; with --outcomes all]",
 )
 @click.option("--ratio", default="50:50", show_default=True, help="Reasoning rows to fast rows.")
 @click.option(

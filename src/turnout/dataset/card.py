@@ -96,12 +96,15 @@ def card(description: Mapping[str, Any]) -> str:
         )
     if description.get("repeated"):
         account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
+    labels = _LABELS[description["source"]]
+    if description.get("weighting"):
+        labels += " Weights balance the rows too, so that none is left out for it."
     return _CARD.format(
         architecture=description["architecture"],
         rows=description["rows"],
         source=description["source"],
         seed=description["seed"],
-        labels=_LABELS[description["source"]],
+        labels=labels,
         composition="\n".join(lines),
         account=account,
         plots="\n\n".join(f"![{title}]({PLOTS_NAME}/{name})" for name, title in PLOTS.items()),
