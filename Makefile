@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 DEMO ?= build/demo
 # Real logs and measured prompts for make bench; benchmarks/real_logs.sh says what the folder holds
 DATA ?=
-# Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet)
+# Your own log for the demo: make demo LOGS=path (JSONL, CSV or Parquet), and which columns of it hold
+# which fields where they are not found: MAP="model=engine user_message=payload.text"
 LOGS ?=
+MAP ?=
 # One test process a core; a file's tests share one, and so its fixtures
 PARALLEL := -n auto --dist loadfile
 
@@ -15,7 +17,7 @@ PARALLEL := -n auto --dist loadfile
 
 help:
 	@echo "make demo              the whole line on a simulated log: two routers, a report, decisions"
-	@echo "make demo LOGS=path    the same on your own log"
+	@echo "make demo LOGS=path    the same on your own log; MAP=\"model=engine …\" names its columns"
 	@echo "make test              the whole test suite"
 	@echo "make test-fast         the tests that take no more than moments"
 	@echo "make test-litellm      the adapters inside a real LiteLLM proxy (installs 840 MB, once)"
@@ -70,7 +72,7 @@ $(VENV)/litellm/.installed: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.product
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)" "$(MAP)"
 
 test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite $(VENV)/node-clients
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20

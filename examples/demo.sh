@@ -1,10 +1,12 @@
 #!/bin/sh
 # The whole line, from a conversation log to two routers, step by step.
-# Usage: sh examples/demo.sh OUTPUT_FOLDER [YOUR_LOG]
+# Usage: sh examples/demo.sh OUTPUT_FOLDER [YOUR_LOG] ["FIELD=COLUMN FIELD=COLUMN …"]
 # CONVERSATIONS, SESSION_ROWS, CONVERSATION_ROWS, MAX_TOKENS and EPOCHS in the environment set its sizes.
 set -eu
 out=$1
 logs=${2:-}
+maps=""
+for pair in ${3:-}; do maps="$maps --map $pair"; done
 mkdir -p "$out"
 
 # Without bfloat16 training takes four to five times as long: fewer rows, epochs and tokens there.
@@ -36,7 +38,8 @@ else
 fi
 
 step "2. Ingest: any log becomes one turns table"
-turnout ingest "$logs" -o "$out/turns.parquet"
+# shellcheck disable=SC2086 (no word, or two a column)
+turnout ingest "$logs" -o "$out/turns.parquet" $maps
 
 step "3. Which models people use, and how they switch"
 turnout switches "$out/turns.parquet" -o "$out/switches"

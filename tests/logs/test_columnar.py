@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -153,5 +154,6 @@ def test_a_parquet_log_and_the_same_log_as_json_lines_give_the_same_bytes(tmp_pa
         )
         for kind in ("parquet", "jsonl")
     ]
-    assert reports[0] == reports[1]
+    by_columns, by_rows = (replace(report, layouts={}) for report in reports)
+    assert by_columns == by_rows
     assert (tmp_path / "parquet.out").read_bytes() == (tmp_path / "jsonl.out").read_bytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +14,6 @@ import click
 from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
-    OUTPUT_OPTION,
     next_command,
     parsed_pairs,
     print_json,
@@ -27,16 +28,49 @@ from turnout.errors import SettingsError
 if TYPE_CHECKING:
     from turnout.logs import IngestReport
 
+_SHOWN_FILES = 20
+_SHOWN_ID, _SHOWN_CHARS = 20, 100
+
+
+class _Output(click.Option):
+    """The output, which a dry run does not need."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:  # noqa: ANN401 (click's)
+        if ctx.params.get("dry_run") and self.value_is_missing(value):
+            return None
+        return super().process_value(ctx, value)
+
 
 @verb("turnout ingest logs/*.jsonl -o turns.parquet --map model=engine")
 @click.argument("sources", nargs=-1, required=True)
-@OUTPUT_OPTION
+@click.option(
+    "-o",
+    "--output",
+    cls=_Output,
+    type=INPUT_PATH,
+    required=True,
+    help="Where the turns go; they appear only when complete. Not needed for a dry run.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    is_eager=True,
+    help="Read everything and write nothing: show which layout each file has, what was found, and "
+    "the first conversations.",
+)
 @click.option(
     "--map",
     "columns",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="Read a field from this column; camelCase and common names need no mapping.",
+    help="Read a field from this column, or from a path into one (customDimensions.prompt); common "
+    "names need no mapping.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMN",
+    help="Carry a column of the log along with the turns, as a segment for reports.",
 )
 @click.option(
     "--salt",
@@ -75,7 +109,8 @@ if TYPE_CHECKING:
 @JSON_OPTION
 def command(
     sources: tuple[str, ...],
-    output: Path,
+    output: Path | None,
+    dry_run: bool,
     columns: tuple[str, ...],
     query: str | None,
     as_json: bool,
@@ -94,8 +129,31 @@ def command(
     Or read kusto://CLUSTER/DATABASE with --query; --table to --percent belong to it, and --map then
     names your table's columns.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "turns.parquet" if dry_run or output is None else output
+        report = _report(sources, table, columns, query, given)
+        if not report.fresh:
+            say(f"{table}: up to date")
+        if as_json:
+            print_json({"output": None if dry_run else table, **asdict(report)})
+        else:
+            _show(report)
+            if dry_run or sys.stdout.isatty():
+                _show_conversations(table)
+            if not dry_run:
+                _show_places(table, given["salt"])
+                next_command("switches", table, "-o", table.with_name("switches"))
+
+
+def _report(
+    sources: Sequence[str],
+    output: Path,
+    columns: Sequence[str],
+    query: str | None,
+    given: dict[str, Any],
+) -> IngestReport:
+    """Read a log, or a Kusto database."""
     from turnout.logs import ingest
-    from turnout.logs.pseudonyms import salt_beside
 
     parameters = parameters_of(given)
     reading: dict[str, Any] = {"columns": parsed_pairs(columns), **given}
@@ -103,8 +161,12 @@ def command(
         if _is_kusto(sources, query, asked=any(asdict(parameters).values())):
             from turnout.logs.kusto.ingest import ingest_kusto
 
-            reading.pop("strict")
-            report = ingest_kusto(
+            if reading.pop("strict") or reading.pop("keep"):
+                raise SettingsError(
+                    f"{sources[0]}: found --strict or --keep; expected neither with a database, "
+                    "whose query names its columns. Leave them out."
+                )
+            return ingest_kusto(
                 sources[0],
                 output,
                 query=str(query),
@@ -112,15 +174,7 @@ def command(
                 on_progress=on_progress,
                 **reading,
             )
-        else:
-            report = ingest(sources, output, on_progress=on_progress, **reading)
-    if not report.fresh:
-        say(f"{output}: up to date")
-    if as_json:
-        print_json({"output": output, **asdict(report)})
-    else:
-        _show(report, output, given["salt"] or salt_beside(output))
-        next_command("switches", output, "-o", output.with_name("switches"))
+        return ingest(sources, output, on_progress=on_progress, **reading)
 
 
 def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool:
@@ -148,9 +202,11 @@ def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool
     return bool(kusto)
 
 
-def _show(report: IngestReport, output: Path, salt: Path) -> None:
+def _show(report: IngestReport) -> None:
     from rich.table import Table
 
+    _show_layouts(report)
+    out = stdout()
     table = Table(title="Rows", title_justify="left")
     table.add_column("what")
     table.add_column("rows", justify="right")
@@ -158,7 +214,6 @@ def _show(report: IngestReport, output: Path, salt: Path) -> None:
     for reason, rows in report.dropped.items():
         table.add_row(f"dropped: {reason}", f"{rows:,}")
     table.add_row("kept: one row a turn", f"{report.rows_kept:,}", style="bold")
-    out = stdout()
     out.print(table)
     out.print(
         f"{report.conversations:,} conversations, {report.complete_conversations:,} captured whole."
@@ -173,5 +228,62 @@ def _show(report: IngestReport, output: Path, salt: Path) -> None:
         out.print(f"Passed over: {name}: {why}")
     if report.ignored_columns:
         out.print(f"Not read: {', '.join(report.ignored_columns)}")
-    out.print(f"Salt of the users' pseudonyms, to be kept apart from the turns: {salt}")
+
+
+def _show_layouts(report: IngestReport) -> None:
+    """Which layout the rows of each file have."""
+    out = stdout()
+    for name, layouts in list(report.layouts.items())[:_SHOWN_FILES]:
+        found = ", ".join(f"{rows:,} × {layout}" for layout, rows in layouts.items())
+        out.print(f"{name}: {found}")
+    if (n_more := len(report.layouts) - _SHOWN_FILES) > 0:
+        out.print(f"… and {n_more:,} more files")
+
+
+def _show_places(output: Path, salt: Path | None) -> None:
+    from turnout.logs.pseudonyms import salt_beside
+
+    out = stdout()
+    place = salt or salt_beside(output)
+    out.print(f"Salt of the users' pseudonyms, to be kept apart from the turns: {place}")
     out.print(f"Turns: {output}")
+
+
+def _show_conversations(turns: Path) -> None:
+    """The first conversations, so that a person sees whether the log was understood."""
+    from rich.table import Table
+
+    from turnout.catalog import load_catalog
+    from turnout.logs.preview import first_conversations
+
+    catalog = load_catalog()
+    table = Table(title="First conversations", title_justify="left")
+    for name in ("conversation", "turn", "time", "model", "class", "kind", "message"):
+        table.add_column(name, no_wrap=name != "message")
+    for conversation in first_conversations(turns):
+        for turn in conversation.turns:
+            known = catalog.lookup(turn["model"], reasoned=bool(turn["reasoning_tokens"]) or None)
+            table.add_row(
+                _cut(turn["conversation_id"], _SHOWN_ID),
+                str(turn["turn_index"]),
+                f"{turn['timestamp']:%Y-%m-%d %H:%M}" if turn["timestamp"] else "–",
+                turn["model"] or "–",
+                known.model_class if known else "–",
+                _kind(turn),
+                _cut(" ".join(turn["user_message"].split()), _SHOWN_CHARS),
+            )
+        if conversation.n_more:
+            table.add_row("", "", "", "", "", "", f"… {conversation.n_more:,} more turns")
+        table.add_section()
+    stdout().print(table)
+
+
+def _kind(turn: dict[str, Any]) -> str:
+    """How a turn ended, and who chose its model where a person did not."""
+    chosen_by = turn["chosen_by"]
+    by = f", by {chosen_by}" if chosen_by in ("router", "product") else ""
+    return f"{turn['response_type'] or 'turn'}{by}"
+
+
+def _cut(text: str, n_chars: int) -> str:
+    return text if len(text) <= n_chars else f"{text[: n_chars - 1]}…"

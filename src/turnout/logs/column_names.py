@@ -37,18 +37,22 @@ class ColumnNames:
 
     Args:
         chosen: Canonical → raw, as the user says; wins over every guess.
+        carried: Columns that become the turns' segments.
 
     Attributes:
         ignored: Raw columns that nothing reads.
         by_time: Whether the log has times and no turn index: the order in time is then the index.
+        carried_in_rows: The carried columns that a row had.
     """
 
-    def __init__(self, chosen: Mapping[str, str]) -> None:
+    def __init__(self, chosen: Mapping[str, str], carried: Sequence[str] = ()) -> None:
         self._chosen = chosen
+        self._carried = carried
         self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
         self._paths: dict[str, None] = {}
         self._read_in_rows: set[str] = set()
         self.ignored: set[str] = set()
+        self.carried_in_rows: set[str] = set()
         self.by_time = False
 
     def missing(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -84,7 +88,7 @@ class ColumnNames:
         mapped = self._by_shape.get(shape)
         if mapped is None:
             mapped = self._mapped(columns)
-            read = set(mapped.values())
+            read = {*mapped.values(), *self._carried}
             roots = {root_of(column) for column in read - set(columns)}
             paths = {path for path in self._paths if root_of(path) in roots}
             self.ignored |= (set(columns) - roots | paths) - read - {CALL_ID, TRANSCRIPT}
@@ -100,12 +104,22 @@ class ColumnNames:
             if (value := value_at(values, column)) is not None
         }
         self._read_in_rows |= found.keys()
-        return found
+        return found | self.segments_in(values)
+
+    def segments_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The field `segments` of a row, where it has a column that is carried along."""
+        found = {
+            column: value
+            for column in self._carried
+            if (value := value_at(values, column)) is not None
+        }
+        self.carried_in_rows |= found.keys()
+        return {"segments": found} if found else {}
 
     @property
-    def has_paths(self) -> bool:
-        """Whether a field is fed by a path into a column."""
-        return any(
+    def needs_rows(self) -> bool:
+        """Whether a field is fed by more than a column: by a path into one, or by several."""
+        return bool(self._carried) or any(
             column not in shape
             for shape, mapped in self._by_shape.items()
             for column in mapped.values()

@@ -238,6 +238,7 @@ OPTIONAL: Mapping[str, Callable[[Any], Any]] = {
     "user_id": _user_id,
     "feedback": clean_text,
     "source": clean_text,
+    "segments": _json_text,
     "cache_write_tokens": _integer,
     "requested_model": _model,
     "chosen_by": _chosen_by,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from turnout.engine import connect, interruptible, lacks_disk, read_parquet
-from turnout.errors import RecordError, StorageError
+from turnout.errors import RecordError, SettingsError, StorageError
 from turnout.logs.calls import CallParts, joined_calls
 from turnout.logs.column_names import ColumnNames
 from turnout.logs.columnar import canonical_columns
@@ -37,7 +37,7 @@ from turnout.logs.guesses import guessed_columns, refusal
 from turnout.logs.numbering import OTHER_BRANCH, numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
-from turnout.logs.readers import KNOWN_SOURCES, read_by_turns, rows_of_turns
+from turnout.logs.readers import KNOWN_SOURCES, TURN_A_ROW, read_by_turns, rows_of_turns
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
 from turnout.logs.transcripts import TRANSCRIPT, Transcript
@@ -80,6 +80,7 @@ class IngestReport:
         ignored_columns: Columns of the log that nothing reads.
         redacted: Kind of secret or identity → how often it was replaced; empty without `redact`.
         passed_over: File of a folder or pattern that is no log → why.
+        layouts: File → layout of its rows → rows.
         fresh: False where an earlier run on the same log was found.
     """
 
@@ -93,6 +94,7 @@ class IngestReport:
     ignored_columns: list[str]
     redacted: dict[str, int]
     passed_over: dict[str, str]
+    layouts: dict[str, dict[str, int]]
     fresh: bool
 
 
@@ -107,6 +109,7 @@ class IngestOptions:
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
         source: The turns' `source`, which then begins every conversation's id; None for the
             file's name, with ids as they are.
+        keep: Columns of the log that become the turns' segments.
     """
 
     columns: Mapping[str, str]
@@ -114,6 +117,7 @@ class IngestOptions:
     skip_unreadable: bool
     redact: bool
     source: str | None = None
+    keep: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The options as a manifest holds them; the salt is secret and goes by its fingerprint."""
@@ -123,6 +127,7 @@ class IngestOptions:
             "skip_unreadable": self.skip_unreadable,
             "redact": self.redact,
             "source": self.source,
+            "keep": list(self.keep),
         }
 
 
@@ -136,6 +141,7 @@ def ingest(
     strict: bool = False,
     redact: bool = False,
     source: str | None = None,
+    keep: Sequence[str] = (),
     on_progress: OnProgress = silent,
 ) -> IngestReport:
     """Read logs into one turns table.
@@ -155,6 +161,7 @@ def ingest(
         redact: Replace e-mail and IP addresses, keys, and user names in paths in what was said.
         source: Names the product that the logs are of: the turns' `source`, which then begins
             every conversation's id, so that products with the same ids stay apart.
+        keep: Columns of the log, or paths into them, that stay with the turns as their `segments`.
         on_progress: Told every few thousand rows.
 
     Raises:
@@ -167,7 +174,7 @@ def ingest(
     if strict:
         files = [replace(file, named=True) for file in files]
     options = IngestOptions(
-        columns or {}, Salt(salt or salt_beside(out)), skip_unreadable, redact, source
+        columns or {}, Salt(salt or salt_beside(out)), skip_unreadable, redact, source, keep
     )
     read = {"log": [Input(file.name, file.digest()) for file in files]}
     run = StageRun(out, Manifest("ingest", read, {**options.to_json(), "strict": strict}))
@@ -194,7 +201,7 @@ def ingest_files(
     """
     out = run.out
     with run.output() as partial:
-        counts, ignored = RowCounts(), set[str]()
+        counts, ignored, kept = RowCounts(), set[str](), set[str]()
         with TurnRowWriter(partial.with_name("rows.parquet")) as rows:
             with CallParts(partial.with_name("parts.parquet"), counts) as parts:
                 for file in files:
@@ -206,11 +213,16 @@ def ingest_files(
                             raise
                         reason = str(error).partition(": ")[2].partition(". ")[0]
                         counts.passed_over[file.name] = reason
+                        counts.layouts.pop(file.name, None)
                     ignored |= source.names.ignored
+                    kept |= source.names.carried_in_rows
+            _refuse_absent([column for column in options.keep if column not in kept])
             if parts.n_rows:
                 with _sorting_engine(partial, out) as backend:
-                    source = _Source(_CALLS, options, counts, rows, parts, on_progress)
+                    named = replace(options, columns={}, keep=())  # where the parts were read
+                    source = _Source(_CALLS, named, counts, rows, parts, on_progress)
                     source.read_rows(joined_calls(backend, parts.path), _CALLS)
+                    counts.layouts.pop(_CALLS)
         if rows.n_rows == 0:
             raise RecordError(_nothing_left([file.name for file in files], counts))
         report = _deduplicated(
@@ -219,6 +231,13 @@ def ingest_files(
         run.record(report)
         options.salt.keep()
     return report
+
+
+def _refuse_absent(columns: Sequence[str]) -> None:
+    if columns:
+        raise SettingsError(
+            f"--keep {columns[0]}: no row has it; expected a column of the log, or a path into one."
+        )
 
 
 class _Source:
@@ -242,7 +261,7 @@ class _Source:
         parts: CallParts,
         on_progress: OnProgress,
     ) -> None:
-        self.names = ColumnNames(options.columns)
+        self.names = ColumnNames(options.columns, options.keep)
         self._label = label
         self._options = options
         self._counts = counts
@@ -264,7 +283,9 @@ class _Source:
             raw_rows: Rows of any layout.
             where: The file, for messages.
         """
-        rows = self._without_parts(rows_of_turns(raw_rows, where, self.names.chosen_in))
+        layouts = self._counts.layouts.setdefault(where, Counter())
+        read = rows_of_turns(raw_rows, where, self.names.chosen_in, layouts)
+        rows = self._without_parts(read)
         first = list(_first(rows))
         samples = [raw.values for raw in first if raw.values]
         if samples:
@@ -323,9 +344,10 @@ class _Source:
         problem = raw.problem
         if problem is None:
             try:
-                names, mended = self.names.of(raw.values), self._counts.mended
+                values = self.names.segments_in(raw.values) | raw.values
+                names, mended = self.names.of(values), self._counts.mended
                 row = canonical(
-                    raw.values, names, self._options.salt, mended, by_time=self.names.by_time
+                    values, names, self._options.salt, mended, by_time=self.names.by_time
                 )
                 mended.update(raw.mended)
             except UnreadableRowError as error:
@@ -345,12 +367,14 @@ class _Source:
         if first is None or not read_by_turns(first.schema.names):
             return False
         self._check(first.slice(0, _FIRST_ROWS).to_pylist(), file.name)
-        if self.names.has_paths:
+        if self.names.needs_rows:
             return False
+        self._counts.layouts[file.name] = layouts = Counter[str]()
         n_before = 0
         for batch in chain([first], batches):
             self._read_batch(batch, file.name, n_before)
             n_before += batch.num_rows
+        layouts[TURN_A_ROW] = n_before
         self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
         return True
 
@@ -432,6 +456,7 @@ def _deduplicated(
         ignored_columns=sorted(ignored),
         redacted=dict(sorted(counts.redacted.items())),
         passed_over=counts.passed_over,
+        layouts={name: dict(found) for name, found in counts.layouts.items() if found},
         fresh=True,
     )
 

@@ -56,12 +56,14 @@ class RowCounts:
         mended: What was corrected or left empty in a row that was kept → rows.
         redacted: Kind of secret or identity → how often it was replaced.
         passed_over: File of a folder or pattern that is no log → why.
+        layouts: File → layout → rows of it.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
     passed_over: dict[str, str] = field(default_factory=dict)
+    layouts: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 class RowWriter:

@@ -6,6 +6,7 @@ To add one, write such a module and name it in `READERS`; `docs/readers.md` show
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -70,6 +71,9 @@ READERS: Sequence[Reader] = (
 # What a turn says itself, whatever the user's columns say of its whole row.
 _OF_TURNS = ("turn_index", "user_message", "model", "timestamp", "assistant_message")
 
+# The layout of rows that no reader takes.
+TURN_A_ROW = "a turn a row"
+
 # What stands beside the rows of a page.
 _PAGES = {
     "data": ("meta", "object", "error", "has_more", "first_id", "last_id", "total", "pagination"),
@@ -91,21 +95,27 @@ KNOWN_SOURCES = list(
 
 
 def rows_of_turns(
-    raw_rows: Iterable[RawRow], file: str, chosen_in: Callable[[Values], Turn] = lambda _: {}
+    raw_rows: Iterable[RawRow],
+    file: str,
+    chosen_in: Callable[[Values], Turn] = lambda _: {},
+    layouts: Counter[str] | None = None,
 ) -> Iterator[RawRow | CallPart]:
     """The turns of a file's rows, and parts of calls.
 
     Args:
         raw_rows: Of one file, in order.
         file: Its name.
-        chosen_in: A row that holds more than one turn → fields that the user's columns give them.
+        chosen_in: A row that is read here → fields that the user's columns give its turns.
+        layouts: Layout → rows, added to.
     """
+    layouts = Counter() if layouts is None else layouts
     sessions: dict[str, Session] = {}
     for raw in chain.from_iterable(map(_unpaged, raw_rows)):
         reader = next((r for r in SESSION_READERS if r.may_read(raw.values)), None)
         if reader is None:
-            yield from _turn_rows(raw, chosen_in)
+            yield from _turn_rows(raw, chosen_in, layouts)
             continue
+        layouts[reader.source] += 1
         if reader.source not in sessions:
             sessions[reader.source] = reader.begin(file)
         if (reason := sessions[reader.source].add(raw)) is not None:
@@ -128,7 +138,9 @@ def _unpaged(raw: RawRow) -> Iterator[RawRow]:
     yield raw
 
 
-def _turn_rows(raw: RawRow, chosen_in: Callable[[Values], Turn]) -> Iterator[RawRow | CallPart]:
+def _turn_rows(
+    raw: RawRow, chosen_in: Callable[[Values], Turn], layouts: Counter[str]
+) -> Iterator[RawRow | CallPart]:
     """The turns of one row, and its parts of calls; the row itself where it is a turn already.
 
     A row that cannot be read stays as it is too.
@@ -140,9 +152,11 @@ def _turn_rows(raw: RawRow, chosen_in: Callable[[Values], Turn]) -> Iterator[Raw
             yield RawRow(raw.where, {}, problem=str(error).removesuffix("."))
             return
         if turns is not None:
+            layouts[reader.source] += 1
             yield from _rows_of(raw, reader, turns, chosen_in(raw.values))
             return
     if "markdown" not in raw.values:  # a page that is no session lies in many folders
+        layouts[TURN_A_ROW] += 1
         yield raw
 
 
@@ -157,7 +171,8 @@ def _rows_of(
     else:
         for turn in turns:
             if isinstance(turn, CallPart):
-                yield replace(turn, where=raw.where, mended=raw.mended)
+                facts = {**chosen, **{k: v for k, v in turn.facts.items() if v is not None}}
+                yield replace(turn, facts=facts, where=raw.where, mended=raw.mended)
             elif isinstance(turn, NoTurn):
                 yield RawRow(raw.where, {}, dropped_as=turn.reason)
             else:

@@ -29,6 +29,7 @@ from turnout.protocols import Message as ProtocolMessage
 from turnout.protocols import Request, read_answer, read_request
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
+from turnout.schema import TURNS
 
 _ROLES: Mapping[str, Role] = {
     "user": "user", "assistant": "assistant", "tool": "tool", "other": "system",
@@ -56,7 +57,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     answer = read_answer(body)
     spoken = answer.text if body else text_of(values["response"])
     messages = [_as_read(message) for message in request.messages]
-    used = asdict(answer.usage)
+    used = {name: n for name, n in asdict(answer.usage).items() if name in TURNS.names}
     session = first_of(values, _SESSIONS)
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
     added = last_turn(
