@@ -16,7 +16,7 @@ _CALLS = {"GENERATION"}
 _OTHERS = {
     "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
 }  # fmt: skip
-_SESSIONS = ("sessionId", "session_id", "traceId", "trace_id")
+_SESSIONS = ("sessionId", "session_id")
 _MODELS = ("model", "provided_model_name", "providedModelName", "internalModelId")
 
 

@@ -35,7 +35,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     row = {
         "messages": messages,
         "response": answer_in(outputs),
-        "conversation_id": first_of(metadata, _THREADS) or values.get("trace_id"),
+        "conversation_id": first_of(metadata, _THREADS),
         "request_id": values.get("id"),
         "model": model or first_of(mapping(outputs.get("llm_output")), _MODELS),
         "start_time": values.get("start_time"),
