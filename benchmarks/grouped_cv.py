@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def main() -> None:
         scores |= out_of_fold_router(turns, folds, recipe)
     for name, fit in RIVALS.items():
         scores[name] = out_of_fold(turns, folds, fit)
-    print_table(turns, scores)
+    print_table(turns, folds, scores)
 
 
 def out_of_fold_router(turns: Turns, folds: Sequence[Rows], recipe: Recipe) -> dict[str, Floats]:
@@ -298,33 +299,57 @@ RIVALS: dict[str, Fit] = {
 }
 
 
-def print_table(turns: Turns, scores: dict[str, Floats]) -> None:
-    """AUROC and APGR of every method, and the lead of the first in both, paired."""
+def print_table(turns: Turns, folds: Sequence[Rows], scores: dict[str, Floats]) -> None:
+    """Every method in three metrics, and the lead of the first, paired.
+
+    AUROC inside folds compares turns of one fold alone: folds have different routers, and a user
+    never compares the scores of two.
+    """
     labelled = np.flatnonzero(turns.labelled)
     by_label = Resampling(turns.groups[labelled].tolist())
     by_gap = Resampling(turns.groups.tolist())
+    needs = turns.needs[labelled]
+    inside = [np.flatnonzero(np.isin(labelled, fold)) for fold in folds]
+
+    def ranked(values: Floats, weights: Floats) -> Floats:
+        return auroc(values[labelled], needs, weights)
+
+    def ranked_inside(values: Floats, weights: Floats) -> Floats:
+        sums, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+        for rows in inside:
+            w = weights[:, rows]
+            here = (w * needs[rows]).sum(1) * (w * ~needs[rows]).sum(1)
+            sums += here * np.nan_to_num(auroc(values[labelled][rows], needs[rows], w))
+            pairs += here
+        return sums / pairs
+
+    def recovered(values: Floats, weights: Floats) -> Floats:
+        return apgr(values, turns.gaps, weights)
+
     print(
         f"\n{len(turns.rows):,} turns, {len(labelled):,} labelled, "
-        f"{turns.needs[labelled].mean():.0%} of these need reasoning, "
-        f"{len(set(turns.groups))} groups\n\n"
-        "| method | AUROC | ahead by | APGR | ahead by |\n|---|---|---|---|---|"
+        f"{needs.mean():.0%} of these need reasoning, {len(set(turns.groups))} groups\n\n"
+        "| method | AUROC | ahead by | inside folds | ahead by | APGR | ahead by |\n"
+        "|---|---|---|---|---|---|---|"
     )
     first = next(iter(scores.values()))
-
-    def ranked(values: Floats) -> Callable[[Floats], Floats]:
-        return lambda w: auroc(values[labelled], turns.needs[labelled], w)
-
-    def recovered(values: Floats) -> Callable[[Floats], Floats]:
-        return lambda w: apgr(values, turns.gaps, w)
-
     for name, values in scores.items():
         cells = []
-        for resampling, metric in ((by_label, ranked), (by_gap, recovered)):
-            own, best = metric(values), metric(first)
-            cells.append(shown(resampling.estimate(own)))
-            lead = resampling.estimate(lambda w, own=own, best=best: best(w) - own(w))  # type: ignore[misc]
+        for resampling, metric in (
+            (by_label, ranked),
+            (by_label, ranked_inside),
+            (by_gap, recovered),
+        ):
+            cells.append(shown(resampling.estimate(partial(metric, values))))
+            lead = resampling.estimate(partial(_lead, metric, first, values))
             cells.append("" if values is first else shown(lead, "+.3f"))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def _lead(
+    metric: Callable[[Floats, Floats], Floats], first: Floats, other: Floats, weights: Floats
+) -> Floats:
+    return metric(first, weights) - metric(other, weights)
 
 
 def shown(estimate: Estimate, form: str = ".3f") -> str:

@@ -1,21 +1,22 @@
 """From how many labelled turns on an encoder is better; results in docs/results/few-labels.md.
 
-Usage: python benchmarks/learning_curve.py TABLE.parquet|simulated [--rows N …] [--by COLUMN]
+Usage: python benchmarks/learning_curve.py TABLE.parquet|simulated [--rows N …] [--models M …]
 
 TABLE is as `grouped_cv.py` says; `simulated` makes a log of 4,000 conversations, its turns with the
 labels that the simulator knows, as a person would give them. A fifth of groups is held out, at
-most 1,000 of their turns. Of the others N labelled turns are drawn, group by group, and every model
-is trained on the same ones:
+most 1,000 of their turns. Of the others N labelled turns are drawn, whole conversations, and every
+model is trained on the same ones:
 
 - the encoder and the linear model on words, each alone, of which `turnout train` takes the better;
 - TF-IDF with context, turn index and lengths, as in `grouped_cv.py`.
 
-Prints AUROC on the held-out turns with 95 % intervals over groups, and the encoder's paired lead.
+Prints AUROC on the held-out turns with 95 % intervals over groups, and the first's paired lead.
 """
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", help="a table of measured turns, or the word simulated")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000, 5000])
+    parser.add_argument("--models", nargs="+", default=["encoder", "words"])
     parser.add_argument("--by", default="cv_group")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -53,18 +55,19 @@ def main() -> None:
     held = turns.folds(FOLDS, asked.seed)[0]
     known = np.setdiff1d(np.flatnonzero(turns.labelled), held)
     held = held[turns.labelled[held]][:MAX_HELD_ROWS]
-    print("| labelled turns | encoder | linear model on words | TF-IDF | encoder over TF-IDF |")
-    print("|---|---|---|---|---|", flush=True)
+    print(f"| labelled turns | {' | '.join(asked.models)} | TF-IDF | the first over TF-IDF |")
+    print("|---" * (3 + len(asked.models)) + "|", flush=True)
     for count in asked.rows:
         if count <= len(known):
-            print_row(turns, drawn(turns, known, count, asked.seed), held, asked.seed)
+            few = drawn(turns, known, count, asked.seed)
+            print_row(turns, few, held, [Recipe(seed=asked.seed, model=m) for m in asked.models])
         else:
             print(f"| {count:,} | only {len(known):,} are there |", file=sys.stderr)
 
 
-def print_row(turns: Turns, known: Rows, held: Rows, seed: int) -> None:
+def print_row(turns: Turns, known: Rows, held: Rows, recipes: Sequence[Recipe]) -> None:
     """Train on `known`, judge on `held`."""
-    scores = [routed(turns, known, held, Recipe(seed=seed, model=m)) for m in ("encoder", "words")]
+    scores = [routed(turns, known, held, recipe) for recipe in recipes]
     scores.append(tfidf_with_context(turns, known, held))
     resampling = Resampling(turns.groups[held].tolist())
 
@@ -85,8 +88,9 @@ def routed(turns: Turns, known: Rows, held: Rows, recipe: Recipe) -> Floats:
 
 
 def drawn(turns: Turns, known: Rows, count: int, seed: int) -> Rows:
-    """So many of the known turns, group by group in random order."""
-    names, of = np.unique(turns.groups[known], return_inverse=True)
+    """So many of the known turns, conversation by conversation in random order."""
+    conversations = [turns.rows[row]["conversation_id"] for row in known]
+    names, of = np.unique(conversations, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))[of]
     return np.sort(known[np.argsort(order, kind="stable")[:count]])
 

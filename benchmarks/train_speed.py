@@ -187,7 +187,7 @@ def main() -> None:
     ).predictions
     known = validation.labelled
     margins = np.asarray(logits)[known]
-    rows_seen = Recipe().epochs * len(train)
+    rows_seen = Recipe().epochs_for(len(train)) * len(train)
     print(
         json.dumps(
             {

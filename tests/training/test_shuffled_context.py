@@ -1,6 +1,5 @@
 """First messages shown once more after another conversation's turns."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +7,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.training.conftest import write_dataset
-from turnout.records import ModelInput, Turn
+from tests.training.conftest import rows, write_dataset, write_split
+from turnout.records import ModelInput
 from turnout.samples import DatasetFolder, Samples
 from turnout.training.loop import SplitView, fit
 from turnout.training.optimizer import adamw
 from turnout.training.recipe import Recipe
+from turnout.training.samples import MIN_ROWS_TO_SHUFFLE, read_dataset
 from turnout.training.shuffled_context import SHUFFLED_SHARE, shuffled_context
+
+
+def previous_turns(row):
+    """The context after the header, which has the length of the message too."""
+    return row.context.partition(" | ")[2]
 
 
 def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_path):
@@ -31,11 +36,12 @@ def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_pa
         if index == 1
     }
     contexts = {
-        row.context: owner for row, owner in zip(train.inputs, train.conversation_ids, strict=True)
+        previous_turns(row): owner
+        for row, owner in zip(train.inputs, train.conversation_ids, strict=True)
     }
     for row, label, owner in zip(shown.inputs, shown.labels, shown.conversation_ids, strict=True):
         assert (label, owner) == first[row.message]
-        assert contexts[row.context] != owner
+        assert contexts[previous_turns(row)] != owner
     assert (train.turn_indices[messages] == 1).all()
     assert [train.inputs[at].message for at in messages] == [row.message for row in shown.inputs]
 
@@ -43,17 +49,15 @@ def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_pa
 def test_previous_turns_are_shown_in_their_order(tmp_path):
     folder = write_dataset(tmp_path / "dataset", "conversation")
     path = folder / "train.parquet"
-    rows = pq.read_table(path).to_pylist()
-    for row in rows:
+    stored = pq.read_table(path).to_pylist()
+    for row in stored:
         if row["turn_index"] > 1:
             row["previous"] = [{"user_message": "newer"}, {"user_message": "older"}]
-    pq.write_table(pq.read_table(path).from_pylist(rows, pq.read_schema(path)), path)
+    pq.write_table(pq.read_table(path).from_pylist(stored, pq.read_schema(path)), path)
     found = DatasetFolder.read(folder)
 
     shown, _ = shuffled_context(found, found.split("train"), seed=0)
-    assert {row.context for row in shown.inputs} == {
-        found.formatter.format([Turn("older"), Turn("newer"), Turn("x")], 2).context
-    }
+    assert {previous_turns(row) for row in shown.inputs} == {"newer | older"}
 
 
 def test_another_seed_pairs_others(tmp_path):
@@ -107,8 +111,10 @@ def test_a_self_distilled_row_aims_half_at_its_label_and_half_at_the_score_of_th
     assert float(after.sigmoid()) == pytest.approx(0.5 * float(alone.sigmoid()), abs=0.02)
 
 
-def test_the_card_tells_how_many_rows_were_added(trained):
-    architecture = json.loads((trained.dataset / "dataset.json").read_text())["architecture"]
-    card = (trained.report.router / "README.md").read_text()
-    assert (trained.report.shuffled_rows > 0) == (architecture == "conversation")
-    assert ("after another conversation's turns" in card) == (architecture == "conversation")
+@pytest.mark.parametrize("architecture", ["session", "conversation"])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_no_rows_are_added_to_few_rows_or_to_first_messages(tmp_path, architecture, missing):
+    folder = write_dataset(tmp_path / "dataset", architecture)
+    write_split(folder, "train", rows(MIN_ROWS_TO_SHUFFLE - missing, 0, architecture))
+    added = read_dataset(folder, seed=0).shuffled is not None
+    assert added == (architecture == "conversation" and not missing)

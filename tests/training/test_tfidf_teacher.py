@@ -16,7 +16,7 @@ from turnout.training import Recipe, train
 from turnout.training.fitting import teacher_of
 from turnout.training.loop import FINAL_TEACHER_WEIGHT, SplitView, fit
 from turnout.training.optimizer import adamw
-from turnout.training.samples import read_dataset
+from turnout.training.samples import MIN_ROWS_TO_SHUFFLE, read_dataset
 from turnout.training.tfidf_teacher import (
     MIN_ROWS,
     STEP,
@@ -187,13 +187,15 @@ def coins(n, architecture="session"):
 
 def test_a_run_on_wrong_labels_says_so_in_its_report_and_on_its_card(base, tmp_path):
     folder = write_dataset(tmp_path / "dataset", "conversation")
-    write_split(folder, "train", coins(MIN_ROWS, "conversation"))
-    recipe = Recipe(epochs=1, batch_size=64)
+    write_split(folder, "train", coins(MIN_ROWS_TO_SHUFFLE, "conversation"))
+    recipe = Recipe(epochs=1, batch_size=64, model="encoder")
     report = train(folder, tmp_path / "router", base=base, recipe=recipe, max_tokens=48)
     assert report.shuffled_rows > 0
     assert report.teacher_weight > 0.5
     said = f"a TF-IDF teacher made up {report.teacher_weight:.0%} of the targets at first"
-    assert said in (report.router / "README.md").read_text()
+    card = (report.router / "README.md").read_text()
+    assert said in card
+    assert f"{report.shuffled_rows:,} first messages were shown again after" in card
 
 
 def test_a_card_without_a_teacher_says_nothing_of_one(trained):

@@ -211,3 +211,11 @@ def test_a_loss_that_diverges_is_refused(dataset, base, tmp_path):
             max_tokens=48,
         )
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(10, 10), (320, 10), (500, 7), (1_067, 3), (100_000, 3)]
+)
+def test_few_rows_are_passed_over_more_often(rows, epochs):
+    assert Recipe().epochs_for(rows) == epochs
+    assert Recipe(epochs=2).epochs_for(rows) == 2

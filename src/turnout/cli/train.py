@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--epochs",
-    default=3,
-    show_default=True,
     type=click.IntRange(1, 100),
-    help="Passes over the training rows, at most; the best is kept.",
+    help="Passes over the training rows, at most; the best is kept.  "
+    "[default: 3, more with few rows]",
 )
 @click.option(
     "--learning-rate",
@@ -81,7 +80,7 @@ def command(
     dataset: Path,
     output: Path,
     base: str | None,
-    epochs: int,
+    epochs: int | None,
     learning_rate: float,
     batch_size: int,
     precision: Precision,

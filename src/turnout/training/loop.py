@@ -32,8 +32,8 @@ MAX_GRADIENT_NORM = 1.0
 FINAL_TEACHER_WEIGHT = 0.5
 # Share of the router's own score in the target of a row that is self-distilled.
 SELF_DISTILLATION_WEIGHT = 0.5
-# Epochs without a lower validation loss before training ends.
-PATIENCE_EPOCHS = 1
+# Share of the epochs that may pass without a lower validation loss before training ends.
+PATIENCE_SHARE = 1 / 3
 _VALIDATION_ROWS = 64
 
 OnMetrics: TypeAlias = Callable[[int, Mapping[str, float]], None]
@@ -160,12 +160,16 @@ class _Fitting:
         return Fit(tuple(self.progress.results), self.rows, self.tokens, time.monotonic() - started)
 
     @property
+    def _epochs(self) -> int:
+        return self.recipe.epochs_for(len(self.train.lengths))
+
+    @property
     def _steps_an_epoch(self) -> int:
         return math.ceil(len(self.train.lengths) / self.recipe.batch_size)
 
     @property
     def _steps(self) -> int:
-        return self.recipe.epochs * self._steps_an_epoch
+        return self._epochs * self._steps_an_epoch
 
     @property
     def _steps_done(self) -> int:
@@ -173,9 +177,8 @@ class _Fitting:
 
     def _is_over(self) -> bool:
         done, best = len(self.progress.results), self.progress.best_epoch
-        return done == self.recipe.epochs or (
-            best is not None and done - best.epoch >= PATIENCE_EPOCHS
-        )
+        patience = max(1, round(PATIENCE_SHARE * self._epochs))
+        return done == self._epochs or (best is not None and done - best.epoch >= patience)
 
     def _train_epoch(self) -> None:
         # An order of its own for every epoch: a resumed run needs no state of the generator.

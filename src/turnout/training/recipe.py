@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+MIN_EPOCHS, MAX_EPOCHS = 3, 10
+MIN_STEPS = 200
 Model: TypeAlias = Literal["auto", "encoder", "words"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Tracker: TypeAlias = Literal["tensorboard", "mlflow", "wandb"]
@@ -15,7 +18,8 @@ class Recipe:
     """Epochs, rates and precision of a run.
 
     Attributes:
-        epochs: Most passes over the training rows; the best epoch's weights are used.
+        epochs: Most passes over the training rows; the best epoch's weights are used. None for as
+            many as the rows need, see `epochs_for`.
         learning_rate: Peak rate of the encoder; warmed up over a tenth of the steps, then linear
             to zero.
         batch_size: Rows a step, over all processes.
@@ -26,9 +30,20 @@ class Recipe:
             that is better on validation serves.
     """
 
-    epochs: int = 3
+    epochs: int | None = None
     learning_rate: float = 1e-4
     batch_size: int = 16
     seed: int = 0
     precision: Precision = "auto"
     model: Model = "auto"
+
+    def epochs_for(self, rows: int) -> int:
+        """Most passes over so many training rows: 3, or more until there are `MIN_STEPS` steps.
+
+        With few rows three passes are so few steps that the encoder has learned little
+        (docs/experiments/038-steps-of-few-rows.md).
+        """
+        if self.epochs is not None:
+            return self.epochs
+        steps_an_epoch = math.ceil(rows / self.batch_size)
+        return min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps_an_epoch)))

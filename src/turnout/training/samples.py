@@ -15,6 +15,9 @@ from turnout.samples import NO_LABEL, DatasetFolder, Samples
 from turnout.training.shuffled_context import ShuffledContext, shuffled_context
 
 MIN_TRAIN_ROWS = 10
+# Shuffled-context rows of a smaller data set drown what turn index and lengths tell of need
+# (docs/experiments/037-shuffled-context-of-few-rows.md).
+MIN_ROWS_TO_SHUFFLE = 1_500
 # In float32 the sum of larger ones may overflow, or lose the others.
 MAX_WEIGHT = 1e9
 
@@ -54,7 +57,8 @@ def read_dataset(folder: Path, seed: int) -> Dataset:
     dataset = DatasetFolder.read(folder)
     train, validation = dataset.split("train"), dataset.split("validation")
     _check(folder, train, validation)
-    shuffled = shuffled_context(dataset, train, seed)
+    few = len(train) < MIN_ROWS_TO_SHUFFLE
+    shuffled = None if few else shuffled_context(dataset, train, seed)
     return Dataset(
         formatter=dataset.formatter,
         train=train,
