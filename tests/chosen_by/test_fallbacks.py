@@ -14,6 +14,7 @@ from turnout.turns import with_model_facts
 
 # Name → turns as (model, what differs from a plain turn), the kind expected at each.
 PERSON = None
+ALIAS = {"requested_model": "smart"}
 ROUTED, BY_NAME = {"chosen_by": "router"}, {"chosen_by": "person"}
 CASES = {
     "a switch after a success": ([("o3", {}), ("gpt-4o", {})], [None, PERSON]),
@@ -135,6 +136,14 @@ CASES = {
     "the product fell back, and the way back": (
         [("o3", {}), ("gpt-4o", {"chosen_by": "product"}), ("o3", {})],
         [None, "product", "product"],
+    ),
+    "the same model was asked for, and another one answered": (
+        [("o3", ALIAS), ("gpt-4o", ALIAS), ("o3", ALIAS)],
+        [None, "product", "product"],
+    ),
+    "another model was asked for": (
+        [("o3", ALIAS), ("gpt-4o", {"requested_model": "quick"})],
+        [None, PERSON],
     ),
     "who chose is not known": (
         [("o3", {"chosen_by": "unknown"}), ("gpt-4o", {"chosen_by": "unknown"})],

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnout.catalog import load_catalog
+from turnout.labels import label_turns
 from turnout.logs import ingest
+from turnout.switches import report_switches
 
 JOINED = "request joined by its history to a conversation of another id"
 SPLIT = "request split by its history from conversations that share its id or beginning"
@@ -162,6 +165,53 @@ def test_calls_that_give_results_of_tools_back_are_one_turn(tmp_path):
     _, chats = log.ingested(tmp_path)
     assert list(chats.values()) == [[(1, "list it")]] * 2
     assert [(turn["llm_calls"], turn["prompt_tokens"]) for turn in log.turns] == [(2, 20)] * 2
+
+
+def labelled(tmp_path):
+    """What `label` and `switches` say: turns without a voter, switches by people, votes."""
+    turns, catalog = tmp_path / "turns.parquet", load_catalog()
+    report = label_turns(turns, tmp_path / "labels.parquet", catalog)
+    switches = report_switches(turns, catalog)
+    by_people = sum(kind.count - kind.fallbacks for kind in switches.switches)
+    moved = ("upgrade", "before_upgrade", "downgrade", "repeated_request")
+    votes = {source.code: source.turns for source in report.sources if source.code in moved}
+    return report.not_chosen, by_people, sum(votes.values())
+
+
+def test_a_fallback_inside_a_request_is_the_products(tmp_path):
+    log = Client()
+    first = log.ask([], "prove one", "p1", session="s", model="o3")
+    log.ask(first, "prove two", "", session="s", model="o3", status="failure", response={})
+    second = log.ask(first, "prove two", "p2", session="s", model="gpt-4o-mini")
+    log.ask(second, "prove three", "p3", session="s", model="o3")
+    log.ingested(tmp_path)
+    assert [(turn["model"], turn["chosen_by"]) for turn in log.turns] == [
+        ("o3", None), ("gpt-4o-mini", "product"), ("o3", None),
+    ]  # fmt: skip
+    assert labelled(tmp_path) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "chosen_by"),
+    [
+        ({"attempted_fallbacks": 1, "original_model_group": "smart"}, "product"),
+        ({"routing_decision": {"tier": "SIMPLE"}, "original_model_group": "smart"}, "router"),
+        ({"attempted_fallbacks": 0, "original_model_group": "smart"}, None),
+    ],
+)
+def test_what_a_proxy_says_of_the_choice_is_kept(tmp_path, metadata, chosen_by):
+    log = Client()
+    log.ask([], "prove it", "p", metadata=json.dumps(metadata))
+    log.ingested(tmp_path)
+    assert [(t["requested_model"], t["chosen_by"]) for t in log.turns] == [("smart", chosen_by)]
+
+
+def test_a_call_that_a_proxy_makes_for_itself_is_no_turn(tmp_path):
+    log = Client()
+    log.ask([], "prove it", "p")
+    log.ask([], "which tier?", "SIMPLE", metadata={"internal_call_origin": "autorouter_classifier"})
+    report, _ = log.ingested(tmp_path)
+    assert report.dropped == {"a product's helper call: auxiliary": 1}
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
 A product that falls back to another model and returns afterwards leaves two switches in the log
 that nobody chose. Where the log says who chose a turn's model (`chosen_by`), that holds: `router`
-and `product` are kinds of their own, and what a person chose is no fallback. Else a change is of
-the first kind that fits:
+and `product` are kinds of their own, and what a person chose is no fallback. Else a change between
+turns that asked for the same model (`requested_model`) is the product's, and another one is of the
+first kind that fits:
 
 - `sub_agent`: the turn belongs to a sub-agent or is a notice of the product, by its mode or text.
 - `rate_limit`: the turn before was refused because of a limit or overload.
@@ -57,7 +58,7 @@ FALLBACKS = (
     FallbackKind("retry", "the turn before failed, or was cancelled and at once sent again"),
     FallbackKind("sub_agent", "a sub-agent's turn or a notice of the product"),
     FallbackKind("excursion", "the same message again on another model for one turn, and back"),
-    FallbackKind("product", "the log says that the product chose the model"),
+    FallbackKind("product", "the log says that the product chose, or that one model was asked for"),
     FallbackKind("router", "a router chose the model"),
 )
 # Who is not a person, as the log says.
@@ -68,9 +69,10 @@ def fallback_signs(turns: ibis.Table) -> dict[str, ibis.Value]:
     """The columns that `with_fallbacks` needs of each turn: all that it reads of texts and times.
 
     `agent` (whether it is a sub-agent's), `ended` (limited, failed, cancelled or null),
-    `message_digest`, `sent_s`, `lasted_ms` and `chosen_by`.
+    `message_digest`, `sent_s`, `lasted_ms`, `chosen_by` and `requested_model`.
     """
     return {
+        "requested_model": turns.requested_model,
         "chosen_by": turns.chosen_by,
         "agent": _true(turns["mode"].re_search(_AGENT_MODE))
         | _true(turns.user_message.re_search(_AGENT_TEXT)),
@@ -100,6 +102,7 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         ended_before=turns.ended.lag().over(in_order),
         again=_true(turns.message_digest.lag().over(in_order) == turns.message_digest),
         waited_s=_waited_s(turns, in_order),
+        asked_before=turns.requested_model.lag().over(in_order),
     )
     by_person = _true(facts.chosen_by == "person")
     by_other = facts.chosen_by.isin(_OTHERS).fill_null(False)
@@ -110,6 +113,7 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
     )
     entered = ibis.cases(
         (by_other & changed, facts.chosen_by),
+        (changed & _true(facts.requested_model == facts.asked_before), "product"),
         (facts.agent & changed, "sub_agent"),
         (changed & _true(facts.ended_before == "limited"), "rate_limit"),
         (changed & _true(retried), "retry"),

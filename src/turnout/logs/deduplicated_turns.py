@@ -15,7 +15,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.engine import batches
+from turnout.engine import batches, kept
 from turnout.logs.columns import CALL_ID
 from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_OFFSETS, TextFile, TurnRowWriter
 from turnout.parquet import write_parquet_in_order
@@ -62,17 +62,21 @@ def write_turns(
     Returns:
         Reason → rows that were dropped.
     """
-    ranked = _ranked(rows)
-    others = backend.to_pyarrow(ranked.filter(ranked.rank > 0).count()).as_py()
+    losers = _losers(backend, rows)
     with TextFile(written.texts_path) as texts:
-        kept = rows
+        staying = rows
         dropped: Counter[str] = Counter()
-        if others:
-            losers = ranked.filter(ranked.rank > 0).select(POSITION)
-            kept = rows.anti_join(losers, POSITION)
-            dropped = _drop_reasons(backend, rows, ranked, texts)
+        if backend.to_pyarrow(losers.count()).as_py():
+            staying = rows.anti_join(losers, POSITION)
+            both = _with_winners(rows, staying, losers)
+            dropped = _drop_reasons(backend, both, texts)
+            if written.has_calls:
+                # Nothing is summed over rows of another message.
+                others = both.filter(both.text != both.kept_text).select(POSITION)
+                rows = rows.anti_join(kept(backend, others), POSITION)
+            staying = _with_fallbacks_marked(backend, staying, losers)
         if written.has_calls:
-            added = _with_calls_added(kept, rows)
+            added = _with_calls_added(staying, rows)
             if written.has_decisions:
                 added = _with_decisions(added, rows)
             added = added.select(*_COLUMNS, _TOOLS_OF_CALLS)
@@ -80,7 +84,7 @@ def write_turns(
                 _with_tools_added, batches(backend, added, TURN_KEYS)
             )
         else:
-            turns = batches(backend, kept.select(*_COLUMNS), TURN_KEYS)
+            turns = batches(backend, staying.select(*_COLUMNS), TURN_KEYS)
         whole = chain.from_iterable(_with_long_texts(batch, texts) for batch in turns)
         write_parquet_in_order(whole, TURNS, out)
     return dropped
@@ -93,8 +97,8 @@ def count_turns_of_several_models(backend: ibis.BaseBackend, rows: ibis.Table) -
     return int(backend.to_pyarrow(several.count()).as_py())
 
 
-def _ranked(rows: ibis.Table) -> ibis.Table:
-    """Every row's rank in its turn, 0 for the one that stays; without the texts."""
+def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
+    """The rows whose turn keeps another one, without the texts; sorted out once."""
     slim = rows.select(
         *TURN_KEYS,
         POSITION,
@@ -102,6 +106,7 @@ def _ranked(rows: ibis.Table) -> ibis.Table:
         CALL_ID,
         "source",
         "continued",
+        "model",
         length=rows[N_CHARS],
         failed=_failed(rows),
     )
@@ -115,36 +120,70 @@ def _ranked(rows: ibis.Table) -> ibis.Table:
             ibis.desc(POSITION),
         ],
     )
-    return slim.mutate(rank=ibis.row_number().over(in_turn))
+    ranked = slim.mutate(rank=ibis.row_number().over(in_turn))
+    return kept(backend, ranked.filter(ranked["rank"] > 0).drop("rank", "length", "continued"))
+
+
+def _with_fallbacks_marked(
+    backend: ibis.BaseBackend, staying: ibis.Table, losers: ibis.Table
+) -> ibis.Table:
+    """The rows that stay, with the product as who chose where another model had failed before."""
+    failed = losers.filter(losers.failed)
+    failed = failed.select(*TURN_KEYS, failed_model="model", failed_at="timestamp")
+    answered = staying.filter(~_failed(staying))
+    answered = answered.select(*TURN_KEYS, POSITION, "model", "timestamp")
+    both = answered.join(failed, TURN_KEYS)
+    both = both.filter(
+        both.model != both.failed_model, (both.failed_at <= both.timestamp).fill_null(True)
+    )
+    fallbacks = kept(backend, both.select(POSITION).distinct())
+    if not backend.to_pyarrow(fallbacks.count()).as_py():
+        return staying
+    by_product = staying[POSITION].isin(fallbacks[POSITION])
+    product = ibis.ifelse(by_product, "product", ibis.null("string"))
+    return staying.mutate(chosen_by=ibis.coalesce(staying.chosen_by, product))
+
+
+def _is_another_call(both: ibis.Table) -> ibis.ir.BooleanValue:
+    """Whether a loser is another model call of the turn that the row that stays tells of."""
+    same_text = both.text == both.kept_text
+    return same_text & (both[CALL_ID] != both.kept_call).fill_null(False)
 
 
 def _failed(rows: ibis.Table) -> ibis.ir.BooleanValue:
     return rows.response_type.lower().isin([*FAILED, "cancelled"]).fill_null(False)
 
 
-def _drop_reasons(
-    backend: ibis.BaseBackend, rows: ibis.Table, ranked: ibis.Table, texts: TextFile
-) -> Counter[str]:
-    """Reason → rows that are dropped for it."""
-    offset = rows[TEXT_OFFSETS["user_message"]]
-    messages = rows.select(POSITION, text=rows.user_message, offset=offset)
-    loser = ranked.filter(ranked.rank > 0)
-    loser = loser.join(messages, POSITION).select(*TURN_KEYS, "source", CALL_ID, "text", "offset")
-    turns = loser.select(*TURN_KEYS).distinct()
-    winner = ranked.filter(ranked.rank == 0).semi_join(turns, TURN_KEYS).join(messages, POSITION)
+def _with_winners(rows: ibis.Table, staying: ibis.Table, losers: ibis.Table) -> ibis.Table:
+    """Every loser with its text and with what the row that stays says in its place."""
+    offset = TEXT_OFFSETS["user_message"]
+    texts = rows.select(POSITION, text=rows.user_message, offset=rows[offset])
+    loser = losers.join(texts, POSITION)
+    loser = loser.select(*TURN_KEYS, POSITION, "source", CALL_ID, "text", "offset")
+    winner = staying.semi_join(losers.select(*TURN_KEYS).distinct(), TURN_KEYS)
     winner = winner.select(
         *TURN_KEYS,
         kept_source=winner.source,
         kept_call=winner[CALL_ID],
-        kept_text=winner.text,
-        kept_offset=winner["offset"],
+        kept_text=winner.user_message,
+        kept_offset=winner[offset],
     )
-    both = loser.join(winner, TURN_KEYS)
+    return loser.join(winner, TURN_KEYS)
+
+
+def _drop_reasons(backend: ibis.BaseBackend, both: ibis.Table, texts: TextFile) -> Counter[str]:
+    """Reason → rows that are dropped for it.
+
+    Args:
+        backend: Where they are counted.
+        both: As `_with_winners` gives them.
+        texts: The file of long texts.
+    """
     elsewhere = (both.source != both.kept_source).fill_null(False)
     both = both.mutate(
         same_text=ibis.ifelse(elsewhere, ELSEWHERE, RESENT),
         other_text=ibis.ifelse(elsewhere, ANOTHER_PRODUCT, ANOTHER_TEXT),
-        another_call=(both[CALL_ID] != both.kept_call).fill_null(False),
+        another_call=_is_another_call(both),
         # Of a long text the engine has the digest alone.
         unseen=both.kept_offset.notnull() & (both.text != both.kept_text),
     )
@@ -165,7 +204,7 @@ def _drop_reasons(
     return dropped
 
 
-def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
+def _with_calls_added(staying: ibis.Table, rows: ibis.Table) -> ibis.Table:
     """Turns with what all their calls spent; a call that was logged twice counts once."""
     logged = rows.filter(rows[CALL_ID].notnull())
     calls = logged.group_by(*TURN_KEYS, CALL_ID).agg(
@@ -176,7 +215,7 @@ def _with_calls_added(kept: ibis.Table, rows: ibis.Table) -> ibis.Table:
         **{_TOOLS_OF_CALLS: calls.tool_counts.collect()},
         **{f"all_{name}": calls[name].sum().cast("int64") for name in _ADDED_UP},
     )
-    joined = kept.left_join(spent, TURN_KEYS)
+    joined = staying.left_join(spent, TURN_KEYS)
     return joined.mutate(
         llm_calls=ibis.greatest(joined.llm_calls, joined.calls),
         **{name: ibis.coalesce(joined[f"all_{name}"], joined[name]) for name in _ADDED_UP},

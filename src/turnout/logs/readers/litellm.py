@@ -13,6 +13,7 @@ from turnout.logs.readers.messages import (
     IDS,
     Message,
     NoTurn,
+    Turn,
     Turns,
     Values,
     digest,
@@ -48,6 +49,8 @@ def turns(values: Values) -> Turns | NoTurn | None:
     if request is None:
         return [] if "spend" in values else None
     kind = kind_of(request, {})
+    if mapping(parsed(values.get("metadata"))).get("internal_call_origin"):
+        kind = "auxiliary"
     if kind not in ("turn", "continuation"):
         return NoTurn(f"a product's helper call: {kind}")
     body = mapping(parsed(values["response"]))
@@ -63,11 +66,25 @@ def turns(values: Values) -> Turns | NoTurn | None:
         {"duration_ms": _duration_ms(values), "tool_counts": Counter(answer.tools) or None}
         | used
         | facts
+        | _choice(values, request)
         | {"conversation_id": session or _named_by_start(values, messages)},
         first_of(values, ("request_id", "id", "uuid")),
         named=session is not None,
     )
     return added or NoTurn("a request without words of a person")
+
+
+def _choice(values: Values, request: Request) -> Turn:
+    """Which model was asked for and who chose, as the proxy says in its metadata."""
+    metadata = mapping(parsed(values.get("metadata")))
+    fallbacks = metadata.get("attempted_fallbacks")
+    chosen_by = None
+    if isinstance(fallbacks, int) and fallbacks > 0:
+        chosen_by = "product"
+    elif metadata.get("routing_decision"):
+        chosen_by = "router"
+    asked = metadata.get("original_model_group") or request.model or values.get("model_group")
+    return {"requested_model": asked, "chosen_by": chosen_by}
 
 
 def last_turn(
