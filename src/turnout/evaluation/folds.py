@@ -99,7 +99,9 @@ def pooled(
     ]
     sent = np.concatenate([fold.sent for fold in folds])
     reference = references_of(data, test, None, data.path)[0]
-    result = compare_methods(reference, with_oracle(scored, reference), test, sent, seed)
+    factors = data.label_factors("test", test.labels)
+    methods = with_oracle(scored, reference)
+    result = compare_methods(reference, methods, test, sent, seed, factors=factors)
     truncation = _truncation(folds)
     leak = Leak(
         sum(fold.leak.conversations for fold in folds), sum(fold.leak.texts for fold in folds)
