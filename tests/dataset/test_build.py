@@ -168,7 +168,7 @@ def test_unknown_and_unnamed_models_are_counted_and_left_out(tmp_path):
     rows += [turn("u", 1, "who knows", "mystery-9"), turn("v", 1, "who cares", "auto")]
     dropped = build(tmp_path, rows).description["dropped"]
     assert dropped["model not in the catalog"] == 1
-    assert dropped["names no model"] == 1
+    assert dropped["names no model that a person chose"] == 1
 
 
 def test_cancelled_turns_stay_and_empty_messages_go(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.tables import NOON, turn, write_turns
 from turnout.catalog import load_catalog
+from turnout.dataset import build_from_turns
 from turnout.errors import RecordError
 from turnout.labels import label_turns
 from turnout.logs import ingest
@@ -134,6 +135,64 @@ def test_only_a_persons_choice_of_a_model_votes(tmp_path):
     choices = ("model_first", "model_later", "upgrade", "before_upgrade", "downgrade")
     voted = {source.code: source.turns for source in report.sources if source.code in choices}
     assert {code: turns for code, turns in voted.items() if turns} == {"downgrade": 1}
+
+
+def served_week():
+    """Twenty users of one key who begin alike, two who name models, one whose target failed."""
+    mini = {"model": "gpt-4o-mini", "model_class": "fast", "target": "quick"}
+    by_name = {
+        "chosen_by": "person", "decided_class": None, "p_reasoning": None, "propensity": None,
+    }  # fmt: skip
+    for user in range(20):
+        begun = replace(
+            ROUTED, request_id=f"{user}-1", conversation_id=f"unnamed-{user}", user_message="hi",
+            identified_by="transcript", caller="one key", **mini,
+        )  # fmt: skip
+        yield begun
+        moved = {"turn_index": 2, "user_message": f"prove theorem {user}"}
+        yield replace(later(begun, 1, **moved), request_id=f"{user}-2", model="o3")
+    for chat in range(120):
+        model = mini if chat % 2 else {}
+        asked = replace(
+            ROUTED, request_id=f"named-{chat}", conversation_id=f"named-{chat}",
+            identified_by="x-turnout-conversation-id", **model, **by_name,
+            user_message=f"request {chat} " + " ".join(f"w{chat * 7 % n}" for n in range(3, 9)),
+        )  # fmt: skip
+        yield asked
+        yield replace(asked, request_id=f"tool-{chat}", kind="continuation", assistant_message="b")
+        yield replace(asked, request_id=f"title-{chat}", kind="title", user_message="a title?")
+    fallback = {"chosen_by": "product", "propensity": None, **mini}
+    yield replace(ROUTED, request_id="f", conversation_id="fell", user_message="go", **fallback)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_from_journal_to_data_set_no_row_is_lost_and_no_decision_votes(tmp_path, with_labels):
+    report, rows = ingested(tmp_path, [served.as_json() for served in served_week()])
+    assert report.dropped == {
+        "a product's helper call: title": 120,
+        "another model call of the turn (added to it)": 120,
+    }
+    assert (report.rows_kept, report.conversations) == (161, 141)
+    turns, catalog = tmp_path / "turns.parquet", load_catalog()
+    by_person = {(r["conversation_id"], r["turn_index"]): r["chosen_by"] == "person" for r in rows}
+    labels = tmp_path / "labels.parquet"
+    labelled = label_turns(turns, labels, catalog)
+    assert labelled.not_chosen == 41
+    for row in pq.read_table(labels).to_pylist():
+        codes = {code.removeprefix("-") for code in row["evidence"]}
+        if codes & {"model_first", "model_later", "upgrade", "before_upgrade", "downgrade"}:
+            assert by_person[row["conversation_id"], row["turn_index"]]
+    build_from_turns(
+        turns, tmp_path / "data", architecture="session", catalog=catalog,
+        labels=labels if with_labels else None,
+    )  # fmt: skip
+    if with_labels:  # other evidence than the choice may label a turn that a router decided
+        return
+    samples = [pq.read_table(path) for path in (tmp_path / "data").rglob("*.parquet")]
+    used = {name for table in samples for name in table["conversation_id"].to_pylist()}
+    assert len(used) > 60
+    assert all(by_person[name, 1] for name in used)
 
 
 def test_a_table_of_an_earlier_version_is_read(tmp_path):

@@ -30,7 +30,7 @@ from turnout.turns import read_labels, read_turns
 
 NOT_FIRST = "not the first turn of a conversation"
 UNPLACED = "no conversation id or turn index"
-UNNAMED = "names no model"
+UNNAMED = "names no model that a person chose"
 UNKNOWN = "model not in the catalog"
 UNLABELLED = "no evidence in the labels"
 
@@ -389,13 +389,15 @@ def _placed(turns: ibis.Table, spans: ibis.Table | None) -> ibis.Table:
 
 
 def _needed(turns: ibis.Table) -> ibis.Table:
+    # What a router or the product chose shows nothing of the need.
+    chosen = ~turns.chosen_by.isin(("router", "product")).fill_null(False)
     columns = turns.select(
         conversation_id=turns.conversation_id.cast("string"),
         turn_index=turns.turn_index.cast("int32"),
         message=turns.user_message.cast("string"),
         answer=turns.assistant_message.cast("string"),
         model=turns.model.cast("string"),
-        logged_model=turns.model.cast("string").fill_null(""),
+        logged_model=ibis.ifelse(chosen, turns.model.cast("string").fill_null(""), ""),
         reasoned=(turns.reasoning_tokens.cast("int64") > 0).fill_null(False),
         user_id=turns.user_id.cast("string"),
     )

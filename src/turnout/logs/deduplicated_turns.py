@@ -14,10 +14,18 @@ from pathlib import Path
 import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from turnout.engine import batches, kept
 from turnout.logs.columns import CALL_ID
-from turnout.logs.row_writer import N_CHARS, POSITION, TEXT_OFFSETS, TextFile, TurnRowWriter
+from turnout.logs.row_writer import (
+    N_CHARS,
+    POSITION,
+    TEXT_OFFSETS,
+    TURN_ROWS,
+    TextFile,
+    TurnRowWriter,
+)
 from turnout.parquet import write_parquet_in_order
 from turnout.schema import FAILED, TURN_KEYS, TURNS
 
@@ -75,19 +83,39 @@ def write_turns(
                 others = both.filter(both.text != both.kept_text).select(POSITION)
                 rows = rows.anti_join(kept(backend, others), POSITION)
             staying = _with_fallbacks_marked(backend, staying, losers)
+        columns = [name for name in _COLUMNS if name not in _empty_columns(written)]
         if written.has_calls:
             added = _with_calls_added(staying, rows)
             if written.has_decisions:
                 added = _with_decisions(added, rows)
-            added = added.select(*_COLUMNS, _TOOLS_OF_CALLS)
+            added = added.select(*columns, _TOOLS_OF_CALLS)
             turns: Iterator[pa.RecordBatch] = map(
                 _with_tools_added, batches(backend, added, TURN_KEYS)
             )
         else:
-            turns = batches(backend, staying.select(*_COLUMNS), TURN_KEYS)
+            turns = batches(backend, staying.select(*columns), TURN_KEYS)
         whole = chain.from_iterable(_with_long_texts(batch, texts) for batch in turns)
         write_parquet_in_order(whole, TURNS, out)
     return dropped
+
+
+def _empty_columns(written: TurnRowWriter) -> set[str]:
+    """Columns in which no row says anything: they need not be sorted."""
+    metadata = pq.read_metadata(written.path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    empty = {
+        name
+        for position, name in enumerate(TURN_ROWS.names)
+        if all(_n_nulls(group.column(position)) == group.num_rows for group in groups)
+    }
+    filled_in = {"chosen_by"}
+    if written.has_calls:
+        filled_in |= {*_ADDED_UP, "llm_calls", "tool_counts"}
+    return empty - filled_in
+
+
+def _n_nulls(column: pq.ColumnChunkMetaData) -> int:
+    return column.statistics.null_count if column.is_stats_set else -1
 
 
 def count_turns_of_several_models(backend: ibis.BaseBackend, rows: ibis.Table) -> int:
@@ -244,14 +272,27 @@ def _with_tools_added(turns: pa.RecordBatch) -> pa.RecordBatch:
     counts = [
         _summed(of_calls or []) or of_row for of_row, of_calls in zip(own, called, strict=True)
     ]
-    index = TURNS.get_field_index("tool_counts")
-    return turns.select(_COLUMNS).set_column(index, "tool_counts", pa.array(counts, pa.string()))
+    index = turns.schema.get_field_index("tool_counts")
+    turns = turns.set_column(index, "tool_counts", pa.array(counts, pa.string()))
+    return turns.drop_columns([_TOOLS_OF_CALLS])
 
 
 def _with_long_texts(turns: pa.RecordBatch, texts: TextFile) -> Iterator[pa.RecordBatch]:
     """Turns with their texts in place of digests, some megabytes at a time."""
-    offsets = {name: turns[column].to_pylist() for name, column in TEXT_OFFSETS.items()}
-    turns = turns.select(TURNS.names)
+    there = set(turns.schema.names)
+    offsets = {
+        name: turns[column].to_pylist() for name, column in TEXT_OFFSETS.items() if column in there
+    }
+    n_rows = turns.num_rows
+    turns = pa.RecordBatch.from_pydict(
+        {
+            field.name: turns[field.name] if field.name in there else pa.nulls(n_rows, field.type)
+            for field in TURNS
+        }
+    )
+    if not offsets:
+        yield turns
+        return
     long_texts: dict[str, list[str | None]] = {name: [] for name in offsets}
     start, n_chars = 0, 0
     for end, of_row in enumerate(zip(*offsets.values(), strict=True), start=1):

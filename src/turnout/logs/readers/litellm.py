@@ -133,13 +133,16 @@ def _request(values: Values) -> Request | None:
     sent = mapping(sent.get("body")) or sent
     if "messages" in sent or "input" in sent:
         return read_request(sent)
-    messages = messages_of(values["messages"])
-    if messages is None:
+    listed = parsed(values["messages"])
+    if not isinstance(listed, list):
         return None
-    request = read_request({"messages": parsed(values["messages"])})
-    if len(request.messages) == len(messages):
+    request = read_request({"messages": listed})
+    if len(request.messages) == len(listed):
         return request
     # Roles by other names, as other logs of requests have them.
+    messages = messages_of(listed)
+    if messages is None:
+        return None
     return Request(tuple(ProtocolMessage(_ROLES[m.role], m.text) for m in messages))
 
 
