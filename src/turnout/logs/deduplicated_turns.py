@@ -74,7 +74,10 @@ def write_turns(
     with TextFile(written.texts_path) as texts:
         staying = rows
         dropped: Counter[str] = Counter()
-        if backend.to_pyarrow(losers.count()).as_py():
+        (beaten,) = backend.to_pyarrow(
+            losers.agg(rows=losers.count(), failed=losers.failed.sum())
+        ).to_pylist()
+        if beaten["rows"]:
             staying = rows.anti_join(losers, POSITION)
             both = _with_winners(rows, staying, losers)
             dropped = _drop_reasons(backend, both, texts)
@@ -82,7 +85,8 @@ def write_turns(
                 # Nothing is summed over rows of another message.
                 others = both.filter(both.text != both.kept_text).select(POSITION)
                 rows = rows.anti_join(kept(backend, others), POSITION)
-            staying = _with_fallbacks_marked(backend, staying, losers)
+            if beaten["failed"]:
+                staying = _with_fallbacks_marked(staying, losers)
         columns = [name for name in _COLUMNS if name not in _empty_columns(written)]
         if written.has_calls:
             added = _with_calls_added(staying, rows)
@@ -152,9 +156,7 @@ def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
     return kept(backend, ranked.filter(ranked["rank"] > 0).drop("rank", "length", "continued"))
 
 
-def _with_fallbacks_marked(
-    backend: ibis.BaseBackend, staying: ibis.Table, losers: ibis.Table
-) -> ibis.Table:
+def _with_fallbacks_marked(staying: ibis.Table, losers: ibis.Table) -> ibis.Table:
     """The rows that stay, with the product as who chose where another model had failed before."""
     failed = losers.filter(losers.failed)
     failed = failed.select(*TURN_KEYS, failed_model="model", failed_at="timestamp")
@@ -164,9 +166,7 @@ def _with_fallbacks_marked(
     both = both.filter(
         both.model != both.failed_model, (both.failed_at <= both.timestamp).fill_null(True)
     )
-    fallbacks = kept(backend, both.select(POSITION).distinct())
-    if not backend.to_pyarrow(fallbacks.count()).as_py():
-        return staying
+    fallbacks = both.select(POSITION).distinct()
     by_product = staying[POSITION].isin(fallbacks[POSITION])
     product = ibis.ifelse(by_product, "product", ibis.null("string"))
     return staying.mutate(chosen_by=ibis.coalesce(staying.chosen_by, product))

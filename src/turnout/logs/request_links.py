@@ -52,31 +52,50 @@ def nodes_of(backend: ibis.BaseBackend, transcripts: Path) -> tuple[ibis.Table, 
 
 
 def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    """The nodes with their parents: of several rules the first that finds one."""
-    links = _in_turn(rows, nodes, "id_key", "after", "before")
-    nodes = _with_parents(backend, nodes.mutate(parent=ibis.null("int64")), links)
-    links = _latest(rows, _roots(nodes), "id_key", "after", "before")
-    nodes = _with_parents(backend, nodes, links)
-    # The same history under another id, or under none: a conversation of one id a request.
-    ends = _ends(rows, nodes)
-    nodes = _with_parents(backend, nodes, _in_turn(ends, _roots(nodes), "owner", "after", "before"))
-    # Answers that the client changed, or that the log lacks.
-    named = rows.filter(rows.named)
-    links = _latest(named, _roots(nodes), "id_key", "asked_after", "asked_before")
-    nodes = _with_parents(backend, nodes, links)
-    ends = _ends(rows, nodes).filter(lambda end: ~end.named)
-    links = _latest(ends, _roots(nodes), "owner", "asked_after", "asked_before")
-    nodes = _with_parents(backend, nodes, links)
-    # Histories of which the client left out the beginning.
-    links = _latest(named, _roots(nodes), "id_key", "message", "last_message")
-    nodes = _with_parents(backend, nodes, links)
-    links = _latest(_ends(rows, nodes), _roots(nodes), "owner", "own_turn", "last_turn")
-    nodes = _with_parents(backend, nodes, links)
+    """The nodes with their parents, by the first rule that finds one, and their anchors."""
+    nodes = nodes.mutate(parent=ibis.null("int64"))
+    for rule in _RULES:
+        nodes = _with_parents(backend, nodes, rule(rows, nodes))
+        if not backend.to_pyarrow(_roots(nodes).count()).as_py():
+            return nodes.mutate(anchor=ibis.null("int64"))
     unnamed = _roots(nodes).filter(lambda node: ~node.named)
     begun = rows.filter(rows.turns_before == 0)
     anchors = _latest(begun, unnamed, "owner", "own_turn", "first_turn")
     joined = nodes.left_join(anchors, nodes.node == anchors.child)
     return kept(backend, joined.select(*nodes.columns, anchor=joined.found))
+
+
+def _by_same_history(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    return _in_turn(rows, _roots(nodes), "id_key", "after", "before")
+
+
+def _by_latest_same_history(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    return _latest(rows, _roots(nodes), "id_key", "after", "before")
+
+
+def _by_history_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    return _in_turn(_ends(rows, nodes), _roots(nodes), "owner", "after", "before")
+
+
+def _by_messages(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    """For answers that the client changed, or that the log lacks."""
+    named = rows.filter(rows.named)
+    return _latest(named, _roots(nodes), "id_key", "asked_after", "asked_before")
+
+
+def _by_messages_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    ends = _ends(rows, nodes).filter(lambda end: ~end.named)
+    return _latest(ends, _roots(nodes), "owner", "asked_after", "asked_before")
+
+
+def _by_last_message(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    """For histories of which the client left out the beginning."""
+    named = rows.filter(rows.named)
+    return _latest(named, _roots(nodes), "id_key", "message", "last_message")
+
+
+def _by_last_turn_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    return _latest(_ends(rows, nodes), _roots(nodes), "owner", "own_turn", "last_turn")
 
 
 def _roots(nodes: ibis.Table) -> ibis.Table:
@@ -142,3 +161,15 @@ def _with_parents(backend: ibis.BaseBackend, nodes: ibis.Table, links: ibis.Tabl
     joined = nodes.left_join(found, nodes.node == found.child)
     joined = joined.mutate(parent=ibis.coalesce(joined.parent, joined.found))
     return kept(backend, joined.select(*nodes.columns))
+
+
+# From the surest on; what one id says goes before what other ids say.
+_RULES = (
+    _by_same_history,
+    _by_latest_same_history,
+    _by_history_of_another_id,
+    _by_messages,
+    _by_messages_of_another_id,
+    _by_last_message,
+    _by_last_turn_of_another_id,
+)
