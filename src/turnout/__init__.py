@@ -10,14 +10,38 @@ from turnout.records import Decision, Turn
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from turnout.api import from_outcomes, from_turns
+    from turnout.api import Data, Split, from_outcomes, from_turns
+    from turnout.api.classifier import RouterClassifier
+    from turnout.api.evaluation import Evaluation, choose_threshold, evaluate
     from turnout.records import Population
     from turnout.routing.router import Router
 
-__all__ = ["Decision", "Turn", "TurnoutError", "from_outcomes", "from_turns", "load"]
+__all__ = [
+    "Data",
+    "Decision",
+    "Evaluation",
+    "RouterClassifier",
+    "Split",
+    "Turn",
+    "TurnoutError",
+    "choose_threshold",
+    "evaluate",
+    "from_outcomes",
+    "from_turns",
+    "load",
+]
 
-# Found in `turnout.api` when first asked for: what they need takes a second to load.
-_IN_API = ("from_outcomes", "from_turns")
+# Loaded when first asked for: what they need takes seconds, and is not in every install.
+_IN_API = {
+    "Data": "data",
+    "Evaluation": "evaluation",
+    "RouterClassifier": "classifier",
+    "Split": "data",
+    "choose_threshold": "evaluation",
+    "evaluate": "evaluation",
+    "from_outcomes": "data",
+    "from_turns": "data",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -26,9 +50,9 @@ def __getattr__(name: str) -> object:
 
         return version("turnout")
     if name in _IN_API:
-        from turnout import api
+        from importlib import import_module
 
-        return getattr(api, name)
+        return getattr(import_module(f"turnout.api.{_IN_API[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -216,7 +216,7 @@ def compare_methods(
         rows=len(rows),
         reasoning=int((reference.positive & reference.known).sum()),
         conversations=len({test.conversation_ids[row] for row in rows}),
-        methods=[_method(method, router, reference, resampling) for method in here],
+        methods=[method_result(method, router, reference, resampling) for method in here],
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
         reliability=_reliability(reference, router.scores, resampling, factors),
@@ -240,7 +240,10 @@ def _main(reference: Reference, scores: Floats, weights: Floats) -> Floats:
     return metrics.apgr(scores, reference.gap, weights)
 
 
-def _method(scored: Scored, router: Scored, reference: Reference, resampling: Resampling) -> Method:
+def method_result(
+    scored: Scored, router: Scored, reference: Reference, resampling: Resampling
+) -> Method:
+    """Every metric of a method, and by how much the router is ahead of it."""
     needed = (reference.positive & reference.known).astype(np.float64)
     gain = needed if reference.gap is None else reference.gap
     names = ["auroc", "brier", "ece", "share_for_50", "share_for_80"]

@@ -9,10 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from turnout.errors import RecordError
 from turnout.protocols import turns_of
 from turnout.protocols.kinds import RequestKind
 from turnout.records import ID2LABEL, Decision, ModelClass, ModelInput, Population, Turn
+from turnout.routing.batches import turns_of_rows
 from turnout.routing.folder import RouterFolder
 from turnout.routing.policies import Choice, Lock, Policy, Situation, Target, policy_of
 from turnout.routing.scorer import OnnxScorer, probabilities
@@ -87,6 +91,27 @@ class Router:
         """What the encoder would read for the last of `turns` (the first, for a session router)."""
         formatter = self.folder.spec.formatter
         return formatter.format(turns[:1] if self._scores_first_turn else turns)
+
+    def predict_proba(self, rows: object) -> NDArray[np.float32]:
+        """Score many messages at once, each by itself.
+
+        Args:
+            rows: Texts, or lists of chat messages (`role`, `content`), one a row: a list, a NumPy
+                array, a pandas or polars Series or an Arrow array.
+
+        Returns:
+            Probabilities of reasoning and of fast, shape `(n, 2)`, for this router's population.
+
+        Raises:
+            RecordError: If a row cannot be read.
+        """
+        return self.probabilities_of([self.input_of(turns) for turns in turns_of_rows(rows)])
+
+    def probabilities_of(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
+        """As `predict_proba`, of what the encoder reads."""
+        scorer = self.folder.scorer(population=self.population)
+        needs = scorer.score(inputs)
+        return np.stack([needs, 1 - needs], axis=1)
 
     def decide(
         self,
@@ -302,6 +327,12 @@ def session_after(
 def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tuple[Turn, ...]:
     if isinstance(messages, str):
         return turns_of([{"role": "user", "content": messages}])
+    many = isinstance(messages, Sequence) and any(isinstance(each, str) for each in messages)
+    if many or not isinstance(messages, Sequence):
+        raise RecordError(
+            f"found {'a list of texts' if many else type(messages).__name__}; expected one message "
+            "as text, or chat messages (role, content). For many at once take predict_proba."
+        )
     is_turn = [isinstance(message, Turn) for message in messages]
     if not any(is_turn):
         return turns_of(cast("Sequence[Mapping[str, Any]]", messages))

@@ -1,0 +1,244 @@
+"""A router as a classifier: fit it on a data set in memory, score, choose a threshold, save."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.api.data import Split
+from turnout.errors import SettingsError
+from turnout.manifest import Input, Manifest
+from turnout.parquet import write_parquet
+from turnout.progress import OnProgress, silent
+from turnout.records import LABEL_FAST, LABEL_REASONING, Decision, Turn
+from turnout.routing import RouterFolder
+from turnout.routing.folder import DESCRIPTION_NAME, set_threshold
+from turnout.routing.router import Router
+from turnout.samples import DESCRIPTION_NAME as DATASET_DESCRIPTION
+from turnout.samples import FORMAT_VERSION
+from turnout.stage import StageRun
+
+if TYPE_CHECKING:
+    from turnout.training import Model, TrainReport
+
+_INSTALLED = "all-MiniLM-L6-v2"
+
+
+class _OwnFolder:
+    """A folder that goes with the last object that uses it."""
+
+    def __init__(self) -> None:
+        self.path = Path(mkdtemp(prefix="turnout-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+class RouterClassifier:
+    """A router that is trained and used as a scikit-learn classifier is.
+
+    Args:
+        encoder: What to fine-tune: a local folder or a Hugging Face id; by default
+            all-MiniLM-L6-v2, which is installed.
+        model: `encoder`, `words` for a linear model on words, which takes seconds, or `auto`:
+            both, of which the better one on validation serves.
+        epochs: Most passes over the training rows; by default those of `turnout train`.
+        max_tokens: Token budget of the encoder; by default that of `turnout train`.
+        seed: Same seed, same rows, same machine: same router.
+
+    Example:
+        >>> import turnout as tn
+        >>> data = tn.from_outcomes({
+        ...     "prompt": [f"{w} number {n}" for n in range(60) for w in ("prove", "spell")],
+        ...     "reasoning_score": [0.9] * 120,
+        ...     "fast_score": [0.2, 0.9] * 60,
+        ... })
+        >>> router = tn.RouterClassifier(model="words").fit(data.train, data.validation)
+        >>> router.predict(["prove number 7", "spell number 7"])
+        array([0, 1])
+    """
+
+    classes_: NDArray[np.int64] = np.asarray([LABEL_REASONING, LABEL_FAST])
+
+    def __init__(
+        self,
+        encoder: str | Path | None = None,
+        *,
+        model: Model = "auto",
+        epochs: int | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.model = model
+        self.epochs = epochs
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.report_: TrainReport | None = None
+        self._router: Router | None = None
+        self._threshold: float | None = None
+        self._folder: _OwnFolder | None = None
+
+    def fit(
+        self, train: Split, validation: Split, *, on_progress: OnProgress = silent
+    ) -> RouterClassifier:
+        """Train, calibrate on validation, export; as `turnout train` does.
+
+        Args:
+            train: What it learns from, such as `data.train`.
+            validation: What epoch, calibration and model are chosen on.
+            on_progress: Called as `on_progress(step, done, total)`.
+
+        Returns:
+            Itself; `report_` says how the training went.
+
+        Raises:
+            ArtifactError: If the encoder cannot be used.
+            RecordError: If the rows cannot train a router.
+            SettingsError: If an option is out of range.
+        """
+        from turnout.training import Recipe
+        from turnout.training import train as train_router
+
+        folder = _OwnFolder()
+        dataset, router = folder.path / "data", folder.path / "router"
+        _write_dataset(dataset, train, validation)
+        recipe = Recipe(model=self.model, seed=self.seed)
+        if self.epochs is not None:
+            recipe = Recipe(self.epochs, model=self.model, seed=self.seed)
+        base = None if self.encoder == _INSTALLED else self.encoder
+        self.report_ = train_router(
+            dataset,
+            router,
+            base=base,
+            recipe=recipe,
+            max_tokens=self.max_tokens,
+            on_progress=on_progress,
+        )
+        self._folder, self._threshold = folder, None
+        self._router = Router.from_folder(router)
+        return self
+
+    @property
+    def router(self) -> Router:
+        """What `turnout.load` gives.
+
+        Raises:
+            SettingsError: If it is not fitted.
+        """
+        if self._router is None:
+            raise SettingsError("this router is not fitted; expected fit before. Call fit first.")
+        return self._router
+
+    @property
+    def threshold(self) -> float:
+        """The least p_reasoning that `predict` sends to reasoning, in [0, 1]."""
+        return self.router.threshold if self._threshold is None else self._threshold
+
+    def predict_proba(self, rows: object) -> NDArray[np.float32]:
+        """Probabilities of `classes_`: column 0 is p_reasoning, column 1 is fast.
+
+        Args:
+            rows: Texts, or lists of chat messages (`role`, `content`), one a row: a list, a NumPy
+                array, a pandas or polars Series or an Arrow array; or a `Split`.
+
+        Returns:
+            Shape `(n, 2)`, for the population of `turnout.load`.
+
+        Raises:
+            RecordError: If a row cannot be read.
+
+        Example:
+            >>> router.predict_proba(["prove number 7"]).shape
+            (1, 2)
+        """
+        if isinstance(rows, Split):
+            return self.router.probabilities_of(rows.samples.inputs)
+        return self.router.predict_proba(rows)
+
+    def predict(self, rows: object) -> NDArray[np.int64]:
+        """Labels, 0 = reasoning and 1 = fast, shape `(n,)`; a score at the threshold reasons.
+
+        Args:
+            rows: As `predict_proba` takes.
+        """
+        needs = self.predict_proba(rows)[:, LABEL_REASONING] >= self.threshold
+        return np.where(needs, LABEL_REASONING, LABEL_FAST)
+
+    def decide(self, messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> Decision:
+        """One decision, explained; as `turnout.load(folder).decide`, at this threshold."""
+        return Router(self.router.folder, threshold=self._threshold).decide(messages)
+
+    def with_threshold(self, threshold: float) -> RouterClassifier:
+        """The same router at another threshold; this one stays as it is.
+
+        Args:
+            threshold: In [0, 1].
+
+        Raises:
+            SettingsError: If it is out of range, or the router is not fitted.
+
+        Example:
+            >>> router.with_threshold(0.3).threshold
+            0.3
+        """
+        if not 0 <= threshold <= 1:
+            raise SettingsError(f"threshold: found {threshold}; expected a number from 0 to 1.")
+        other = RouterClassifier(
+            self.encoder,
+            model=self.model,
+            epochs=self.epochs,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+        )
+        other.report_, other._router, other._folder = self.report_, self.router, self._folder
+        other._threshold = float(threshold)
+        return other
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the router folder that `turnout.load`, `turnout serve` and the hub take.
+
+        Args:
+            folder: A new path, or a router that was saved there before.
+
+        Raises:
+            SettingsError: If it is not fitted.
+            StorageError: If the place cannot be written, or holds something else.
+        """
+        source = self.router.folder
+        options = {"threshold": self._threshold}
+        run = StageRun(
+            Path(folder), Manifest("save", {"router": [Input("memory", source.digest)]}, options)
+        )
+        with run.output() as partial:
+            partial.mkdir()
+            for name in (*source.files, DESCRIPTION_NAME):
+                shutil.copyfile(source.path / name, partial / name)
+            if self._threshold is not None:
+                origin, population = "chosen in a notebook", self.router.population
+                set_threshold(partial, self._threshold, origin, population)
+        return Path(folder)
+
+
+def _write_dataset(folder: Path, train: Split, validation: Split) -> None:
+    folder.mkdir()
+    for name, split in (("train", train), ("validation", validation)):
+        write_parquet(split.table, folder / f"{name}.parquet")
+    description = {
+        "format_version": FORMAT_VERSION,
+        "formatter": train.formatter.to_json(),
+        "priors": train.priors.to_json(),
+        "source": "outcomes" if train.measured else "labels",
+    }
+    (folder / DATASET_DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+
+
+def folder_of(router: Router | RouterClassifier) -> RouterFolder:
+    """The folder behind either."""
+    return (router.router if isinstance(router, RouterClassifier) else router).folder

@@ -1,0 +1,218 @@
+"""Routers and own scores on test rows → a table with intervals, curves, a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from turnout.api.classifier import RouterClassifier, folder_of
+from turnout.api.data import Split
+from turnout.errors import SettingsError
+from turnout.evaluation.measure import Method, Reference, Scored, method_result
+from turnout.records import LABEL_REASONING
+from turnout.replay.miss_bound import threshold_for_miss
+from turnout.routing.router import Router
+from turnout.stats.bootstrap import Estimate, Resampling
+from turnout.stats.metrics import SHARES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+# Scores beyond [0, 1] rank rows, and are no probabilities to be right or wrong.
+_OF_PROBABILITIES = ("brier", "ece")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Methods compared on the same test rows.
+
+    Attributes:
+        methods: In the order given; the first is what the others are compared with.
+        rows: Rows compared.
+        conversations: Of so many conversations or prompts.
+    """
+
+    methods: list[Method]
+    rows: int
+    conversations: int
+
+    @property
+    def arrow(self) -> pa.Table:
+        """`table` as an Arrow table."""
+        columns: dict[str, list[Any]] = {"method": [method.name for method in self.methods]}
+        for name in self.methods[0].metrics:
+            for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+                columns[name + suffix] = [getattr(m.metrics[name], part) for m in self.methods]
+        for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+            columns["lead" + suffix] = [
+                None if m.lead is None else getattr(m.lead, part) for m in self.methods
+            ]
+        return pa.table(columns)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a method: every metric with its 95 % interval (`_low`, `_high`), as pandas.
+
+        `auroc`, `brier`, `ece`, the shares of traffic for half and four fifths of the gain, and
+        `apgr` where outcomes were measured. `lead` is by how much the first method is ahead in
+        AUROC (APGR where measured), paired over the same resamplings of whole conversations.
+        """
+        return self.arrow.to_pandas().set_index("method")
+
+    def plot(self, ax: Any = None) -> Any:  # noqa: ANN401 - matplotlib publishes no types
+        """Draw the cost–quality curves: the share sent to reasoning, and of the gain had.
+
+        Args:
+            ax: Matplotlib axes to draw on; by default new ones.
+
+        Returns:
+            The axes.
+        """
+        if ax is None:
+            from matplotlib.figure import Figure
+
+            ax = Figure().subplots()
+        for method in self.methods:
+            ax.plot(SHARES, method.curve, label=method.name)
+        ax.plot([0, 1], [0, 1], color="grey", linestyle=":", label="random")
+        ax.set_xlabel("share of messages sent to reasoning")
+        ax.set_ylabel("share of the gain")
+        ax.legend()
+        return ax
+
+    def __repr__(self) -> str:
+        lines = []
+        for method in self.methods:
+            auroc = method.metrics["auroc"]
+            lines.append(
+                f"{method.name}: AUROC {auroc.value:.3f} ({auroc.low:.3f} … {auroc.high:.3f})"
+            )
+        return "\n".join(lines)
+
+
+def evaluate(
+    methods: Mapping[str, Router | RouterClassifier | ArrayLike], test: Split, *, seed: int = 0
+) -> Evaluation:
+    """Compare routers and own scores on test rows.
+
+    Args:
+        methods: Name → a router, or scores of the test rows: p_reasoning of shape `(n,)`, or
+            `(n, 2)` as `predict_proba` gives; others that rank rows have no `brier` and no `ece`.
+            The first is what the others are compared with.
+        test: Rows that no method was trained on, such as `data.test`; `data.test.rows` says which
+            rows of the table they are.
+        seed: Decides the resampling.
+
+    Raises:
+        SettingsError: If there is no method, scores are not one a row or not finite, or a router
+            reads rows in another way.
+
+    Example:
+        >>> report = tn.evaluate({"router": router, "length": [0.5] * len(data.test)}, data.test)
+        >>> list(report.table.index)
+        ['router', 'length']
+    """
+    if not methods:
+        raise SettingsError("found no method; expected a name with a router or scores.")
+    samples = test.samples
+    positive = samples.labels == LABEL_REASONING
+    gap = 2.0 * samples.targets.astype(np.float64) - 1.0 if test.measured else None
+    rows = np.flatnonzero(samples.labelled) if gap is None else np.arange(len(samples))
+    known = samples.labelled[rows]
+    if len(set(positive[rows][known].tolist())) < 2:
+        raise SettingsError(
+            f"test: {int(known.sum())} labelled rows of one label; expected both. Make a data set "
+            "of more rows."
+        )
+    reference = Reference("labels", positive[rows], known, None if gap is None else gap[rows])
+    scored = [
+        Scored(name, "router" if number == 0 else "baseline", _scores(name, method, test)[rows])
+        for number, (name, method) in enumerate(methods.items())
+    ]
+    clusters = samples.clusters_of(rows)
+    resampling = Resampling(clusters, seed)
+    return Evaluation(
+        [_measured(each, scored[0], reference, resampling) for each in scored],
+        len(rows),
+        len({samples.conversation_ids[row] for row in rows}),
+    )
+
+
+def choose_threshold(
+    router: Router | RouterClassifier,
+    test: Split,
+    *,
+    max_miss: float | None = None,
+    share: float | None = None,
+    confidence: float = 0.95,
+) -> float:
+    """The greatest threshold that keeps a promise; changes nothing.
+
+    Args:
+        router: Whose scores.
+        test: Rows that it was not trained on.
+        max_miss: The share, in (0, 1), of new messages that need reasoning and may go to fast.
+        share: The least share of these rows, in (0, 1], to send to reasoning; instead of
+            `max_miss`.
+        confidence: How sure `max_miss` must be, in (0, 1).
+
+    Returns:
+        For the population of `predict_proba`.
+
+    Raises:
+        RecordError: If the rows are too few for the promise.
+        SettingsError: If not one of `max_miss` and `share` is given, or one is out of range.
+
+    Example:
+        >>> 0 < tn.choose_threshold(router, data.test, share=0.5) < 1
+        True
+    """
+    if (max_miss is None) == (share is None):
+        raise SettingsError("found both or none of max_miss and share; expected one of them.")
+    for name, value in (("max_miss", max_miss), ("share", share), ("confidence", confidence)):
+        if value is not None and not 0 < value <= 1:
+            raise SettingsError(f"{name}: found {value}; expected more than 0 and at most 1.")
+    shown = router.router if isinstance(router, RouterClassifier) else router
+    scores = shown.probabilities_of(test.samples.inputs)[:, LABEL_REASONING].astype(np.float64)
+    if share is not None:
+        ranked = np.sort(scores)[::-1]
+        return float(ranked[max(int(np.ceil(share * len(ranked))), 1) - 1])
+    needs = np.flatnonzero(test.samples.labels == LABEL_REASONING)
+    clusters = test.samples.clusters_of(needs)
+    return threshold_for_miss(scores[needs], clusters, max_miss or 0.0, confidence, where="test")
+
+
+def _measured(
+    scored: Scored, first: Scored, reference: Reference, resampling: Resampling
+) -> Method:
+    method = method_result(scored, first, reference, resampling)
+    if scored.scores.min() < 0 or scored.scores.max() > 1:
+        nothing = Estimate(float("nan"), float("nan"), float("nan"))
+        method.metrics.update({name: nothing for name in _OF_PROBABILITIES})
+    return method
+
+
+def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Split) -> Floats:
+    """Scores of the test rows for balanced rows, shape `(n,)`."""
+    if isinstance(method, Router | RouterClassifier):
+        folder = folder_of(method)
+        if folder.spec.formatter != test.formatter:
+            raise SettingsError(
+                f"{name}: the router reads {folder.spec.formatter}; the test rows are shown as "
+                f"{test.formatter}. Make them with the router's architecture."
+            )
+        return folder.scorer().score(test.samples.inputs).astype(np.float64)
+    scores = np.asarray(method, np.float64)
+    scores = scores[:, LABEL_REASONING] if scores.ndim == 2 else scores
+    if scores.shape != (len(test),) or not np.isfinite(scores).all():
+        raise SettingsError(
+            f"{name}: found scores of shape {scores.shape}; expected {len(test)} finite numbers, "
+            "one a test row. Take those of data.test.rows from scores of the whole table."
+        )
+    return scores

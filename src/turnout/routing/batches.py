@@ -1,0 +1,61 @@
+"""Many messages at once, as notebooks hold them → what a router reads of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from turnout.errors import RecordError
+from turnout.protocols import turns_of
+from turnout.records import Turn
+
+_EXPECTED = "expected texts, or lists of chat messages (role, content), one a row"
+
+
+def turns_of_rows(rows: object) -> list[tuple[Turn, ...]]:
+    """The turns of every row, oldest first.
+
+    Args:
+        rows: A list, a NumPy array, a pandas or polars Series or an Arrow array. Every item is one
+            message as text, or a conversation as chat messages up to the message to score. A list
+            of chat messages by itself is one row, as is a text.
+
+    Raises:
+        RecordError: If a row is neither; it is named by its position, from 0.
+    """
+    if isinstance(rows, str):
+        return [(Turn(rows),)]
+    if hasattr(rows, "columns") or isinstance(rows, Mapping):
+        raise RecordError(
+            f"found {type(rows).__name__}; {_EXPECTED}. Give one of its columns: df['prompt']."
+        )
+    items = _items(rows)
+    if items and all(isinstance(item, Mapping) for item in items):
+        return [turns_of(items)]
+    return [_turns(item, place) for place, item in enumerate(items)]
+
+
+def _items(rows: object) -> list[Any]:
+    # Arrow, polars, then pandas and NumPy name it so.
+    for name in ("to_pylist", "to_list", "tolist"):
+        if hasattr(rows, name):
+            return list(getattr(rows, name)())
+    if not isinstance(rows, Iterable):
+        raise RecordError(f"found {type(rows).__name__}; {_EXPECTED}.")
+    return list(rows)
+
+
+def _turns(item: object, place: int) -> tuple[Turn, ...]:
+    if isinstance(item, str):
+        return (Turn(item),)
+    messages = item.tolist() if hasattr(item, "tolist") else item
+    if not isinstance(messages, Sequence):
+        raise RecordError(
+            f"row {place}: found {item!r:.40}; {_EXPECTED}. Leave the row out, or fill it."
+        )
+    if messages and all(isinstance(message, Turn) for message in messages):
+        return tuple(messages)
+    try:
+        return turns_of(messages)
+    except RecordError as error:
+        raise RecordError(f"row {place}: {error}") from error

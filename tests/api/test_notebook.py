@@ -1,0 +1,193 @@
+"""What a notebook does: fit, score, compare, choose a threshold, save, load."""
+
+import doctest
+import re
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import turnout as tn
+from tests.training.conftest import EASY, FILLER, HARD
+from turnout.errors import RecordError, SettingsError, StorageError
+from turnout.routing import RouterFolder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def frame():
+    draw = np.random.default_rng(0)
+    rows = []
+    for at in range(400):
+        hard = at % 2 == 0
+        words = [*draw.choice(HARD if hard else EASY, 2), *draw.choice(FILLER, 4)]
+        helped = hard != (draw.random() < 0.1)
+        rows.append(
+            {"prompt": f"{' '.join(words)} {at}", "big": 0.9, "small": 0.3 if helped else 0.9}
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def data(frame):
+    return tn.from_outcomes(frame, strong="big", weak="small", split=(60, 20, 20))
+
+
+@pytest.fixture(scope="module")
+def router(data):
+    return tn.RouterClassifier(model="words", seed=0).fit(data.train, data.validation)
+
+
+def test_every_form_of_rows_gets_the_same_probabilities(router, frame):
+    texts = frame["prompt"][:5].tolist()
+    messages = [[{"role": "user", "content": text}] for text in texts]
+    expected = router.predict_proba(texts)
+    assert expected.shape == (5, 2)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-6)
+    forms = [frame["prompt"][:5], np.asarray(texts), pa.array(texts), tuple(texts), messages]
+    for form in [*forms, pd.Series(messages), pa.array(messages)]:
+        np.testing.assert_array_equal(router.predict_proba(form), expected)
+    np.testing.assert_array_equal(router.predict_proba(messages[0]), expected[:1])
+    np.testing.assert_array_equal(router.predict_proba(texts[0]), expected[:1])
+
+
+def test_a_split_is_scored_as_its_texts_are(router, data, frame):
+    texts = frame["prompt"].iloc[data.test.rows]
+    np.testing.assert_array_equal(router.predict_proba(data.test), router.predict_proba(texts))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        pytest.param(["a", None], "row 1: found None", id="null"),
+        pytest.param([float("nan")], "row 0: found nan", id="nan"),
+        pytest.param(pd.DataFrame({"prompt": ["a"]}), "Give one of its columns", id="frame"),
+        pytest.param(7, "found int; expected texts", id="number"),
+        pytest.param([["a", "b"]], "row 0: messages\\[0\\]", id="texts-as-messages"),
+        pytest.param([[{"role": "system", "content": "x"}]], "row 0: .*no user", id="nobody"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(router, rows, said):
+    with pytest.raises(RecordError, match=said):
+        router.predict_proba(rows)
+
+
+def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame):
+    mine = np.arange(400.0)[data.test.rows]
+    report = tn.evaluate(
+        {"turnout": router, "mine": mine, "p": router.predict_proba(data.test)}, data.test
+    )
+    table = report.table
+    assert list(table.index) == ["turnout", "mine", "p"]
+    best = table.loc["turnout"]
+    assert 0.5 < best.auroc_low < best.auroc < best.auroc_high <= 1
+    assert best.apgr > table.loc["mine"].apgr
+    assert table.loc["mine"].lead_low > 0
+    assert np.isnan(table.loc["mine"].ece)
+    assert 0 <= best.ece < 0.3
+    assert table.loc["p"].lead == 0
+    assert np.isnan(best.lead)
+    assert [line.get_label() for line in report.plot().lines] == ["turnout", "mine", "p", "random"]
+    assert report.arrow.num_rows == 3
+    assert "turnout: AUROC" in repr(report)
+
+
+def test_scores_of_another_length_are_refused_with_the_rows_to_take(router, data, frame):
+    with pytest.raises(SettingsError, match=r"mine: found scores of shape \(400,\); expected"):
+        tn.evaluate({"turnout": router, "mine": [0.5] * 400}, data.test)
+    with pytest.raises(SettingsError, match="found no method"):
+        tn.evaluate({}, data.test)
+
+
+def test_choosing_a_threshold_changes_nothing_and_saving_keeps_it(router, data, frame, tmp_path):
+    before = router.threshold
+    threshold = tn.choose_threshold(router, data.test, share=0.5)
+    assert router.threshold == before != threshold
+    sent = router.predict_proba(data.test)[:, 0] >= threshold
+    assert sent.mean() == pytest.approx(0.5, abs=0.05)
+    chosen = router.with_threshold(threshold)
+    assert (chosen.predict(data.test) == 0).sum() == sent.sum()
+    chosen.save(tmp_path / "router")
+    assert RouterFolder.read(tmp_path / "router").spec.threshold == threshold
+    loaded = tn.load(tmp_path / "router")
+    text = frame["prompt"][0]
+    assert loaded.decide(text).threshold == pytest.approx(threshold)
+    assert chosen.decide(text) == loaded.decide(text)
+    np.testing.assert_array_equal(loaded.predict_proba([text]), router.predict_proba([text]))
+    report = tn.evaluate({"saved": loaded, "fitted": router}, data.test)
+    assert report.table.loc["fitted"].lead == 0
+    router.save(tmp_path / "router")
+    assert RouterFolder.read(tmp_path / "router").spec.threshold == 0.5
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(StorageError):
+        router.save(tmp_path / "other")
+
+
+def test_a_bound_on_misses_needs_enough_rows(router, data):
+    assert 0 <= tn.choose_threshold(router, data.test, max_miss=0.5) <= 1
+    with pytest.raises(RecordError):
+        tn.choose_threshold(router, data.test, max_miss=0.001)
+    with pytest.raises(SettingsError, match="expected one of them"):
+        tn.choose_threshold(router, data.test)
+
+
+def test_an_unfitted_router_says_so():
+    with pytest.raises(SettingsError, match="Call fit first"):
+        tn.RouterClassifier().predict_proba(["a"])
+
+
+@pytest.mark.parametrize(
+    "given", [["a", "b"], pd.Series(["a", "b"]), 7], ids=["list", "series", "int"]
+)
+def test_one_decision_takes_one_message_and_names_what_takes_many(router, given):
+    with pytest.raises(RecordError, match="For many at once take predict_proba"):
+        router.decide(given)
+
+
+@pytest.mark.parametrize("module", ["data", "classifier", "evaluation"])
+def test_the_examples_of_the_docstrings_run(module, router, data):
+    globs = {"tn": tn, "router": router, "data": data}
+    tests = doctest.DocTestFinder().find(import_module(f"turnout.api.{module}"), globs=globs)
+    examined = [test for test in tests if test.examples]
+    assert examined
+    for test in examined:
+        assert doctest.DocTestRunner().run(test).failed == 0, test.name
+
+
+def test_no_model_library_is_loaded_before_a_fit():
+    code = (
+        "import sys, turnout as tn; tn.RouterClassifier(); tn.__version__\n"
+        "print(sorted({'torch', 'transformers', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_page_has_the_docstrings_as_they_are():
+    folder = Path(tn.__file__).parents[2] / "docs"
+    spec = spec_from_file_location("api_reference", folder / "api_reference.py")
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    shown = (folder / "api.md").read_text().split(script.START)
+    assert shown[1:] == [script.reference().removeprefix(script.START)], (
+        "run python docs/api_reference.py"
+    )
+
+
+def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(tn.__file__).parents[2] / "docs" / "api.md").read_text()
+    code = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    scope = {}
+    for block in code:
+        exec(block, scope)
+    assert len(code) == 2
+    assert "turnout: AUROC" in capsys.readouterr().out
