@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,8 @@ PRICES = {"reasoning": Price(5.0, 25.0), "fast": Price(1.0, 5.0)}
 
 
 def choose_threshold(router, source, prices=None, policy=None, **goal):
-    return choose(router, source, Goal(**goal), catalog=CATALOG, prices=prices, policy=policy)
+    given = {"catalog": CATALOG, "prices": prices, "policy": policy}
+    return choose(router, source, Goal(**goal), write=True, **given)
 
 
 def log(path, n=40, **tokens):
@@ -66,6 +68,39 @@ def test_the_choice_is_written_and_decides(tmp_path):
     )
     assert report.share.value >= 0.99
     assert Router(folder).decide("hello").model_class == "reasoning"
+
+
+def test_nothing_changes_where_nothing_is_to_be_written(tmp_path):
+    router, data = write_router(tmp_path / "router"), write_data(tmp_path / "data")
+    report = choose(router, data, Goal(share=0.99), catalog=CATALOG)
+    assert RouterFolder.read(router).spec.threshold == 0.5 != report.value
+    assert not report.written
+
+
+def test_the_curve_says_what_other_thresholds_would_do(tmp_path):
+    router = write_router(tmp_path / "router", "conversation")
+    turns = log(tmp_path / "t.parquet", prompt_tokens=100, completion_tokens=100)
+    curve = choose_threshold(router, turns, PRICES, share=0.5).curve
+    assert (curve[0].share, curve[0].missed) == (1.0, 0.0)
+    assert [point.share for point in curve] == sorted((p.share for p in curve), reverse=True)
+    assert all(a.usd >= b.usd and a.missed <= b.missed for a, b in pairwise(curve))
+
+
+def test_the_next_goal_on_the_same_messages_scores_nothing_again(tmp_path):
+    router, turns = write_router(tmp_path / "router"), log(tmp_path / "t.parquet")
+    choose_threshold(router, turns, share=0.5)
+    kept = tmp_path / "router.threshold-scores.parquet"
+    before = kept.stat().st_mtime_ns
+    choose_threshold(router, turns, share=0.2)
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_what_cannot_be_answered_is_refused_before_anything_is_scored(tmp_path):
+    router, turns = write_router(tmp_path / "router"), log(tmp_path / "t.parquet")
+    for goal in ({"max_miss": 0.1}, {"budget_usd": 5.0}):
+        with pytest.raises(TurnoutError):
+            choose_threshold(router, turns, **goal)
+    assert not (tmp_path / "router.threshold-scores.parquet").exists()
 
 
 def test_a_router_with_a_chosen_threshold_is_still_up_to_date(tmp_path):
@@ -271,9 +306,9 @@ def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
     found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
     assert [row.context for row in found.inputs] == [
         "",
-        "turn two, history 0, message 0 | prove",
+        "turn two, history 0, answer missing, message 0 | prove",
         "",
-        "turn two, history 0, message 0 | prove it",
+        "turn two, history 0, answer missing, message 0 | prove it",
     ]
 
 

@@ -24,6 +24,8 @@ from turnout.errors import SettingsError
 from turnout.records import ModelClass
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from turnout.catalog import Price
     from turnout.replay.threshold import ThresholdReport
     from turnout.settings import Settings
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     "--fast-model",
     help="Model that serves the fast class, for costs.  [default: the settings file's target]",
 )
+@click.option("--write", is_flag=True, help="Write the threshold into the router folder.")
 @CONFIG_OPTION
 @JSON_OPTION
 def command(
@@ -63,13 +66,15 @@ def command(
     confidence: float,
     reasoning_model: str | None,
     fast_model: str | None,
+    write: bool,
     config: Path | None,
     *,
     as_json: bool,
 ) -> None:
-    """Choose the threshold of ROUTER on DATA and write it into the folder.
+    """Choose the threshold of ROUTER on DATA, and show what others would do.
 
-    One of --share, --budget and --max-miss is required.
+    Nothing changes without --write. Scores are kept beside the router: the next question on the
+    same messages scores nothing again. One of --share, --budget and --max-miss is required.
 
     DATA is your own turns table, or a data set folder, of which the test rows are taken. --max-miss
     needs the latter. It is a promise for new messages like these: with 95 % confidence at most that
@@ -89,13 +94,19 @@ def command(
             catalog=settings.own_catalog(),
             prices=_prices(models, settings),
             policy=settings.policy(),
+            write=write,
             on_progress=on_progress,
         )
     if as_json:
         print_json(asdict(report))
     else:
         _show(report)
-        next_command("serve", router, "-c", config or "turnout.toml")
+        if write:
+            next_command("serve", router, "-c", config or "turnout.toml")
+        else:
+            say(
+                f"{router} still has {report.before:.4f}. The same command with --write changes it."
+            )
     served = settings.router.threshold
     if served is not None and served != report.value:
         say(
@@ -131,6 +142,7 @@ def _prices(
 def _show(report: ThresholdReport) -> None:
     out = stdout()
     out.print(f"Threshold {report.value:.4f} (was {report.before:.4f}): {report.origin}.")
+    out.print(_curve_table(report))
     rows = {"balanced": "balanced rows", "log": "messages as the log has them"}[report.population]
     out.print(f"Scores and threshold are for {rows}; the policy is {report.policy}.")
     out.print(f"Of {report.rows:,} decisions {_percent(report.share)} go to reasoning.")
@@ -150,6 +162,19 @@ def _show(report: ThresholdReport) -> None:
         )
     if report.warning:
         out.print(report.warning, style="bold")
+
+
+def _curve_table(report: ThresholdReport) -> Table:
+    from rich.table import Table
+
+    table = Table("threshold", "to reasoning", "USD, 1,000 messages", "missed")
+    for point in report.curve:
+        usd = "–" if point.usd is None else f"{point.usd:.2f}"
+        table.add_row(f"{point.threshold:.4f}", f"{point.share:.1%}", usd, f"{point.missed:.1%}")
+    table.caption = (
+        "missed: by the labels" if report.calibration else "missed: expected, by the scores"
+    )
+    return table
 
 
 def _lines(report: ThresholdReport) -> Iterator[str]:

@@ -7,18 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.buckets import turn_buckets
 from turnout.catalog import Catalog, Price
 from turnout.errors import RecordError, SettingsError
+from turnout.manifest import Manifest
+from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelClass, Population
 from turnout.replay.traffic import Traffic, traffic_of_samples, traffic_of_turns
 from turnout.routing import Priors, RouterFolder
-from turnout.routing.folder import set_threshold
+from turnout.routing.folder import SCORING_LIBRARIES, set_threshold
 from turnout.routing.policies import Policy, PolicyName, policy_of
 from turnout.samples import DatasetFolder, Samples
+from turnout.schema import SCORES_COLUMN
+from turnout.stage import StageRun
 from turnout.stats.bootstrap import Estimate, Resampling
 from turnout.stats.calibration import Calibration, calibration
 from turnout.stats.metrics import recall, share
@@ -32,6 +38,7 @@ COST_MESSAGES = 1_000
 _CLOSE_SHARE = 0.005
 # Sums of floats may differ in their last digits from the budget that they stand for.
 _ROUNDING = 1e-12
+_CURVE_POINTS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,24 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What a threshold would do.
+
+    Attributes:
+        threshold: The least score for reasoning.
+        share: Share of the decisions that go to reasoning.
+        usd: USD for 1,000 messages; None where no models with a price were named.
+        missed: Of the decisions that need reasoning, the share sent to fast: by the labels where
+            there are some, else expected by the scores.
+    """
+
+    threshold: float
+    share: float
+    usd: float | None
+    missed: float
+
+
+@dataclass(frozen=True, slots=True)
 class ThresholdReport:
     """What was chosen, and what it does on the messages it was chosen on.
 
@@ -129,6 +154,8 @@ class ThresholdReport:
         need: Estimated share of the decisions that need reasoning; None with labels.
         cost: None where no models with a price were named.
         warning: Set where the threshold never or always fires.
+        curve: What other thresholds would do, from the lowest up.
+        written: Whether the router folder has the threshold now.
     """
 
     value: float
@@ -146,6 +173,8 @@ class ThresholdReport:
     need: Estimate | None
     cost: Cost | None
     warning: str | None
+    curve: list[CurvePoint]
+    written: bool
 
 
 def choose_threshold(
@@ -156,18 +185,23 @@ def choose_threshold(
     catalog: Catalog,
     prices: Prices | None = None,
     policy: Policy | None = None,
+    write: bool = False,
     on_progress: OnProgress = silent,
 ) -> ThresholdReport:
-    """Choose a threshold and write it into the router folder.
+    """Choose a threshold, and write it into the router folder where that is asked for.
+
+    Scores lie beside the router folder, in `NAME.threshold-scores.parquet`: another goal on the
+    same messages scores nothing again.
 
     Args:
-        router: A router folder; its `router.json` is replaced.
+        router: A router folder.
         source: A data set folder, of which the test rows are taken, or a turns table: the user's
             own traffic, which needs no labels and is not balanced as a data set is.
         goal: What it is chosen for.
         catalog: Says which class served a logged turn.
         prices: What the model of each class costs; a budget needs both.
         policy: What the router is served with; by default its architecture.
+        write: Whether the folder's threshold is replaced.
         on_progress: Called every few rows.
 
     Raises:
@@ -188,6 +222,7 @@ def choose_threshold(
             f"router.policy: found {why[policy.name]}; expected session, conversation or boundary. "
             "Change it in the settings file."
         )
+    _refuse_unanswerable(goal, prices, source)
     samples = None
     if not source.is_file():
         samples, left_out = _test_rows(source, folder, policy)
@@ -196,11 +231,11 @@ def choose_threshold(
         traffic = traffic_of_turns(source, spec.formatter, catalog, policy)
     # The rows of a data set are balanced; turns are the traffic itself.
     population: Population = "balanced" if samples is not None else spec.priors.default
-    scorer = folder.scorer(population=population)
-    scores = scorer.score(traffic.inputs, on_progress).astype(np.float64)
+    scores = _scores(folder, source, traffic, policy, population, on_progress)
     value = _chosen(scores, traffic, samples, goal, prices, source)
     origin = _origin(goal, source)
-    set_threshold(router, value, origin, population)
+    if write:
+        set_threshold(router, value, origin, population)
     fires = scores >= value
     resampling = Resampling(traffic.conversation_ids)
     return ThresholdReport(
@@ -219,6 +254,8 @@ def choose_threshold(
         need=_need(resampling, scores, spec.priors, population) if samples is None else None,
         cost=None if prices is None else _cost(traffic, prices, fires),
         warning=_warning(fires),
+        curve=_curve(scores, traffic, samples, prices),
+        written=write,
     )
 
 
@@ -308,12 +345,7 @@ def _chosen(
 ) -> float:
     if goal.share is not None:
         return threshold_for_share(scores, goal.share)
-    if goal.budget_usd is not None:
-        if prices is None:
-            raise SettingsError(
-                "--budget: no models were named; expected --reasoning-model and --fast-model, or "
-                "a settings file with both targets."
-            )
+    if goal.budget_usd is not None and prices is not None:
         return threshold_for_budget(
             scores,
             traffic.cost_usd("fast", prices["fast"]),
@@ -321,16 +353,76 @@ def _chosen(
             goal.budget_usd * traffic.messages.sum() / COST_MESSAGES,
         )
     if samples is None or goal.max_miss is None:
-        raise RecordError(
-            f"{source}: a turns table says of no message whether it needs reasoning; expected a "
-            "data set folder for --max-miss. Make one with `turnout build`."
-        )
+        raise ValueError("a bound on misses needs labels")
     # It needs SciPy, which the other goals do without.
     from turnout.replay.miss_bound import threshold_for_miss
 
     needs = np.flatnonzero(samples.labels == LABEL_REASONING)
     ids = samples.clusters_of(needs)
     return threshold_for_miss(scores[needs], ids, goal.max_miss, goal.confidence, where=source)
+
+
+def _refuse_unanswerable(goal: Goal, prices: Prices | None, source: Path) -> None:
+    """Refuse before anything is scored what these files cannot answer."""
+    if goal.budget_usd is not None and prices is None:
+        raise SettingsError(
+            "--budget: no models were named; expected --reasoning-model and --fast-model, or "
+            "a settings file with both targets."
+        )
+    if goal.max_miss is not None and source.is_file():
+        raise RecordError(
+            f"{source}: a turns table says of no message whether it needs reasoning; expected a "
+            "data set folder for --max-miss. Make one with `turnout build`."
+        )
+
+
+def _scores(
+    folder: RouterFolder,
+    source: Path,
+    traffic: Traffic,
+    policy: Policy,
+    population: Population,
+    on_progress: OnProgress,
+) -> Floats:
+    """Scores of every decision, from an earlier run on the same inputs where there was one."""
+    out = folder.path.resolve().with_name(f"{folder.path.resolve().name}.threshold-scores.parquet")
+    # Its files without router.json: another threshold changes no score.
+    read = {"router": [folder.path / name for name in folder.files], "source": [source]}
+    options = {
+        "formatter": folder.spec.formatter.to_json(),
+        "priors": folder.spec.priors.to_json(),
+        "population": population,
+        "policy": repr(policy),
+    }
+    run = StageRun(out, Manifest.of("threshold", read, options, libraries=SCORING_LIBRARIES))
+    if not run.is_done():
+        scorer = folder.scorer(population=population)
+        found = scorer.score(traffic.inputs, on_progress)
+        with run.output() as partial:
+            write_parquet(pa.table({SCORES_COLUMN: found}), partial)
+    stored = pq.read_table(out)[SCORES_COLUMN]
+    return np.asarray(stored.to_numpy(), np.float64)
+
+
+def _curve(
+    scores: Floats, traffic: Traffic, samples: Samples | None, prices: Prices | None
+) -> list[CurvePoint]:
+    levels = np.unique(np.quantile(scores, np.linspace(0, 1, _CURVE_POINTS), method="nearest"))
+    needs = scores if samples is None else (samples.labels == LABEL_REASONING).astype(np.float64)
+    total = max(float(needs.sum()), _ROUNDING)
+    points = []
+    for level in levels.tolist():
+        fires = scores >= level
+        cost = None if prices is None else _cost(traffic, prices, fires)
+        points.append(
+            CurvePoint(
+                level,
+                float(fires.mean()),
+                None if cost is None else cost.usd,
+                float(needs[~fires].sum()) / total,
+            )
+        )
+    return points
 
 
 def _recall(resampling: Resampling, samples: Samples, fires: NDArray[np.bool_]) -> Estimate:

@@ -1,0 +1,74 @@
+"""Estimates of another policy hold the truth as often as their intervals say."""
+
+import numpy as np
+import pytest
+
+from turnout.errors import RecordError
+from turnout.replay.off_policy import Logged, off_policy
+
+SHARE = 0.2  # of turns that explore the other class
+
+
+def drawn(seed, conversations=250):
+    """Turns of conversations that differ in difficulty, served by a policy that explores.
+
+    Returns:
+        The log, what another policy chooses, and the outcome that it would have had on each turn.
+    """
+    draw = np.random.default_rng(seed)
+    lengths = 1 + draw.geometric(0.4, conversations)
+    conversation = np.repeat(np.arange(conversations), lengths)
+    hard = draw.beta(1, 2, conversations)[conversation]
+    score = np.clip(hard + draw.normal(0, 0.2, len(hard)), 0, 1)
+    by_policy = score >= 0.5
+    explored = draw.random(len(hard)) < SHARE
+    reasoning = by_policy ^ explored
+    propensity = np.where(explored, SHARE, 1 - SHARE)
+    succeeds = {
+        True: (draw.random(len(hard)) < 0.9).astype(float),
+        False: (draw.random(len(hard)) < 0.95 - 0.7 * hard).astype(float),
+    }
+    outcome = np.where(reasoning, succeeds[True], succeeds[False])
+    other = score >= 0.3
+    truth = np.where(other, 0.9, 0.95 - 0.7 * hard)
+    return Logged(reasoning, propensity, outcome, conversation), other, truth
+
+
+def expected_truth():
+    return float(np.mean([drawn(seed, 4000)[2].mean() for seed in range(1000, 1010)]))
+
+
+@pytest.mark.parametrize("estimator", ["ips", "snips", "doubly_robust"])
+def test_intervals_hold_the_truth_at_their_level(estimator):
+    truth = expected_truth()
+    inside = 0
+    for seed in range(500):
+        logged, other, _ = drawn(seed)
+        estimate = getattr(off_policy(logged, other), estimator)
+        inside += estimate.low <= truth <= estimate.high
+    assert 0.93 <= inside / 500 <= 0.97
+
+
+def test_weighting_changes_what_the_log_alone_would_say():
+    logged, other, truth = drawn(3, 4000)
+    estimate = off_policy(logged, other).snips
+    assert abs(estimate.value - truth.mean()) < 0.02
+    assert abs(logged.outcome.mean() - truth.mean()) > 0.03
+
+
+def test_a_model_of_outcomes_makes_the_interval_narrower():
+    logged, other, _ = drawn(4, 4000)
+    found = off_policy(logged, other)
+    assert found.doubly_robust.high - found.doubly_robust.low < found.ips.high - found.ips.low
+
+
+@pytest.mark.parametrize("propensity", [0.0, 1.5, np.nan])
+def test_a_propensity_that_is_none_is_refused(propensity):
+    with pytest.raises(RecordError, match="propensity: found"):
+        Logged(np.ones(1, bool), np.array([propensity]), np.ones(1), np.zeros(1, int))
+
+
+def test_a_log_that_says_too_little_of_the_policy_is_refused():
+    logged, _, _ = drawn(5, 20)
+    with pytest.raises(RecordError, match="expected at least 50"):
+        off_policy(logged, ~logged.reasoning)
