@@ -132,4 +132,4 @@ def _expected(logged: Logged, given: Floats | None, served: bool) -> Floats:
 
 
 def _summed(logged: Logged, values: Floats) -> Floats:
-    return np.bincount(logged.conversation, values)
+    return np.asarray(np.bincount(logged.conversation, values), np.float64)
