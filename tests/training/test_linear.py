@@ -123,6 +123,26 @@ def test_the_penalty_is_chosen_on_clusters_that_it_was_not_fitted_on():
     assert together.penalty == min(PENALTIES)
 
 
+def test_held_out_margins_do_not_know_the_labels_of_their_cluster():
+    reader = InputEncoder(word_pieces(), 64)
+    names = ["prove", "derive", "hello", "thanks"]
+    tokens = [reader.encode(ModelInput(f"{name} please")) for name in names for _ in range(10)]
+    samples = samples_of(
+        [number % 2 for number in range(4) for _ in range(10)],
+        cv_groups=[name for name in names for _ in range(10)],
+    )
+    samples = replace(samples, weights=np.float32([0, *[1] * 39]))
+    model = fit_linear(tokens, None, samples, 0, SILENT)
+    assert np.isnan(model.held_out_margins).tolist() == [True, *[False] * 39]
+    told = model.held_out_margins[1:] * np.where(samples.labels[1:] == 0, 1, -1)
+    assert (told < 0.01).all(), "of an own word that no other cluster has, nothing is known"
+
+
+def test_training_rows_held_out_in_turn_calibrate_beside_validation(fitted):
+    dataset, words = fitted
+    assert words.calibration.n == dataset.train.labelled.sum() + dataset.validation.labelled.sum()
+
+
 def test_weights_count_and_rows_of_weight_nothing_do_not():
     reader = InputEncoder(word_pieces(), 64)
     tokens = [reader.encode(ModelInput("prove this now"))] * 40

@@ -66,6 +66,8 @@ class LinearModel:
         intercept: In nats.
         penalty: Inverse strength of the L2 penalty, as scikit-learn's `C`.
         rows: Training rows with a weight above 0.
+        held_out_margins: Margins of the n training rows by models that were not fitted on their
+            cluster, shape `(n,)`; NaN where there was none.
     """
 
     features: LinearFeatures
@@ -73,6 +75,7 @@ class LinearModel:
     intercept: float
     penalty: float
     rows: int
+    held_out_margins: Floats
 
     def margins(self, tokens: Sequence[TokenIds]) -> Floats:
         """Log-odds of reasoning, shape `(n,)`."""
@@ -169,6 +172,7 @@ def fit_linear(
         Joachims (1998), "Text categorization with support vector machines"; Wang and Manning
         (2012), "Baselines and bigrams".
     """
+    held_out = np.full(len(samples), np.nan)
     used = np.flatnonzero(samples.weights > 0)
     samples, tokens = samples.take(used), [tokens[int(row)] for row in used]
     features = LinearFeatures(tokens, separator)
@@ -177,13 +181,18 @@ def fit_linear(
     losses = []
     # Sums over sparse rows are too short to share, and one thread adds in the same order anywhere.
     with threadpool_limits(1):
+        candidates = []
         for done, penalty in enumerate(PENALTIES):
             on_progress(STEP, done, len(PENALTIES) + 1)
-            losses.append(_held_out_loss(columns, samples, folds, penalty))
-        penalty = PENALTIES[int(np.argmin(losses))]
+            candidates.append(_held_out_margins(columns, samples, folds, penalty))
+            losses.append(_loss(samples, candidates[-1]))
+        best = int(np.argmin(losses))
+        penalty, held_out[used] = PENALTIES[best], candidates[best]
         model = _fitted(columns, samples, np.arange(len(samples)), penalty)
     on_progress(STEP, len(PENALTIES) + 1, len(PENALTIES) + 1)
-    return LinearModel(features, model.coef_[0], float(model.intercept_[0]), penalty, len(samples))
+    return LinearModel(
+        features, model.coef_[0], float(model.intercept_[0]), penalty, len(samples), held_out
+    )
 
 
 def _folds(samples: Samples, seed: int) -> list[tuple[Integers, Integers]]:
@@ -197,21 +206,27 @@ def _folds(samples: Samples, seed: int) -> list[tuple[Integers, Integers]]:
     return folds if len(samples) <= MAX_ROWS_FOR_ALL_FOLDS else folds[:1]
 
 
-def _held_out_loss(
+def _held_out_margins(
     columns: sparse.csr_matrix,
     samples: Samples,
     folds: Sequence[tuple[Integers, Integers]],
     penalty: float,
-) -> float:
-    """Weighted cross-entropy of the rows held out, in nats, summed over the folds."""
-    loss = 0.0
+) -> Floats:
+    """Margins of the rows held out in the folds, shape `(n,)`; NaN elsewhere."""
+    margins = np.full(len(samples), np.nan)
     for fitted, held in folds:
         if _has_both_outcomes(samples.targets[fitted]):
             model = _fitted(columns, samples, fitted, penalty)
-            margins = model.decision_function(columns[held])
-            each = np.logaddexp(0.0, margins) - samples.targets[held] * margins
-            loss += float((each * samples.weights[held]).sum())
-    return loss
+            margins[held] = model.decision_function(columns[held])
+    return margins
+
+
+def _loss(samples: Samples, margins: Floats) -> float:
+    """Weighted cross-entropy of the rows that have a margin, in nats, summed."""
+    rows = np.isfinite(margins)
+    margins = margins[rows]
+    each = np.logaddexp(0.0, margins) - samples.targets[rows] * margins
+    return float((each * samples.weights[rows]).sum())
 
 
 def _fitted(

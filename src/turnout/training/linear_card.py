@@ -43,9 +43,9 @@ carry a label |
 | {cal.method} | {cal.scale:.4f} | {cal.bias:.4f} | {cal.n:,} | {cal.ece_before:.3f} \
 | {cal.ece_after:.3f} |
 
-AUROC on the validation rows is {export.auroc_float:.4f}. They fitted the calibration, so the
-numbers are optimistic: `turnout evaluate` gives honest ones, with intervals, beside trivial
-baselines.
+AUROC on the validation rows is {export.auroc_float:.4f}. They fitted the calibration, with training
+rows scored by models that had not seen them, so the numbers are optimistic: `turnout evaluate`
+gives honest ones, with intervals, beside trivial baselines.
 
 model.onnx ({megabytes:.1f} MB, float32) serves. On {export.float_rows:,} rows its scores differ
 from scikit-learn's by {export.float_difference:.1e} at most.

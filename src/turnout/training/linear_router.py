@@ -39,7 +39,7 @@ class FittedWords:
         tokenizer: Its token types tell message and context apart.
         model: Not yet calibrated.
         validation: Tokens of the validation rows.
-        calibration: Of its margins, by the validation rows.
+        calibration: Of its margins, by validation rows and by training rows held out in turn.
         cut_rows: Training rows of more than `MAX_TOKENS` tokens.
     """
 
@@ -60,7 +60,10 @@ class FittedWords:
 def fit_words(
     dataset: Dataset, tokenizer: Tokenizer, seed: int, on_progress: OnProgress
 ) -> FittedWords:
-    """Fit a linear model on words on the training rows and calibrate it on validation.
+    """Fit a linear model on words on the training rows and calibrate it.
+
+    Validation rows alone may come from a single cluster, whose share of reasoning is not that of
+    others; so training rows calibrate too, with the margins of models that did not see them.
 
     Args:
         dataset: Its rows; those with shuffled context are not used.
@@ -73,7 +76,8 @@ def fit_words(
     train = [reader.encode(row) for row in dataset.train.inputs]
     validation = [reader.encode(row) for row in dataset.validation.inputs]
     model = fit_linear(train, _separator(own), dataset.train, seed, on_progress)
-    calibration = _calibrated(model.margins(validation), dataset.validation)
+    margins = np.concatenate([model.held_out_margins, model.margins(validation)])
+    calibration = _calibrated(margins, dataset.train.followed_by(dataset.validation))
     cut_rows = sum(row.truncated_tokens > 0 for row in train)
     return FittedWords(own, model, validation, calibration, cut_rows)
 
@@ -104,12 +108,12 @@ def write_words_graph(fitted: FittedWords, validation: Samples, folder: Path) ->
     return ExportCheck(len(scores), difference, auroc, False, (), size)
 
 
-def _calibrated(margins: Floats, validation: Samples) -> Calibration:
-    rows = np.flatnonzero(validation.labelled & (validation.weights > 0))
+def _calibrated(margins: Floats, samples: Samples) -> Calibration:
+    rows = np.flatnonzero(samples.labelled & (samples.weights > 0) & np.isfinite(margins))
     return fit_calibration(
         margins[rows],
-        validation.labels[rows] == LABEL_REASONING,
-        validation.weights[rows].astype(np.float64),
+        samples.labels[rows] == LABEL_REASONING,
+        samples.weights[rows].astype(np.float64),
     )
 
 
