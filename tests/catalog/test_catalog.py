@@ -119,8 +119,25 @@ def test_what_names_no_model_is_told_apart_from_what_is_unknown(logged):
 
 
 def test_what_is_unknown_is_never_guessed():
-    assert CATALOG.names_a_model("claude-fable-5")
-    assert CATALOG.lookup("claude-fable-5") is None
+    assert CATALOG.names_a_model("claude-nimbus-5")
+    assert CATALOG.lookup("claude-nimbus-5") is None
+
+
+@pytest.mark.parametrize(
+    ("logged", "provider", "model_class"),
+    [
+        pytest.param("databricks-glm-5-2", "zhipu", "reasoning", id="a host before the name"),
+        pytest.param("zai-org/GLM-4.7-Flash", "zhipu", "fast", id="the smaller sibling"),
+        pytest.param("deepseek-ai/DeepSeek-V4-Pro", "deepseek", "reasoning", id="the larger one"),
+        pytest.param("liquid/lfm-2.5-1.2b-thinking:free", "liquid", "reasoning", id="an ending"),
+        pytest.param("fireworks/qwen-qwq-32b-preview", "alibaba", "reasoning", id="a name inside"),
+        pytest.param("global.openai.gpt-6-luna", "openai", "fast", id="a region and a maker"),
+        pytest.param("Nous-Hermes-2-Yi-34B", "nous", "fast", id="a family of open models"),
+    ],
+)
+def test_a_family_is_known_by_its_name_wherever_it_is_served(logged, provider, model_class):
+    known = CATALOG.lookup(logged)
+    assert (known.provider, known.model_class) == (provider, model_class)
 
 
 def test_the_users_own_entries_come_first():
