@@ -10,7 +10,7 @@ import pytest
 
 import turnout
 from tests.tiny_router import EASY, HARD, write_router
-from turnout.errors import RecordError
+from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.batch import score_file
 from turnout.routing import Priors
 
@@ -34,6 +34,25 @@ def test_scores_are_one_a_row_in_the_files_order(tmp_path, suffix):
     np.testing.assert_allclose(
         scores, [1 / (1 + np.exp(-2 if n % 8 < 4 else 2)) for n in range(50)], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_columns_to_keep_stand_beside_the_scores(tmp_path, suffix):
+    file, router = tmp_path / f"t{suffix}", write_router(tmp_path / "router")
+    rows = [{"id": n, "text": "hello", "task": "code"} for n in range(30)]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        file.write_text("\n".join(json.dumps(row) for row in rows))
+    out = tmp_path / "s.parquet"
+    score_file(router, file, out, text_column="text", keep=["id", "task"])
+    kept = pq.read_table(out)
+    assert kept.column_names == ["id", "task", "p_reasoning"]
+    assert kept["id"].to_pylist() == list(range(30))
+    with pytest.raises(RecordError, match="nr"):
+        score_file(router, file, out, text_column="text", keep=["nr"])
+    with pytest.raises(SettingsError, match="--keep: found p_reasoning"):
+        score_file(router, file, out, text_column="text", keep=["p_reasoning"])
 
 
 def test_a_row_without_text_has_no_score(tmp_path):

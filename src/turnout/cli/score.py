@@ -26,6 +26,7 @@ from turnout.records import Population
 @click.argument("router", type=INPUT_PATH)
 @click.argument("file", type=INPUT_PATH)
 @click.option("--text-column", required=True, help="The column that holds the message.")
+@click.option("--keep", multiple=True, help="A column to write beside the score, such as an id.")
 @OUTPUT_OPTION
 @click.option(
     "--precision",
@@ -38,6 +39,7 @@ def command(
     router: Path,
     file: Path,
     text_column: str,
+    keep: tuple[str, ...],
     output: Path,
     precision: str | None,
     population: Population | None,
@@ -45,8 +47,8 @@ def command(
 ) -> None:
     """Score every row of FILE (Parquet, CSV or JSON Lines) with ROUTER.
 
-    Writes Parquet with the column p_reasoning: one row per input row, in input order. Also
-    estimates which share of the rows needs reasoning.
+    Writes Parquet with the column p_reasoning, and those to keep: one row per input row, in input
+    order. Also estimates which share of the rows needs reasoning.
     """
     from turnout.evaluation.batch import score_file
 
@@ -56,6 +58,7 @@ def command(
             file,
             output,
             text_column=text_column,
+            keep=keep,
             precision=precision,
             population=population,
             on_progress=on_progress,

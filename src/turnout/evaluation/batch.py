@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from turnout.errors import SettingsError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
@@ -19,7 +21,7 @@ from turnout.schema import SCORES_COLUMN
 from turnout.stage import StageRun
 from turnout.stats.bootstrap import Estimate
 from turnout.stats.prior import estimated_prior
-from turnout.tables import table_batches
+from turnout.tables import Table, table_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,22 @@ def score_file(
     out: Path,
     *,
     text_column: str,
+    keep: Sequence[str] = (),
     precision: str | None = None,
     population: Population | None = None,
     on_progress: OnProgress = silent,
 ) -> ScoreReport:
     """Score every row as the first message of a conversation, in bounded memory.
 
-    Writes Parquet with the column `p_reasoning` (float32 in (0, 1)), one row per input row, in
-    input order.
+    Writes Parquet with the columns to keep and `p_reasoning` (float32 in (0, 1)), one row per input
+    row, in input order.
 
     Args:
         router: A router folder of either architecture: at turn 1 both read the message alone.
         file: Parquet, CSV or JSON Lines; read once to check it, and once to score it.
         out: Where the scores go; the file appears only when whole.
         text_column: Which column holds the text.
+        keep: Columns to write beside the score, such as an id; they are held in memory.
         precision: `int8` or `float32`; by default what serves.
         population: Whose probabilities to give; by default the log's where the router knows its
             share of reasoning, else those of balanced rows.
@@ -70,13 +74,20 @@ def score_file(
     Raises:
         ArtifactError: If the router cannot be used.
         RecordError: If the file cannot be read whole, or the column holds other than text.
-        SettingsError: If the population's share of reasoning is not known.
+        SettingsError: If the population's share of reasoning is not known, or a column to keep is
+            named as the scores are.
         StorageError: If `out` cannot be written.
     """
     folder = RouterFolder.read(router)
     shown: Population = population or folder.spec.priors.default
+    if SCORES_COLUMN in keep:
+        raise SettingsError(
+            f"--keep: found {SCORES_COLUMN}, which the scores are called; expected other columns. "
+            "Leave it out."
+        )
     options = {
         "text_column": text_column,
+        "keep": list(keep),
         "precision": precision or folder.precision,
         "population": shown,
     }
@@ -84,9 +95,14 @@ def score_file(
     run = StageRun(out, Manifest.of("score", read, options, libraries=SCORING_LIBRARIES))
     if run.is_done():
         return run.stored(ScoreReport)
-    rows = sum(len(texts) for texts in _texts(file, text_column))
+    kept: dict[str, list[Any]] = {name: [] for name in keep}
+    rows = 0
+    for batch in _batches(file, text_column, keep):
+        rows += len(batch)
+        for name, values in kept.items():
+            values += batch.columns.get(name) or [None] * len(batch)
     scores = np.full(rows, np.nan, np.float32)  # (rows,); a text that is null has none
-    scorer = folder.scorer(options["precision"], population=shown)
+    scorer = folder.scorer(precision or folder.precision, population=shown)
     formatter, done = folder.spec.formatter, 0
     for texts in _texts(file, text_column):
         formatted = [formatter.format([Turn(text)]) for text in texts if text is not None]
@@ -100,7 +116,9 @@ def score_file(
     report = ScoreReport(rows, int(missing.sum()), shown, share, fresh=True)
     run.record(report)
     with run.output() as partial:
-        write_parquet(pa.table({SCORES_COLUMN: pa.array(scores, mask=missing)}), partial)
+        columns = {name: _column(values) for name, values in kept.items()}
+        columns[SCORES_COLUMN] = pa.array(scores, mask=missing)
+        write_parquet(pa.table(columns), partial)
     return report
 
 
@@ -110,6 +128,18 @@ def _further(on_progress: OnProgress, done: int, total: int) -> OnProgress:
 
 
 def _texts(file: Path, column: str) -> Iterator[list[str | None]]:
-    remedy = "Name the text's column with --text-column."
-    for batch in table_batches(file, [column], remedy=remedy):
+    for batch in _batches(file, column):
         yield [row.text(column) for row in batch]
+
+
+def _batches(file: Path, column: str, keep: Sequence[str] = ()) -> Iterator[Table]:
+    remedy = "Name the text's column with --text-column, and those to keep with --keep."
+    return table_batches(file, [column, *keep], remedy=remedy)
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Values as they are, or as text where they are of several types."""
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.array([None if value is None else str(value) for value in values])
