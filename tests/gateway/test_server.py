@@ -25,7 +25,7 @@ PROGRAM = """
 import sys, turnout.gateway.server as server
 stop_s, server.IDLE_S = float(sys.argv.pop(1)), float(sys.argv.pop(1))
 serve = server.serve
-server.serve = lambda *given: serve(*given, stop_s=stop_s)
+server.serve = lambda *given, **more: serve(*given, **more, stop_s=stop_s)
 from turnout.cli import main
 main()
 """
