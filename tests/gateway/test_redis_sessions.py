@@ -39,7 +39,8 @@ class Server:
         program = get_binary_path()
         command = [
             program, "--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD,
-            "--dir", str(self._folder), "--appendonly", "yes", "--save", "",
+            "--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "always",
+            "--save", "",
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         assert eventually(lambda: listens(self.port))
