@@ -75,6 +75,15 @@ def test_a_continuation_adds_to_its_turn_and_leaves_its_decision(tmp_path):
     assert (row["decided_class"], row["propensity"]) == ("reasoning", 0.95)
 
 
+def test_a_message_that_was_edited_is_the_later_one_and_nothing_is_summed(tmp_path):
+    edited = later(ROUTED, 1, user_message="prove")
+    report, (row,) = ingested(tmp_path, [ROUTED.as_json(), edited.as_json()])
+    assert (row["user_message"], row["llm_calls"], row["prompt_tokens"]) == ("prove", 1, 100)
+    assert report.dropped == {
+        "request with another message in its place (the later one is kept)": 1,
+    }
+
+
 @pytest.mark.parametrize("kind", ["title", "compaction", "permission check", "sub-agent"])
 def test_a_helper_call_is_no_turn_and_counted_by_its_name(tmp_path, kind):
     helper = later(ROUTED, 1, kind=kind, user_message="name this chat")

@@ -35,6 +35,7 @@ ANOTHER_TEXT = "another text under the same turn index (the longest is kept)"
 ANOTHER_PRODUCT = (
     "another text under the same turn index in another source (--source keeps products apart)"
 )
+ANOTHER_REQUEST = "request with another message in its place (the later one is kept)"
 ANOTHER_CALL = "another model call of the turn (added to it)"
 
 _TOOLS_OF_CALLS = "tools_of_calls"
@@ -178,6 +179,12 @@ def _is_another_call(both: ibis.Table) -> ibis.ir.BooleanValue:
     return same_text & (both[CALL_ID] != both.kept_call).fill_null(False)
 
 
+def _holds(both: ibis.Table) -> ibis.ir.BooleanValue:
+    """Whether a loser's message is that of the row that stays, or the beginning of it."""
+    is_request = both[CALL_ID].notnull() & both.kept_call.notnull()
+    return ibis.ifelse(is_request, both.text == both.kept_text, both.kept_text.contains(both.text))
+
+
 def _failed(rows: ibis.Table) -> ibis.ir.BooleanValue:
     return rows.response_type.lower().isin([*FAILED, "cancelled"]).fill_null(False)
 
@@ -210,14 +217,18 @@ def _drop_reasons(backend: ibis.BaseBackend, both: ibis.Table, texts: TextFile) 
     elsewhere = (both.source != both.kept_source).fill_null(False)
     both = both.mutate(
         same_text=ibis.ifelse(elsewhere, ELSEWHERE, RESENT),
-        other_text=ibis.ifelse(elsewhere, ANOTHER_PRODUCT, ANOTHER_TEXT),
+        other_text=ibis.cases(
+            (both[CALL_ID].notnull() & both.kept_call.notnull(), ANOTHER_REQUEST),
+            (elsewhere, ANOTHER_PRODUCT),
+            else_=ANOTHER_TEXT,
+        ),
         another_call=_is_another_call(both),
         # Of a long text the engine has the digest alone.
         unseen=both.kept_offset.notnull() & (both.text != both.kept_text),
     )
     reason = ibis.cases(
         (both.another_call, ANOTHER_CALL),
-        (both.kept_text.contains(both.text), both.same_text),
+        (_holds(both), both.same_text),
         else_=both.other_text,
     )
     seen = both.filter(both.another_call | ~both.unseen)

@@ -37,7 +37,7 @@ TURN_ROWS = pa.schema(
     [
         *TURNS,
         pa.field(CALL_ID, pa.string()),  # null where the log has no calls
-        pa.field(N_CHARS, pa.int64(), nullable=False),  # of the user's message
+        pa.field(N_CHARS, pa.int64(), nullable=False),  # of the user's message; 0 of a request
         *(pa.field(name, pa.int64()) for name in TEXT_OFFSETS.values()),
         pa.field(POSITION, pa.int64(), nullable=False),  # order of reading: the last tie-breaker
     ]
@@ -188,7 +188,8 @@ class TurnRowWriter(RowWriter):
         self.has_calls |= row[CALL_ID] is not None
         self.has_decisions |= row["chosen_by"] is not None
         self.by_time |= row["turn_index"] == BY_TIME
-        row = row | {N_CHARS: len(row["user_message"])}
+        # Requests say their messages whole: of several the later one counts, not the longest.
+        row = row | {N_CHARS: len(row["user_message"]) if row[CALL_ID] is None else 0}
         for name, offset_name in TEXT_OFFSETS.items():
             row[name], row[offset_name] = self._shortened(row[name])
         self.write(row, sum(len(row[name] or "") for name in TEXT_OFFSETS))
