@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain
 
 from turnout.errors import RecordError
@@ -145,9 +146,9 @@ def _turn_rows(
 
     A row that cannot be read stays as it is too.
     """
-    for reader in READERS if raw.problem is None else ():
+    for reader in _readers_of(tuple(raw.values)) if raw.problem is None else ():
         try:
-            turns = reader.turns(raw.values) if reader.may_read(raw.values) else None
+            turns = reader.turns(raw.values)
         except RecordError as error:
             yield RawRow(raw.where, {}, problem=str(error).removesuffix("."))
             return
@@ -158,6 +159,12 @@ def _turn_rows(
     if "markdown" not in raw.values:  # a page that is no session lies in many folders
         layouts[TURN_A_ROW] += 1
         yield raw
+
+
+@lru_cache(maxsize=1_000)
+def _readers_of(columns: tuple[str, ...]) -> tuple[Reader, ...]:
+    """The readers that may know a row with these columns: most rows of a log have the same."""
+    return tuple(reader for reader in READERS if reader.may_read(columns))
 
 
 def _rows_of(
