@@ -35,11 +35,11 @@ CASES = {
     "lateral": ([OPUS, "claude-opus-4-1"], ["lateral"]),
     "lateral to another provider": ([OPUS, O3], ["lateral!"]),
     "upgrade to another provider": ([GPT, OPUS], ["upgrade!"]),
-    "a class is unknown": ([GPT, "claude-fable-5"], ["unknown"]),
+    "a class is unknown": ([GPT, "claude-nimbus-5"], ["unknown"]),
     "over turns without a model": ([SONNET, None, "auto", OPUS], ["upgrade"]),
     "four models": ([OPUS, SONNET, GPT, O3], ["downgrade", "lateral!", "upgrade"]),
     "two spellings of one model": (["claude-opus-4-5-20251101", "anthropic/claude-opus-4.5"], []),
-    "two spellings of an unknown model": (["glm-9", "z-ai/GLM 9"], []),
+    "two spellings of an unknown model": (["acme-9", "z-ai/GLM 9"], []),
     "one turn": ([OPUS], []),
     "no model": (["auto"], []),
 }
@@ -75,7 +75,7 @@ def test_conversations_are_counted_by_models_used(cases):
 
 
 def test_unknown_models_are_named_with_their_turns(cases):
-    assert cases[0].unknown_models == {"glm-9": 2, "claude-fable-5": 1}
+    assert cases[0].unknown_models == {"acme-9": 2, "claude-nimbus-5": 1}
 
 
 def test_a_turn_has_the_class_of_what_was_used_there(cases):
