@@ -29,6 +29,11 @@ class Verb:
 
 
 VERBS = {
+    "learn": Verb(
+        "all of the below up to serving: a log in; routers, a page and settings out",
+        ("logs", "report", "train"),
+        first=True,
+    ),
     "ingest": Verb("read any log into the canonical turns table", ("logs",), first=True),
     "switches": Verb(
         "report which models people use and how they switch", ("logs", "report"), first=True

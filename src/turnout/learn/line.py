@@ -1,0 +1,372 @@
+"""Run every stage from a log to two routers, each into its place in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from turnout.catalog import Catalog
+from turnout.dataset import build_from_turns
+from turnout.dataset.stage import DEFAULT_SIZE
+from turnout.errors import RecordError, SettingsError
+from turnout.evaluation.stage import evaluate
+from turnout.judge import JudgeOptions, judge_turns
+from turnout.labels import ExternalFiles, LabelReport, label_turns
+from turnout.learn.models import ModelUse, model_named, model_uses, targets_of
+from turnout.learn.page import render
+from turnout.learn.serving import settings_text
+from turnout.learn.summary import (
+    Advice,
+    advice_of,
+    judging_usd,
+    routers_of,
+    table_of,
+    weakest_assumption,
+)
+from turnout.learn.today import today_of
+from turnout.logs import IngestReport, ingest
+from turnout.manifest import Manifest
+from turnout.progress import OnProgress, silent
+from turnout.records import Architecture, ModelClass
+from turnout.replay.stage import ReplayReport, replay
+from turnout.stage import StageRun, report_json
+from turnout.storage import storage_error
+from turnout.switches import SwitchReport, report_switches
+from turnout.training import Recipe, TrainReport, train
+
+ARCHITECTURES: tuple[Architecture, ...] = ("session", "conversation")
+
+OnStage = Callable[[str, bool], None]
+"""Called with a stage's name when it ends, and whether an earlier run had done it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnOptions:
+    """What the stages are given beside the log.
+
+    Attributes:
+        catalog: Model names to classes and prices.
+        columns: Canonical → the log's own column name, where it is not found by itself.
+        redact: Replace e-mail and IP addresses, keys, and user names in paths.
+        judge: Whom to ask which turns need reasoning; None for nobody.
+        human: People's labels.
+        outcomes: Measured scores of turns or prompts.
+        truth: Truth of a simulated log; routers are then compared with it too.
+        size: Most rows of a data set, over all splits.
+        split: Parts of training, validation and test.
+        recipe: How to fine-tune.
+        max_tokens: Token budget of the conversation router; None for the default.
+        targets: Class → the model that it would go to; by default the log's own most used.
+        max_missed: Share in (0, 1) of the messages that need reasoning that may be missed by what
+            is recommended.
+    """
+
+    catalog: Catalog
+    columns: Mapping[str, str] = field(default_factory=dict)
+    redact: bool = False
+    judge: JudgeOptions | None = None
+    human: Path | None = None
+    outcomes: Path | None = None
+    truth: Path | None = None
+    size: int = DEFAULT_SIZE
+    split: tuple[float, float, float] = (70, 10, 20)
+    recipe: Recipe = field(default_factory=Recipe)
+    max_tokens: int | None = None
+    targets: Mapping[ModelClass, str] = field(default_factory=dict)
+    max_missed: float = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What the stages gave.
+
+    Attributes:
+        ingest: What became of the log's rows.
+        switches: Which models people use and how they switch.
+        labels: What the evidence adds up to.
+        datasets: Architecture → what `dataset.json` says.
+        routers: Architecture → how training went.
+        evaluation: What `report.json` says.
+        without: Architecture → why the log gives no router of it.
+        models: The models of the log, those with most turns first.
+        replay: What each policy would have cost; None where no model of a class has a price.
+        advice: What to do.
+        settings_written: Whether turnout.toml was written; one that is there stays as it is.
+    """
+
+    ingest: IngestReport
+    switches: SwitchReport
+    labels: LabelReport
+    datasets: dict[Architecture, dict[str, Any]]
+    routers: dict[Architecture, TrainReport]
+    evaluation: dict[str, Any]
+    without: dict[Architecture, str]
+    models: list[ModelUse]
+    replay: ReplayReport | None
+    advice: Advice
+    settings_written: bool
+
+
+def learn(
+    logs: Sequence[str | Path],
+    out: Path,
+    options: LearnOptions,
+    *,
+    on_stage: OnStage = lambda name, fresh: None,
+    on_progress: OnProgress = silent,
+) -> Learnt:
+    """Take a log through every stage; a stage that an earlier run did is not run again.
+
+    Args:
+        logs: As for `logs.ingest`.
+        out: The folder; each stage has its own place in it.
+        options: What the stages are given.
+        on_stage: Called when a stage ends.
+        on_progress: Called at every step of every stage.
+
+    Raises:
+        RecordError: If the log cannot be read, or gives no router of either architecture.
+        SettingsError: If an option makes no sense.
+        StorageError: If the folder cannot be written.
+    """
+    place = Places(out)
+    ingested = ingest(
+        logs,
+        place.turns,
+        columns=options.columns,
+        redact=options.redact,
+        on_progress=on_progress,
+    )
+    on_stage("ingest", ingested.fresh)
+    switches = report_switches(
+        place.turns, options.catalog, out=place.switches, on_progress=on_progress
+    )
+    on_stage("switches", switches.fresh)
+    labels = _labels(place, options, on_stage, on_progress)
+    datasets: dict[Architecture, dict[str, Any]] = {}
+    routers: dict[Architecture, TrainReport] = {}
+    without: dict[Architecture, str] = {}
+    for architecture in ARCHITECTURES:
+        try:
+            built = build_from_turns(
+                place.turns,
+                place.dataset(architecture),
+                architecture=architecture,
+                catalog=options.catalog,
+                labels=place.labels,
+                size=options.size,
+                split=options.split,
+                on_progress=on_progress,
+            )
+            on_stage(f"build {architecture}", built.fresh)
+            trained = train(
+                place.dataset(architecture),
+                place.router(architecture),
+                recipe=options.recipe,
+                max_tokens=options.max_tokens if architecture == "conversation" else None,
+                on_progress=on_progress,
+            )
+            on_stage(f"train {architecture}", trained.fresh)
+        except RecordError as error:  # too thin for this architecture, perhaps not for the other
+            without[architecture] = str(error)
+        else:
+            datasets[architecture], routers[architecture] = built.description, trained
+    if not routers:
+        raise RecordError("\n".join(dict.fromkeys(without.values())))
+    evaluated = evaluate(
+        [(place.router(name), place.dataset(name)) for name in routers],
+        place.report,
+        truth=options.truth,
+        on_progress=on_progress,
+    )
+    on_stage("evaluate", evaluated.fresh)
+    models = model_uses(place.turns, options.catalog)
+    replayed, without_replay = _replay(place, list(routers), models, options, on_progress)
+    if replayed is not None:
+        on_stage("replay", replayed.fresh)
+    stored = report_json(replayed) if replayed is not None else None
+    today = None
+    if replayed is not None:
+        scores = {name: place.scores(name) for name in routers}
+        today = report_json(today_of(scores, options.catalog))
+    advice = advice_of(stored, without_replay)
+    learnt = Learnt(
+        ingested, switches, labels, datasets, routers, evaluated.content, without, models, replayed,
+        advice, settings_written=_write_settings(place, advice, models, options),
+    )  # fmt: skip
+    _write_page(place, learnt, table_of(stored, today), stored, options)
+    return learnt
+
+
+def _replay(
+    place: Places,
+    architectures: Sequence[Architecture],
+    models: Sequence[ModelUse],
+    options: LearnOptions,
+    on_progress: OnProgress,
+) -> tuple[ReplayReport | None, str]:
+    """The replay, or why there is none."""
+    try:
+        targets = targets_of(models, options.targets, options.catalog)
+        replayed = replay(
+            [place.router(name) for name in architectures],
+            place.turns,
+            place.replay,
+            catalog=options.catalog,
+            targets=targets,
+            labels=place.labels,
+            max_missed=options.max_missed,
+            on_progress=on_progress,
+        )
+    except (RecordError, SettingsError) as error:  # the routers stand without it
+        return None, str(error)
+    return replayed, ""
+
+
+def _write_settings(
+    place: Places, advice: Advice, models: Sequence[ModelUse], options: LearnOptions
+) -> bool:
+    """Write turnout.toml where there is none; whether it was written."""
+    if place.settings.exists():
+        return False
+    by_class: dict[ModelClass, ModelUse] = {}
+    for name in get_args(ModelClass):
+        named = options.targets.get(name)
+        used = [use for use in models if use.model_class == name]
+        if named is not None:
+            by_class[name] = model_named(named, options.catalog)
+        elif used:
+            by_class[name] = next((use for use in used if use.usd is not None), used[0])
+    if len(by_class) < len(get_args(ModelClass)):
+        return False
+    try:
+        place.settings.write_text(settings_text(advice, by_class), encoding="utf-8")
+    except OSError as error:
+        raise storage_error(place.settings, error) from error
+    return True
+
+
+def _write_page(
+    place: Places,
+    learnt: Learnt,
+    rows: list[dict[str, Any]],
+    replayed: dict[str, Any] | None,
+    options: LearnOptions,
+) -> None:
+    judge = next((use for use in learnt.models if use.usd is not None), None)
+    price = options.catalog.price(judge.model) if judge is not None else None
+    architectures: list[Architecture] = list(learnt.routers)
+    router = place.router(learnt.advice.router or architectures[0])
+    content = {
+        "advice": asdict(learnt.advice),
+        "command": f"turnout serve {router} -c {place.settings}",
+        "assumption": asdict(
+            weakest_assumption(
+                learnt.labels, learnt.models, judge, judging_usd(price) if price else None
+            )
+        ),
+        "rows": rows,
+        "replayed": replayed,
+        "routers": routers_of(learnt.evaluation),
+        "models": [asdict(use) for use in learnt.models],
+        "turns": learnt.ingest.rows_kept,
+        "ingest": asdict(learnt.ingest),
+        "labels": {
+            "turns": learnt.labels.turns,
+            "labelled": learnt.labels.labelled,
+            "reasoning": learnt.labels.reasoning,
+        },
+        "datasets": {name: {"rows": built["rows"]} for name, built in learnt.datasets.items()},
+        "without": learnt.without,
+    }
+    read = {"report": place.report, "turns": place.turns, "labels": place.labels}
+    run = StageRun(place.page, Manifest.of("learn", read, {"content": content}))
+    if run.is_done():
+        return
+    run.manifest.counts.update(content)
+    with run.output() as partial:
+        partial.write_text(render(content), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where each stage writes.
+
+    Attributes:
+        folder: Holds them all.
+    """
+
+    folder: Path
+
+    @property
+    def turns(self) -> Path:
+        """The turns table."""
+        return self.folder / "turns.parquet"
+
+    @property
+    def switches(self) -> Path:
+        """The switch report."""
+        return self.folder / "switches"
+
+    @property
+    def judged(self) -> Path:
+        """A judge model's answers."""
+        return self.folder / "judged.parquet"
+
+    @property
+    def labels(self) -> Path:
+        """The labels with their evidence."""
+        return self.folder / "labels.parquet"
+
+    def dataset(self, architecture: Architecture) -> Path:
+        """The data set of an architecture."""
+        return self.folder / f"{architecture}-data"
+
+    def router(self, architecture: Architecture) -> Path:
+        """The router folder of an architecture."""
+        return self.folder / f"{architecture}-router"
+
+    @property
+    def report(self) -> Path:
+        """The evaluation."""
+        return self.folder / "report"
+
+    @property
+    def replay(self) -> Path:
+        """What every policy would have cost."""
+        return self.folder / "replay"
+
+    def scores(self, architecture: Architecture) -> Path:
+        """The scored turns that a replay leaves beside its report."""
+        return self.folder / f"replay.{architecture}-scores.parquet"
+
+    @property
+    def settings(self) -> Path:
+        """Settings of the gateway."""
+        return self.folder / "turnout.toml"
+
+    @property
+    def page(self) -> Path:
+        """The page that sums up all of it."""
+        return self.folder / "index.html"
+
+
+def _labels(
+    place: Places, options: LearnOptions, on_stage: OnStage, on_progress: OnProgress
+) -> LabelReport:
+    judged = None
+    if options.judge is not None:
+        answers = judge_turns(place.turns, place.judged, options.judge, on_progress=on_progress)
+        on_stage("judge", answers.fresh)
+        judged = place.judged
+    labels = label_turns(
+        place.turns,
+        place.labels,
+        options.catalog,
+        external=ExternalFiles(options.human, options.outcomes, judged),
+        on_progress=on_progress,
+    )
+    on_stage("label", labels.fresh)
+    return labels

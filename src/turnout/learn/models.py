@@ -1,0 +1,138 @@
+"""Which models a log uses, what they cost, and which two stand for the classes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pyarrow.parquet as pq
+
+from turnout.catalog import Catalog
+from turnout.errors import SettingsError
+from turnout.records import ModelClass
+from turnout.routing.policies import Target
+from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
+
+_BATCH_ROWS = 50_000
+_COLUMNS = ["model", "prompt_tokens", "completion_tokens", "cached_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A model of the log.
+
+    Attributes:
+        model: Canonical name.
+        logged: The name that the log has most often for it.
+        provider: Who serves it; None where the catalog does not know the model.
+        model_class: None where the catalog does not know the model.
+        turns: Turns that it served.
+        counted_turns: Of them, those whose tokens the log counts.
+        usd: What the counted turns cost at list prices; None where no price is known.
+    """
+
+    model: str
+    logged: str
+    provider: str | None
+    model_class: ModelClass | None
+    turns: int
+    counted_turns: int
+    usd: float | None
+
+
+def model_uses(turns: Path, catalog: Catalog) -> list[ModelUse]:
+    """The models of a turns table, those with most turns first.
+
+    Args:
+        turns: A turns table.
+        catalog: Model names to classes and prices.
+    """
+    counts: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    names: dict[str, Counter[str]] = defaultdict(Counter)
+    with pq.ParquetFile(turns) as file:
+        for batch in file.iter_batches(_BATCH_ROWS, columns=_COLUMNS):
+            columns = [batch[name].to_pylist() for name in _COLUMNS]
+            for model, prompt, completion, cached in zip(*columns, strict=True):
+                name = catalog.canonical_name(model)
+                if name is None:
+                    continue
+                names[name][model] += 1
+                count = counts[name]
+                count[0] += 1
+                if prompt is not None and completion is not None:
+                    count[1] += 1
+                    count[2] += prompt
+                    count[3] += completion
+                    count[4] += min(cached or 0, prompt)
+    uses = [
+        _use(name, names[name].most_common(1)[0][0], count, catalog)
+        for name, count in counts.items()
+    ]
+    return sorted(uses, key=lambda use: (-use.turns, use.model))
+
+
+def _use(name: str, logged: str, count: Sequence[float], catalog: Catalog) -> ModelUse:
+    turns, counted, prompt, completion, cached = count
+    known, price = catalog.lookup(name), catalog.price(name)
+    usd = None
+    if price is not None and counted:
+        usd = price.cost_usd(
+            prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached
+        )
+    return ModelUse(
+        name,
+        logged,
+        known.provider if known else None,
+        known.model_class if known else None,
+        int(turns),
+        int(counted),
+        usd,
+    )
+
+
+def model_named(name: str, catalog: Catalog) -> ModelUse:
+    """A model that the log need not have."""
+    known = catalog.lookup(name)
+    return ModelUse(
+        catalog.canonical_name(name) or name,
+        name,
+        known.provider if known else None,
+        known.model_class if known else None,
+        turns=0,
+        counted_turns=0,
+        usd=None,
+    )
+
+
+def targets_of(
+    uses: Sequence[ModelUse], named: Mapping[ModelClass, str], catalog: Catalog
+) -> dict[ModelClass, Target]:
+    """The model that each class would go to: the one named, else the log's own most used.
+
+    Args:
+        uses: The models of the log, those with most turns first.
+        named: Class → model, where the settings file says so.
+        catalog: Prices.
+
+    Raises:
+        SettingsError: If a class has no model with a price.
+    """
+    targets: dict[ModelClass, Target] = {}
+    for name in get_args(ModelClass):
+        used = [use.model for use in uses if use.model_class == name]
+        for model in [named[name]] if name in named else used:
+            target = Target.from_catalog(model, catalog, EXPECTED_OUTPUT_TOKENS[name])
+            if target is not None:
+                targets[name] = target
+                break
+        else:
+            tried = ", ".join([named[name]] if name in named else used) or "none"
+            raise SettingsError(
+                f"replay: no price of a {name} model is known (tried: {tried}); expected one. Name "
+                f"it as [targets.{name}] in turnout.toml, with a [[catalog.price]] if it is your "
+                "own."
+            )
+    return targets

@@ -1,0 +1,64 @@
+"""The settings file that serves what was learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from turnout.learn.models import ModelUse
+from turnout.learn.summary import Advice
+from turnout.records import ModelClass
+
+# Provider → its endpoint, and where its key is looked for.
+_ENDPOINTS = {
+    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "google": ("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
+}
+_OWN = ("https://models.example.com/v1", "MODELS_API_KEY")
+
+
+def settings_text(advice: Advice, models: Mapping[ModelClass, ModelUse]) -> str:
+    """turnout.toml: upstreams, targets, policy and threshold.
+
+    Args:
+        advice: What is recommended.
+        models: Class → the model that it goes to.
+    """
+    lines = [
+        "# Written by `turnout learn`. Check the addresses, put your keys into the environment.",
+        "",
+    ]
+    if advice.policy is not None and advice.threshold is not None:
+        lines += [
+            "[router]",
+            f"policy = {json.dumps(advice.policy)}",
+            f"threshold = {advice.threshold:.6f}",
+            "",
+        ]
+    for provider in dict.fromkeys(use.provider or "own" for use in models.values()):
+        url, key = _ENDPOINTS.get(provider, _OWN)
+        lines += [
+            f"[upstreams.{provider}]",
+            f"url = {json.dumps(url)}",
+            f"api_key_env = {json.dumps(key)}",
+            "",
+        ]
+    for model_class, use in models.items():
+        lines += [
+            f"[targets.{model_class}]",
+            f"upstream = {json.dumps(use.provider or 'own')}",
+            f"model = {json.dumps(use.logged)}",
+            "",
+        ]
+    lines += [
+        "[gateway]",
+        "port = 8080",
+        'journal = "journal"',
+        "# shadow = true    # decide and write down, but route nothing: for the first week",
+        "",
+    ]
+    return "\n".join(lines)

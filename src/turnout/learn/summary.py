@@ -1,0 +1,232 @@
+"""What the stages found, as the few answers that a person reads first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from turnout.catalog import Price
+from turnout.labels import LabelReport
+from turnout.learn.models import ModelUse
+from turnout.records import Architecture
+
+Stored = Mapping[str, Any]
+
+# About what a judge reads and answers: the rubric and a turn with its context.
+_QUESTION_TOKENS, _ANSWER_TOKENS = 1_200, 120
+_JUDGED_TURNS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """The weakest thing that the numbers rest on.
+
+    Attributes:
+        sentence: What it is.
+        remedy: The cheapest way to replace it by a measurement.
+    """
+
+    sentence: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do.
+
+    Attributes:
+        verdict: `route`, `do not route` or `cannot tell`.
+        sentence: The verdict in words.
+        why: Sentences.
+        policy: The recommended policy; None where nothing is recommended.
+        router: Whose router scores.
+        threshold: The least score for reasoning.
+        more_conversations: How many more would settle it, where the log cannot tell; None where it
+            does, or where no number would.
+    """
+
+    verdict: str
+    sentence: str
+    why: list[str]
+    policy: str | None = None
+    router: Architecture | None = None
+    threshold: float | None = None
+    more_conversations: int | None = None
+
+
+_VERDICTS = {
+    "route": "Route your messages.",
+    "do not route": "Do not route: it would save nothing on this log.",
+    "cannot tell": "This log cannot tell whether routing pays.",
+}
+_DEARER = "Route to miss less: it costs more than today, and less than reasoning for everything."
+
+
+def advice_of(replayed: Stored | None, without: str) -> Advice:
+    """What to do, by the replay.
+
+    Args:
+        replayed: What `replay.json` says; None where there was no replay.
+        without: Why there was none.
+    """
+    if replayed is None:
+        return Advice("cannot tell", _VERDICTS["cannot tell"], [without])
+    found = replayed["comparison"]["recommendation"]
+    if found is None:
+        why = [
+            f"No threshold keeps the expected misses under {replayed['max_missed']:.0%} of the "
+            "messages that need reasoning."
+        ]
+        return Advice("cannot tell", _VERDICTS["cannot tell"], why)
+    chosen = _chosen_row(replayed)
+    saving, beside_today = chosen["against_reasoning"], chosen["against_today"]
+    sentence = _VERDICTS[found["verdict"]]
+    if found["verdict"] == "route" and beside_today is not None and beside_today["high"] < 0:
+        sentence = _DEARER
+    more = None
+    if found["verdict"] == "cannot tell" and saving["value"] > 0:
+        # The interval's width falls with the square root of the number of conversations.
+        half = saving["value"] - saving["low"]
+        more = round(replayed["conversations"] * ((half / saving["value"]) ** 2 - 1)) + 1
+    return Advice(
+        found["verdict"],
+        sentence,
+        [f"{reason[:1].upper()}{reason[1:]}." for reason in found["reasons"]],
+        found["policy"],
+        found["router"],
+        found["threshold"],
+        more,
+    )
+
+
+def _chosen_row(replayed: Stored) -> Stored:
+    comparison = replayed["comparison"]
+    found = comparison["recommendation"]
+    at = next(a for a in comparison["at_missed"] if a["missed"] == found["missed"])
+    row: Stored = next(row for row in at["rows"] if row["name"] == found["policy"])
+    return row
+
+
+def table_of(replayed: Stored | None, today: Stored | None) -> list[dict[str, Any]]:
+    """The rows of the one table: what today and each policy cost, save and miss.
+
+    Costs are USD a month where the log tells its pace, else for 1,000 turns.
+    """
+    if replayed is None:
+        return []
+    comparison, pace = replayed["comparison"], replayed["turns_a_month"]
+    scale = 1.0 if pace is None else pace / 1_000
+    recommended = comparison["recommendation"]
+    rows = [] if today is None else [_today_row(today, scale)]
+    rows += [
+        _row(row, "–", scale, is_chosen=False)
+        for row in comparison["served"]
+        if row["kind"] == "baseline" and row["name"].startswith("always")
+    ]
+    for at in comparison["at_missed"]:
+        for row in at["rows"]:
+            is_chosen = (
+                recommended is not None
+                and at["missed"] == recommended["missed"]
+                and row["name"] == recommended["policy"]
+            )
+            rows.append(_row(row, f"{at['missed']:.0%}", scale, is_chosen=is_chosen))
+    return rows
+
+
+def _today_row(today: Stored, scale: float) -> dict[str, Any]:
+    nothing = dict.fromkeys(("against_today", "against_reasoning", "under"))
+    usd = _scaled(today["usd"], scale)
+    return {**today, **nothing, "name": "today", "allowed": "–", "usd": usd, "is_chosen": False}
+
+
+def _row(row: Stored, allowed: str, scale: float, *, is_chosen: bool) -> dict[str, Any]:
+    measured = row["measured"]
+    return {
+        "name": row["name"],
+        "allowed": allowed,
+        "usd": _scaled(measured["usd"], scale),
+        "against_today": _scaled(row["against_today"], scale),
+        "against_reasoning": _scaled(row["against_reasoning"], scale),
+        "share_reasoning": measured["share_reasoning"],
+        "missed": measured["missed"],
+        "under": measured["under"],
+        "is_chosen": is_chosen,
+    }
+
+
+def _scaled(estimate: Stored | None, scale: float) -> dict[str, float | None] | None:
+    if estimate is None:
+        return None
+    return {end: None if value is None else value * scale for end, value in estimate.items()}
+
+
+def routers_of(evaluation: Stored) -> list[dict[str, Any]]:
+    """Each router beside length and its best TF-IDF baseline, on its own test rows."""
+    rows = []
+    for router in evaluation["routers"]:
+        result = router["results"][0]
+        methods = result["methods"]
+        own = next(m for m in methods if m["kind"] == "router")
+        length = next(m for m in methods if m["name"].startswith("length"))
+        linear = [m for m in methods if m["name"].startswith("TF-IDF")][-1]
+        rows.append(
+            {
+                "name": router["architecture"],
+                "metric": router["main_metric_names"][result["main_metric"]],
+                "reference": result["reference"],
+                "rows": result["rows"],
+                "router": own["metrics"][result["main_metric"]],
+                "length": length["metrics"][result["main_metric"]],
+                "linear": linear["metrics"][result["main_metric"]],
+                "lead": linear["lead"],
+                "ece": own["metrics"]["ece"],
+            }
+        )
+    return rows
+
+
+def weakest_assumption(
+    labels: LabelReport, uses: Sequence[ModelUse], judge: ModelUse | None, judge_usd: float | None
+) -> Assumption:
+    """What the numbers rest on most and know least.
+
+    Args:
+        labels: What the evidence adds up to.
+        uses: The models of the log.
+        judge: The model that could be asked.
+        judge_usd: What `judging_usd` says; None where it has no price.
+    """
+    turns = sum(use.turns for use in uses)
+    counted = sum(use.counted_turns for use in uses)
+    cost = "" if judge_usd is None else f", about {judge_usd:,.2f} USD"
+    asked = f"with {judge.model}" if judge is not None else "with a model of your choice"
+    judged = next((s.turns for s in labels.sources if s.code.startswith("judge")), 0)
+    if labels.fitted_on == "stated" and not judged:
+        return Assumption(
+            "What a turn needed is inferred from what people did, by source accuracies that are "
+            "stated, not measured on your log.",
+            f"Judge {_JUDGED_TURNS} turns {asked}{cost} (turnout judge), or label 200 turns by "
+            "hand (--human).",
+        )
+    if counted < turns / 2:
+        return Assumption(
+            f"Of {1 - counted / max(turns, 1):.0%} of the turns the log counts no tokens; their "
+            "costs rest on estimated counts.",
+            "Log prompt and completion tokens, or serve in shadow mode for a week and replay the "
+            "journal.",
+        )
+    return Assumption(
+        "A miss is expected by the router's own scores: as good as their calibration.",
+        "Serve in shadow mode for a week, and judge some of the turns that would have gone to "
+        "fast.",
+    )
+
+
+def judging_usd(price: Price) -> float:
+    """About what judging some hundred turns costs, in USD."""
+    return price.cost_usd(
+        prompt_tokens=_JUDGED_TURNS * _QUESTION_TOKENS,
+        completion_tokens=_JUDGED_TURNS * _ANSWER_TOKENS,
+    )

@@ -1,0 +1,124 @@
+"""From a log to routers, a page and settings in one call."""
+
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from turnout.catalog import load_catalog
+from turnout.learn import LearnOptions, learn, plan
+from turnout.learn.models import model_uses, targets_of
+from turnout.learn.summary import advice_of
+from turnout.settings import load_settings
+from turnout.simulation import simulate
+from turnout.training import Recipe
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("log")
+    simulate(folder / "log", n_conversations=150, seed=5)
+    return folder / "log" / "turns.parquet"
+
+
+def options(**changes):
+    return LearnOptions(load_catalog(), size=120, recipe=Recipe(epochs=1), **changes)
+
+
+@pytest.fixture(scope="module")
+def learnt(log, tmp_path_factory):
+    out = tmp_path_factory.mktemp("learnt") / "mine"
+    return learn([log], out, options()), out
+
+
+@pytest.mark.slow
+def test_a_log_gives_both_routers_a_page_and_settings_that_load(learnt):
+    report, out = learnt
+    assert set(report.routers) == {"session", "conversation"}
+    page = (out / "index.html").read_text()
+    assert report.advice.sentence in page
+    for policy in (
+        "today",
+        "always reasoning",
+        "always fast",
+        "session",
+        "conversation",
+        "boundary",
+    ):
+        assert f"<td>{policy}</td>" in page
+    assert "USD, a month" in page
+    settings = load_settings(out / "turnout.toml")
+    if report.advice.policy is not None:
+        assert settings.router.policy == report.advice.policy
+        assert settings.router.threshold == pytest.approx(report.advice.threshold, abs=1e-6)
+    assert settings.gateway_options(out / "turnout.toml").targets.keys() == {"reasoning", "fast"}
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing_again_and_leaves_the_users_settings(learnt, log):
+    _, out = learnt
+    (out / "turnout.toml").write_text("# mine\n")
+    stages = {}
+    again = learn([log], out, options(), on_stage=stages.__setitem__)
+    assert not any(stages.values())
+    assert {"ingest", "label", "train session", "train conversation", "replay"} <= set(stages)
+    assert not again.settings_written
+    assert (out / "turnout.toml").read_text() == "# mine\n"
+
+
+@pytest.mark.slow
+def test_a_pair_without_prices_costs_the_replay_and_not_the_routers(learnt, log, tmp_path):
+    _, out = learnt
+    shutil.copytree(out, tmp_path / "mine")
+    report = learn([log], tmp_path / "mine", options(targets={"reasoning": "acme-deep"}))
+    assert report.replay is None
+    assert report.advice.verdict == "cannot tell"
+    assert "acme-deep" in (tmp_path / "mine" / "index.html").read_text()
+
+
+def test_a_plan_trains_nothing(log, tmp_path):
+    planned = plan([log], tmp_path / "mine", options())
+    assert planned.conversations == 150
+    assert planned.training_minutes["conversation"] > planned.training_minutes["session"] * 0.5
+    assert not list((tmp_path / "mine").glob("*-router"))
+
+
+def test_models_are_counted_with_what_they_cost(tmp_path):
+    rows = [
+        {"model": "gpt-5", "prompt_tokens": 1_000_000, "completion_tokens": 0, "cached_tokens": 0},
+        {"model": "gpt-5", "prompt_tokens": None, "completion_tokens": None, "cached_tokens": None},
+        {"model": "acme", "prompt_tokens": 5, "completion_tokens": 5, "cached_tokens": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "turns.parquet")
+    catalog = load_catalog()
+    gpt, acme = model_uses(tmp_path / "turns.parquet", catalog)
+    assert (gpt.turns, gpt.counted_turns) == (2, 1)
+    assert gpt.usd == pytest.approx(catalog.price("gpt-5").input_usd_per_mtok)
+    assert (acme.model_class, acme.usd) == (None, None)
+
+
+def test_the_most_used_model_with_a_price_stands_for_its_class(tmp_path):
+    names = ["gpt-5"] * 2 + ["gpt-5-mini"] + ["o3"]
+    rows = [
+        {"model": name, "prompt_tokens": 1, "completion_tokens": 1, "cached_tokens": 0}
+        for name in names
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "turns.parquet")
+    catalog = load_catalog()
+    targets = targets_of(model_uses(tmp_path / "turns.parquet", catalog), {}, catalog)
+    assert (targets["reasoning"].name, targets["fast"].name) == ("gpt-5", "gpt-5-mini")
+
+
+def test_a_log_that_cannot_tell_says_how_many_conversations_would():
+    saving = {"value": 2.0, "low": -2.0, "high": 6.0}
+    row = {"name": "session", "against_reasoning": saving}
+    recommended = {
+        "verdict": "cannot tell", "policy": "session", "router": "session", "threshold": 0.5,
+        "missed": 0.1, "reasons": ["the simpler one is taken"],
+    }  # fmt: skip
+    comparison = {"recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}]}
+    advice = advice_of({"comparison": comparison, "conversations": 100, "max_missed": 0.1}, "")
+    # Half of the interval is twice the saving: four times the conversations halve it.
+    assert advice.more_conversations == 301
+    assert advice.why == ["The simpler one is taken."]
