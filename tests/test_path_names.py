@@ -15,7 +15,7 @@ VERBS = {
     "ingest": [],
     "switches": ["--json"],
     "label": [],
-    "build": ["--architecture", "session", "--size", "8"],
+    "build": ["--architecture", "session", "--split", "50:25:25"],
     "score": ["--text-column", "user_message"],
     "threshold": ["--share", "0.5", "--json"],
 }
@@ -24,10 +24,11 @@ FOLDERS = ["user_message=x/turn_index=9/reasoning_tokens=0/model=o3", "logs [1-2
 MESSAGES = ["prove it", "thanks", "derive it", "hello", "refactor it all", "spell it"]
 
 
-def log(path, n_conversations=12):
+def log(path, n_conversations=24):
     """Conversations of two turns each, whose model is that of what they ask."""
     path.parent.mkdir(parents=True)
-    asked = [MESSAGES[n % len(MESSAGES)] + f" {n}" for n in range(n_conversations)]
+    # Unlike one another: nearly equal rows stand in one split.
+    asked = [f"{MESSAGES[n % len(MESSAGES)]} " + chr(97 + n) * 40 for n in range(n_conversations)]
     write_turns(
         path,
         (

@@ -16,12 +16,14 @@ _GROUP_BYTES = 1 << 26
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a table so that equal tables give equal bytes (zstd, no metadata of the writer's)."""
-    pq.write_table(
-        table.replace_schema_metadata(None).combine_chunks(),
-        path,
-        compression="zstd",
-        store_schema=False,
-    )
+    # A writer that fails on a full disk leaves the file that it opened itself open.
+    with pa.OSFile(str(path), "wb") as sink:
+        pq.write_table(
+            table.replace_schema_metadata(None).combine_chunks(),
+            sink,
+            compression="zstd",
+            store_schema=False,
+        )
 
 
 def write_parquet_in_order(
@@ -36,7 +38,10 @@ def write_parquet_in_order(
     pending: list[pa.Table] = []
     n_rows, n_bytes = 0, 0
     options = {"compression": "zstd", "store_schema": False}
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pq.ParquetWriter(sink, schema, **options) as writer,
+    ):
         for batch in batches:
             table = pa.Table.from_batches([batch]).cast(schema)
             start = 0

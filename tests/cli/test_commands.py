@@ -107,7 +107,7 @@ def test_half_a_character_is_routed_and_shown_as_what_it_is_not(tmp_path):
     messages = tmp_path / "messages.json"
     messages.write_text(json.dumps([{"role": "user", "content": "prove \ud83d it"}]))
     shown = run("route", write_router(tmp_path / "router"), "--messages", messages)
-    assert "prove ? it" in shown.stdout
+    assert "prove \N{REPLACEMENT CHARACTER} it" in shown.stdout
 
 
 def test_ctrl_c_ends_the_gateway_in_one_line(tmp_path):
@@ -150,7 +150,7 @@ def bad_inputs(folder):
     log = folder / "log.jsonl"
     log.write_text(json.dumps({"conversation_id": "a", "user_message": "x"}) + "\n")
     zero = folder / "zero.jsonl"
-    row = {"conversation_id": "a", "turn_index": 0, "user_message": "x", "model": "o3"}
+    row = {"conversation_id": "a", "turn_index": -1, "user_message": "x", "model": "o3"}
     zero.write_text(json.dumps(row | {"timestamp": "2026-01-01T00:00:00Z"}) + "\n")
     (folder / "empty.jsonl").write_text("")
     (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
@@ -166,7 +166,7 @@ def bad_inputs(folder):
     build = ["build", one, "-o", out]
     return {
         "a missing column": (["ingest", log, "-o", out], 3, "no column for"),
-        "a turn index of 0": (["ingest", zero, "-o", out], 3, "turn_index"),
+        "a turn index of -1": (["ingest", zero, "-o", out], 3, "turn_index"),
         "an empty log": (["ingest", folder / "empty.jsonl", "-o", out], 3, "empty.jsonl"),
         "an unreadable file": (["ingest", folder / "broken.parquet", "-o", out], 3, "Parquet"),
         "no such file": (["ingest", folder / "none.jsonl", "-o", out], 3, "none.jsonl"),

@@ -25,6 +25,7 @@ train data -o router --base base --max-tokens 64 --epochs 1
 evaluate router data -o report
 threshold router turns.parquet --share 0.3
 replay router turns.parquet -o replay --reasoning-model o3 --fast-model gpt-4o-mini
+learn log/turns.parquet -o mine --dry-run
 score router turns.parquet --text-column user_message -o scores.parquet
 route router hello
 settings

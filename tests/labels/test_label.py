@@ -576,6 +576,7 @@ def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, labell
         architecture="conversation",
         catalog=CATALOG,
         labels=labelled[0],
+        size=400,  # of more rows than wanted, no weight is changed to balance them
     )
     assert report.description["source"] == "labels"
     labels = {

@@ -112,7 +112,7 @@ def test_the_most_used_model_with_a_price_stands_for_its_class(tmp_path):
 
 def test_a_log_that_cannot_tell_says_how_many_conversations_would():
     saving = {"value": 2.0, "low": -2.0, "high": 6.0}
-    row = {"name": "session", "against_reasoning": saving}
+    row = {"name": "session", "against_reasoning": saving, "against_today": None}
     recommended = {
         "verdict": "cannot tell", "policy": "session", "router": "session", "threshold": 0.5,
         "missed": 0.1, "reasons": ["the simpler one is taken"],

@@ -39,6 +39,10 @@ def write_log(folder: Path) -> Path:
         turn("there and back", 1, "ask", OPUS),
         turn("there and back", 2, "ask", O3),
         turn("there and back", 3, "more", OPUS),
+        turn("product", 1, "ask", OPUS),
+        turn("product", 2, "ask more", SONNET, chosen_by="product"),
+        turn("router", 1, "ask", OPUS),
+        turn("router", 2, "ask more", SONNET, chosen_by="router"),
         turn("nobody knows", 1, "ask", "model-of-tomorrow"),
         turn("nobody knows", 2, "<b>ask</b> & more", GPT),
     ]

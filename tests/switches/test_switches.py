@@ -39,7 +39,7 @@ CASES = {
     "over turns without a model": ([SONNET, None, "auto", OPUS], ["upgrade"]),
     "four models": ([OPUS, SONNET, GPT, O3], ["downgrade", "lateral!", "upgrade"]),
     "two spellings of one model": (["claude-opus-4-5-20251101", "anthropic/claude-opus-4.5"], []),
-    "two spellings of an unknown model": (["acme-9", "z-ai/GLM 9"], []),
+    "two spellings of an unknown model": (["acme-9", "acme-ai/ACME 9"], []),
     "one turn": ([OPUS], []),
     "no model": (["auto"], []),
 }

@@ -22,8 +22,9 @@ from turnout.training import Recipe, TrainReport, train
 HARD = ["prove", "derive", "refactor", "deadlock", "concurrency", "invariant"]
 EASY = ["hello", "thanks", "rename", "define", "list", "spell"]
 FILLER = ["the", "a", "please", "now", "this", "for", "in", "my", "of", "with", "code", "file"]
+HEADER = ["turn", "two", "history", "answer", "missing", "message"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=16, model="encoder")
+LEARNS = Recipe(epochs=3, learning_rate=3e-3, batch_size=8, model="encoder")
 QUICK = Recipe(epochs=1, learning_rate=3e-3, batch_size=32, model="encoder")
 # The encoders of these tests are tiny: a second thread would only wait for the first.
 torch.set_num_threads(1)
@@ -80,7 +81,7 @@ def write_dataset(folder: Path, architecture: str = "session") -> Path:
 
 def word_pieces() -> Tokenizer:
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789|>…")
-    pieces = [*SPECIAL, *letters, *("##" + x for x in letters), *HARD, *EASY, *FILLER, "turn"]
+    pieces = [*SPECIAL, *letters, *("##" + x for x in letters), *HARD, *EASY, *FILLER, *HEADER]
     tokenizer = Tokenizer(
         models.WordPiece(
             {piece: at for at, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]"

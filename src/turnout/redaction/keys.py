@@ -226,7 +226,7 @@ FORMS = (
         ("private key",),
         re.compile(
             r"(?P<value>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:[^-]|-(?!----))*+(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?)"
+            r"[^-]*(?:-(?!----)[^-]*)*(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?)"
         ),
     ),
     *map(_issued, _ISSUED),
