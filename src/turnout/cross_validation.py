@@ -162,10 +162,10 @@ def _inner_splits(
 
 def _require_labels(labels: NDArray[np.int8], folds: int, where: str) -> None:
     for label, name in ID2LABEL.items():
-        found = int((labels == label).sum())
-        if found < folds:
+        n_rows = int((labels == label).sum())
+        if n_rows < folds:
             raise RecordError(
-                f"{where}: {found} rows with label {label} ({name}); expected at least {folds}, "
+                f"{where}: {n_rows} rows with label {label} ({name}); expected at least {folds}, "
                 "one a fold. Ask for fewer --folds, or build from a longer log."
             )
 

@@ -12,6 +12,7 @@ Population = Literal["log", "balanced"]
 
 LABEL_REASONING = 0
 LABEL_FAST = 1
+OTHER_CLASS: dict[ModelClass, ModelClass] = {"reasoning": "fast", "fast": "reasoning"}
 ID2LABEL: dict[int, ModelClass] = {LABEL_REASONING: "reasoning", LABEL_FAST: "fast"}
 
 

@@ -182,9 +182,9 @@ class Settings(Options):
         priced = {}
         for model_class, target in self.model_targets().items():
             tokens = EXPECTED_OUTPUT_TOKENS[model_class]
-            found = PricedTarget.from_catalog(target.model, catalog, tokens)
-            if found is not None:
-                priced[model_class] = found
+            priced_target = PricedTarget.from_catalog(target.model, catalog, tokens)
+            if priced_target is not None:
+                priced[model_class] = priced_target
         missing = [name for name in get_args(ModelClass) if name not in priced]
         if missing and self.router.policy == "priced":
             raise SettingsError(

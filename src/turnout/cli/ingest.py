@@ -234,8 +234,8 @@ def _show_layouts(report: IngestReport) -> None:
     """Which layout the rows of each file have."""
     out = stdout()
     for name, layouts in list(report.layouts.items())[:_SHOWN_FILES]:
-        found = ", ".join(f"{rows:,} × {layout}" for layout, rows in layouts.items())
-        out.print(f"{name}: {found}")
+        counted = ", ".join(f"{rows:,} × {layout}" for layout, rows in layouts.items())
+        out.print(f"{name}: {counted}")
     if (n_more := len(report.layouts) - _SHOWN_FILES) > 0:
         out.print(f"… and {n_more:,} more files")
 

@@ -96,7 +96,7 @@ def command(
         max_usd=max_usd,
         concurrency=concurrency,
         price=_price(model, price, config),
-        redact=_redact if redact else None,
+        redact=redact_text if redact else None,
     )
 
     def agree(estimate: Estimate) -> None:
@@ -122,7 +122,8 @@ def _price(model: str, given: tuple[float, float] | None, config: Path | None) -
     return Price(*given, source="--price") if given else catalog_of(config).price(model)
 
 
-def _redact(text: str) -> str:
+def redact_text(text: str) -> str:
+    """The text without addresses, keys and user names in paths."""
     from turnout.redaction import redacted
 
     return redacted(text, Counter())

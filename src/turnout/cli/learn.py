@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,8 +154,8 @@ def _judge(
     redact: bool,
     catalog: Catalog,
 ) -> JudgeOptions | None:
+    from turnout.cli.judge import redact_text
     from turnout.judge import JudgeOptions
-    from turnout.redaction import redacted
 
     if model is None:
         if base_url is not None or max_usd is not None:
@@ -170,7 +169,7 @@ def _judge(
         api_key=os.environ.get(api_key_env) or None,
         max_usd=max_usd,
         price=catalog.price(model),
-        redact=(lambda text: redacted(text, Counter())) if redact else None,
+        redact=redact_text if redact else None,
     )
 
 

@@ -56,7 +56,7 @@ def command(router: Path, config: Path, check: bool, host: str | None, port: int
 
     refuse_missing_keys(options)
     lines = _described(loaded, options)
-    notes = surprises(loaded, options, _own_threshold(loaded))
+    notes = surprises(loaded, options, loaded.folder.spec.threshold_for(loaded.population))
     if check:
         refuse_open_door(options)
         lines = [f"{config}: {loaded.policy.name} router {router}", *lines, *_noted(notes)]
@@ -100,14 +100,9 @@ def _noted(notes: list[str]) -> list[str]:
     return [f"  note      → {note}" for note in notes] or ["  nothing that would surprise"]
 
 
-def _own_threshold(loaded: Router) -> float:
-    spec = loaded.folder.spec
-    return spec.priors.converted(spec.threshold, spec.threshold_population, loaded.population)
-
-
 def _described(loaded: Router, options: GatewayOptions) -> list[str]:
     """What is served, one line each."""
-    own = _own_threshold(loaded)
+    own = loaded.folder.spec.threshold_for(loaded.population)
     lines = [f"  scores    → for the population {loaded.population}"]
     for model_class, target in options.all_targets():
         effort = f", effort {target.effort}" if target.effort else ""

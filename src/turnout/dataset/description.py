@@ -144,18 +144,18 @@ def weighting(selection: Selection) -> dict[str, Any] | None:
     """What rows were weighted by; None where they were drawn instead."""
     if selection.weighting is None:
         return None
-    found = selection.weighting
+    applied = selection.weighting
     return {
-        "wanted_share": found.wanted_share,
-        "share": found.share,
+        "wanted_share": applied.wanted_share,
+        "share": applied.share,
         "label_factors": {
             split: {ID2LABEL[label]: factor for label, factor in factors.items()}
-            for split, factors in found.label_factors.items()
+            for split, factors in applied.label_factors.items()
         },
         "most_for_label": MOST_FOR_LABEL,
         "most_for_place": MOST_FOR_PLACE,
-        "places": found.places,
-        "capped_places": found.capped_places,
+        "places": applied.places,
+        "capped_places": applied.capped_places,
     }
 
 

@@ -103,8 +103,8 @@ def _give_missing_labels(splits: Mapping[str, list[Sequence[Candidate]]]) -> Non
 
     def with_label(name: str, label: int) -> list[int]:
         parts = splits[name]
-        found = [at for at, rows in enumerate(parts) if label in {r.values["label"] for r in rows}]
-        return sorted(found, key=lambda at: len(parts[at]))
+        places = [at for at, rows in enumerate(parts) if label in {r.values["label"] for r in rows}]
+        return sorted(places, key=lambda at: len(parts[at]))
 
     for name in SPLITS[1:]:
         for label in ID2LABEL:

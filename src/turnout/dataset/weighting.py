@@ -131,8 +131,8 @@ def _evened(sums: Sums, share: float) -> tuple[dict[tuple[str, str], float], dic
         placed = {cell: weight * by_place[_place(cell)] for cell, weight in sums.items()}
         by_label = _label_factors(placed, share)
         # Capped places leave the sum elsewhere.
-        kept = total / fsum(placed.values())
-        by_label = {label: factor * kept for label, factor in by_label.items()}
+        correction = total / fsum(placed.values())
+        by_label = {label: factor * correction for label, factor in by_label.items()}
     capped = sum(factor in (1 / MOST_FOR_PLACE, MOST_FOR_PLACE) for factor in by_place.values())
     return by_place, by_label, capped
 

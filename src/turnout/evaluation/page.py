@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from turnout.evaluation import charts
-from turnout.pages import render_page
+from turnout.pages import estimate, render_page
 
 Stored = Mapping[str, Any]
 
@@ -40,19 +40,6 @@ def render(content: Stored) -> str:
         },
         {"estimate": estimate, "lead": _lead, "percent": _percent},
     )
-
-
-def estimate(
-    stored: Stored | None, form: str = ".3f", scale: float = 1.0, unit: str = ""
-) -> Markup:
-    """A number with its interval small below it; a dash where nothing could be measured."""
-    if stored is None or stored["value"] is None:
-        return Markup("–")
-    value = Markup("{}{}").format(f"{stored['value'] * scale:{form}}", unit)
-    if stored["low"] is None or stored["high"] is None:
-        return value
-    interval = f"{stored['low'] * scale:{form}} … {stored['high'] * scale:{form}}"
-    return value + Markup("<small>{}</small>").format(interval)
 
 
 def _lead(stored: Stored | None) -> Markup:

@@ -38,21 +38,21 @@ def missing_keys(options: GatewayOptions) -> list[str]:
 
 
 def _of_upstreams(options: GatewayOptions) -> list[str]:
-    found = []
+    notes = []
     used = {target.upstream for _, target in options.all_targets()}
     used |= {model.upstream for model in options.models.values()}
     for name, upstream in options.upstreams.items():
         parts = urlsplit(upstream.url)
         if not _VERSION.search(parts.path):
-            found.append(
+            notes.append(
                 f"[upstreams.{name}] url: {upstream.url} has no version; requests go to "
                 f"{upstream.url.rstrip('/')}/chat/completions. Most servers expect /v1 before that."
             )
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            found.append(f"[upstreams.{name}] url: keys and messages travel unencrypted (http).")
+            notes.append(f"[upstreams.{name}] url: keys and messages travel unencrypted (http).")
         if name not in used:
-            found.append(f"[upstreams.{name}]: no target and no model uses it.")
-    return found
+            notes.append(f"[upstreams.{name}]: no target and no model uses it.")
+    return notes
 
 
 def _of_targets(options: GatewayOptions) -> list[str]:
@@ -68,43 +68,43 @@ def _of_targets(options: GatewayOptions) -> list[str]:
 
 
 def _of_router(router: Router, own_threshold: float) -> list[str]:
-    found = []
+    notes = []
     trained_for = router.folder.spec.formatter.architecture
     policy = router.policy.name
     if policy in ("session", "conversation") and policy != trained_for:
-        found.append(
+        notes.append(
             f"[router] policy: {policy}, but the router was trained to decide for {trained_for}: "
             "it reads something else than it was trained on."
         )
     if policy == "priced" and router.population != "log":
-        found.append(
+        notes.append(
             "[router] policy: priced multiplies scores with prices, but the scores are for a "
             'balanced data set. Set population = "log" where the router knows the log\'s share.'
         )
     if router.threshold != own_threshold:
-        found.append(
+        notes.append(
             f"[router] threshold: {router.threshold:g} is served, not the router folder's "
             f"{own_threshold:g}."
         )
-    return found
+    return notes
 
 
 def _of_door(options: GatewayOptions) -> list[str]:
-    found = []
+    notes = []
     if options.journal is None:
-        found.append("[gateway] journal: none is written, so nothing can be learnt from traffic.")
+        notes.append("[gateway] journal: none is written, so nothing can be learnt from traffic.")
     if options.shadow:
-        found.append(
+        notes.append(
             f"[gateway] shadow: every message goes to {options.default_class}; nothing is routed."
         )
     if options.exploration_share:
-        found.append(
+        notes.append(
             f"[gateway] exploration_share: {options.exploration_share:.1%} of scored messages go "
             "to the class that was not chosen."
         )
     if "*" in options.allowed_origins and not options.callers:
-        found.append("[gateway] allowed_origins: any web page may spend your keys.")
-    return found
+        notes.append("[gateway] allowed_origins: any web page may spend your keys.")
+    return notes
 
 
 def refuse_missing_keys(options: GatewayOptions) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ from turnout.gateway.conversations import Conversations, Place
 from turnout.gateway.options import GatewayOptions, Target
 from turnout.gateway.problems import Problem, bad_request
 from turnout.protocols import RequestKind
-from turnout.records import Decision, ModelClass
+from turnout.records import OTHER_CLASS, Decision, ModelClass
 from turnout.routing import Router
 from turnout.routing.policies import Lock, Policy, policy_of
 from turnout.routing.served import ChosenBy
@@ -22,7 +22,6 @@ from turnout.routing.sessions import Session
 
 _AUTO = "auto"
 _UNIFORM = random.SystemRandom().random
-_OTHER: Mapping[ModelClass, ModelClass] = {"reasoning": "fast", "fast": "reasoning"}
 # Helper calls that carry a prompt of their own: no cache is lost where they go to fast.
 _ALWAYS_FAST: frozenset[RequestKind] = frozenset(
     {"title", "tags", "follow-ups", "permission check", "query", "autocompletion", "auxiliary"}
@@ -240,7 +239,7 @@ class Decider:
         if not share or decision.p_reasoning is None or decision.lock:
             return decision.model_class, 1.0
         if self._uniform() < share:
-            return _OTHER[decision.model_class], share
+            return OTHER_CLASS[decision.model_class], share
         return decision.model_class, 1.0 - share
 
     def _remembered(
@@ -285,7 +284,7 @@ class Decider:
         own = self._speaking(asked, self._options.targets_of(model_class))
         if asked.is_stored_upstream:
             return own[:1]
-        other = self._options.targets_of(_OTHER[model_class])
+        other = self._options.targets_of(OTHER_CLASS[model_class])
         return own + tuple(t for t in other if self._speaks(asked, t) and t not in own)
 
     def _speaking(self, asked: Asked, targets: tuple[Target, ...]) -> tuple[Target, ...]:
@@ -384,27 +383,13 @@ def _session_after(asked: Asked, place: Place, chosen: _Chosen, now_s: float) ->
     )
     window = asked.call.boundary.window
     if session is None:
-        return Session(
-            chosen_class,
-            place.turn_index,
-            now_s,
-            first_class=chosen_class if place.turn_index == 1 else None,
-            conversation_id=place.conversation_id,
-            turn_index=place.turn_index,
-            chosen_by=by,
-            turn_key=place.turn_key if is_turn else "",
-            window=window,
-        )
-    stays = session.model_class == chosen_class
+        begun = Session.begun(place.conversation_id, chosen_class, place.turn_index, now_s)
+        turn_key = place.turn_key if is_turn else ""
+        return replace(begun, chosen_by=by, turn_key=turn_key, window=window)
     return replace(
-        session,
-        model_class=chosen_class,
-        chosen_at_turn=session.chosen_at_turn if stays else place.turn_index,
-        decided_at_s=now_s,
-        turn_index=place.turn_index,
+        session.with_choice(chosen_class, place.turn_index, now_s),
         chosen_by="person" if session.chosen_by == "person" else by,
         turn_key=place.turn_key if is_turn else session.turn_key,
         answered=session.answered and (place.is_repeat or not is_turn),
         window=window,
-        version=session.version + 1,
     )

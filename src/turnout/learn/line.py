@@ -132,13 +132,7 @@ def learn(
         StorageError: If the folder cannot be written.
     """
     place = Places(out)
-    ingested = ingest(
-        logs,
-        place.turns,
-        columns=options.columns,
-        redact=options.redact,
-        on_progress=on_progress,
-    )
+    ingested = read_logs(logs, place, options, on_progress)
     on_stage("ingest", ingested.fresh)
     switches = report_switches(
         place.turns, options.catalog, out=place.switches, on_progress=on_progress
@@ -198,6 +192,19 @@ def learn(
     )  # fmt: skip
     _write_page(place, learnt, table_of(stored, today), stored, options)
     return learnt
+
+
+def read_logs(
+    logs: Sequence[str | Path], place: Places, options: LearnOptions, on_progress: OnProgress
+) -> IngestReport:
+    """Read the logs into the folder's turns table."""
+    return ingest(
+        logs,
+        place.turns,
+        columns=options.columns,
+        redact=options.redact,
+        on_progress=on_progress,
+    )
 
 
 def _replay(

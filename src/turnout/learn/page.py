@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from turnout.pages import render_page
+from turnout.pages import estimate, render_page
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -28,22 +28,12 @@ def render(content: Mapping[str, Any]) -> str:
 
 
 def _money(stored: Mapping[str, Any] | None) -> Markup:
-    return _estimate(stored, ",.2f", 1.0, "")
+    return estimate(stored, ",.2f")
 
 
 def _percent(stored: Mapping[str, Any] | None) -> Markup:
-    return _estimate(stored, ".1f", 100.0, " %")
+    return estimate(stored, ".1f", 100.0, " %")
 
 
 def _number(stored: Mapping[str, Any] | None) -> Markup:
-    return _estimate(stored, ".3f", 1.0, "")
-
-
-def _estimate(stored: Mapping[str, Any] | None, form: str, scale: float, unit: str) -> Markup:
-    if stored is None or stored["value"] is None:
-        return Markup("–")
-    value = Markup("{}{}").format(f"{stored['value'] * scale:{form}}", unit)
-    if stored["low"] is None or stored["high"] is None:
-        return value
-    interval = f"{stored['low'] * scale:{form}} … {stored['high'] * scale:{form}}"
-    return value + Markup("<small>{}</small>").format(interval)
+    return estimate(stored, ".3f")

@@ -10,6 +10,7 @@ from turnout.catalog import Price
 from turnout.labels import LabelReport
 from turnout.learn.models import ModelUse
 from turnout.records import Architecture
+from turnout.replay.page import chosen_row
 
 Stored = Mapping[str, Any]
 
@@ -72,40 +73,32 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
     """
     if replayed is None:
         return Advice("cannot tell", _VERDICTS["cannot tell"], [without])
-    found = replayed["comparison"]["recommendation"]
-    if found is None:
+    comparison = replayed["comparison"]
+    chosen, recommended = chosen_row(comparison), comparison["recommendation"]
+    if chosen is None:
         why = [
             f"No threshold keeps the expected misses under {replayed['max_missed']:.0%} of the "
             "messages that need reasoning."
         ]
         return Advice("cannot tell", _VERDICTS["cannot tell"], why)
-    chosen = _chosen_row(replayed)
     saving, beside_today = chosen["against_reasoning"], chosen["against_today"]
-    sentence = _VERDICTS[found["verdict"]]
-    if found["verdict"] == "route" and beside_today is not None and beside_today["high"] < 0:
+    sentence = _VERDICTS[recommended["verdict"]]
+    if recommended["verdict"] == "route" and beside_today is not None and beside_today["high"] < 0:
         sentence = _DEARER
     more = None
-    if found["verdict"] == "cannot tell" and saving["value"] > 0:
+    if recommended["verdict"] == "cannot tell" and saving["value"] > 0:
         # The interval's width falls with the square root of the number of conversations.
         half = saving["value"] - saving["low"]
         more = round(replayed["conversations"] * ((half / saving["value"]) ** 2 - 1)) + 1
     return Advice(
-        found["verdict"],
+        recommended["verdict"],
         sentence,
-        [f"{reason[:1].upper()}{reason[1:]}." for reason in found["reasons"]],
-        found["policy"],
-        found["router"],
-        found["threshold"],
+        [f"{reason[:1].upper()}{reason[1:]}." for reason in recommended["reasons"]],
+        recommended["policy"],
+        recommended["router"],
+        recommended["threshold"],
         more,
     )
-
-
-def _chosen_row(replayed: Stored) -> Stored:
-    comparison = replayed["comparison"]
-    found = comparison["recommendation"]
-    at = next(a for a in comparison["at_missed"] if a["missed"] == found["missed"])
-    row: Stored = next(row for row in at["rows"] if row["name"] == found["policy"])
-    return row
 
 
 def table_of(replayed: Stored | None, today: Stored | None) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from turnout.pages.estimates import estimate
 from turnout.pages.layout import render_page
 
-__all__ = ["render_page"]
+__all__ = ["estimate", "render_page"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from turnout.errors import RecordError
 from turnout.protocols.answer_reader import event_bytes
-from turnout.protocols.event_stream import MAX_BYTES
+from turnout.protocols.event_stream import GatheredWords
 from turnout.protocols.parts import (
     content_of,
     count,
@@ -139,18 +139,14 @@ class _Choice:
     """One choice of a stream."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.n_chars = 0
+        self.words = GatheredWords()
         self.tools: dict[tuple[object, object], str] = {}
         self.finish_reason: str | None = None
         self._ids: dict[object, object] = {}
 
     def take(self, piece: Mapping[str, object]) -> None:
         said = mapping(piece.get("delta"))
-        words = text(said.get("content"))
-        if words and self.n_chars <= MAX_BYTES:
-            self.texts.append(words)
-            self.n_chars += len(words)
+        self.words.add(0, text(said.get("content")))
         for call in mappings(said.get("tool_calls")):
             self._take_call(call)
         name = text(mapping(said.get("function_call")).get("name"))
@@ -207,7 +203,7 @@ class ChatStream:
         choices = [self._choices[index] for index in sorted(self._choices)] or [_Choice()]
         first = choices[0]
         return Answer(
-            "".join(first.texts),
+            first.words.joined(),
             tuple(first.tools.values()),
             self._model,
             self._usage,
@@ -216,7 +212,7 @@ class ChatStream:
             finish_reason=first.finish_reason,
             error=self._error,
             response_id=self._id,
-            other_texts=tuple("".join(choice.texts) for choice in choices[1:]),
+            other_texts=tuple(choice.words.joined() for choice in choices[1:]),
         )
 
     def error_event(self, message: str) -> bytes:

@@ -137,3 +137,21 @@ def json_object(data: bytes) -> Mapping[str, object]:
 
 def _is_whole(data: bytes) -> bool:
     return data.strip() == DONE or bool(json_object(data))
+
+
+class GatheredWords:
+    """The words of a streamed answer, part by part, up to about `MAX_BYTES` characters."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, list[str]] = {}
+        self._n_chars = 0
+
+    def add(self, index: int, words: str | None) -> None:
+        """Add words to a part; what comes after the limit is left out."""
+        if words and self._n_chars <= MAX_BYTES:
+            self._parts.setdefault(index, []).append(words)
+            self._n_chars += len(words)
+
+    def joined(self) -> str:
+        """All parts in order of their index, one below the other."""
+        return "\n".join("".join(self._parts[index]) for index in sorted(self._parts))

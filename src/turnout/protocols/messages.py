@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 
 from turnout.protocols.answer_reader import event_bytes
-from turnout.protocols.event_stream import MAX_BYTES
+from turnout.protocols.event_stream import GatheredWords
 from turnout.protocols.parts import (
+    TOOL_USES,
     content_of,
     count,
     error_message,
@@ -25,7 +26,6 @@ from turnout.protocols.records import Answer, Request, Role, Usage
 NAME = "messages"
 EFFORT_NAMES: tuple[str, ...] = ("output_config", "thinking")
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
-_CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
 _ERRORS = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error",
     413: "request_too_large", 429: "rate_limit_error", 504: "timeout_error",
@@ -119,8 +119,7 @@ class MessageStream:
     """The events of a streamed message, gathered."""
 
     def __init__(self) -> None:
-        self._texts: dict[int, list[str]] = {}
-        self._n_chars = 0
+        self._words = GatheredWords()
         self._tools: dict[int, str] = {}
         self._message: Mapping[str, object] = {}
         self._usage: dict[str, object] = {}
@@ -138,7 +137,7 @@ class MessageStream:
         elif kind == "content_block_start":
             self._start(index, mapping(event.get("content_block")))
         elif kind == "content_block_delta":
-            self._add(index, text(mapping(event.get("delta")).get("text")))
+            self._words.add(index, text(mapping(event.get("delta")).get("text")))
         elif kind == "message_delta":
             self._stop_reason = text(mapping(event.get("delta")).get("stop_reason"))
             self._count(event.get("usage"))
@@ -149,15 +148,10 @@ class MessageStream:
 
     def _start(self, index: int, block: Mapping[str, object]) -> None:
         name = text(block.get("name"))
-        if name and block.get("type") in _CALLS:
+        if name and block.get("type") in TOOL_USES:
             self._tools[index] = name
         if block.get("type") == "text":
-            self._add(index, text(block.get("text")))
-
-    def _add(self, index: int, words: str | None) -> None:
-        if words and self._n_chars <= MAX_BYTES:
-            self._texts.setdefault(index, []).append(words)
-            self._n_chars += len(words)
+            self._words.add(index, text(block.get("text")))
 
     def _count(self, usage: object) -> None:
         """Later counts are cumulative; what they leave out stands as it was."""
@@ -173,7 +167,7 @@ class MessageStream:
     def answer(self) -> Answer:
         """What was answered so far."""
         return Answer(
-            "\n".join("".join(self._texts[index]) for index in sorted(self._texts)),
+            self._words.joined(),
             tuple(self._tools[index] for index in sorted(self._tools)),
             text(self._message.get("model")),
             usage_of(self._usage),

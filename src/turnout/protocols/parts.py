@@ -9,7 +9,7 @@ from turnout.protocols.harness import split_harness
 from turnout.protocols.records import Message, Role
 
 _TEXTS = {"text", "input_text", "output_text", "refusal"}
-_CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
+TOOL_USES = {"tool_use", "server_tool_use", "mcp_tool_use"}
 _RESULTS = {"tool_result", "tool_response"}
 _SILENT = {"thinking", "redacted_thinking", "reasoning", "compaction"}
 _ATTACHMENTS = {
@@ -60,7 +60,7 @@ def _add(content: Content, part: object) -> None:
         return
     if kind in _TEXTS and isinstance(text, str):
         content.texts.append(readable(text))
-    elif kind in _CALLS and isinstance(part.get("name"), str):
+    elif kind in TOOL_USES and isinstance(part.get("name"), str):
         content.tools.append(readable(part["name"]))
     elif kind in _RESULTS:
         content.results = True

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from turnout.protocols import chat
 from turnout.protocols.answer_reader import event_bytes
-from turnout.protocols.event_stream import MAX_BYTES
+from turnout.protocols.event_stream import GatheredWords
 from turnout.protocols.parts import (
     content_of,
     count,
@@ -114,8 +114,7 @@ class ResponseStream:
     """The events of a streamed response, gathered."""
 
     def __init__(self) -> None:
-        self._texts: dict[int, list[str]] = {}
-        self._n_chars = 0
+        self._words = GatheredWords()
         self._tools: dict[int, str] = {}
         self._response: Mapping[str, object] = {}
         self._last: str | None = None
@@ -132,7 +131,7 @@ class ResponseStream:
         if kind in _LAST_EVENTS:
             self._last = kind
         elif kind == "response.output_text.delta":
-            self._add(index, text(event.get("delta")))
+            self._words.add(index, text(event.get("delta")))
         elif kind in ("response.output_item.added", "response.output_item.done"):
             item = _message(mapping(event.get("item")))
             if item is not None and item.tools:
@@ -140,11 +139,6 @@ class ResponseStream:
         elif kind == "error" or event.get("error"):
             said = text(event.get("message"))
             self._error = error_message(event.get("error")) or said or "unknown error"
-
-    def _add(self, index: int, words: str | None) -> None:
-        if words and self._n_chars <= MAX_BYTES:
-            self._texts.setdefault(index, []).append(words)
-            self._n_chars += len(words)
 
     def finish(self) -> None:
         """Nothing: a `[DONE]` is no event of this format."""
@@ -157,7 +151,7 @@ class ResponseStream:
         """What was answered so far: the last event's own words, or those gathered."""
         last = read_answer(self._response)
         failed = self._error is not None or last.failed or self._last == "response.failed"
-        gathered = "\n".join("".join(self._texts[index]) for index in sorted(self._texts))
+        gathered = self._words.joined()
         return replace(
             last,
             text=last.text or gathered,

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from turnout.pages import render_page
+from turnout.pages import estimate, render_page
 from turnout.replay import charts
 
 Stored = Mapping[str, Any]
@@ -33,7 +33,7 @@ def render(content: Stored) -> str:
         {
             "report": content,
             "rows": comparison["served"],
-            "chosen": _chosen(comparison),
+            "chosen": chosen_row(comparison),
             "levels": [at for at in comparison["at_missed"] if at["rows"]],
             "parts": PARTS,
             "curves": charts.curves(comparison["curves"], "curves"),
@@ -43,7 +43,7 @@ def render(content: Stored) -> str:
     )
 
 
-def _chosen(comparison: Stored) -> Stored | None:
+def chosen_row(comparison: Stored) -> Stored | None:
     """The row of the recommended policy, at the misses it was chosen for."""
     recommended = comparison["recommendation"]
     if recommended is None:
@@ -55,24 +55,14 @@ def _chosen(comparison: Stored) -> Stored | None:
 
 def money(stored: Stored | None, form: str = ",.2f") -> Markup:
     """USD with its interval small below it; a dash where nothing could be measured."""
-    return _estimate(stored, form, 1.0, "")
+    return estimate(stored, form)
 
 
 def percent(stored: Stored | None) -> Markup:
     """A share in percent with its interval."""
-    return _estimate(stored, ".1f", 100.0, " %")
+    return estimate(stored, ".1f", 100.0, " %")
 
 
 def number(stored: Stored | None) -> Markup:
     """A number with its interval."""
-    return _estimate(stored, ".2f", 1.0, "")
-
-
-def _estimate(stored: Stored | None, form: str, scale: float, unit: str) -> Markup:
-    if stored is None or stored["value"] is None:
-        return Markup("–")
-    value = Markup("{}{}").format(f"{stored['value'] * scale:{form}}", unit)
-    if stored["low"] is None or stored["high"] is None:
-        return value
-    interval = f"{stored['low'] * scale:{form}} … {stored['high'] * scale:{form}}"
-    return value + Markup("<small>{}</small>").format(interval)
+    return estimate(stored, ".2f")

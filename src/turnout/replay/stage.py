@@ -120,10 +120,10 @@ def replay(
     scored, seconds, decided = {}, 0.0, 0
     for name, folder in folders.items():
         scored[name] = out.with_name(f"{out.name}.{name}-scores.parquet")
-        found = score_turns(
+        scoring = score_turns(
             folder.path, turns, scored[name], catalog=catalog, on_progress=on_progress
         )
-        seconds, decided = seconds + found.seconds, decided + found.scored
+        seconds, decided = seconds + scoring.seconds, decided + scoring.scored
     read: dict[str, Path | Sequence[Path] | None]
     read = {"routers": list(routers), "turns": turns, "labels": labels}
     options = {
@@ -176,8 +176,7 @@ def _by_architecture(routers: Sequence[Path]) -> dict[Architecture, RouterFolder
 
 
 def _threshold(folder: RouterFolder) -> float:
-    spec = folder.spec
-    return spec.priors.converted(spec.threshold, spec.threshold_population, spec.priors.default)
+    return folder.spec.threshold_for(folder.spec.priors.default)
 
 
 def _turns_a_month(log: ScoredLog) -> float | None:

@@ -241,7 +241,7 @@ def choose_threshold(
     return ThresholdReport(
         value=value,
         origin=origin,
-        before=spec.priors.converted(spec.threshold, spec.threshold_population, population),
+        before=spec.threshold_for(population),
         population=population,
         policy=policy.name,
         rows=len(scores),
@@ -397,9 +397,9 @@ def _scores(
     run = StageRun(out, Manifest.of("threshold", read, options, libraries=SCORING_LIBRARIES))
     if not run.is_done():
         scorer = folder.scorer(population=population)
-        found = scorer.score(traffic.inputs, on_progress)
+        scores = scorer.score(traffic.inputs, on_progress)
         with run.output() as partial:
-            write_parquet(pa.table({SCORES_COLUMN: found}), partial)
+            write_parquet(pa.table({SCORES_COLUMN: scores}), partial)
     stored = pq.read_table(out)[SCORES_COLUMN]
     return np.asarray(stored.to_numpy(), np.float64)
 

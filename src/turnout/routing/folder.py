@@ -57,6 +57,14 @@ class RouterSpec:
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def threshold_for(self, population: Population) -> float:
+        """The threshold that sends the same messages to reasoning, by a population's scores.
+
+        Raises:
+            SettingsError: If the share of reasoning in that population is not known.
+        """
+        return self.priors.converted(self.threshold, self.threshold_population, population)
+
 
 @dataclass(frozen=True, slots=True)
 class RouterFolder:

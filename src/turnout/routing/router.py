@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,9 +65,7 @@ class Router:
                 spec.threshold,
                 spec.priors.shift(spec.threshold_population),
             )
-            self.threshold = spec.priors.converted(
-                spec.threshold, spec.threshold_population, self.population
-            )
+            self.threshold = spec.threshold_for(self.population)
         else:
             self._cut, self._cut_shift = threshold, self._shift
             self.threshold = threshold
@@ -302,26 +299,10 @@ def session_after(
     decision: Decision, session: Session | None, conversation_id: str, now_s: float
 ) -> Session:
     """The session once a decision was made; caches and costs are known when it is served."""
-    chosen = decision.model_class
+    chosen, turn_index = decision.model_class, decision.turn_index
     if session is None:
-        return Session(
-            chosen,
-            decision.turn_index,
-            now_s,
-            first_class=chosen if decision.turn_index == 1 else None,
-            conversation_id=conversation_id,
-            turn_index=decision.turn_index,
-        )
-    return replace(
-        session,
-        model_class=chosen,
-        chosen_at_turn=session.chosen_at_turn
-        if session.model_class == chosen
-        else decision.turn_index,
-        decided_at_s=now_s,
-        turn_index=decision.turn_index,
-        version=session.version + 1,
-    )
+        return Session.begun(conversation_id, chosen, turn_index, now_s)
+    return session.with_choice(chosen, turn_index, now_s)
 
 
 def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tuple[Turn, ...]:

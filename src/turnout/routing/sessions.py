@@ -75,6 +75,32 @@ class Session:
     window: int | None = None
     version: int = 0
 
+    @classmethod
+    def begun(
+        cls, conversation_id: str, model_class: ModelClass, turn_index: int, now_s: float
+    ) -> Session:
+        """The session of a conversation that was not known, once a class was chosen."""
+        return cls(
+            model_class,
+            turn_index,
+            now_s,
+            first_class=model_class if turn_index == 1 else None,
+            conversation_id=conversation_id,
+            turn_index=turn_index,
+        )
+
+    def with_choice(self, model_class: ModelClass, turn_index: int, now_s: float) -> Session:
+        """The session once a class was chosen for a turn."""
+        stays = self.model_class == model_class
+        return replace(
+            self,
+            model_class=model_class,
+            chosen_at_turn=self.chosen_at_turn if stays else turn_index,
+            decided_at_s=now_s,
+            turn_index=turn_index,
+            version=self.version + 1,
+        )
+
     def with_served(
         self, cache: CachedPrompt, *, cost_usd: float = 0.0, switching_usd: float = 0.0
     ) -> Session:

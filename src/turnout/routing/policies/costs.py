@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnout.catalog import Catalog
-from turnout.records import ModelClass
+from turnout.records import OTHER_CLASS, ModelClass
 
 if TYPE_CHECKING:
     from turnout.routing.policies.situation import Situation
@@ -160,7 +160,7 @@ class TurnCosts:
         if "reasoning" not in targets or "fast" not in targets:
             return None
         current = situation.current_class or "fast"
-        other: ModelClass = "fast" if current == "reasoning" else "reasoning"
+        other: ModelClass = OTHER_CLASS[current]
         prompt = situation.prompt_tokens
         warm = situation.warm_tokens(current)
         shared = targets[other].shared_cache * warm

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from turnout.records import ModelClass
+from turnout.records import OTHER_CLASS, ModelClass
 from turnout.routing.policies.choice import Choice
 from turnout.routing.policies.costs import TurnCosts
 from turnout.routing.policies.situation import Situation
@@ -162,7 +162,7 @@ class PricedPolicy:
             ceiling_usd = min(ceiling_usd, self.max_switching_share * spend_usd)
         if costs.switching_usd > 0 and switching_usd > ceiling_usd:
             return situation.choice(
-                "fast" if to == "reasoning" else "reasoning",
+                OTHER_CLASS[to],
                 self.name,
                 "over_budget",
                 f"a switch to {to} would bring the cost of switching to {switching_usd:.4f} USD, "
