@@ -8,7 +8,7 @@ import pytest
 
 from turnout.catalog import load_catalog
 from turnout.learn import LearnOptions, learn, plan
-from turnout.learn.models import model_uses, targets_of
+from turnout.learn.models import model_of_class, model_uses, targets_of
 from turnout.learn.summary import advice_of
 from turnout.settings import load_settings
 from turnout.simulation import simulate
@@ -108,6 +108,24 @@ def test_the_most_used_model_with_a_price_stands_for_its_class(tmp_path):
     catalog = load_catalog()
     targets = targets_of(model_uses(tmp_path / "turns.parquet", catalog), {}, catalog)
     assert (targets["reasoning"].name, targets["fast"].name) == ("gpt-5", "gpt-5-mini")
+
+
+def test_settings_serve_the_models_that_the_replay_prices(tmp_path):
+    names = ["model-of-mine"] * 3 + ["o3"] * 2 + ["gpt-5"] + ["gpt-5-mini"]
+    rows = [
+        {"model": name, "prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}
+        for name in names
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "turns.parquet")
+    own = {"pattern": "model-of-mine", "provider": "me", "family": "mine", "class": "reasoning"}
+    catalog = load_catalog({"model": [own]})
+    uses = model_uses(tmp_path / "turns.parquet", catalog)
+    targets = targets_of(uses, {}, catalog)
+    served = {name: model_of_class(name, uses, {}, catalog) for name in ("reasoning", "fast")}
+    assert {name: use.model for name, use in served.items()} == {
+        name: target.name for name, target in targets.items()
+    }
+    assert targets["reasoning"].name == "o3"
 
 
 def test_a_log_that_cannot_tell_says_how_many_conversations_would():

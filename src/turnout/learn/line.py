@@ -14,7 +14,7 @@ from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.stage import evaluate
 from turnout.judge import JudgeOptions, judge_turns
 from turnout.labels import ExternalFiles, LabelReport, label_turns
-from turnout.learn.models import ModelUse, model_named, model_uses, targets_of
+from turnout.learn.models import ModelUse, model_of_class, model_uses, targets_of
 from turnout.learn.page import render
 from turnout.learn.serving import settings_text
 from turnout.learn.summary import (
@@ -238,14 +238,11 @@ def _write_settings(
     """Write turnout.toml where there is none; whether it was written."""
     if place.settings.exists():
         return False
-    by_class: dict[ModelClass, ModelUse] = {}
-    for name in get_args(ModelClass):
-        named = options.targets.get(name)
-        used = [use for use in models if use.model_class == name]
-        if named is not None:
-            by_class[name] = model_named(named, options.catalog)
-        elif used:
-            by_class[name] = next((use for use in used if use.usd is not None), used[0])
+    by_class = {
+        name: use
+        for name in get_args(ModelClass)
+        if (use := model_of_class(name, models, options.targets, options.catalog)) is not None
+    }
     if len(by_class) < len(get_args(ModelClass)):
         return False
     try:

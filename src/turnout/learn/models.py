@@ -107,6 +107,21 @@ def model_named(name: str, catalog: Catalog) -> ModelUse:
     )
 
 
+def model_of_class(
+    name: ModelClass, uses: Sequence[ModelUse], named: Mapping[ModelClass, str], catalog: Catalog
+) -> ModelUse | None:
+    """The model that a class goes to: the one named, else the most used, one with a price first.
+
+    Returns:
+        None where none is named and the log uses none.
+    """
+    if name in named:
+        return model_named(named[name], catalog)
+    used = [use for use in uses if use.model_class == name]
+    priced = (use for use in used if catalog.price(use.model) is not None)
+    return next(priced, used[0] if used else None)
+
+
 def targets_of(
     uses: Sequence[ModelUse], named: Mapping[ModelClass, str], catalog: Catalog
 ) -> dict[ModelClass, Target]:
@@ -122,17 +137,16 @@ def targets_of(
     """
     targets: dict[ModelClass, Target] = {}
     for name in get_args(ModelClass):
-        used = [use.model for use in uses if use.model_class == name]
-        for model in [named[name]] if name in named else used:
-            target = Target.from_catalog(model, catalog, EXPECTED_OUTPUT_TOKENS[name])
-            if target is not None:
-                targets[name] = target
-                break
-        else:
+        use = model_of_class(name, uses, named, catalog)
+        model = named.get(name, use.model if use else "")
+        target = Target.from_catalog(model, catalog, EXPECTED_OUTPUT_TOKENS[name])
+        if target is None:
+            used = [use.model for use in uses if use.model_class == name]
             tried = ", ".join([named[name]] if name in named else used) or "none"
             raise SettingsError(
                 f"replay: no price of a {name} model is known (tried: {tried}); expected one. Name "
                 f"it as [targets.{name}] in turnout.toml, with a [[catalog.price]] if it is your "
                 "own."
             )
+        targets[name] = target
     return targets
