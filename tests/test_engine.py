@@ -7,7 +7,7 @@ import threading
 import ibis
 import pytest
 
-from turnout.engine import batches, connect, kept, reading
+from turnout.engine import batches, connect, materialized, reading
 
 
 def work(n):
@@ -31,7 +31,7 @@ def ctrl_c():
     "ask",
     [
         lambda backend, query: backend.to_pyarrow(query),
-        lambda backend, query: kept(backend, query),
+        lambda backend, query: materialized(backend, query),
         lambda backend, query: list(batches(backend, query)),
         lambda backend, query: backend.raw_sql(backend.compile(query)).fetchall(),
     ],

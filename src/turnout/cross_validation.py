@@ -1,4 +1,4 @@
-"""Cross-validation: train a router a fold, and judge each on the rows that it did not see."""
+"""Cross-validation: train one router per fold and evaluate it on the rows of that fold."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def cross_validate(
     seed: int = 0,
     on_progress: OnProgress = silent,
 ) -> EvaluateReport:
-    """Train and judge k routers on one data set; every row is a test row of one of them.
+    """Train and evaluate k routers on one data set; every row is a test row of exactly one.
 
-    Rows of one group lie in one fold, and intervals resample groups. The routers are thrown away:
-    `turnout train` on the whole data set makes the one to serve.
+    Rows of one group are in one fold, and intervals resample groups. The routers are not kept;
+    the router to serve is trained on the whole data set, by `turnout train`.
 
     Args:
         dataset: What `turnout build` wrote; its own splits are put together.
@@ -66,7 +66,7 @@ def cross_validate(
         recipe: As in `turnout.training.train`.
         examples: Most confident mistakes of each kind that the report quotes.
         seed: Decides the folds and the resampling.
-        on_progress: Told every step.
+        on_progress: Called at every step.
 
     Raises:
         ArtifactError: If data set or base cannot be used.
@@ -112,7 +112,7 @@ def folds_of(table: pa.Table, folds: int, seed: int, *, where: str) -> list[Fold
         table: Its columns `cv_group` (the group of every row) and `label`.
         folds: How many.
         seed: Decides which groups go together.
-        where: How messages name the groups.
+        where: Name of the groups for error messages.
 
     Raises:
         RecordError: If there are too few groups, or a fold would lack a label.
@@ -151,7 +151,7 @@ def folds_of(table: pa.Table, folds: int, seed: int, *, where: str) -> list[Fold
 def _inner_splits(
     strata: NDArray[np.int64], groups: NDArray[np.object_], seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Ways to part rows into training and validation, the one with most training rows first."""
+    """Splits of rows into training and validation, the one with the most training rows first."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     rarest = int(np.bincount(strata, minlength=2).min())

@@ -37,7 +37,7 @@ def connect(
     spill: Path | None = None,
     joined_as_written: bool = False,
 ) -> ibis.BaseBackend:
-    """Where tables are computed: by default a private in-process DuckDB.
+    """Connect to the engine that computes tables: by default a private in-process DuckDB.
 
     DuckDB spills to disk when memory is short. Timestamps are read and shown in UTC whatever the
     machine's zone.
@@ -48,8 +48,8 @@ def connect(
             A thread needs room of its own, so that there are then at most 8.
         spill: A folder to spill to that does not exist yet; by default one in the system's
             temporary folder.
-        joined_as_written: Whether DuckDB holds in memory what stands on the right of a join. It
-            otherwise guesses which side is smaller, and takes a filtered log for a fifth of it.
+        joined_as_written: Whether DuckDB builds the hash table of a join from its right side. By
+            default it guesses the smaller side, and takes a filtered log for a fifth of its size.
 
     Raises:
         SettingsError: If there is no such engine or it is not installed.
@@ -79,8 +79,8 @@ def connect(
     return backend
 
 
-def kept(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
-    """The rows of an expression, computed once and held by the engine for what comes after."""
+def materialized(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
+    """Compute the rows of an expression once; the engine holds them for later expressions."""
     name = f"kept_{uuid.uuid4().hex[:12]}"
     if backend.name == DUCKDB:
         return backend.create_table(name, table, temp=True)
@@ -107,7 +107,7 @@ def batches(
 
     Args:
         backend: Where the table is computed.
-        table: Made of files and of tables that are `kept`.
+        table: Made of files and of tables that are `materialized`.
         order_by: Columns; by default the order is the engine's.
     """
     ordered = backend.raw_sql(backend.compile(table.order_by(*order_by) if order_by else table))
@@ -124,7 +124,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def lacks_disk(error: duckdb.Error) -> bool:
-    """Whether the engine ran out of disk: it calls that too a lack of memory."""
+    """Whether the engine ran out of disk space, which it reports as a lack of memory."""
     return "max_temp_directory_size" in str(error) or "No space left" in str(error)
 
 
@@ -167,7 +167,7 @@ def interruptible(backend: ibis.BaseBackend) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
-    """Turn an engine's complaint about rows that it cannot read into our error.
+    """Raise an engine's errors about unreadable rows as ours.
 
     Ctrl-C ends a running query; see `interruptible`.
 
@@ -198,5 +198,5 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an engine says of an error, without the query that it quotes."""
+    """The first line of an engine's error message, without the query that it quotes."""
     return (str(error).splitlines() or [type(error).__name__])[0]

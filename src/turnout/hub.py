@@ -36,7 +36,7 @@ _TRANSPORT_ERROR: type[BaseException] = HfHubHTTPError.__mro__[1]
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """What a push would send.
+    """The files that a push would send.
 
     Attributes:
         router: The verified folder.
@@ -52,19 +52,19 @@ class PushPlan:
 
     @property
     def address(self) -> str:
-        """Where it goes."""
+        """The address of the repository."""
         return f"{constants.ENDPOINT}/{self.repo_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class PullReport:
-    """What a pull brought.
+    """The result of a pull.
 
     Attributes:
         router: The folder.
-        commit: The hub's commit that it is.
+        commit: The hub's commit.
         digest: The router's identity; see `RouterFolder`.
-        fresh: False where this commit lay there already.
+        fresh: False if this commit was there already.
     """
 
     router: Path
@@ -74,7 +74,7 @@ class PullReport:
 
 
 def plan_push(router: Path, repo_id: str, *, private: bool = True) -> PushPlan:
-    """Verify a router folder and list what would be sent; asks the hub nothing.
+    """Verify a router folder and list what would be sent, without a request to the hub.
 
     `router.json` and the files it lists are sent. `manifest.json` is not: it names the paths of
     the machine that trained.
@@ -123,7 +123,7 @@ def push(plan: PushPlan) -> str:
 
 
 def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
-    """Bring a router from the hub; it appears only when its digests are those it lists.
+    """Download a router from the hub; it appears only when its digests match.
 
     Args:
         repo_id: `ORG/NAME` on the hub.
@@ -152,7 +152,7 @@ def pull(repo_id: str, out: Path, *, revision: str | None = None) -> PullReport:
 
 
 def _download(repo_id: str, commit: str, folder: Path) -> None:
-    """The description first: it says which other files make the router."""
+    """Download `router.json` first, as it lists the other files of the router."""
     api = _client()
 
     def bring(name: str) -> Path:

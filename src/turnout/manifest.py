@@ -1,4 +1,4 @@
-"""What a stage read, did and wrote, kept beside its output."""
+"""Manifests: the inputs, options and digests of an output, stored beside it."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ class Manifest:
     Attributes:
         verb: The verb that ran.
         inputs: Role (`turns`, `gold`, …) → what was read in that role, in order.
-        options: Every option that decides the output, the seed among them.
-        libraries: Versions of the libraries whose arithmetic decides the output.
-        counts: What the stage counted, filled while it runs.
-        notes: Free facts for a reader (versions, machine), filled while it runs.
+        options: Every option that changes the output, including the seed.
+        libraries: Versions of the libraries whose arithmetic changes the output.
+        counts: Counts of the stage, filled while it runs.
+        notes: Further facts for a reader (versions, machine), filled while it runs.
     """
 
     verb: str
@@ -101,12 +101,12 @@ class Manifest:
         *,
         libraries: Sequence[str] = (),
     ) -> Manifest:
-        """Describe a run before it starts; digests the inputs.
+        """The manifest of a run that is about to start; computes the digests of its inputs.
 
         Args:
             verb: The verb that runs.
             inputs: Role → path or paths; roles without one are left out.
-            options: Every option that decides the output.
+            options: Every option that changes the output.
             libraries: Installed packages whose version changes numbers in the output.
 
         Raises:
@@ -125,7 +125,7 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """Hex sha256 over all that decides the output; paths decide nothing."""
+        """Hex sha256 over everything that changes the output; paths do not."""
         digests = {role: [file.sha256 for file in files] for role, files in self.inputs.items()}
         deciding = [self.verb, digests, self.options, self.libraries, package_version()]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -153,12 +153,12 @@ def _listed(paths: Paths) -> Sequence[Path]:
 
 
 def manifest_path(output: Path) -> Path:
-    """Where an output's manifest lies: inside a folder, beside a file."""
+    """Path of an output's manifest: inside a folder, beside a file."""
     return manifest_beside(output) if output.is_file() else output / MANIFEST_NAME
 
 
 def manifest_beside(file: Path) -> Path:
-    """Where the manifest of an output that is a file lies."""
+    """Path of the manifest of an output that is a file."""
     return file.with_name(f"{file.name}.{MANIFEST_NAME}")
 
 

@@ -1,4 +1,4 @@
-"""How a stage tells how far it is; knows no terminal."""
+"""Progress of a stage: its steps, and how many units of a step are done."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar
 OnProgress = Callable[[str, int, int | None], None]
 """Called with a step's name, units done, and units in all (None where that is not known)."""
 
-Tell: TypeAlias = Callable[[int], None]
-"""Called with the units of a step that are done."""
+Advance: TypeAlias = Callable[[int], None]
+"""Called with the number of units of a step that are done."""
 
 _Item = TypeVar("_Item")
 _UNITS_BETWEEN = 1_000
@@ -21,14 +21,14 @@ def silent(step: str, done: int, total: int | None) -> None:
 
 
 class Steps:
-    """The steps of a stage, each told by its name and number: `2 of 4: draw rows`.
+    """The steps of a stage, reported by number and name: `2 of 4: draw rows`.
 
-    Of a step that an engine takes in one piece nobody knows how far it is: its name says which of
-    how many it is, and it has one unit, told when it is over.
+    A step that runs as one query of an engine has no measurable progress. It has one unit, which is
+    reported as done when the query ends.
 
     Args:
-        on_progress: Told of every step.
-        names: Of all steps, in order.
+        on_progress: Called at the start and the end of every step, and in between as it advances.
+        names: The names of all steps, in order.
     """
 
     def __init__(self, on_progress: OnProgress, *names: str) -> None:
@@ -36,13 +36,13 @@ class Steps:
         self._names = names
 
     @contextmanager
-    def step(self, name: str, total: int | None = None, *, attempt: int = 1) -> Iterator[Tell]:
-        """Take a step; one that fails is not told as done.
+    def step(self, name: str, total: int | None = None, *, attempt: int = 1) -> Iterator[Advance]:
+        """Run a step; a step that fails is not reported as done.
 
         Args:
             name: One of the names.
-            total: Its units; None where they are not known.
-            attempt: Which time it is taken; told apart from the times before.
+            total: How many units it has; None if unknown.
+            attempt: 1-based; from the second attempt on it is part of the label.
         """
         label = f"{self._names.index(name) + 1} of {len(self._names)}: {name}"
         if attempt > 1:
@@ -53,12 +53,14 @@ class Steps:
         self._on_progress(label, units, units)
 
 
-def watched(items: Iterable[_Item], tell: Tell, units: Callable[[_Item], int]) -> Iterator[_Item]:
-    """The same items; how many units are through is told every thousand or so."""
-    done = told = 0
+def watched(
+    items: Iterable[_Item], advance: Advance, units: Callable[[_Item], int]
+) -> Iterator[_Item]:
+    """Pass the items on, and report progress about every thousand units."""
+    done = reported = 0
     for item in items:
         yield item
         done += units(item)
-        if done - told >= _UNITS_BETWEEN:
-            tell(done)
-            told = done
+        if done - reported >= _UNITS_BETWEEN:
+            advance(done)
+            reported = done

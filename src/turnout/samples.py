@@ -1,4 +1,4 @@
-"""A data set folder as arrays, the same for every stage that reads one."""
+"""Reads a data set folder into arrays."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Samples:
         labels: int8, shape `(n,)`: 0 = reasoning, 1 = fast, −1 where neither was shown.
         targets: float32, shape `(n,)`, in [0, 1]; 1 = needs reasoning.
         weights: float32, shape `(n,)`, ≥ 0.
-        cv_groups: Rows of one name depend on one another beyond their conversation; None elsewhere.
+        cv_groups: Rows of one group depend on each other beyond their conversation; None elsewhere.
     """
 
     inputs: list[ModelInput]
@@ -63,7 +63,7 @@ class Samples:
         return len(self.inputs)
 
     def followed_by(self, more: Samples) -> Samples:
-        """These rows, then those of another."""
+        """These rows followed by those of `other`."""
         return Samples(
             inputs=self.inputs + more.inputs,
             conversation_ids=self.conversation_ids + more.conversation_ids,
@@ -76,7 +76,7 @@ class Samples:
         )
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
-        """Some of these rows, in that order."""
+        """The given rows, in that order."""
         return Samples(
             inputs=[self.inputs[row] for row in rows],
             conversation_ids=[self.conversation_ids[row] for row in rows],
@@ -89,12 +89,12 @@ class Samples:
         )
 
     def clusters_of(self, rows: Iterable[int]) -> list[str]:
-        """What intervals resample and folds hold together: the `cv_group`, or the conversation."""
+        """Units that intervals resample and folds hold together: `cv_group` or the conversation."""
         return [self.cv_groups[row] or self.conversation_ids[row] for row in rows]
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Rows that carry a label, shape `(n,)`."""
+        """Which rows have a label, bool, shape `(n,)`."""
         known: NDArray[np.bool_] = self.labels != NO_LABEL
         return known
 
@@ -106,7 +106,7 @@ class DatasetFolder:
     Attributes:
         path: The folder.
         description: What `dataset.json` says.
-        formatter: How its rows were shown.
+        formatter: The formatter that made its rows' texts.
         priors: The share of reasoning among the training rows, and in the log they come from.
     """
 
@@ -117,7 +117,7 @@ class DatasetFolder:
 
     @classmethod
     def read(cls, path: Path) -> DatasetFolder:
-        """Open what `turnout build` wrote; reads no row yet.
+        """Open a folder of `turnout build`, without reading its rows yet.
 
         Raises:
             ArtifactError: If it is absent, not a data set, or of another version.
@@ -158,7 +158,7 @@ class DatasetFolder:
         return self.measures_outcomes and not self.description.get("stated_targets")
 
     def label_factors(self, name: str, labels: NDArray[np.int8]) -> NDArray[np.float64]:
-        """How much each row counts where labels should stand in the data set's ratio.
+        """Factors for the rows' weights that bring the labels to the data set's ratio.
 
         All count alike where rows were drawn in that ratio, or where outcomes were measured. The
         rows of a log too short for that have it by their weights alone.
@@ -177,7 +177,7 @@ class DatasetFolder:
         return factors
 
     def require_shown_as(self, formatter: Formatter, router: Path) -> None:
-        """Refuse rows that a router would be shown in another way.
+        """Refuse a data set whose formatter differs from the router's.
 
         Raises:
             ArtifactError: If the router's formatter is not the data set's.

@@ -1,4 +1,4 @@
-"""A Spark session, of a Connect server or in this process, and its rows; knows no table."""
+"""Spark sessions, of a Connect server or in this process, and reading rows from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX = "spark://"
 CONNECT_PREFIX = "sc://"
-# Spark asks for a Java module that the runtime from PyPI leaves out, and does without it.
+# Spark looks for a Java module that the runtime from PyPI leaves out, and works without it.
 _JAVA = """#!/bin/sh
 for given do
   shift
@@ -38,7 +38,7 @@ _OPTIONS = {
 _LOCAL_OPTIONS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.sql.shuffle.partitions": "8",  # two hundred suit a cluster
+    "spark.sql.shuffle.partitions": "8",  # the default of 200 is for a cluster
 }
 
 
@@ -63,7 +63,7 @@ def session(address: str) -> SparkSession:
             "Run: pip install 'turnout[spark]'"
         ) from error
     _with_java(address)
-    # Workers would take another Python, without our packages.
+    # Workers would start another Python, without our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     local = address.removeprefix(PREFIX)
     here = local.startswith("local")
@@ -76,7 +76,7 @@ def session(address: str) -> SparkSession:
 def _connected(address: str) -> SparkSession:
     """A session of a Spark Connect server, which ends with the process."""
     try:
-        # Asked by its own module, Spark says which package its client lacks.
+        # This import names the package that the client lacks.
         import grpc
         import pandas  # noqa: F401
         from pyspark.sql.connect.client import DefaultChannelBuilder
@@ -87,7 +87,7 @@ def _connected(address: str) -> SparkSession:
             "Run: pip install 'turnout[spark]'"
         ) from error
     try:
-        # Spark itself would try for ten minutes.
+        # Spark itself would retry for ten minutes.
         with DefaultChannelBuilder(address).toChannel() as channel:
             grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_CONNECT)
     except ValueError as error:
@@ -97,7 +97,7 @@ def _connected(address: str) -> SparkSession:
             f"--engine {address}: nothing answered for {_SECONDS_TO_CONNECT} s; expected a Spark "
             "Connect server. Check host and port (15002 by default), and that it runs."
         ) from error
-    # Ibis asks for it, and does without it.
+    # Ibis looks for it, and works without it.
     warnings.filterwarnings("ignore", "'verifySchema' is ignored")
     session = SparkSession.builder.remote(address).getOrCreate()
     atexit.register(session.stop)
@@ -112,13 +112,13 @@ def escaped(path: Path) -> str:
 def keep(rows: DataFrame, name: str) -> None:
     """Compute rows once and hold them under a name.
 
-    Spark forgets how they came about: it would plan all of that anew wherever they are used.
+    Otherwise Spark would run the whole plan again for every expression that uses them.
     """
     rows.localCheckpoint(eager=True).createOrReplaceTempView(name)
 
 
 def batches(rows: DataFrame, size: int) -> Iterator[pa.RecordBatch]:
-    """The rows in their order, one of Spark's partitions here at a time, in batches of `size`."""
+    """Fetch the rows in order, one partition at a time, in batches of `size`."""
     held = rows.persist()
     try:
         found = held.selectExpr("spark_partition_id() AS at").distinct().collect()

@@ -1,4 +1,4 @@
-"""One run of a stage: it knows an earlier output as its own, and replaces it only when whole."""
+"""One run of a stage: recognises its own earlier output, and replaces it only when complete."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _Report = TypeVar("_Report")
 
 
 def report_json(report: object) -> dict[str, Any]:
-    """A report (a dataclass) as JSON holds it, all but whether it is fresh.
+    """A report (a dataclass) as JSON, without `fresh`.
 
-    JSON has no NaN: what could not be measured is null.
+    NaN, a value that could not be measured, becomes null.
     """
     content = TypeAdapter(type(report)).dump_python(report, mode="json", exclude={"fresh"})
     stored: dict[str, Any] = json.loads(json.dumps(content), parse_constant=lambda _: None)
@@ -36,7 +36,7 @@ def report_json(report: object) -> dict[str, Any]:
 
 
 def stored_report(report: type[_Report], content: Mapping[str, Any]) -> _Report:
-    """A report from what `report_json` gave; its `fresh` is false."""
+    """Rebuild a report from the output of `report_json`; its `fresh` is false."""
     return TypeAdapter(report).validate_python({**content, "fresh": False})
 
 
@@ -45,7 +45,7 @@ class StageRun:
 
     Args:
         out: The file or folder that the stage writes.
-        manifest: What the run reads and is told.
+        manifest: The inputs and options of the run.
     """
 
     def __init__(self, out: Path, manifest: Manifest) -> None:
@@ -53,9 +53,9 @@ class StageRun:
         self.manifest = manifest
 
     def is_done(self) -> bool:
-        """Whether the output was already made, whole and unchanged, from these inputs and options.
+        """Whether a complete, unchanged output of these inputs and options exists already.
 
-        What killed runs left beside it is removed first.
+        Removes the leftovers of killed runs beside it first.
 
         Raises:
             StorageError: If the place holds what this stage must not replace; see `output`.
@@ -72,7 +72,7 @@ class StageRun:
         return stored_report(report, (read_manifest(self.out) or {})["counts"])
 
     def record(self, report: object) -> None:
-        """Keep a report in the manifest; see `report_json`."""
+        """Store a report in the manifest; see `report_json`."""
         self.manifest.counts.update(report_json(report))
 
     @contextlib.contextmanager
@@ -110,14 +110,14 @@ class StageRun:
 
     def _replace(self, new: Path, place: Path) -> None:
         digests = _output_digests(new, shown=self.out.name)
-        # All is written before anything moves.
+        # Write everything before moving anything.
         written = (new if new.is_dir() else place) / MANIFEST_NAME
         written.write_text(manifest_text(self.manifest.to_json(digests)), encoding="utf-8")
         if new.is_dir() and self.out.is_dir():
-            # A folder cannot be renamed over another; the old one steps aside for an instant.
+            # A folder cannot be renamed over another, so the old one is moved away first.
             self.out.rename(place / PREVIOUS)
         if new.is_file():
-            # First: a file without a manifest is not known as ours, should this be the end.
+            # The manifest goes first: if the run dies here, the file is still recognised as ours.
             written.replace(manifest_beside(self.out))
         new.replace(self.out)
 

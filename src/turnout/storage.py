@@ -32,14 +32,14 @@ def storage_error(output: Path, error: OSError) -> StorageError:
 
 
 def failed_place(error: OSError, place: Path) -> Path | None:
-    """Where a write failed while `place` was being filled; None where none of ours did.
+    """The path of the write that failed while `place` was filled; None if it was not ours.
 
-    An error names its file, or it is a full disk: then the disks that a run writes to are tried,
-    its output's first and the temporary folder's next.
+    If the error names no file, a full disk is looked for: the disk of the output first, then that
+    of the temporary folder.
 
     Args:
         error: What was raised.
-        place: The folder that the run fills; still there, as full as it was.
+        place: The folder that the run fills; it must still exist.
     """
     if error.filename is not None:
         named = Path(os.fsdecode(error.filename))

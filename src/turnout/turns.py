@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.engine import first_line, kept, read_parquet
+from turnout.engine import first_line, materialized, read_parquet
 from turnout.errors import RecordError
 from turnout.schema import LABELS, LATER_TURN_COLUMNS, TURNS
 
@@ -43,7 +43,7 @@ def _null(kind: pa.DataType) -> ibis.Value:
 
 
 def require_places(path: Path) -> None:
-    """Refuse turns without a conversation, an index or a message, as the file's footer tells.
+    """Refuse turns without a conversation, an index or a message; reads only the file's footer.
 
     Raises:
         RecordError: If a row has none.
@@ -67,7 +67,7 @@ def require_places(path: Path) -> None:
 
 
 def refuse_repeats(path: Path, repeats: int) -> None:
-    """Refuse turns of several rows: which one was meant cannot be told.
+    """Refuse a table with several rows for one turn, as it is unclear which one is meant.
 
     Args:
         path: The turns table.
@@ -84,7 +84,7 @@ def refuse_repeats(path: Path, repeats: int) -> None:
 
 
 def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
-    """Refuse a column whose values are of another kind: text where a number belongs."""
+    """Refuse a column with values of another type, such as text instead of numbers."""
     wrong = [
         f"{field.name} is {found.field(field.name).type}, expected {field.type}"
         for field in expected
@@ -150,7 +150,7 @@ def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
 
 
 def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
-    """Join what the catalog knows of its model to every turn.
+    """Add the catalog's facts about its model to every turn.
 
     Adds `model_name` (the same for every spelling of one model; null where the log names none),
     `provider` and `model_class`, null where the catalog does not know the name. Names are looked up
@@ -163,7 +163,7 @@ def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Cata
         _model_facts(row["model"], row["reasoned"], catalog)
         for row in backend.to_pyarrow(logged).to_pylist()
     ]
-    facts = kept(backend, ibis.memtable(pa.Table.from_pylist(rows, _MODEL_FACTS)))
+    facts = materialized(backend, ibis.memtable(pa.Table.from_pylist(rows, _MODEL_FACTS)))
     turns = turns.mutate(reasoned=reasoned)
     joined = turns.left_join(
         facts,

@@ -1,7 +1,7 @@
-"""A hidden folder beside an output for all that a run writes on the way to it; knows no manifest.
+"""A hidden working folder beside an output, for everything that a run writes on the way.
 
-It lies on the output's own disk, so that what is whole moves there by rename. A run holds a lock on
-its folder for as long as it lives: a folder whose lock is free is what a killed run left.
+It is on the output's disk, so that complete files move there by rename. A run holds a lock on its
+folder while it lives: a folder whose lock is free was left by a killed run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEX_DIGITS = 8
 def workplace(output: Path) -> Iterator[Path]:
     """A new folder that only its owner may read, removed when the block ends.
 
-    An output that stepped aside into it, as `PREVIOUS`, goes back where no other took its place.
+    An earlier output that was moved into it, as `PREVIOUS`, is moved back unless it was replaced.
 
     Raises:
         OSError: If it cannot be made.
@@ -39,14 +39,14 @@ def workplace(output: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(output: Path) -> None:
-    """Remove what killed runs left beside an output, and nothing of a run that lives."""
+    """Remove the folders of killed runs beside an output, but none of a running one."""
     if sys.platform == "win32":
-        return  # a lock of another process cannot be asked for there
+        return  # this file system cannot test the lock of another process
     pattern = f".{glob.escape(output.name)}.{'[0-9a-f]' * _HEX_DIGITS}.partial"
     with contextlib.suppress(OSError):
         for folder in output.parent.glob(pattern):
             with contextlib.suppress(OSError):
-                folder.rmdir()  # killed before it had a lock
+                folder.rmdir()  # killed before it took the lock
             with contextlib.suppress(OSError), (folder / _LOCK).open("r+") as lock:
                 _lock(lock)
                 _empty(folder, output)
@@ -54,7 +54,7 @@ def remove_abandoned(output: Path) -> None:
 
 
 def _claimed(output: Path) -> tuple[Path, TextIO]:
-    """A new folder and its lock; until it is locked, another run may take it for abandoned."""
+    """Make a folder and lock it; until it is locked, another run may take it for abandoned."""
     while True:
         folder = output.with_name(f".{output.name}.{uuid.uuid4().hex[:_HEX_DIGITS]}.partial")
         folder.mkdir(mode=0o700)
@@ -76,12 +76,12 @@ def _holds(lock: TextIO) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        return True  # the file system knows no locks, so that nobody finds this one free
+        return True  # a file system without locks: no other run can find this one free
     return True
 
 
 def _empty(folder: Path, output: Path) -> None:
-    """Remove all but the lock: a run that is killed here leaves what the next one can remove."""
+    """Remove everything but the lock; if the run is killed here, the next one removes the rest."""
     with contextlib.suppress(OSError):
         if not output.exists():
             (folder / PREVIOUS).rename(output)

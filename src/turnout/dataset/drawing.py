@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
 from turnout.dataset.cells import STRATA, Cell, position_of
-from turnout.engine import batches, kept
+from turnout.engine import batches, materialized
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_STORED_TURNS
@@ -138,7 +138,7 @@ class Log:
         self._usable = self._turns
         if not self._stratified:
             self._usable = self._turns.filter(self._turns.turn_index == 1)
-        self._spans = kept(backend, _spans(self._turns)) if self._stratified else None
+        self._spans = materialized(backend, _spans(self._turns)) if self._stratified else None
         self._counts = self._counted()
         self.total = pq.read_metadata(turns).num_rows
         self.available = Counter[Cell]()
@@ -195,7 +195,7 @@ class Log:
         Yields:
             Turns by conversation and index, a turn more than once where the log holds it so.
         """
-        drawn = kept(self._backend, self._fully_labelled(self._first(draws)))
+        drawn = materialized(self._backend, self._fully_labelled(self._first(draws)))
         wanted = drawn.group_by("conversation_id").agg(
             from_index=drawn.turn_index.min() - self._turns_before,
             to_index=drawn.turn_index.max(),
@@ -205,7 +205,7 @@ class Log:
             turn_count=conversations.turn_index.nunique(),
             last_index=conversations.turn_index.max(),
         )
-        turns = self._turns.inner_join(kept(self._backend, spans), "conversation_id")
+        turns = self._turns.inner_join(materialized(self._backend, spans), "conversation_id")
         turns = turns.filter(turns.turn_index.between(turns.from_index, turns.to_index))
         rows = turns.left_join(drawn, list(TURN_KEYS)).drop(
             "conversation_id_right", "turn_index_right", "from_index", "to_index"
@@ -231,7 +231,7 @@ class Log:
         widening = 1.0
         while True:
             bounds = self._bounds(draws, widening)
-            below = kept(self._backend, self._below(bounds))
+            below = materialized(self._backend, self._below(bounds))
             counted = below.group_by("label", *_PLACE).agg(rows=below.count())
             rows_of = Counter(
                 {_cell(row): row["rows"] for row in self._backend.to_pyarrow(counted).to_pylist()}

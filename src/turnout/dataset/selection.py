@@ -102,8 +102,8 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
     margin = _MARGIN
     for attempt in range(1, _ROUNDS + 1):
         dropped = log.left_out.copy()
-        with steps.step(DRAW, sum(draws.values()), attempt=attempt) as tell:
-            rows = watched(log.drawn(draws), tell, lambda turn: turn.order_key is not None)
+        with steps.step(DRAW, sum(draws.values()), attempt=attempt) as advance:
+            rows = watched(log.drawn(draws), advance, lambda turn: turn.order_key is not None)
             candidates = from_turns(rows, formatter, dropped)
         with steps.step(COMPARE, attempt=attempt):
             exact = deduplicated(candidates, dropped)

@@ -12,7 +12,7 @@ from operator import add
 import ibis
 
 from turnout.chosen_by.patterns import lower
-from turnout.engine import kept
+from turnout.engine import materialized
 from turnout.schema import FAILED
 
 # Columns of `effort_counts`.
@@ -36,14 +36,14 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
     """Put `effort` in place of the measures: 1 much for the `model_class`, −1 little, else 0.
 
     Args:
-        facts: Turns that are `kept`, with `model_class` and the columns of `effort_counts`.
+        facts: Turns that are `materialized`, with `model_class` and the columns of `effort_counts`.
         backend: Where they are kept.
     """
     known = facts.agg(**{name: facts[name].count() for name in MEASURES})
     counts = backend.to_pyarrow(known).to_pylist()[0]
     ranks = []
     for name in (name for name in MEASURES if counts[name]):
-        ranked = kept(backend, _ranks(facts, name)).select(
+        ranked = materialized(backend, _ranks(facts, name)).select(
             "rank", class_ranked="model_class", value_ranked="value"
         )
         facts = facts.left_join(
@@ -57,7 +57,7 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
     total = reduce(add, [facts[rank].fill_null(0.0) for rank in ranks])
     mean = ibis.ifelse(counted > 0, total / counted, ibis.null("float64"))
     facts = facts.mutate(mean=mean).drop(*ranks)
-    of_all = kept(backend, _ranks(facts, "mean"))
+    of_all = materialized(backend, _ranks(facts, "mean"))
     cuts = of_all.group_by(class_cut="model_class").agg(
         little=of_all.value.max(where=of_all["rank"] <= _LITTLE),
         much=of_all.value.min(where=of_all["rank"] >= _MUCH),

@@ -15,7 +15,7 @@ from turnout.catalog import Catalog
 from turnout.chosen_by.fallbacks import fallback_signs, with_fallbacks
 from turnout.chosen_by.model_switches import with_switches
 from turnout.chosen_by.patterns import ANY, any_case, lower
-from turnout.engine import kept
+from turnout.engine import materialized
 from turnout.labels.effort import effort_counts, with_effort
 from turnout.labels.external_votes import ExternalVotes
 from turnout.labels.repeated_requests import repeated_requests
@@ -83,7 +83,7 @@ def votes(
         catalog: Model names to classes.
         external: Votes from outside the log, at most one of each source.
     """
-    facts = with_effort(kept(backend, _facts(turns, backend, catalog, external)), backend)
+    facts = with_effort(materialized(backend, _facts(turns, backend, catalog, external)), backend)
     facts = _with_chosen(with_fallbacks(with_switches(facts)))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = facts.mutate(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.engine import DUCKDB, batches, connect, kept, reading
+from turnout.engine import DUCKDB, batches, connect, materialized, reading
 from turnout.errors import RecordError
 from turnout.labels.aggregation import (
     STATED_ACCURACIES,
@@ -136,10 +136,10 @@ def label_turns(
             not_chosen = backend.to_pyarrow(rows.filter(rows.not_chosen).count()).as_py()
             report = label_report(patterns, accuracies, checked, fitted_on, matched, not_chosen)
         run.record(report)
-        with steps.step(_WRITE, report.labelled) as tell, run.output() as partial:
+        with steps.step(_WRITE, report.labelled) as advance, run.output() as partial:
             voted = rows.filter(rows.pattern != voteless_number(len(CODES)))
             labels = _labels(batches(backend, voted, TURN_KEYS), patterns, accuracies)
-            written = watched(labels, tell, lambda batch: batch.num_rows)
+            written = watched(labels, advance, lambda batch: batch.num_rows)
             write_parquet_in_order(written, EXPLAINED_LABELS, partial)
     return report
 
@@ -149,7 +149,7 @@ def _patterns(
 ) -> tuple[ibis.Table, VotePatterns]:
     """The keys and the `pattern` of every turn, kept on the engine; and the patterns counted."""
     pattern = pattern_number(votes, CODES)
-    rows = kept(backend, votes.select(*TURN_KEYS, "repeats", "not_chosen", pattern=pattern))
+    rows = materialized(backend, votes.select(*TURN_KEYS, "repeats", "not_chosen", pattern=pattern))
     patterns = count_patterns(backend, rows, len(CODES))
     n_turns = int(patterns.turns.sum())
     refuse_repeats(turns, backend.to_pyarrow(rows.filter(rows.repeats).count()).as_py())
@@ -166,10 +166,10 @@ def _matched(
     read: list[ExternalVotes], log: ibis.Table, backend: ibis.BaseBackend, steps: Steps
 ) -> list[ExternalFileReport]:
     reports: list[ExternalFileReport] = []
-    with steps.step(_MATCH, len(read)) as tell:
+    with steps.step(_MATCH, len(read)) as advance:
         for file in read:
             reports.append(_file_report(file, log, backend))
-            tell(len(reports))
+            advance(len(reports))
     return reports
 
 
@@ -238,7 +238,7 @@ def _known_turns(
 
 def _in_order(rows: ibis.Table, backend: ibis.BaseBackend) -> pa.Table:
     """A few rows of the log, whole, whatever the engine in the same order."""
-    few = kept(backend, rows)
+    few = materialized(backend, rows)
     schema = few.schema().to_pyarrow()
     ordered = [
         pa.Table.from_batches([batch]).cast(schema) for batch in batches(backend, few, TURN_KEYS)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from turnout.engine import batches, kept
+from turnout.engine import batches, materialized
 from turnout.logs.columns import CALL_ID
 from turnout.logs.row_writer import (
     N_CHARS,
@@ -85,7 +85,7 @@ def write_turns(
             if written.has_calls:
                 # Nothing is summed over rows of another message.
                 others = both.filter(both.text != both.kept_text).select(POSITION)
-                rows = rows.anti_join(kept(backend, others), POSITION)
+                rows = rows.anti_join(materialized(backend, others), POSITION)
             if beaten["failed"]:
                 staying = _with_fallbacks_marked(staying, losers)
         columns = [name for name in _COLUMNS if name not in _empty_columns(written)]
@@ -154,7 +154,9 @@ def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
         ],
     )
     ranked = slim.mutate(rank=ibis.row_number().over(in_turn))
-    return kept(backend, ranked.filter(ranked["rank"] > 0).drop("rank", "length", "continued"))
+    return materialized(
+        backend, ranked.filter(ranked["rank"] > 0).drop("rank", "length", "continued")
+    )
 
 
 def _with_fallbacks_marked(staying: ibis.Table, losers: ibis.Table) -> ibis.Table:

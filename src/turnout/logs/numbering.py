@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ibis
 
-from turnout.engine import kept, read_parquet
+from turnout.engine import materialized, read_parquet
 from turnout.errors import RecordError
 from turnout.logs.columns import BY_TIME
 from turnout.logs.conversations import placed_requests
@@ -79,7 +79,7 @@ def numbered_rows(
             "--skip-unreadable to leave out the rows with 0 and count them."
         )
     refused = rows.filter(rows.turn_index == 0)
-    cut = kept(backend, refused.select("conversation_id").distinct())
+    cut = materialized(backend, refused.select("conversation_id").distinct())
     n_refused = int(backend.to_pyarrow(refused.count()).as_py())
     return NumberedRows(rows.filter(rows.turn_index > 0), refused=n_refused, cut=cut)
 
@@ -87,7 +87,7 @@ def numbered_rows(
 def _with_requests_placed(
     backend: ibis.BaseBackend, rows: ibis.Table, transcripts: Path
 ) -> NumberedRows:
-    placed = kept(backend, placed_requests(backend, transcripts))
+    placed = materialized(backend, placed_requests(backend, transcripts))
     ids = rows.select(POSITION, "conversation_id")
     first = placed.select(of_row="of_row").distinct().join(ids, [("of_row", POSITION)])
     of_id = ibis.window(group_by="conversation_id", order_by="of_row")
@@ -103,7 +103,7 @@ def _with_requests_placed(
         "row", "base_id", "number", "new_id", "place", "other_branch", answered_on="continued"
     )
     joined = rows.left_join(slim, [(POSITION, "row")])
-    joined = kept(
+    joined = materialized(
         backend,
         joined.select(
             POSITION,
@@ -142,6 +142,6 @@ def _numbered_by_time(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table
     place = (ibis.dense_rank().over(in_time) + 1).cast("int32")
     index = ibis.ifelse(placed.turn_index == BY_TIME, place, placed.turn_index)
     # Computed once: every later query would number the rows anew.
-    places = kept(backend, placed.select(POSITION, place=index))
+    places = materialized(backend, placed.select(POSITION, place=index))
     joined = rows.join(places, POSITION)
     return joined.mutate(turn_index=joined.place).drop("place")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ibis
 
-from turnout.engine import kept, read_parquet
+from turnout.engine import materialized, read_parquet
 
 # One request, or several that are one turn by their kind: a failed one and the one that answered,
 # one that gives results of tools back.
@@ -45,9 +45,9 @@ def nodes_of(backend: ibis.BaseBackend, transcripts: Path) -> tuple[ibis.Table, 
     joins = rows.goes_on | rows.failed.lag().over(same).fill_null(False)
     is_first = ~joins | rows.place.lag().over(same).isnull()
     rows = rows.mutate(start=ibis.ifelse(is_first, rows.place, ibis.null("int64")))
-    rows = kept(backend, rows.mutate(node=rows.start.max().over(up_to)).drop("start"))
+    rows = materialized(backend, rows.mutate(node=rows.start.max().over(up_to)).drop("start"))
     first = rows.filter(rows.node == rows.place)
-    nodes = kept(backend, first.select("node", "row", *_OF_NODE))
+    nodes = materialized(backend, first.select("node", "row", *_OF_NODE))
     return rows, _linked(backend, rows, nodes)
 
 
@@ -62,7 +62,7 @@ def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> i
     begun = rows.filter(rows.turns_before == 0)
     anchors = _latest(begun, unnamed, "owner", "own_turn", "first_turn")
     joined = nodes.left_join(anchors, nodes.node == anchors.child)
-    return kept(backend, joined.select(*nodes.columns, anchor=joined.found))
+    return materialized(backend, joined.select(*nodes.columns, anchor=joined.found))
 
 
 def _by_same_history(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
@@ -160,7 +160,7 @@ def _with_parents(backend: ibis.BaseBackend, nodes: ibis.Table, links: ibis.Tabl
     found = links.group_by("child").agg(found=links.found.max())
     joined = nodes.left_join(found, nodes.node == found.child)
     joined = joined.mutate(parent=ibis.coalesce(joined.parent, joined.found))
-    return kept(backend, joined.select(*nodes.columns))
+    return materialized(backend, joined.select(*nodes.columns))
 
 
 # From the surest on; what one id says goes before what other ids say.

@@ -11,7 +11,7 @@ import ibis
 import pyarrow as pa
 
 from turnout.chosen_by.model_switches import KINDS
-from turnout.engine import batches, kept
+from turnout.engine import batches, materialized
 from turnout.schema import TURNS
 from turnout.switches.report import Example
 
@@ -74,7 +74,7 @@ def turns_around(
     shown = near.select(
         *(placed[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset
     )
-    few = kept(backend, shown.select(*_AROUND.names))
+    few = materialized(backend, shown.select(*_AROUND.names))
     order = ("conversation_id", "switch_turn_index", "offset")
     rows = [pa.Table.from_batches([batch]).cast(_AROUND) for batch in batches(backend, few, order)]
     return pa.concat_tables([_AROUND.empty_table(), *rows])

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from turnout.catalog import Catalog
 from turnout.chosen_by.fallbacks import FALLBACKS, fallback_signs, with_fallbacks
 from turnout.chosen_by.model_switches import KINDS, latest_before, with_switches
-from turnout.engine import DUCKDB, batches, connect, kept, reading
+from turnout.engine import DUCKDB, batches, connect, materialized, reading
 from turnout.errors import RecordError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet, write_parquet_in_order
@@ -113,10 +113,10 @@ def report_switches(
         require_places(turns)
         with steps.step(_FIND):
             # All counts are of these turns: computed once, without the messages.
-            named = kept(backend, _named_turns(table, backend, catalog))
+            named = materialized(backend, _named_turns(table, backend, catalog))
             refuse_repeats(turns, backend.to_pyarrow(named.filter(named.repeats).count()).as_py())
             switched = named.filter(named.kind.notnull())
-            switches = kept(backend, switched.select(*_SWITCHES.names))
+            switches = materialized(backend, switched.select(*_SWITCHES.names))
         with steps.step(_COUNT):
             counts = _counts_of(backend, pq.read_metadata(turns).num_rows, named, switches)
         with steps.step(_RATE):
