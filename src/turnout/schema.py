@@ -146,6 +146,30 @@ SAMPLES = pa.schema(
     ]
 )
 
+# What a replay decides: a row for every turn and policy, one policy after another.
+DECISIONS = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", pa.int32(), nullable=False),
+        pa.field("policy", pa.string(), nullable=False),
+        pa.field("router", pa.string(), nullable=False),  # architecture whose scores it reads
+        pa.field("threshold", pa.float64(), nullable=False),  # in [0, 1]
+        pa.field("population", pa.string(), nullable=False),  # what score and threshold are for
+        pa.field("p_reasoning", pa.float32()),  # null where the policy read no score
+        pa.field("model_class", pa.string(), nullable=False),  # reasoning or fast
+        pa.field("model", pa.string(), nullable=False),  # the class's target
+        pa.field("code", pa.string(), nullable=False),  # why: `routing.policies.ChoiceCode`
+        pa.field("switched", pa.bool_(), nullable=False),  # leaves the class of the turn before
+        pa.field("left_warm_cache", pa.bool_(), nullable=False),
+        pa.field("cached_tokens", pa.int64(), nullable=False),  # of the prompt, read from a cache
+        pa.field("usd", pa.float32(), nullable=False),  # what the turn costs
+        pa.field("stay_usd", pa.float32(), nullable=False),  # on the class before; first turn: fast
+        pa.field("switch_usd", pa.float32(), nullable=False),  # on the other one
+        pa.field("switching_usd", pa.float32(), nullable=False),  # of it, for the cache not held
+        pa.field("miss_usd", pa.float32()),  # price of a miss; null where none was weighed
+    ]
+)
+
 SCORES_COLUMN = "p_reasoning"
 
 

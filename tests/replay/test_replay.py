@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -19,6 +20,7 @@ from turnout.replay.stage import replay
 from turnout.routing import Priors
 from turnout.routing.folder import set_threshold
 from turnout.routing.policies import Target, TokenPrices
+from turnout.schema import DECISIONS
 
 CATALOG = load_catalog()
 TARGETS = {
@@ -123,6 +125,36 @@ def test_the_folder_holds_page_numbers_and_table(replayed):
     assert {row["table"] for row in table} == {
         "as served", "0.05 missed", "0.1 missed", "0.2 missed",
     }  # fmt: skip
+
+
+def test_every_turn_has_a_decision_under_every_policy_and_their_costs_add_up(replayed):
+    report, folder = replayed
+    table = pq.read_table(folder / "report.decisions.parquet")
+    assert table.schema.names == DECISIONS.names
+    at = next(level for level in report.comparison.at_missed if level.missed == 0.10)
+    for row in at.rows:
+        own = table.filter(pc.equal(table["policy"], row.name)).to_pylist()
+        assert [(r["conversation_id"], r["turn_index"]) for r in own] == [
+            (f"c{at:03}", index) for at in range(40) for index in (1, 2, 3)
+        ]
+        assert {r["threshold"] for r in own} == {row.threshold}
+        assert sum(r["usd"] for r in own) * 1000 / 120 == pytest.approx(row.measured.usd.value)
+        on = [r["model_class"] == "reasoning" for r in own]
+        assert np.mean(on) == pytest.approx(row.measured.share_reasoning.value)
+
+
+def test_a_decision_says_what_it_read_and_why(replayed):
+    table = pq.read_table(replayed[1] / "report.decisions.parquet").to_pylist()
+    # Turns 1 to 3 of a conversation that turns hard at its second turn.
+    of = {(r["policy"], r["turn_index"]): r for r in table if r["conversation_id"] == "c001"}
+    assert [of["session", index]["code"] for index in (1, 2, 3)] == ["scored", "pinned", "pinned"]
+    assert of["session", 2]["p_reasoning"] is None
+    upgraded = of["conversation", 2]
+    assert (upgraded["model"], upgraded["switched"]) == ("claude-opus-4-5", True)
+    assert upgraded["switch_usd"] > upgraded["stay_usd"] > 0
+    assert upgraded["usd"] == upgraded["switch_usd"]
+    assert of["priced", 2]["miss_usd"] > 0
+    assert upgraded["miss_usd"] is None
 
 
 def test_the_page_opens_in_a_browser_without_a_complaint(replayed, tmp_path):

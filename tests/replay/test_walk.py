@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from turnout.replay.columns import TurnColumns
 from turnout.replay.spend import spend_usd
-from turnout.replay.walk import walk
+from turnout.replay.walk import CODES, walk
 from turnout.routing.policies import (
     BoundaryPolicy,
     CachedPrompt,
@@ -72,7 +72,7 @@ def columns_of(conversations):
 
 def walked_turn_by_turn(conversations, policy):
     """The choices, tokens read from a cache and USD, by the policy's own `choose`."""
-    classes, cached, usd = [], [], []
+    choices, cached, usd = [], [], []
     for conversation in conversations:
         session, now_s = None, 0.0
         for index, (score, wait_s, prompt) in enumerate(conversation, 1):
@@ -95,22 +95,30 @@ def walked_turn_by_turn(conversations, policy):
                 cost_usd=cost_usd,
                 switching_usd=choice.switching_usd or 0.0 if switched else 0.0,
             )
-            classes.append(chosen)
+            choices.append(choice)
             cached.append(read)
             usd.append(cost_usd)
-    return classes, cached, sum(usd)
+    return choices, cached, usd
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{p.name}-{POLICIES.index(p)}")
 @given(conversations=CONVERSATIONS)
 def test_columns_give_what_the_policy_gives_turn_by_turn(policy, conversations):
     turns, scores = columns_of(conversations)
-    walked = walk(turns, scores, 0.5, policy, TARGETS)
-    classes, cached, usd = walked_turn_by_turn(conversations, policy)
-    assert ["reasoning" if r else "fast" for r in walked.on_reasoning] == classes
+    walked = walk(turns, scores, 0.5, policy, TARGETS, with_reasons=True)
+    choices, cached, usd = walked_turn_by_turn(conversations, policy)
+    classes = ["reasoning" if reasoning else "fast" for reasoning in walked.on_reasoning]
+    assert classes == [choice.model_class for choice in choices]
     assert walked.cached_tokens.tolist() == cached
     spent = spend_usd(turns, walked, TARGETS)
-    assert sum(part.sum() for part in spent.values()) == pytest.approx(usd)
+    assert sum(part.sum() for part in spent.values()) == pytest.approx(sum(usd))
+    reasons = walked.reasons
+    assert [CODES[code] for code in reasons.codes] == [choice.code for choice in choices]
+    assert reasons.usd.tolist() == pytest.approx(usd)
+    if policy.name == "priced":
+        for field in ("stay_usd", "switch_usd", "switching_usd", "miss_usd"):
+            of_policy = [getattr(choice, field) for choice in choices]
+            assert getattr(reasons, field).tolist() == pytest.approx(of_policy, abs=1e-6)
 
 
 def test_a_switch_is_warm_where_it_leaves_a_cache_that_still_holds_the_conversation():

@@ -224,6 +224,7 @@ def _replay(
             catalog=options.catalog,
             targets=targets,
             labels=place.labels,
+            decisions=place.decisions,
             max_missed=options.max_missed,
             on_progress=on_progress,
         )
@@ -341,6 +342,11 @@ class Places:
     def replay(self) -> Path:
         """What every policy would have cost."""
         return self.folder / "replay"
+
+    @property
+    def decisions(self) -> Path:
+        """Every turn's decision under every policy."""
+        return self.folder / "decisions.parquet"
 
     def scores(self, architecture: Architecture) -> Path:
         """The scored turns that a replay leaves beside its report."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from turnout.records import Architecture, ModelClass
 from turnout.replay.columns import Floats
+from turnout.replay.decisions import Decided
 from turnout.replay.log import ScoredLog
 from turnout.replay.measures import COST_TURNS, Measured, Sums, measured, saving, sums_of
 from turnout.replay.walk import walk
@@ -145,6 +146,27 @@ class Comparing:
             recommendation=sample._recommendation(recommended),
             sampled_turns=len(sample.log.turns),
         )
+
+    def decided(self, comparison: Comparison, max_missed: float) -> Iterator[Decided]:
+        """Every policy at its threshold for `max_missed`, with its reasons, one walk at a time.
+
+        Args:
+            comparison: What `compared` gave.
+            max_missed: As for `compared`. A policy that cannot miss so little decides by its
+                router's own threshold.
+        """
+        at = next(at for at in comparison.at_missed if at.missed == max_missed)
+        chosen = {row.name: row.threshold for row in at.rows}
+        for name in self.routed:
+            router = self.architecture_of(name)
+            threshold = chosen.get(name)
+            if threshold is None:
+                threshold = self.thresholds[router]
+            walked = walk(
+                self.log.turns, self.log.scores[router], threshold, self._policy(name),
+                self.targets, with_reasons=True,
+            )  # fmt: skip
+            yield Decided(name, router, threshold, walked)
 
     @property
     def routed(self) -> tuple[str, ...]:

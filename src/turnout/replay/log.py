@@ -37,6 +37,7 @@ class ScoredLog:
 
     Attributes:
         turns: The columns to walk.
+        conversation_ids: Of every conversation, shape `(c,)`.
         scores: Architecture → p_reasoning of every turn, shape `(n,)`; NaN where that router does
             not decide.
         message_chars: Length of every user message, shape `(n,)`.
@@ -53,6 +54,7 @@ class ScoredLog:
     """
 
     turns: TurnColumns
+    conversation_ids: pa.Array
     scores: Mapping[Architecture, NDArray[np.float32]]
     message_chars: NDArray[np.int32]
     logged_class: NDArray[np.int8]
@@ -73,6 +75,7 @@ class ScoredLog:
         return replace(
             self,
             turns=_taken(self.turns, rows, starts),
+            conversation_ids=self.conversation_ids.take(pa.array(conversations)),
             scores={name: values[rows] for name, values in self.scores.items()},
             message_chars=self.message_chars[rows],
             logged_class=self.logged_class[rows],
@@ -113,6 +116,7 @@ def read_scored(
     starts = _starts(table["conversation_id"])
     log = ScoredLog(
         turns=_columns(table, starts),
+        conversation_ids=table["conversation_id"].take(pa.array(starts[:-1])).combine_chunks(),
         scores={name: _scores(path) for name, path in tables.items()},
         message_chars=_numbers(table["message_chars"], 0).astype(np.int32),
         logged_class=_classes(table["model_class"]),

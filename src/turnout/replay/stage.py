@@ -14,6 +14,7 @@ from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, ModelClass, Population
 from turnout.replay.compare import Comparing, Comparison, PolicyRow
+from turnout.replay.decisions import write_decisions
 from turnout.replay.log import ScoredLog, read_scored
 from turnout.replay.page import render
 from turnout.replay.scored import score_turns
@@ -86,6 +87,7 @@ def replay(
     catalog: Catalog,
     targets: Mapping[ModelClass, Target],
     labels: Path | None = None,
+    decisions: Path | None = None,
     max_missed: float = 0.10,
     miss_usd: float | None = None,
     on_progress: OnProgress = silent,
@@ -93,7 +95,8 @@ def replay(
     """Score a log once and walk it under every policy.
 
     Beside `out` lie the scored tables, `NAME.ARCHITECTURE-scores.parquet`; a rerun with other
-    prices or thresholds scores nothing again.
+    prices or thresholds scores nothing again. So does the table of every turn's decision under
+    every policy, at its threshold for `max_missed` (the router's own where none misses so little).
 
     Args:
         routers: One router folder, or one of each architecture; both are judged on the same turns.
@@ -102,6 +105,7 @@ def replay(
         catalog: Says which models served, and what they cost.
         targets: What each class would go to.
         labels: What `turnout label` wrote, for over- and under-routing by strong evidence.
+        decisions: Where decisions go; None for `NAME.decisions.parquet` beside `out`.
         max_missed: Share of misses in (0, 1) that the recommendation is for.
         miss_usd: The price of a miss for `priced`; None derives it from the threshold.
         on_progress: Called while scoring.
@@ -133,11 +137,14 @@ def replay(
         "miss_usd": miss_usd,
     }
     run = StageRun(out, Manifest.of("replay", read, options))
-    if run.is_done():
+    table = decisions or out.with_name(f"{out.name}.decisions.parquet")
+    deciding = StageRun(table, Manifest.of("replay", read, {**options, "table": "decisions"}))
+    if run.is_done() and deciding.is_done():
         return run.stored(ReplayReport)
     log = read_scored(scored, catalog=catalog, labels=labels)
     thresholds = {name: _threshold(folder) for name, folder in folders.items()}
-    comparison = Comparing(log, thresholds, targets, miss_usd).compared(max_missed)
+    comparing = Comparing(log, thresholds, targets, miss_usd)
+    comparison = comparing.compared(max_missed)
     first = next(iter(folders.values()))
     report = ReplayReport(
         turns=len(log.turns),
@@ -155,6 +162,9 @@ def replay(
         comparison=comparison,
         fresh=True,
     )
+    policies = comparing.decided(comparison, max_missed)
+    with deciding.output() as partial:
+        write_decisions(policies, log, targets, report.population, partial)
     run.record(report)
     with run.output() as partial:
         _write(partial, report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,34 @@ from turnout.routing.policies import (
     SessionPolicy,
     Target,
 )
+from turnout.routing.policies.choice import ChoiceCode
 from turnout.routing.policies.priced import WELL_ABOVE
 
 CLASSES: tuple[ModelClass, ModelClass] = ("fast", "reasoning")
+CODES: tuple[ChoiceCode, ...] = get_args(ChoiceCode)
 _TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why a policy chose, turn by turn; costs in USD, as in `Choice`, shape `(n,)` each.
+
+    Attributes:
+        codes: Positions in `CODES`.
+        usd: What the turn costs on the class that was chosen.
+        stay_usd: What it costs on the class of the turn before; on fast at a first turn.
+        switch_usd: What it costs on the other one.
+        switching_usd: Of `switch_usd`, what is paid only since the other class does not hold the
+            conversation in its prompt cache.
+        miss_usd: The price of a miss that was weighed; NaN where none was.
+    """
+
+    codes: NDArray[np.int8]
+    usd: NDArray[np.float32]
+    stay_usd: NDArray[np.float32]
+    switch_usd: NDArray[np.float32]
+    switching_usd: NDArray[np.float32]
+    miss_usd: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +62,14 @@ class Walked:
         cached_tokens: Prompt tokens that its class reads from the prompt cache, shape `(n,)`.
         switched: Whether the turn leaves the class of the turn before, shape `(n,)`.
         left_warm: Whether it then leaves a prompt cache that still holds the conversation.
+        reasons: Why; None where they were not asked for.
     """
 
     on_reasoning: Bools
     cached_tokens: NDArray[np.float32]
     switched: Bools
     left_warm: Bools
+    reasons: Reasons | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +100,8 @@ def walk(
     threshold: float,
     policy: Policy,
     targets: Mapping[ModelClass, Target],
+    *,
+    with_reasons: bool = False,
 ) -> Walked:
     """Replay every conversation.
 
@@ -84,10 +113,15 @@ def walk(
         threshold: The least score that sends a message to reasoning.
         policy: What chooses.
         targets: What each class costs, and how long its prompt cache lasts.
+        with_reasons: Say for every turn why, and what staying and switching cost.
     """
     n = len(turns)
+    reasons = None
+    if with_reasons:
+        usd = [np.full(n, np.nan, np.float32) for _ in range(5)]
+        reasons = Reasons(np.zeros(n, np.int8), *usd)
     walked = Walked(
-        np.zeros(n, bool), np.zeros(n, np.float32), np.zeros(n, bool), np.zeros(n, bool)
+        np.zeros(n, bool), np.zeros(n, np.float32), np.zeros(n, bool), np.zeros(n, bool), reasons
     )
     first, later = _choosers(policy, threshold, targets)
     counts_costs = isinstance(policy, PricedPolicy) and (
@@ -104,6 +138,9 @@ def walk(
             walked.switched[rows] = switched
             held = np.where(step.on_reasoning, step.warm[1], step.warm[0])
             walked.left_warm[rows] = switched & (held > 0)
+        if reasons is not None:
+            explained = _Explained(step, threshold, policy, targets, first_turn=position == 0)
+            explained.write(reasons, rows, reasoning)
         if counts_costs:
             state.spend(step, reasoning, targets, first_turn=position == 0)
         state.serve(step, reasoning)
@@ -196,6 +233,7 @@ class _Costs:
     extra: Floats
     switching: Floats
     switch: Floats
+    stay: Floats
 
     @classmethod
     def of(
@@ -209,9 +247,13 @@ class _Costs:
         both = np.maximum(warm, held)
         with_both = _turn_usd(step, targets, both)
         with_held = _turn_usd(step, targets, held)
+        with_warm = _turn_usd(step, targets, warm)
         switch = np.where(on, with_held[0], with_held[1])
         return cls(
-            with_both[1] - with_both[0], switch - np.where(on, with_both[0], with_both[1]), switch
+            with_both[1] - with_both[0],
+            switch - np.where(on, with_both[0], with_both[1]),
+            switch,
+            np.where(on, with_warm[1], with_warm[0]),
         )
 
 
@@ -242,9 +284,14 @@ def _choosers(
 
 
 def _boundary(step: _Step, threshold: float, targets: Mapping[ModelClass, Target]) -> Bools:
+    by_score = step.score >= threshold
+    return np.asarray(np.where(_is_cold(step, targets), by_score, step.on_reasoning), bool)
+
+
+def _is_cold(step: _Step, targets: Mapping[ModelClass, Target]) -> Bools:
+    """Whether the class of the turn before has lost the conversation from its prompt cache."""
     fast_s, reasoning_s = (targets[name].cache_lifetime_s for name in CLASSES)
-    cold = step.idle_s >= np.where(step.on_reasoning, reasoning_s, fast_s)
-    return np.asarray(np.where(cold, step.score >= threshold, step.on_reasoning), bool)
+    return np.asarray(step.idle_s >= np.where(step.on_reasoning, reasoning_s, fast_s), bool)
 
 
 def _priced(
@@ -255,22 +302,113 @@ def _priced(
     *,
     first_turn: bool,
 ) -> Bools:
-    costs = _Costs.of(step, targets, first_turn=first_turn)
-    indices, at = np.unique(step.turn_index, return_inverse=True)
-    left = np.array([policy.turns_left.at(int(index)) for index in indices])
-    per_turn = costs.switching / left[at]
-    margin = _log_odds(step.score) - _log_odds(np.array(threshold))
-    worth = _shifted(step.score, policy.score_shift) * _miss_usd(costs, policy, threshold)
-    within = _within_budget(step, costs, policy)
-    up = (worth >= costs.extra + per_turn - _TINY) & within
+    weighed = _Weighed.of(step, threshold, policy, targets, first_turn=first_turn)
+    up = weighed.is_worth_it & weighed.is_within
     if policy.miss_usd is None:
-        # A score well above the threshold is not weighed at all.
-        up = (step.score >= threshold) & (up | (margin >= WELL_ABOVE))
+        up = weighed.is_above & (up | weighed.is_well_above)
     if first_turn:
         return np.asarray(up, bool)
-    least = _log_odds(np.array(threshold)) - policy.hysteresis
-    down = (_log_odds(step.score) < least) & (costs.extra - worth >= per_turn) & within
+    down = ~weighed.is_near & weighed.saves & weighed.is_within
     return np.asarray(np.where(step.on_reasoning, ~down, up), bool)
+
+
+@dataclass(slots=True)
+class _Weighed:
+    """What the priced policy weighs, in columns of shape `(m,)`."""
+
+    is_above: Bools  # the threshold
+    is_well_above: Bools
+    is_near: Bools  # too close under the threshold to leave reasoning
+    is_worth_it: Bools  # an upgrade
+    saves: Bools  # a downgrade
+    is_within: Bools  # the budget for switching
+    miss_usd: Floats | float
+
+    @classmethod
+    def of(
+        cls,
+        step: _Step,
+        threshold: float,
+        policy: PricedPolicy,
+        targets: Mapping[ModelClass, Target],
+        *,
+        first_turn: bool,
+    ) -> _Weighed:
+        costs = _Costs.of(step, targets, first_turn=first_turn)
+        indices, at = np.unique(step.turn_index, return_inverse=True)
+        left = np.array([policy.turns_left.at(int(index)) for index in indices])
+        per_turn = costs.switching / left[at]
+        log_odds, threshold_log_odds = _log_odds(step.score), _log_odds(np.array(threshold))
+        miss_usd = _miss_usd(costs, policy, threshold)
+        worth = _shifted(step.score, policy.score_shift) * miss_usd
+        return cls(
+            step.score >= threshold,
+            log_odds - threshold_log_odds >= WELL_ABOVE,
+            log_odds >= threshold_log_odds - policy.hysteresis,
+            worth >= costs.extra + per_turn - _TINY,
+            costs.extra - worth >= per_turn,
+            _within_budget(step, costs, policy),
+            miss_usd,
+        )
+
+    def codes(self, on_reasoning: Bools, *, is_derived: bool) -> NDArray[np.int8]:
+        """As `PricedPolicy` gives them; `is_derived` where no price of a miss was stated."""
+        by_score = ~self.is_above | self.is_well_above if is_derived else np.zeros(1, bool)
+        weighed = np.where(self.is_within, _CODE["worth_it"], _CODE["over_budget"])
+        up = np.select(
+            [by_score, self.is_worth_it, self.is_above],
+            [_CODE["scored"], weighed, _CODE["upgrade_too_dear"]],
+            _CODE["scored"],
+        )
+        down = np.select(
+            [self.is_near & self.is_above, self.is_near, self.saves],
+            [_CODE["scored"], _CODE["near_threshold"], weighed],
+            _CODE["downgrade_too_dear"],
+        )
+        return np.where(on_reasoning, down, up).astype(np.int8)
+
+
+_CODE: Mapping[ChoiceCode, int] = {code: at for at, code in enumerate(CODES)}
+
+
+class _Explained:
+    """Why the turns of a step went where they did."""
+
+    def __init__(
+        self,
+        step: _Step,
+        threshold: float,
+        policy: Policy,
+        targets: Mapping[ModelClass, Target],
+        *,
+        first_turn: bool,
+    ) -> None:
+        self._costs = _Costs.of(step, targets, first_turn=first_turn)
+        self._own_usd = _turn_usd(step, targets, step.warm)
+        self._miss_usd: Floats | float = np.nan
+        m = len(step.score)
+        if isinstance(policy, PricedPolicy):
+            weighed = _Weighed.of(step, threshold, policy, targets, first_turn=first_turn)
+            on = step.on_reasoning & (not first_turn)
+            self._codes = weighed.codes(on, is_derived=policy.miss_usd is None)
+            self._miss_usd = weighed.miss_usd
+        elif isinstance(policy, BoundaryPolicy) and not first_turn:
+            cold = _is_cold(step, targets)
+            self._codes = np.where(cold, _CODE["scored"], _CODE["cache_warm"]).astype(np.int8)
+        elif isinstance(policy, SessionPolicy) and not first_turn:
+            self._codes = np.full(m, _CODE["pinned"], np.int8)
+        else:
+            code: ChoiceCode = "fixed" if isinstance(policy, FixedPolicy) else "scored"
+            self._codes = np.full(m, _CODE[code], np.int8)
+
+    def write(self, reasons: Reasons, rows: NDArray[np.int64], reasoning: Bools) -> None:
+        """Put them in their places."""
+        reasons.codes[rows] = self._codes
+        reasons.usd[rows] = np.where(reasoning, self._own_usd[1], self._own_usd[0])
+        reasons.stay_usd[rows] = self._costs.stay
+        reasons.switch_usd[rows] = self._costs.switch
+        reasons.switching_usd[rows] = self._costs.switching
+        reasons.miss_usd[rows] = self._miss_usd
 
 
 def _miss_usd(costs: _Costs, policy: PricedPolicy, threshold: float) -> Floats | float:
