@@ -143,8 +143,10 @@ def test_every_turn_has_a_decision_under_every_policy_and_their_costs_add_up(rep
         assert np.mean(on) == pytest.approx(row.measured.share_reasoning.value)
 
 
-def test_a_decision_says_what_it_read_and_why(replayed):
-    table = pq.read_table(replayed[1] / "report.decisions.parquet").to_pylist()
+def test_a_decision_says_what_it_read_and_why(replayed, routers, tmp_path):
+    turns = replayed[1] / "turns.parquet"
+    replay(routers, turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS, max_missed=0.7)
+    table = pq.read_table(tmp_path / "r.decisions.parquet").to_pylist()
     # Turns 1 to 3 of a conversation that turns hard at its second turn.
     of = {(r["policy"], r["turn_index"]): r for r in table if r["conversation_id"] == "c001"}
     assert [of["session", index]["code"] for index in (1, 2, 3)] == ["scored", "pinned", "pinned"]
