@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.command import TURNOUT, run
@@ -87,6 +88,33 @@ def test_a_path_that_the_locale_cannot_read_is_refused_in_words(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "this locale cannot read the name; expected UTF-8. Set LC_ALL=C.UTF-8" in done.stderr
+
+
+def test_names_that_are_not_utf8_are_refused_in_words(tmp_path):
+    place = tmp_path / os.fsdecode(b"bad\xff")
+    place.mkdir()
+    (place / "turns.parquet").touch()
+    typed = [("label", b"bad\xff/turns.parquet"), ("ingest", "*/turns.parquet")]
+    for verb, log in typed:
+        done = subprocess.run(
+            [*TURNOUT, verb, log, "-o", "made"],
+            env=os.environ | {"LC_ALL": "C.UTF-8"}, cwd=tmp_path, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode in (2, 3)
+        assert "not UTF-8" in done.stderr
+        assert "Rename it" in done.stderr
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_closed_stream_is_no_failure_and_gets_into_no_file(folder, tmp_path, stream):
+    made = tmp_path / "labels.parquet"
+    typed = [*TURNOUT, "label", NAME, "-o", str(made)]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {stream}>&-', "sh", *typed], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert pq.read_metadata(made).num_rows
 
 
 FULL = "turnout: standard output: No space left on device"

@@ -85,6 +85,7 @@ def turnout() -> None:
 def main() -> None:
     """Run the command; every failure ends in one message and its own exit code."""
     interrupted = _watch_for_interrupts()
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text stream's own
     try:
@@ -97,6 +98,19 @@ def main() -> None:
         # Libraries turn an interrupt into errors of their own.
         failure = KeyboardInterrupt() if interrupted.is_set() else error
         sys.exit(_end(failure))
+
+
+def _open_closed_streams() -> None:
+    """Open the null device where a shell closed stdout or stderr (`>&-`).
+
+    Otherwise the next file that is opened would get the stream's number, and its output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 def _watch_for_interrupts() -> threading.Event:
@@ -148,9 +162,12 @@ def _known(failure: BaseException) -> TurnoutError | None:
         case ModuleNotFoundError(name=str(name)) if extra := extra_of(name.partition(".")[0]):
             return missing([extra], [name])
         case UnicodeEncodeError(object=text) if unread := _UNDECODED.search(text):
+            name = unread[0].encode(errors="replace").decode()
+            if sys.getfilesystemencoding() == "utf-8":
+                return SettingsError(f"{name}: the name is not UTF-8; expected UTF-8. Rename it.")
             return SettingsError(
-                f"{unread[0].encode(errors='replace').decode()}: this locale cannot read the name; "
-                "expected UTF-8. Set LC_ALL=C.UTF-8, or PYTHONUTF8=1."
+                f"{name}: this locale cannot read the name; expected UTF-8. Set LC_ALL=C.UTF-8, or "
+                "PYTHONUTF8=1."
             )
         case OSError(filename=path, strerror=str(reason)):
             return StorageError(f"{path}: {reason}." if path else f"{reason}.")

@@ -129,6 +129,12 @@ def files_of(
         place = _place(str(source))
         try:
             named = place.files(is_log)
+        except UnicodeDecodeError as error:
+            name = bytes(error.object).decode(errors="replace")
+            raise RecordError(
+                f"{place.shown}: a name in it is not UTF-8 ({name}); expected names in UTF-8. "
+                "Rename it, or name the log's own files."
+            ) from error
         except FAILURES as error:
             raise RecordError(
                 f"{place.shown}: cannot be reached ({reason(error)}); expected a readable file, "
