@@ -209,10 +209,7 @@ class Settings(Options):
             tokens = EXPECTED_OUTPUT_TOKENS[name]
             target = PricedTarget.from_catalog(model, catalog, tokens) if model else None
             if target is None:
-                raise SettingsError(
-                    f"--{name}-model: no price is known for {model or 'no model'}; expected a "
-                    "model of the catalog. Name it, or add a [[catalog.price]] to turnout.toml."
-                )
+                raise unpriced(name, model)
             targets[name] = target
         return targets
 
@@ -248,6 +245,20 @@ class SettingValue:
     key: str
     value: object
     origin: Origin
+
+
+def unpriced(model_class: ModelClass, model: str | None) -> SettingsError:
+    """The error that a class has no model, or its model no price."""
+    option = f"--{model_class}-model"
+    if model is None:
+        return SettingsError(
+            f"{option}: not given, and the settings name no target of that class; expected the "
+            f"model whose price counts. Add {option} NAME."
+        )
+    return SettingsError(
+        f"{option}: no price is known for {model}; expected a model of the catalog. Name another, "
+        "or add a [[catalog.price]] to turnout.toml."
+    )
 
 
 def load_settings(path: Path | None, flags: Flags | None = None) -> Settings:

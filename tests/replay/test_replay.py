@@ -281,7 +281,7 @@ def test_the_command_recommends_and_names_the_next_one(routers, tmp_path):
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ((), "--reasoning-model: no price is known for no model"),
+        ((), "--reasoning-model: not given"),
         (("--reasoning-model", "acme-deep"), "no price is known for acme-deep"),
         ((*FLAGS, "--max-missed", "1.5"), "--max-missed: found 1.5"),
     ],

@@ -20,7 +20,6 @@ from turnout.cli.console import (
     stdout,
 )
 from turnout.cli.verbs import verb
-from turnout.errors import SettingsError
 from turnout.records import ModelClass
 
 if TYPE_CHECKING:
@@ -119,6 +118,8 @@ def _prices(
     models: dict[ModelClass, str | None], settings: Settings
 ) -> dict[ModelClass, Price] | None:
     """What both targets cost; None where neither is named."""
+    from turnout.settings import unpriced
+
     targets = settings.model_targets()
     named = {
         name: models[name] or (targets[name].model if name in targets else None)
@@ -131,10 +132,7 @@ def _prices(
     for name, model in named.items():
         price = catalog.price(model)
         if price is None:
-            raise SettingsError(
-                f"--{name}-model: no price is known for {model or 'no model'}; expected a model of "
-                "the catalog. Name it, or add a [[catalog.price]] to turnout.toml."
-            )
+            raise unpriced(name, model)
         prices[name] = price
     return prices
 
