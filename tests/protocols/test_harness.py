@@ -35,6 +35,19 @@ REMINDER = "<system-reminder>\nRun the linter.\n</system-reminder>"
             "This session is being continued from a previous conversation that ran out of context.",
             "", ("compaction summary",), id="compaction-summary",
         ),
+        pytest.param(
+            "<task>\nfix it\n</task>\n<environment_details>\nLinux\n</environment_details>",
+            "fix it", ("environment", "wrapper"), id="task-beside-harness",
+        ),
+        pytest.param("<task>fix it</task>", "<task>fix it</task>", (), id="task-of-a-person"),
+        pytest.param(
+            "<attachments>a.py</attachments>\n<user_query>\nfix it\n</user_query>",
+            "fix it", ("wrapper",), id="query-in-an-element",
+        ),
+        pytest.param(
+            "### Task:\nRespond to the user query using the provided context.\n<context>\nA page"
+            "\n</context>\n\nfix it", "fix it", ("retrieved text",), id="retrieved",
+        ),
         pytest.param("What is <system-reminder> for?", "What is <system-reminder> for?", (),
                      id="a-person-writes-of-it"),
         pytest.param("if a < b and [c]", "if a < b and [c]", (), id="brackets"),
@@ -51,8 +64,9 @@ def test_text_without_harness_stays_as_it_is(text):
     assert split_harness(text).human == text
 
 
-def test_elements_that_are_never_closed_are_searched_once():
-    text = "<system-reminder>" * 200_000
+@pytest.mark.parametrize("name", ["system-reminder", "user_query", "task"])
+def test_elements_that_are_never_closed_are_searched_once(name):
+    text = f"<{name}>" * 200_000 + "</"
     assert split_harness(text).human == text
 
 

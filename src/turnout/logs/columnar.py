@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 
 from turnout.logs.columns import BY_TIME, NUMBERED_BY_TIME, OPTIONAL, TEXTS, misread
 from turnout.logs.pseudonyms import Salt
+from turnout.protocols.harness import HARNESS_SIGNS
+from turnout.protocols.kinds import HELPER_SIGNS
 from turnout.schema import TURNS
 
 # Ids and model names of other letters, or with spaces around them, are read one by one.
 _PLAIN_NAME = r"^[!-~]([ -~]*[!-~])?$"
 _SAYS_SOMETHING = r"[^\pZ\pC]"
+_OF_PRODUCT = f"{HARNESS_SIGNS}|{HELPER_SIGNS}"
 # Fields of text that are not taken as they are.
 _BY_VALUE = ("user_id", "requested_model", "chosen_by", "decided_class")
 _YEAR_1_US, _YEAR_10000_US = -62_135_596_800_000_000, 253_402_300_800_000_000
@@ -101,9 +104,12 @@ def _no_position(column: pa.Array, least_index: int) -> pa.BooleanArray:
 
 
 def _no_message(column: pa.Array) -> pa.BooleanArray:
+    """Which rows say nothing, or may say something of a product's beside a person's words."""
     if not pa.types.is_string(column.type):
         return _all(column)
-    return pc.invert(pc.fill_null(pc.match_substring_regex(column, _SAYS_SOMETHING), False))
+    says = pc.match_substring_regex(column, _SAYS_SOMETHING)
+    of_person = pc.invert(pc.match_substring_regex(column, _OF_PRODUCT))
+    return pc.invert(pc.fill_null(pc.and_(says, of_person), False))
 
 
 def _no_plain_name(column: pa.Array, *, required: bool) -> pa.BooleanArray:

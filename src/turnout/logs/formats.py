@@ -52,6 +52,8 @@ class RawRow:
         mended: What had to be mended to read it.
         dropped_as: The reason why it is left out though nothing is wrong with it; None where it is
             not.
+        is_read: Whether a reader of its source made it: the person's words are taken apart from a
+            product's, and helper calls are gone.
     """
 
     where: str
@@ -59,6 +61,7 @@ class RawRow:
     problem: str | None = None
     mended: tuple[str, ...] = ()
     dropped_as: str | None = None
+    is_read: bool = False
 
 
 def read_jsonl(file: LogFile) -> Iterator[RawRow]:

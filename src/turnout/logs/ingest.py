@@ -38,11 +38,14 @@ from turnout.logs.numbering import OTHER_BRANCH, numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.logs.readers import KNOWN_SOURCES, TURN_A_ROW, read_by_turns, rows_of_turns
+from turnout.logs.readers.messages import HARNESS_ALONE, HARNESS_LEFT_OUT, HELPER_CALL
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
 from turnout.logs.transcripts import TRANSCRIPT, Transcript
 from turnout.manifest import Input, Manifest
 from turnout.progress import OnProgress, silent
+from turnout.protocols import split_harness
+from turnout.protocols.kinds import helper_by_wording
 from turnout.redaction import redacted
 from turnout.schema import FAILED
 from turnout.stage import StageRun
@@ -323,8 +326,8 @@ class _Source:
         row = None if raw.dropped_as else self._canonical(raw)
         if row is None:
             self._counts.dropped[raw.dropped_as or UNREADABLE] += 1
-        elif not row["user_message"].strip():
-            self._counts.dropped[EMPTY] += 1
+        elif (reason := self._no_words(row, raw)) is not None:
+            self._counts.dropped[reason] += 1
         else:
             if self._options.redact:
                 for name in _MESSAGES:
@@ -339,6 +342,23 @@ class _Source:
                 self._rows.write_transcript(transcript, row)
             self._rows.write_turn(row, raw.where)
         self._count_read(1)
+
+    def _no_words(self, row: dict[str, Any], raw: RawRow) -> str | None:
+        """Why a row says nothing of a person's; None where it does.
+
+        A row that no reader of its source made may hold a product's words beside a person's.
+        """
+        message = row["user_message"]
+        if not raw.is_read:
+            words = split_harness(message)
+            if (helper := helper_by_wording(words.human)) is not None:
+                return f"{HELPER_CALL}: {helper}"
+            if words.harness:
+                if not words.human:
+                    return HARNESS_ALONE
+                row["user_message"] = message = words.human
+                self._counts.mended[HARNESS_LEFT_OUT] += 1
+        return None if message.strip() else EMPTY
 
     def _canonical(self, raw: RawRow) -> dict[str, Any] | None:
         problem = raw.problem

@@ -58,7 +58,13 @@ def read_request(body: Mapping[str, object]) -> Request:
         bool(body.get("tools") or body.get("functions")),
         mapping(mapping(response_format.get("json_schema")).get("schema")),
         _effort(body),
+        max_answer_tokens=_max_answer_tokens(body),
     )
+
+
+def _max_answer_tokens(body: Mapping[str, object]) -> int | None:
+    limits = (count(body, name) for name in ("max_completion_tokens", "max_tokens"))
+    return next((limit for limit in limits if limit is not None), None)
 
 
 def _effort(body: Mapping[str, object]) -> str | None:

@@ -19,13 +19,34 @@ RequestKind: TypeAlias = Literal[
 ]  # fmt: skip
 KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 
-# What a helper call's last user message says. Each pattern is anchored to the message's start.
+# A helper call shows at the beginning of its last user message or of its system prompt.
+_BEGINNING_CHARS = 600
 _WORDINGS: tuple[tuple[RequestKind, re.Pattern[str]], ...] = (
-    ("compaction", re.compile(r"CRITICAL: Respond with TEXT ONLY")),
-    ("permission check", re.compile(r"<transcript>")),
+    (
+        "compaction",
+        re.compile(
+            r"CRITICAL: Respond with TEXT ONLY"
+            r"|Your (?:urgent )?task is to create a (?:comprehensive )?(?:detailed )?summary of the"
+            r" conversation"
+            r"|The current conversation is rapidly running out of context"
+            r"|Provide a detailed (?:prompt|summary) for continuing our conversation"
+            r"|You are performing a CONTEXT CHECKPOINT COMPACTION"
+            r"|Summarize the (?:discussion|conversation) briefly in \d+ words or less to use as a"
+            r"|Progressively summarize the lines of conversation"
+            r"|First, reason in your scratchpad\. Then, generate the <state_snapshot>"
+        ),
+    ),
+    ("permission check", re.compile(r"<transcript>|<policy_spec>")),
     ("title", re.compile(r"<session>")),
     ("follow-ups", re.compile(r"\[SUGGESTION MODE\b")),
-)  # fmt: skip
+    ("auxiliary", re.compile(r"Web page content:\s*\n---|Warmup\s*$")),
+)
+# A question is to be rewritten so that a search understands it, as LangChain and LlamaIndex do.
+_QUERY = re.compile(
+    r"Given (?:a|the following) (?:conversation|chat history)\b.{0,300}?\bstandalone\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_QUERY_TO_SEARCH = re.compile(r"Perform a web search for the query:")
 # A title is asked for and the conversation quoted, as LibreChat and others do.
 _TITLE = re.compile(
     r"(?:please )?(?:provide|write|generate|create) an? (?:very )?(?:concise|short|brief)"
@@ -33,6 +54,46 @@ _TITLE = re.compile(
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r"^\W{0,4}(?:user|human)\W{0,3}:", re.IGNORECASE | re.MULTILINE)
+# A name for a conversation is asked for, and nothing around it: what persons do not ask of one.
+_NAMING = re.compile(
+    r"\b(?:provide|write|generate|create|give|suggest|make|reply with|come up with)\b[^\n.]{0,120}"
+    r"\b(?:titles?|name)\b",
+    re.IGNORECASE,
+)
+_OF_CHAT = re.compile(
+    r"\b(?:conversation|chat|thread|session|discussion|following request|(?:previous|user'?s) "
+    r"query)\b",
+    re.IGNORECASE,
+)
+_BARE = re.compile(
+    r"\bnothing else\b|\bno quot|\bwithout any (?:lead-in|preamble|quot|punct|additional)"
+    r"|\bonly (?:return|respond|reply|output|the title)\b|\b(?:return|respond|reply|output)\b"
+    r"[^\n.]{0,30}\bonly\b|\b(?:avoid|omit(?:ting)?) (?:punctuation|quot)"
+    r"|\bno additional text\b|\ba brief title for the following request:",
+    re.IGNORECASE,
+)
+_TITLE_FOR_CHAT = re.compile(
+    r"Generate a title for this (?:conversation|chat|thread)", re.IGNORECASE
+)
+# What the message of a helper call holds, for engines that search many texts at once.
+HELPER_SIGNS = "|".join(
+    [
+        r"^\s*(?:### Task:|(?i:given (?:a|the following) (?:conversation|chat history)))",
+        r"^\s*(?i:(?:please )?(?:provide|write|generate|create) an? )",
+        rf"^\s*(?:{_QUERY_TO_SEARCH.pattern})",
+        *(rf"^\s*(?:{pattern.pattern})" for _, pattern in _WORDINGS),
+        *(rf"(?i:{pattern.pattern})" for pattern in (_TITLE_FOR_CHAT, _BARE)),
+    ]
+)
+# What the system prompt of a call for a title says.
+_TITLE_MAKER = re.compile(
+    r"\btitle generator\b|\btitling assistant\b"
+    r"|\b(?:generate|write|create|craft(?:ing)?|extract|provide)\b[^\n.]{0,60}\btitles?\b[^\n.]{0,60}"
+    r"\b(?:conversations?|chats?|threads?|chatbot|first message|topic)\b"
+    r"|\bconversation into a title\b"
+    r"|\bSummarize the user'?s (?:request|query|message) into a (?:single )?short sentence",
+    re.IGNORECASE,
+)
 # Open WebUI and those who copied it: `### Task:` and a line that says which.
 _TASK = re.compile(r"### Task:\s*\n?([^\n]*)")
 _TASKS: tuple[tuple[RequestKind, re.Pattern[str]], ...] = (
@@ -66,9 +127,9 @@ def kind_of(request: Request, headers: Mapping[str, str]) -> RequestKind:
     last = next((m for m in reversed(request.messages) if m.role != "system"), None)
     if last is None:
         return "auxiliary"
-    if last.role == "user" and (helper := _by_wording(last.text)):
+    if last.role == "user" and (helper := helper_by_wording(last.text)):
         return helper
-    if not request.tools and (helper := _by_schema(request.answer_schema)):
+    if not request.tools and (helper := _without_tools(request)):
         return helper
     return "turn" if last.is_human else "continuation"
 
@@ -98,17 +159,55 @@ def codex_metadata(headers: Mapping[str, str]) -> Mapping[str, object]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _by_wording(text: str) -> RequestKind | None:
+def helper_by_wording(text: str) -> RequestKind | None:
+    """The kind of a helper call, by its last user message; None where a person may have written it.
+
+    Args:
+        text: The message, without harness text.
+    """
     text = text.lstrip()
+    beginning = text[:_BEGINNING_CHARS]
     for kind, pattern in _WORDINGS:
-        if pattern.match(text):
+        if pattern.match(beginning):
             return kind
-    if _TITLE.match(text) and _QUOTED.search(text):
+    if _QUERY.match(beginning) or _QUERY_TO_SEARCH.match(beginning):
+        return "query"
+    if _asks_for_title(text, beginning):
         return "title"
     task = _TASK.match(text)
     if task is None or not any(mark in text for mark in _HISTORY):
         return None
     return next((kind for kind, pattern in _TASKS if pattern.search(task[1])), "auxiliary")
+
+
+def _asks_for_title(text: str, beginning: str) -> bool:
+    if "itle" not in beginning and "name" not in beginning:
+        return False
+    if _TITLE_FOR_CHAT.match(beginning) or (_TITLE.match(beginning) and _QUOTED.search(text)):
+        return True
+    told = f"{beginning}\n{text[-_BEGINNING_CHARS:]}"
+    return all(pattern.search(told) for pattern in (_NAMING, _OF_CHAT, _BARE))
+
+
+def helper_by_instructions(text: str) -> RequestKind | None:
+    """The kind of a helper call, by its system prompt; None where it is a product's for persons."""
+    beginning = text.lstrip()[:_BEGINNING_CHARS]
+    if _QUERY.match(beginning):
+        return "query"
+    return "title" if _TITLE_MAKER.search(beginning) else None
+
+
+def _without_tools(request: Request) -> RequestKind | None:
+    """What gives a call away that offers no tools: its limits, its answer's form, its instructions.
+
+    An answer of one token warms a cache or tries a key.
+    """
+    if request.max_answer_tokens is not None and request.max_answer_tokens <= 1:
+        return "auxiliary"
+    system = next((m.text for m in request.messages if m.role == "system" and m.text), "")
+    return _by_schema(request.answer_schema) or helper_by_instructions(
+        request.instructions or system
+    )
 
 
 def _by_schema(schema: Mapping[str, object]) -> RequestKind | None:

@@ -16,6 +16,7 @@ from turnout.protocols.parts import (
     content_of,
     count,
     error_message,
+    instructions_of,
     mapping,
     mappings,
     message_of,
@@ -49,6 +50,8 @@ def read_request(body: Mapping[str, object]) -> Request:
         bool(body.get("tools")),
         mapping(answer_format.get("schema")),
         _effort(body, items),
+        instructions=instructions_of(body.get("system")),
+        max_answer_tokens=count(body, "max_tokens"),
     )
 
 

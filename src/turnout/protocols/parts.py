@@ -18,6 +18,8 @@ _ATTACHMENTS = {
     "input_audio": "audio", "audio": "audio", "video": "video", "video_url": "video",
 }  # fmt: skip
 
+_INSTRUCTIONS_CHARS = 600
+
 
 @dataclass(slots=True)
 class Content:
@@ -78,6 +80,11 @@ def message_of(role: Role, content: Content) -> Message:
     harness = tuple(kind for part in words for kind in part.harness)
     only_results = content.results and not human and not attachments
     return Message("tool" if only_results else "user", human, harness, attachments, tools)
+
+
+def instructions_of(value: object) -> str:
+    """The beginning of each block of a system prompt: what it is for stands there."""
+    return "\n".join(text[:_INSTRUCTIONS_CHARS] for text in content_of(value).texts)
 
 
 def mappings(value: object) -> list[Mapping[str, object]]:

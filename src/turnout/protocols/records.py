@@ -47,6 +47,9 @@ class Request:
             switches thinking off, `enabled` where it sets a budget; None where it says nothing.
         previous_response_id: The response that this request goes on from, where the upstream keeps
             the history.
+        instructions: The beginning of each block of a system prompt that stands beside the
+            messages; empty where there is none.
+        max_answer_tokens: How many tokens the answer may have; None where the request says nothing.
     """
 
     messages: tuple[Message, ...]
@@ -56,6 +59,8 @@ class Request:
     answer_schema: Mapping[str, object] = field(default_factory=dict)
     effort: str | None = None
     previous_response_id: str | None = None
+    instructions: str = ""
+    max_answer_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

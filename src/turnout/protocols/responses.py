@@ -17,6 +17,7 @@ from turnout.protocols.parts import (
     content_of,
     count,
     error_message,
+    instructions_of,
     mapping,
     mappings,
     message_of,
@@ -54,6 +55,8 @@ def read_request(body: Mapping[str, object]) -> Request:
         mapping(answer_format.get("schema")),
         _effort([body, *(i for i in items if i.get("type") == "configuration_update")]),
         text(body.get("previous_response_id")),
+        instructions=instructions_of(body.get("instructions")),
+        max_answer_tokens=count(body, "max_output_tokens"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from turnout.logs.columns import CALL_ID
-from turnout.logs.readers.messages import NoTurn, Turn, Turns, Values
+from turnout.logs.readers.messages import HELPER_CALL, NoTurn, Turn, Turns, Values
 from turnout.routing.served import Served
 
 SOURCE = "turnout journal"
@@ -30,7 +30,7 @@ def turns(values: Values) -> Turns | NoTurn:
     """
     served = Served.from_json(values)
     if served.kind not in ("turn", "continuation"):
-        return NoTurn(f"a product's helper call: {served.kind}")
+        return NoTurn(f"{HELPER_CALL}: {served.kind}")
     if served.user_message is None:
         return NoTurn(NO_TEXT)
     return [_turn(values, _OF_SERVED) | {"llm_calls": 1, CALL_ID: served.request_id}]

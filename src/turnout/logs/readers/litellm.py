@@ -10,6 +10,7 @@ from typing import Any
 from turnout.logs.columns import CALL_ID, moment
 from turnout.logs.readers.messages import (
     COMPACTED,
+    HELPER_CALL,
     IDS,
     Message,
     NoTurn,
@@ -52,7 +53,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     if mapping(parsed(values.get("metadata"))).get("internal_call_origin"):
         kind = "auxiliary"
     if kind not in ("turn", "continuation"):
-        return NoTurn(f"a product's helper call: {kind}")
+        return NoTurn(f"{HELPER_CALL}: {kind}")
     body = mapping(parsed(values["response"]))
     answer = read_answer(body)
     spoken = answer.text if body else text_of(values["response"])

@@ -27,6 +27,8 @@ HARNESS = "harness"
 # The kind of harness text that stands in place of a conversation's history.
 COMPACTED = "compaction summary"
 HARNESS_LEFT_OUT = "harness text of a product left out of the message"
+HARNESS_ALONE = "harness text of a product without words of a person"
+HELPER_CALL = "a product's helper call"
 _ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset")
 _MODELS = ("model", "model_name", "model_id")
 _TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
@@ -159,7 +161,7 @@ def row_of(turn: Turn, where: str, mended: tuple[str, ...]) -> RawRow:
     """A turn as a raw row."""
     if turn.pop(HARNESS, False):
         mended = (*mended, HARNESS_LEFT_OUT)
-    return RawRow(where, turn, mended=mended)
+    return RawRow(where, turn, mended=mended, is_read=True)
 
 
 def messages_of(value: object) -> list[Message] | None:

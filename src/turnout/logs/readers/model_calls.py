@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turnout.logs.readers import litellm
-from turnout.logs.readers.messages import Message, NoTurn, Turns, Values
+from turnout.logs.readers.messages import HELPER_CALL, Message, NoTurn, Turns, Values
 from turnout.protocols import Message as ProtocolMessage
 from turnout.protocols import Request
 from turnout.protocols.kinds import kind_of
@@ -33,7 +33,7 @@ def turn_of_call(
         asked.pop()
     kind = kind_of(Request(tuple(map(_as_asked, asked))), {}) if asked else "turn"
     if kind not in ("turn", "continuation"):
-        return NoTurn(f"a product's helper call: {kind}")
+        return NoTurn(f"{HELPER_CALL}: {kind}")
     return litellm.last_turn(messages, {}, facts, call_id, named=named)
 
 
