@@ -7,6 +7,9 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import assistant, conversation, gateway_of, options_for, user
+from turnout.gateway.conversations import Asker, Conversations
+from turnout.protocols import Answer, Message
+from turnout.routing.sessions import CachedPrompt, MemorySessions, Session
 
 CHOSEN = "x-turnout-conversation-id"
 AGENT = "x-claude-code-agent-id"
@@ -274,3 +277,30 @@ def test_ends_of_forgotten_conversations_are_forgotten_too(tmp_path):
         first = served.post([user("hello")])
         second = served.post([user("hello"), answered(first), user("thanks")])
     assert place(second) != (place(first)[0], 2)
+
+
+def test_ids_of_two_vendors_name_one_conversation_in_any_order(served):
+    both = [("x-acme-session-id", "one"), ("x-zeta-session-id", "two")]
+    first = served.post([user("hello")], headers=dict(both))
+    second = served.post([user("thanks")], headers=dict(reversed(both)))
+    assert place(second) == (place(first)[0], 2)
+
+
+def test_a_chain_goes_on_where_its_last_answer_was_stored(served):
+    url = f"{served.url}/v1/responses"
+    first = httpx.post(url, json={"model": "turnout", "input": "fail on quick-1"})
+    assert first.headers["x-turnout-model"] == "deep-1"
+    body = {"model": "turnout", "input": "hello", "previous_response_id": first.json()["id"]}
+    assert httpx.post(url, json=body).headers["x-turnout-model"] == "deep-1"
+
+
+def test_a_model_without_a_class_warms_no_classs_cache():
+    conversations = Conversations(MemorySessions())
+    asker = Asker("ann", "c1", "a header", "", "turn")
+    place = conversations.place(asker, [Message("user", "hello")])
+    conversations.store.replace(None, Session.begun(place.conversation_id, "fast", 1, 0.0))
+    cached = CachedPrompt(1000, 0.0)
+    conversations.answered(place, Answer("hi", complete=True), cached, None, "local/other")
+    assert conversations.store.get(place.conversation_id).caches == {}
+    conversations.answered(place, Answer("hi", complete=True), cached, "fast", "local/quick-1")
+    assert conversations.store.get(place.conversation_id).caches == {"fast": cached}

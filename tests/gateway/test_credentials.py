@@ -30,6 +30,13 @@ CREDENTIALS = {
     "openai-project": "proj-sk-caller",
     "x-litellm-api-key": "sk-caller",
     "x-amz-security-token": "sk-caller",
+    "x_api_key": "sk-caller",
+    "x-apikey": "sk-caller",
+    "ocp-apim-subscription-key": "sk-caller",
+    "x-auth-user": "sk-caller",
+    "cf-access-jwt-assertion": "sk-caller",
+    "anthropic-organization-id": "org-sk-caller",
+    "x-workspace": "sk-caller",
     "proxy-authorization": "Basic sk-caller",
 }
 
@@ -244,3 +251,46 @@ def test_headers_outside_ascii_survive(served, value):
     connection.close()
     got = served.upstream.headers[0]["x-user-name"].encode("latin-1")
     assert got in (value, value.decode("latin-1").encode())
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "api%5Fkey", "access_token", "X-Goog-Api-Key"])
+def test_a_key_in_the_url_is_refused_before_anything_is_sent(served, name):
+    body = {"model": "quick-1", "messages": [user("hello")], "input": "hello"}
+    for path in ("chat/completions", "embeddings"):
+        response = httpx.post(f"{served.url}/v1/{path}?beta=true&{name}=sk-secret", json=body)
+        assert response.status_code == 400
+        assert "keys in URLs" in response.json()["error"]["message"]
+        assert "sk-secret" not in response.text
+    assert not served.upstream.bodies
+
+
+SPELLINGS = ("authorization", "x-api-key", "api-key", "x-litellm-api-key")
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_one_id_of_two_callers_is_two_conversations_however_keys_are_sent(served, name):
+    def asked(text, key):
+        headers = {"x-turnout-conversation-id": "shared", name: key}
+        return served.post([user(text)], headers=headers).headers["x-turnout-class"]
+
+    assert [asked("hello", "ann"), asked("prove it", "ben")] == ["fast", "reasoning"]
+
+
+def test_one_key_is_one_caller_in_whichever_header_it_comes(served):
+    for n, headers in enumerate(({"authorization": "Bearer k"}, {"x-api-key": "k"}), start=1):
+        response = served.post([user(f"hello {n}")], {"x-turnout-conversation-id": "a", **headers})
+        assert response.headers["x-turnout-turn"] == str(n)
+
+
+def test_which_pages_may_read_an_answer_only_the_gateway_says(tmp_path):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            response = JSONResponse({}, headers={"access-control-allow-origin": "*"})
+            await response(scope, receive, send)
+
+    def options(url, journal):
+        return options_for(url, journal, {"allowed_origins": ("https://app.example",)})
+
+    with running(app) as url, gateway_of(tmp_path, lambda *_: options(url, None)) as served:
+        answer = served.post([user("hello")], headers={"origin": "https://app.example"})
+    assert answer.headers.get_list("access-control-allow-origin") == ["https://app.example"]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import gzip
+import json
 import socket
 import threading
 import time
@@ -11,10 +12,12 @@ import time
 import httpx
 import pytest
 
-from tests.gateway.conftest import eventually, gateway_of, user
+from tests.gateway.conftest import eventually, gateway_of, options_for, user
 from tests.gateway.upstream import PROTOCOLS, Chat
 from tests.servers import free_port
+from turnout.gateway import forward
 from turnout.gateway.breaker import MAX_RETRY_AFTER_S, N_FAILURES, OPEN_S, Breaker
+from turnout.gateway.forward import Forwarder, Outgoing
 from turnout.gateway.options import GatewayOptions, Target, Upstream
 
 
@@ -354,3 +357,111 @@ def test_times_in_the_journal_are_in_utc(served):
     served.post([user("hello")])
     when = dt.datetime.fromisoformat(served.lines()[0]["timestamp"])
     assert when.utcoffset() == dt.timedelta(0)
+
+
+def test_a_trial_is_used_up_only_by_a_request_that_makes_it(served):
+    clock = Clock()
+    options = stood_in("http://127.0.0.1:1", None)
+    targets = options.targets_of("fast")
+
+    async def sent(candidates):
+        forwarder = Forwarder(options)
+        forwarder.breaker = Breaker(clock)
+        forwarder.breaker.failed("local/quick-2", retry_after_s=7)
+        clock.now = 8.0
+        listed = list(forwarder._tried(Outgoing("POST", "", "", [], lambda _: b""), candidates))
+        return forwarder, listed
+
+    forwarder, listed = asyncio.run(sent(targets))
+    assert [target.name for target in listed] == ["down/quick-1", "local/quick-2"]
+    assert not forwarder.breaker.allows("local/quick-2"), "the trial is under way"
+    clock.now = 0.0
+    forwarder, _ = asyncio.run(sent(targets[:1]))
+    assert forwarder.breaker.allows("local/quick-2")
+
+
+def test_one_callers_limit_at_a_vendor_is_not_that_of_others(served):
+    ann, ben = {"authorization": "Bearer ann"}, {"authorization": "Bearer ben"}
+    served.post([user("fail on quick-1")], headers=ann)
+    assert served.post([user("hello")], headers=ben).headers["x-turnout-model"] == "quick-1"
+    assert served.post([user("hello")], headers=ann).headers["x-turnout-model"] == "deep-1"
+
+
+def complete(served, prompt):
+    body = {"model": "quick-1", "prompt": prompt, "stream": True}
+    return httpx.stream("POST", f"{served.url}/v1/completions", json=body, timeout=20)
+
+
+def test_a_redirect_is_not_relayed_by_endpoints_without_a_decision_either(served):
+    with complete(served, "redirect please") as response:
+        assert json.loads(response.read())["error"]["code"] == "upstream_redirect"
+    assert "location" not in response.headers
+
+
+def test_a_caller_that_leaves_a_completion_ends_the_upstream_call(served):
+    with complete(served, "never stop") as response:
+        next(response.iter_bytes())
+    assert eventually(lambda: served.upstream.ended) == ["cancelled"]
+
+
+def test_a_completion_that_breaks_off_is_seen_to_break_off(served):
+    with complete(served, "break off") as response, pytest.raises(httpx.RemoteProtocolError):
+        response.read()
+
+
+BROKEN = '{"choices": [{"index": 0, "message": {"content": "half of it'
+
+
+@pytest.mark.parametrize(
+    ("lines", "body"),
+    [
+        pytest.param([], BROKEN.encode(), id="an object where events were asked for"),
+        pytest.param(["content-encoding: gzip"], gzip.compress(EVENTS * 9)[:-9], id="packed"),
+    ],
+)
+def test_an_answer_that_no_event_can_end_is_seen_to_break_off(tmp_path, lines, body):
+    answer = head("content-type: text/event-stream", "transfer-encoding: chunked", *lines)
+    answer += b"%x\r\n%s\r\n" % (len(body), body)
+    with RawUpstream(answer) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        with pytest.raises(httpx.RemoteProtocolError):
+            served.post([user("hello")], stream=True)
+        assert served.lines()[0]["response_type"] == "failed"
+
+
+def test_events_that_are_called_an_object_are_read_as_events(tmp_path):
+    answer = head("content-type: application/json", "connection: close")
+    answer += EVENTS + b"data: [DONE]\n\n"
+    with RawUpstream(answer) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        assert b"[DONE]" in served.post([user("hello")], stream=True).content
+        (line,) = served.lines()
+    assert (line["assistant_message"], line["response_type"]) == ("hi", "success")
+
+
+def test_an_upstream_that_accepts_no_connection_is_said_to_be_unreachable(tmp_path, monkeypatch):
+    monkeypatch.setattr(forward, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}"
+        with gateway_of(tmp_path, lambda *_: options_for(url)) as served:
+            response = served.post([user("hello")])
+        for each in waiting:
+            each.close()
+    assert response.status_code == 502
+    assert "cannot be reached" in response.json()["error"]["message"]
+
+
+def test_after_a_failed_request_only_one_asks_again_and_others_begin_anew(tmp_path):
+    """Three people of one key say the same; the first one's request fails."""
+    refusal = b'{"error": {"message": "no"}}'
+    length = f"content-length: {len(refusal)}"
+    refused = f"HTTP/1.1 400 Bad Request\r\n{length}\r\n\r\n".encode() + refusal
+    answers = [refused, refused, *[head("connection: close") + JSON] * 3]
+    with RawUpstream(*answers) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        asked = [served.post([user("hello")]) for _ in range(5)]
+    ids = [response.headers["x-turnout-conversation-id"] for response in asked]
+    assert ids[0] == ids[1] == ids[2]
+    assert len({ids[2], ids[3], ids[4]}) == 3

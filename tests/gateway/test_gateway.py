@@ -137,6 +137,8 @@ def test_an_unknown_model_is_refused_with_what_is_served(served):
         (b'{"messages": ' + b"[" * 100_000, "nested deeper"),
         (b'{"metadata": {"conversation_id": "\\u4f1a\\u8a71"}}', "metadata.conversation_id"),
         (b"\xff\xfe{", "not UTF-8"),
+        (b'{"model": 5, "messages": []}', "expected the name of a model"),
+        (b'{"model": ["turnout"]}', "expected the name of a model"),
     ],
 )
 def test_a_bad_request_is_answered_with_what_is_wrong(served, body, said):

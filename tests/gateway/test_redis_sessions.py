@@ -104,6 +104,7 @@ def test_what_is_stored_is_dropped_after_its_lifetime(server):
 def test_what_another_version_stored_is_no_session(store):
     store._client.set("turnout:session:odd", b"{}")
     assert store.get("odd") is None
+    assert store.replace(None, replace(SESSION, conversation_id="odd")), "else deciding never ends"
 
 
 def test_a_missing_password_is_told(monkeypatch):
@@ -152,6 +153,8 @@ def test_the_gateway_goes_on_while_the_server_is_down_and_says_so(tmp_path, shar
             assert [r.status_code for r in during] == [200] * 3
             assert {r.headers["x-turnout-class"] for r in during} == {"reasoning"}
             assert state() == "down"
+            begun = served.post([user("prove it")], headers={CHOSEN: "c4"})
+            answer = served.post([user("derive it")]).json()["choices"][0]["message"]["content"]
         finally:
             server.start()
 
@@ -161,4 +164,10 @@ def test_the_gateway_goes_on_while_the_server_is_down_and_says_so(tmp_path, shar
 
         assert eventually(is_back, 20)
         after = served.post([user("hello again")], headers={CHOSEN: "c2"})
-    assert after.headers["x-turnout-class"] == "reasoning"
+        gone_on = served.post([user("hello")], headers={CHOSEN: "c4"})
+        history = [user("derive it"), assistant(answer)]
+        by_transcript = served.post([*history, user("hello")])
+    assert after.headers["x-turnout-turn"] == "5", "turns that came while it was down count"
+    for response in (after, begun, gone_on, by_transcript):
+        assert response.headers["x-turnout-class"] == "reasoning"
+    assert gone_on.headers["x-turnout-turn"] == by_transcript.headers["x-turnout-turn"] == "2"

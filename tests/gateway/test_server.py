@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -218,3 +219,44 @@ def test_heads_that_two_servers_could_read_differently_are_refused(started):
             with contextlib.suppress(ConnectionError):
                 assert connection.recv(4096).startswith(b"HTTP/1.1 4"), name
     assert not gateway.upstream.bodies
+
+
+def test_an_answer_that_outlasts_a_stop_is_refused_in_its_protocols_form(started):
+    gateway = started(stop_s=0.5)
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(gateway.post, "be silent")
+        assert eventually(lambda: gateway.upstream.bodies)
+        gateway.process.send_signal(signal.SIGTERM)
+        response = asked.result()
+    gateway.process.wait(timeout=20)
+    assert response.status_code == 503
+    assert "the gateway is stopping" in response.json()["error"]["message"]
+    (line,) = gateway.lines()
+    assert (line["response_type"], line["status"]) == ("failed", 503)
+    gateway.upstream.release()
+
+
+def test_requests_that_are_not_decided_survive_a_hangup(started):
+    gateway = started()
+    body = {"model": "quick-1", "prompt": "never stop", "stream": True}
+    url = f"{gateway.url}/v1/completions"
+    with httpx.stream("POST", url, json=body, timeout=30) as response:
+        chunks = response.iter_bytes()
+        next(chunks)
+        gateway.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: "were read again" in gateway.said())
+        time.sleep(0.3)
+        assert next(chunks)
+
+
+def test_a_head_that_is_too_large_is_refused_with_an_error(started):
+    gateway = started()
+    address = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as caller:
+        caller.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-long: ")
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                caller.sendall(b"x" * 32_768)
+        got = caller.recv(65536)
+    assert b" 431 " in got
+    assert json.loads(got.partition(b"\r\n\r\n")[2])["error"]["code"] == "headers_too_large"

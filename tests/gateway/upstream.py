@@ -231,6 +231,7 @@ class UpstreamApp:
         routes += [
             Route("/v1/messages/count_tokens", self.count, methods=["POST"]),
             Route("/v1/embeddings", self.embeddings, methods=["POST"]),
+            Route("/v1/completions", self.completions, methods=["POST"]),
         ]
         self.app = Starlette(routes=routes)
 
@@ -264,6 +265,25 @@ class UpstreamApp:
         body = await self._note(request)
         data = [{"object": "embedding", "index": 0, "embedding": "AAAAAA=="}]
         return JSONResponse({"object": "list", "model": body["model"], "data": data})
+
+    async def completions(self, request):
+        prompt = (await self._note(request))["prompt"]
+        if prompt == "redirect please":
+            return RedirectResponse("http://127.0.0.1:1/elsewhere", 307)
+        return StreamingResponse(self._completed(prompt), media_type="text/event-stream")
+
+    async def _completed(self, prompt):
+        try:
+            yield b"data: {}\n\n"
+            if prompt == "break off":
+                raise ConnectionError("the upstream's process died")
+            while prompt == "never stop":
+                await asyncio.sleep(0.01)
+                yield b"data: {}\n\n"
+        except asyncio.CancelledError:
+            self.ended.append("cancelled")
+            raise
+        yield b"data: [DONE]\n\n"
 
     async def _wait(self):
         while not self._released.is_set():

@@ -115,6 +115,13 @@ def test_the_boundary_policy_stays_while_the_prompt_cache_is_warm(folders):
     assert router.decide(hard, conversation_id="c", now_s=599).model_class == "reasoning"
 
 
+def test_a_clock_that_is_set_back_keeps_no_conversation_where_it_is(folders):
+    router = router_of(folders, "conversation", policy_of("boundary", cache_lifetime_s=300))
+    router.decide(user("hello"), conversation_id="c", now_s=90_000)
+    after = router.decide(user("hello", "prove and derive it"), conversation_id="c", now_s=0)
+    assert after.model_class == "reasoning"
+
+
 def test_the_fixed_policy_scores_nothing(folders):
     router = router_of(folders, policy=policy_of("fixed", fixed_class="fast"))
     decision = router.decide("prove it")

@@ -63,3 +63,8 @@ def test_a_session_survives_being_written_as_json():
 def test_json_of_something_else_is_no_session(text):
     with pytest.raises(ValueError):
         Session.from_json(text)
+
+
+@pytest.mark.parametrize(("now_s", "warm"), [(1100, 500), (1301, 0), (990, 500), (-90_000, 0)])
+def test_a_clock_that_is_set_back_leaves_no_cache_warm_for_ever(now_s, warm):
+    assert CachedPrompt(500, 1000.0).warm_tokens(now_s) == warm

@@ -17,14 +17,22 @@ from starlette.types import Receive, Scope, Send
 
 from turnout.errors import RecordError
 from turnout.gateway.asked import Asked, asker_of
-from turnout.gateway.callers import check_one_host, check_origin, is_allowed_origin, key_of
+from turnout.gateway.callers import (
+    check_one_host,
+    check_origin,
+    digest_of_keys,
+    is_allowed_origin,
+    refuse_key_in_query,
+    scope_of,
+)
 from turnout.gateway.decide import alias_of, unknown_model
-from turnout.gateway.exchange import COUNT_TOKENS, BrokenAnswerError, Exchange
-from turnout.gateway.forward import NoAnswerError, Outgoing
-from turnout.gateway.headers import RawHeaders, relayed_headers
+from turnout.gateway.exchange import COUNT_TOKENS, Exchange
+from turnout.gateway.forward import Outgoing
+from turnout.gateway.headers import RawHeaders
 from turnout.gateway.incoming import CallerLeftError, Incoming, json_body
 from turnout.gateway.options import GatewayOptions, Target
-from turnout.gateway.problems import Problem, bad_request
+from turnout.gateway.passage import Passage
+from turnout.gateway.problems import BrokenAnswerError, Problem, bad_request
 from turnout.gateway.runtime import Runtime, runtime_of
 from turnout.protocols import WIRE_FORMATS, Changes, JsonBody, WireFormat, read_call
 from turnout.routing import Router
@@ -58,7 +66,7 @@ class Gateway:
 
     def __init__(self, router: Router, options: GatewayOptions) -> None:
         self.runtime = runtime_of(router, options)
-        self._open: set[Exchange] = set()
+        self._open: set[Exchange | Passage] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -76,10 +84,10 @@ class Gateway:
         closing.add_done_callback(self._closing.discard)
 
     def stop(self) -> None:
-        """End streams that are still open, each with an error that says so."""
+        """End requests that are still open, each with an error that says so."""
         self._is_stopping = True
-        for exchange in list(self._open):
-            exchange.stop()
+        for request in list(self._open):
+            request.stop()
 
     async def close(self) -> None:
         """Write what is left of the journal, and close connections to upstreams."""
@@ -94,12 +102,7 @@ class Gateway:
         started_s = time.perf_counter()
         runtime, incoming = self.runtime, Incoming.from_scope(scope)
         asked = await _asked(runtime, incoming, receive, wire_format, path)
-        exchange = Exchange(runtime, asked, receive, send, started_s)
-        self._open.add(exchange)
-        try:
-            await exchange.run()
-        finally:
-            self._open.discard(exchange)
+        await self._serve(Exchange(runtime, asked, receive, send, started_s))
 
     async def pass_on(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request to the upstream of the model that it names."""
@@ -110,20 +113,9 @@ class Gateway:
         outgoing = Outgoing(
             "POST", path, incoming.query, incoming.raw_headers,
             lambda target: body.changed(Changes({"model": target.model})),
+            caller=digest_of_keys(incoming.headers),
         )  # fmt: skip
-        try:
-            forwarded = await runtime.forwarder.send(outgoing, [target])
-        except NoAnswerError as error:
-            code = "upstream_timeout" if error.is_late else "upstream_error"
-            raise Problem(504 if error.is_late else 502, code, str(error)) from error
-        try:
-            headers = relayed_headers(forwarded.response.raw_headers)
-            await _start(send, forwarded.response.status, headers)
-            async for chunk in forwarded.chunks():
-                await _send_body(send, chunk, more=True)
-            await _send_body(send, b"")
-        finally:
-            forwarded.close()
+        await self._serve(Passage(runtime, outgoing, target, receive, send))
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decide without forwarding, and without remembering."""
@@ -190,9 +182,16 @@ class Gateway:
         said = {"status": "ready" if is_ready else "not ready", "upstreams": reachable}
         await _send_json(send, 200 if is_ready else 503, said)
 
+    async def _serve(self, request: Exchange | Passage) -> None:
+        self._open.add(request)
+        try:
+            await request.run()
+        finally:
+            self._open.discard(request)
+
     async def _close_when_idle(self, runtime: Runtime) -> None:
         """Let requests of a replaced runtime end, then close what it had of its own."""
-        while any(exchange.is_of(runtime) for exchange in self._open):
+        while any(request.runtime is runtime for request in self._open):
             await asyncio.sleep(0.1)
         await runtime.forwarder.close()
         if runtime.journal is not None and runtime.journal is not self.runtime.journal:
@@ -378,12 +377,15 @@ async def _asked(
     """
     caller = _admitted(runtime, incoming)
     body = await json_body(incoming, receive, _max_bytes(runtime))
+    model = body.values.get("model")
+    if model is not None and not isinstance(model, str):
+        raise bad_request(f"model: found {str(model)[:40]!a}; expected the name of a model.")
     read_as = wire_format or _format_by_body(body, incoming)
     try:
         call = read_call(read_as, incoming.headers, body, is_token_count=path == COUNT_TOKENS)
     except RecordError as error:
         raise bad_request(str(error)) from error
-    scope = caller if caller is not None else key_of(incoming.headers)
+    scope = caller if caller is not None else scope_of(incoming.headers)
     asker = asker_of(call, body.values, scope)
     return Asked(
         read_as, path, incoming.query, incoming.raw_headers, incoming.headers, body, call, asker,
@@ -394,6 +396,7 @@ async def _asked(
 def _admitted(runtime: Runtime, incoming: Incoming) -> str | None:
     check_one_host(incoming.raw_headers)
     check_origin(incoming.headers, runtime.options)
+    refuse_key_in_query(incoming.query)
     return runtime.callers.admit(incoming.headers)
 
 

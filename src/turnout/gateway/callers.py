@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from turnout.gateway.forward import is_loopback
 from turnout.gateway.headers import RawHeaders
@@ -15,6 +16,8 @@ from turnout.gateway.options import Caller, GatewayOptions
 from turnout.gateway.problems import Problem, bad_request
 
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+_ALSO_KEYS = ("authorization", "x-litellm-api-key", "ocp-apim-subscription-key")
+_KEY_IN_QUERY = re.compile("key|token|secret|password|credential|authori|^sig$", re.IGNORECASE)
 _MINUTE_S = 60.0
 
 
@@ -82,6 +85,40 @@ def key_of(headers: Mapping[str, str]) -> str:
     if kind.lower() == "bearer" and key.strip():
         return key.strip()
     return next((headers[name] for name in _KEY_HEADERS if headers.get(name)), "")
+
+
+def scope_of(headers: Mapping[str, str]) -> str:
+    """What tells the conversations of one caller from those of others.
+
+    One key is one caller, in whichever header it comes; who sends several is told by all of them.
+    """
+    keys = {headers[name].strip() for name in (*_KEY_HEADERS, *_ALSO_KEYS) if headers.get(name)}
+    return "\n".join(sorted({_without_scheme(key) for key in keys}))
+
+
+def digest_of_keys(headers: Mapping[str, str]) -> str:
+    """A digest of the keys that a caller sends; empty where it sends none."""
+    keys = scope_of(headers)
+    return hashlib.sha256(keys.encode("utf-8", "surrogatepass")).hexdigest() if keys else ""
+
+
+def _without_scheme(key: str) -> str:
+    kind, _, rest = key.partition(" ")
+    return rest.strip() if kind.lower() == "bearer" and rest.strip() else key
+
+
+def refuse_key_in_query(query: str) -> None:
+    """Refuse a key in the URL: it would stand in logs, and go to the upstream.
+
+    Raises:
+        Problem: If a parameter's name says that it is one.
+    """
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if _KEY_IN_QUERY.search(name):
+            raise bad_request(
+                f"the URL's parameter {name[:40]!a}: keys in URLs are not taken; expected the key "
+                "as 'authorization: Bearer KEY' or 'x-api-key: KEY'."
+            )
 
 
 def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:

@@ -243,9 +243,22 @@ class Conversations:
         return parent.model_class if parent else None
 
     def answered(
-        self, place: Place, answer: Answer, cached: CachedPrompt | None, model_class: ModelClass
+        self,
+        place: Place,
+        answer: Answer,
+        cached: CachedPrompt | None,
+        model_class: ModelClass | None,
+        target: str,
     ) -> None:
-        """Remember an answer, so that the next turn finds its conversation."""
+        """Remember an answer, so that the next turn finds its conversation.
+
+        Args:
+            place: Of the request.
+            answer: What was answered.
+            cached: What the prompt cache of the model holds now.
+            model_class: The class that served; None for a model that has none.
+            target: Name of the target that served.
+        """
         transcript, conversation_id = place.transcript, place.conversation_id
         key, exchange = transcript.answered_keys(answer)
         self.store.link(key, conversation_id, place.turn_index)
@@ -257,13 +270,14 @@ class Conversations:
             )
         while session := self.store.get(conversation_id):
             caches = dict(session.caches)
-            if cached is not None:
+            if cached is not None and model_class is not None:
                 caches[model_class] = cached
             after = replace(
                 session,
                 answered=True,
                 exchanges=(session.exchanges + exchange)[-_DIGITS * _MAX_EXCHANGES :],
                 caches=caches,
+                target=target,
                 version=session.version + 1,
             )
             if self.store.replace(session, after):
@@ -283,8 +297,11 @@ class Conversations:
                 return ends[0], "previous_response_id"
         key = transcript.history_key if transcript.has_history else transcript.key
         end = self.store.claim(key) if claims else next(iter(self.store.ends(key)), None)
-        if end is None and transcript.has_history:
-            end = self._reworded(transcript) or self._shortened(transcript)
+        if transcript.has_history:
+            end = end or self._reworded(transcript) or self._shortened(transcript)
+        elif end is not None and end.continued:
+            # Who failed has asked again already: this is somebody else with the same words.
+            end = None
         return end, "transcript"
 
     def _reworded(self, transcript: Transcript) -> TranscriptEnd | None:

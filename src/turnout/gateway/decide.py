@@ -270,7 +270,7 @@ class Decider:
         return Decided(
             place,
             served,
-            self._candidates(asked, served),
+            self._candidates(asked, served, place.session),
             by,
             "shadow" if self._options.shadow else chosen.policy,
             f"shadow mode; {chosen.reason}" if self._options.shadow else chosen.reason,
@@ -279,11 +279,15 @@ class Decider:
             None if self._options.shadow else chosen.propensity,
         )
 
-    def _candidates(self, asked: Asked, model_class: ModelClass) -> tuple[Target, ...]:
+    def _candidates(
+        self, asked: Asked, model_class: ModelClass, session: Session | None
+    ) -> tuple[Target, ...]:
         """Targets of the class, then those of the other one."""
         own = self._speaking(asked, self._options.targets_of(model_class))
         if asked.is_stored_upstream:
-            return own[:1]
+            served = session.target if session is not None else None
+            held = [t for _, t in self._options.all_targets() if t.name == served]
+            return (*held, *own)[:1]
         other = self._options.targets_of(OTHER_CLASS[model_class])
         return own + tuple(t for t in other if self._speaks(asked, t) and t not in own)
 

@@ -11,18 +11,20 @@ import secrets
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Send
 
 from turnout.errors import UpstreamError
+from turnout.gateway.attended import Attended, stopping
+from turnout.gateway.callers import digest_of_keys
 from turnout.gateway.decide import Decided, effort_of
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
 from turnout.gateway.headers import RawHeaders, header_value, relayed_headers
 from turnout.gateway.options import Target
-from turnout.gateway.problems import Problem
+from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
 from turnout.protocols import Answer, AnswerReader, Changes
 from turnout.records import ModelClass
 from turnout.routing.served import Outcome, Served
@@ -41,7 +43,7 @@ COUNT_TOKENS = "/messages/count_tokens"
 _IDS = random.Random(secrets.randbits(256))  # noqa: S311 (unique, not secret)
 
 
-class Exchange:
+class Exchange(Attended):
     """One request of a wire format that the gateway reads.
 
     Args:
@@ -55,70 +57,46 @@ class Exchange:
     def __init__(
         self, runtime: Runtime, asked: Asked, receive: Receive, send: Send, started_s: float
     ) -> None:
-        self._runtime = runtime
+        super().__init__(runtime, receive)
         self._asked = asked
-        self._receive = receive
         self._send = send
         self._started_s = started_s
         self._arrived = dt.datetime.now(dt.UTC)
         self._progress = _Progress()
-        self._task: asyncio.Task[Any] | None = None
-        self._stopped = False
-
-    def is_of(self, runtime: Runtime) -> bool:
-        """Whether a runtime serves this exchange."""
-        return self._runtime is runtime
 
     async def run(self) -> None:
         """Serve the request.
 
         Raises:
             Problem: If nothing was sent yet and the gateway itself must answer.
+            BrokenAnswerError: If the answer broke off.
         """
         decided = await self._decided()
-        self._task = asyncio.current_task()
-        watch = asyncio.ensure_future(self._watch())
         try:
-            await self._served(decided)
+            is_done = await self.attended(self._served(decided))
         except asyncio.CancelledError:
             await self._left(decided)
-            if not (self._progress.caller_left or self._stopped):
-                raise
-            if self._task is not None:
-                self._task.uncancel()
-        finally:
-            watch.cancel()
-
-    def stop(self) -> None:
-        """End a stream that is still open, with an error that says so."""
-        self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
+            raise
+        if not is_done:
+            await self._left(decided)
+            if self.is_stopped and not self.caller_left and not self._progress.is_started:
+                raise stopping()
 
     async def _decided(self) -> Decided:
-        decider = self._runtime.decider
+        decider = self.runtime.decider
         if decider.may_wait(self._asked):
             return await asyncio.to_thread(decider.decide, self._asked)
         return decider.decide(self._asked)
 
-    async def _watch(self) -> None:
-        """End the exchange when the caller leaves."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._progress.is_sent and self._task is not None:
-            self._progress.caller_left = True
-            self._task.cancel()
-
     async def _served(self, decided: Decided) -> None:
         try:
-            forwarded = await self._runtime.forwarder.send(
+            forwarded = await self.runtime.forwarder.send(
                 self._outgoing(decided), decided.candidates
             )
         except NoAnswerError as error:
             status = 504 if error.is_late else 502
             await self._record(decided, _Ended("failed", status, Answer(), error.attempts))
-            code = "upstream_timeout" if error.is_late else "upstream_error"
-            raise Problem(status, code, str(error), self._headers(decided, None)) from error
+            raise no_answer(error, self._headers(decided, None)) from error
         self._progress.forwarded = forwarded
         try:
             await self._relayed(decided, forwarded)
@@ -133,7 +111,7 @@ class Exchange:
 
         return Outgoing(
             "POST", asked.path, asked.query, asked.raw_headers, body_for,
-            is_anthropic=asked.wire_format.NAME == "messages",
+            is_anthropic=asked.wire_format.NAME == "messages", caller=digest_of_keys(asked.headers),
         )  # fmt: skip
 
     async def _relayed(self, decided: Decided, forwarded: Forwarded) -> None:
@@ -163,8 +141,12 @@ class Exchange:
                     await self._send_body(passed)
             rest = reader.close()
         except UpstreamError as error:
-            await self._send_body(reader.error_event(f"turnout: {error}"), last=True)
+            event = reader.error_event(f"turnout: {error}")
+            if event:
+                await self._send_body(event, last=True)
             await self._end(decided, forwarded, "failed", status, reader.answer())
+            if not event:
+                raise BrokenAnswerError(str(error)) from error
             return
         answer = reader.answer()
         await self._remember(decided, forwarded, answer)
@@ -202,16 +184,8 @@ class Exchange:
         await self._end(decided, forwarded, outcome, status, answer)
 
     async def _refuse_redirect(self, decided: Decided, forwarded: Forwarded) -> None:
-        where = forwarded.response.headers.get("location", "")[:200]
-        upstream = forwarded.target.upstream
         await self._end(decided, forwarded, "failed", 502, Answer())
-        raise Problem(
-            502,
-            "upstream_redirect",
-            f"upstream {upstream} answers with a redirect to {where!a}; expected an answer. Put "
-            f"the right address into the url of [upstreams.{upstream}].",
-            self._headers(decided, forwarded),
-        )
+        raise redirected(forwarded, self._headers(decided, forwarded))
 
     async def _start_once(
         self, decided: Decided, forwarded: Forwarded, length: int | None = None
@@ -237,7 +211,7 @@ class Exchange:
 
     async def _send_body(self, data: bytes, *, last: bool = False) -> None:
         if last:
-            self._progress.is_sent = True
+            self.is_sent = True
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def _left(self, decided: Decided) -> None:
@@ -245,17 +219,20 @@ class Exchange:
         progress, forwarded = self._progress, self._progress.forwarded
         answer = progress.reader.answer() if progress.reader else Answer()
         outcome: Outcome = "success" if answer.complete else "cancelled"
-        if self._stopped and not progress.caller_left:
-            outcome = "success" if answer.complete else "failed"
-            await self._say_stopped(progress)
         status = forwarded.response.status if forwarded and progress.is_started else None
+        if self.is_stopped and not self.caller_left:
+            outcome = "success" if answer.complete else "failed"
+            status = status or 503
+            await self._say_stopped(progress)
         attempts = forwarded.attempts if forwarded else []
         await self._record(decided, _Ended(outcome, status, answer, attempts, forwarded))
 
     async def _say_stopped(self, progress: _Progress) -> None:
-        if progress.reader is None or not progress.is_started or progress.is_sent:
+        if progress.reader is None or not progress.is_started or self.is_sent:
             return
-        event = progress.reader.error_event("turnout: the gateway is stopping. Ask again.")
+        event = progress.reader.error_event(f"turnout: {stopping()}")
+        if not event:
+            return
         with contextlib.suppress(Exception):  # the connection may be gone
             await self._send_body(event, last=True)
 
@@ -264,18 +241,17 @@ class Exchange:
         if self._progress.is_remembered or self._asked.path == COUNT_TOKENS:
             return
         self._progress.is_remembered = True
-        conversations = self._runtime.conversations
-        target_class = self._class_of(forwarded.target) or decided.model_class
+        conversations = self.runtime.conversations
         if not answer.complete:
             await self._in_store(conversations.unanswered, decided.place)
         elif self._asked.kind in ("turn", "continuation", "sub-agent"):
-            cached = self._cached(answer)
             await self._in_store(
-                conversations.answered, decided.place, answer, cached, target_class or "reasoning"
-            )
+                conversations.answered, decided.place, answer, self._cached(answer),
+                self._class_of(forwarded.target), forwarded.target.name,
+            )  # fmt: skip
 
     async def _in_store(self, call: Any, *arguments: object) -> None:  # noqa: ANN401
-        if self._runtime.conversations.store.blocking:
+        if self.runtime.conversations.store.blocking:
             await asyncio.to_thread(call, *arguments)
         else:
             call(*arguments)
@@ -292,7 +268,7 @@ class Exchange:
         )
 
     def _class_of(self, target: Target) -> ModelClass | None:
-        return self._runtime.classes.get(id(target))
+        return self.runtime.classes.get(id(target))
 
     async def _end(
         self,
@@ -309,8 +285,8 @@ class Exchange:
             return
         self._progress.is_recorded = True
         served = self._record_of(decided, ended)
-        if self._runtime.journal is not None:
-            self._runtime.journal.write(served)
+        if self.runtime.journal is not None:
+            self.runtime.journal.write(served)
         if _log.isEnabledFor(logging.INFO):
             _log.info(
                 "POST /v1%s %s %s %s %s %s %d ms",
@@ -348,7 +324,7 @@ class Exchange:
             policy=decided.policy,
             reason=decided.reason,
             propensity=None if fell_back else decided.propensity,
-            router=self._runtime.router.folder.digest,
+            router=self.runtime.router.folder.digest,
             status=ended.status,
             attempts=tuple(ended.attempts),
             usage=ended.answer.usage,
@@ -387,10 +363,6 @@ class Exchange:
         return [(f"x-turnout-{name}".encode(), header_value(v)) for name, v in values.items()]
 
 
-class BrokenAnswerError(Exception):
-    """An answer broke off after its head was sent: the connection must be closed."""
-
-
 @dataclass(slots=True)
 class _Progress:
     """How far an exchange has come."""
@@ -399,10 +371,8 @@ class _Progress:
     reader: _Reader | None = None
     first_byte_s: float | None = None
     is_started: bool = False
-    is_sent: bool = False
     is_remembered: bool = False
     is_recorded: bool = False
-    caller_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,13 +389,21 @@ class _Ended:
 class _Reader:
     """Reads an answer while it is relayed; a compressed one is unpacked beside it.
 
+    Whether it is events or one JSON object its first byte says; some servers call one the other.
+
     Args:
-        reader: Of the wire format.
+        read_as: Makes a reader, of events or of one object.
         encoding: The answer's content coding, in lower case.
+        is_stream: Whether it may be events.
     """
 
-    def __init__(self, reader: AnswerReader, encoding: str) -> None:
-        self._reader = reader
+    def __init__(
+        self, read_as: Callable[[bool], AnswerReader], encoding: str, *, is_stream: bool
+    ) -> None:
+        self._read_as = read_as
+        self._reader = read_as(is_stream)
+        self._is_begun = False
+        self._is_events = is_stream
         # 32: either gzip or zlib, whichever the head says.
         self._unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS) if _unpacks(encoding) else None
         self.is_readable = encoding in ("", "identity") or self._unpacker is not None
@@ -434,11 +412,19 @@ class _Reader:
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; gives what is passed on."""
         if not self._is_packed:
-            return self._reader.feed(chunk)
+            return self._feed(chunk)
         if self._unpacker is not None:
             with contextlib.suppress(zlib.error):
-                self._reader.feed(self._unpacker.decompress(chunk, 8 << 20))
+                self._feed(self._unpacker.decompress(chunk, 8 << 20))
         return chunk
+
+    def _feed(self, data: bytes) -> bytes:
+        if not self._is_begun and (said := data.lstrip()):
+            self._is_begun = True
+            if self._is_events and said.startswith(b"{"):
+                self._is_events = False
+                self._reader = self._read_as(False)
+        return self._reader.feed(data)
 
     def close(self) -> bytes:
         """Note the regular end; gives what was still held."""
@@ -460,8 +446,10 @@ class _Reader:
         return "success" if answer.complete or not self.is_readable else "failed"
 
     def error_event(self, message: str) -> bytes:
-        """What ends a stream that broke."""
-        return b"" if self._is_packed else self._reader.error_event(message)
+        """What ends a stream that broke; empty where only closing the connection can say so."""
+        if self._is_packed or not self._is_events:
+            return b""
+        return self._reader.error_event(message)
 
 
 def _is_success(status: int) -> bool:
@@ -473,12 +461,13 @@ def _unpacks(encoding: str) -> bool:
 
 
 def _reader(asked: Asked, headers: Mapping[str, str], *, is_stream: bool) -> _Reader:
-    is_json = _media_type(headers).endswith("json") and not _media_type(headers).endswith("ndjson")
     withheld = is_stream and bool(asked.wire_format.usage_parameters(asked.body.values))
-    reader = AnswerReader(
-        asked.wire_format, streamed=is_stream and not is_json, usage_withheld=withheld
-    )
-    return _Reader(reader, headers.get("content-encoding", "").strip().lower())
+
+    def read_as(streamed: bool) -> AnswerReader:
+        return AnswerReader(asked.wire_format, streamed=streamed, usage_withheld=withheld)
+
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return _Reader(read_as, encoding, is_stream=is_stream)
 
 
 def _is_stream(headers: Mapping[str, str], status: int, *, streamed: bool) -> bool:

@@ -10,7 +10,7 @@ import io
 import ipaddress
 import os
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -46,6 +46,7 @@ class Outgoing:
         headers: The caller's.
         body_for: The body that a target gets.
         is_anthropic: Whether the endpoint is Anthropic's, which takes its key in another header.
+        caller: Digest of the caller's keys; empty where it sends none.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Outgoing:
     headers: RawHeaders
     body_for: Callable[[Target], bytes | None]
     is_anthropic: bool = False
+    caller: str = ""
 
 
 @dataclass(slots=True)
@@ -140,8 +142,7 @@ class Forwarder:
         attempts: list[Attempt] = []
         refused: Forwarded | None = None
         first_error: UpstreamError | None = None
-        open_ones = [target for target in candidates if self.breaker.allows(target.name)]
-        for target in open_ones or candidates[:1]:
+        for target in self._tried(outgoing, candidates):
             try:
                 response = await self._send_once(outgoing, target)
             except UpstreamError as error:
@@ -152,15 +153,33 @@ class Forwarder:
             attempts.append(Attempt(target.name, target.model, response.status, _refusal(response)))
             forwarded = Forwarded(response, target, attempts)
             if not _is_failure(response.status):
-                self.breaker.succeeded(target.name)
+                self.breaker.succeeded(target.name, outgoing.caller)
                 return forwarded
-            self.breaker.failed(target.name, _retry_after_s(response))
+            # Too many requests with a caller's own key are that caller's alone.
+            is_own = response.status == _TOO_MANY and self._passes_key(target.upstream)
+            caller = outgoing.caller if is_own else ""
+            self.breaker.failed(target.name, _retry_after_s(response), caller)
             await _hold_body(forwarded)
             refused = refused or forwarded
         if refused is not None:
             return refused
         late = isinstance(first_error, UpstreamTimeoutError)
         raise NoAnswerError(str(first_error), attempts, is_late=late)
+
+    def _tried(self, outgoing: Outgoing, candidates: Sequence[Target]) -> Iterator[Target]:
+        """The candidates that are not passed over; the first one where all would be."""
+        is_any = False
+        for target in candidates:
+            # Asked only when its turn comes: an answer may make a trial of it.
+            if self.breaker.allows(target.name, outgoing.caller):
+                is_any = True
+                yield target
+        if not is_any:
+            yield candidates[0]
+
+    def _passes_key(self, upstream: str) -> bool:
+        """Whether an upstream gets the caller's own key."""
+        return self._keys[upstream] is None and self._upstreams[upstream].needs_key
 
     async def reachable(self, timeout_s: float = 3.0) -> dict[str, bool]:
         """Which upstreams accept a connection; any answer will do."""
@@ -214,6 +233,8 @@ class Forwarder:
             )
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             raise
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _unreachable(target, upstream, error) from error
         except TimeoutError as error:
             raise UpstreamTimeoutError(
                 f"upstream {target.upstream} did not answer within {upstream.timeout_s:g} s. "
@@ -249,7 +270,7 @@ class Forwarder:
 
     def _headers(self, outgoing: Outgoing, upstream: str) -> CIMultiDict[str]:
         options, key = self._upstreams[upstream], self._keys[upstream]
-        passes = key is None and options.needs_key
+        passes = self._passes_key(upstream)
         headers: CIMultiDict[str] = CIMultiDict(
             (as_text(name), as_text(value))
             for name, value in forwarded_headers(outgoing.headers, with_credentials=passes)

@@ -20,13 +20,13 @@ _ONE_HOP = frozenset(
 )  # fmt: skip
 # Who the caller is to its vendor. Cookies never pass: they would join callers.
 _CREDENTIALS = re.compile(
-    rb"authorization|api-?key|token|secret|password|credential|"
-    rb"^openai-(organization|project)$|^x-amz-|^x-goog-user-project$"
+    rb"(^|-)(auth|jwt)(-|$)|authori[sz]|authenti|api-?key|subscription-key|token|secret|password|"
+    rb"credential|(^|-)(organi[sz]ation|project|workspace)(-|$)|^x-amz-"
 )
 _COOKIES = frozenset({b"cookie", b"cookie2", b"set-cookie", b"set-cookie2"})
-# Metadata of these names only sounds like a credential.
-_NO_CREDENTIALS = frozenset({b"x-turnout-tokens", b"anthropic-beta"})
 _OWN = b"x-turnout-"
+# Which pages may read an answer is the gateway's to say.
+_CORS = b"access-control-"
 # No header may hold these (RFC 9110, section 5.5).
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # The server sets these itself.
@@ -60,13 +60,16 @@ def relayed_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     listed = [(name.lower(), value) for name, value in headers]
     stays = _ONE_HOP | _named_by_connection(listed) | _COOKIES | _OF_THE_SERVER
     return [
-        (name, value) for name, value in listed if name not in stays and not name.startswith(_OWN)
+        (name, value)
+        for name, value in listed
+        if name not in stays and not name.startswith((_OWN, _CORS))
     ]
 
 
 def is_credential(name: bytes) -> bool:
     """Whether a header's name, in lower case, says that it carries a credential."""
-    return bool(_CREDENTIALS.search(name)) and name not in _NO_CREDENTIALS
+    # Some proxies read `x_api_key` as `x-api-key`.
+    return _CREDENTIALS.search(name.replace(b"_", b"-")) is not None
 
 
 def as_text(value: bytes) -> str:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from turnout.gateway.forward import Forwarded, NoAnswerError
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Problem(Exception):
@@ -14,19 +20,37 @@ class Problem(Exception):
         headers: Sent with it.
     """
 
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: Headers = ()) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.headers = list(headers)
 
 
+class BrokenAnswerError(Exception):
+    """An answer broke off after its head was sent: the connection must be closed."""
+
+
 def bad_request(message: str) -> Problem:
     """A request that cannot be used."""
     return Problem(400, "invalid_request_error", message)
+
+
+def no_answer(error: NoAnswerError, headers: Headers = ()) -> Problem:
+    """That no target answered."""
+    if error.is_late:
+        return Problem(504, "upstream_timeout", str(error), headers)
+    return Problem(502, "upstream_error", str(error), headers)
+
+
+def redirected(forwarded: Forwarded, headers: Headers = ()) -> Problem:
+    """That an upstream answers with a redirect, which is neither followed nor relayed."""
+    where = forwarded.response.headers.get("location", "")[:200]
+    upstream = forwarded.target.upstream
+    return Problem(
+        502,
+        "upstream_redirect",
+        f"upstream {upstream} answers with a redirect to {where!a}; expected an answer. Put the "
+        f"right address into the url of [upstreams.{upstream}].",
+        headers,
+    )

@@ -13,6 +13,7 @@ import redis
 from turnout.routing.sessions import (
     LIFETIME_S,
     MAX_ENDS,
+    MAX_SESSIONS,
     MemorySessions,
     Session,
     TranscriptEnd,
@@ -32,7 +33,7 @@ return 1
 # Each end is '<0 or 1: continued>|<conversation>|<turn>'; those not yet continued stand first.
 _LINK = """
 for _, end_ in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
-  if string.sub(end_, 2) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  if string.sub(end_, 2) == ARGV[1] then redis.call('LREM', KEYS[1], 1, end_) end
 end
 redis.call('LPUSH', KEYS[1], '0' .. ARGV[1])
 redis.call('LTRIM', KEYS[1], 0, ARGV[3] - 1)
@@ -78,6 +79,7 @@ class RedisSessions:
         self._claim = self._client.register_script(_CLAIM)
         self._lifetime_ms = round(1000 * lifetime_s)
         self._here = MemorySessions(lifetime_s=lifetime_s)
+        self._unsaved: set[str] = set()
         self._paused_until = 0.0
         self.is_down = False
 
@@ -85,10 +87,14 @@ class RedisSessions:
         """The session of a conversation; None where it was never seen or was dropped."""
 
         def there() -> Session | None:
+            self._save(conversation_id)
             stored = self._client.get(_session_key(conversation_id))
             session = _read(stored) if stored else None
             if session is not None:
                 self._here.replace(self._here.get(conversation_id), session)
+            elif stored:
+                # Of another version; nothing that is stored would ever match it.
+                self._client.delete(_session_key(conversation_id))
             return session
 
         return self._call(there, lambda: self._here.get(conversation_id))
@@ -104,7 +110,12 @@ class RedisSessions:
             self._here.replace(self._here.get(session.conversation_id), session)
             return True
 
-        return self._call(there, lambda: self._here.replace(expected, session))
+        def here() -> bool:
+            if len(self._unsaved) < MAX_SESSIONS:
+                self._unsaved.add(session.conversation_id)
+            return self._here.replace(expected, session)
+
+        return self._call(there, here)
 
     def forget(self, conversation_id: str) -> None:
         """Drop the session of a conversation, if there is one."""
@@ -126,7 +137,7 @@ class RedisSessions:
             end = self._claim([_link_key(key)], [self._lifetime_ms])
             return _end(end) if end else None
 
-        return self._call(there, lambda: here)
+        return self._call(there, lambda: here) or here
 
     def ends(self, key: str) -> list[TranscriptEnd]:
         """Every conversation with this transcript, none claimed."""
@@ -134,7 +145,17 @@ class RedisSessions:
         def there() -> list[TranscriptEnd]:
             return [_end(end) for end in self._client.lrange(_link_key(key), 0, -1)]
 
-        return self._call(there, lambda: self._here.ends(key))
+        return self._call(there, list) or self._here.ends(key)
+
+    def _save(self, conversation_id: str) -> None:
+        """Give the server what was decided while it was down."""
+        if conversation_id not in self._unsaved:
+            return
+        session = self._here.get(conversation_id)
+        if session is not None:
+            key = _session_key(conversation_id)
+            self._client.set(key, session.to_json(), px=self._lifetime_ms)
+        self._unsaved.discard(conversation_id)
 
     def _call(self, there: Callable[[], _T], here: Callable[[], _T]) -> _T:
         if time.monotonic() < self._paused_until:

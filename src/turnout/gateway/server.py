@@ -28,7 +28,14 @@ STOP_S = 30.0
 IDLE_S = 75.0
 _BACKLOG = 2048
 _MAX_HEAD_BYTES = 256 << 10
-_TOO_LARGE = b"HTTP/1.1 431 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_LARGE_BODY = (
+    b'{"error": {"message": "turnout: headers: larger than 256 KiB; expected at most that.", '
+    b'"type": "invalid_request_error", "param": null, "code": "headers_too_large"}}'
+)
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+) % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
 # Files that are kept free for upstreams, the journal and the router.
 _SPARE_FILES = 64
 

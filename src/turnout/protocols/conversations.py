@@ -85,7 +85,7 @@ def _header_ids(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     client = headers.get("user-agent", "") + headers.get("originator", "")
     if "codex" in client.lower():
         names += ["session-id", "session_id", "conversation_id"]
-    names += [name for name in headers if _VENDOR_SESSION.fullmatch(name)]
+    names += sorted(name for name in headers if _VENDOR_SESSION.fullmatch(name))
     names += ["x-session-id", "x-session-affinity"]
     for name in names:
         if value := headers.get(name):

@@ -31,8 +31,8 @@ class CachedPrompt:
     lifetime_s: float = 300.0
 
     def warm_tokens(self, now_s: float) -> int:
-        """Tokens that are still held."""
-        return self.tokens if now_s - self.used_at_s < self.lifetime_s else 0
+        """Tokens that are still held; none where the clock was set by more than their lifetime."""
+        return self.tokens if abs(now_s - self.used_at_s) < self.lifetime_s else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,8 @@ class SessionStore(Protocol):
     def link(self, key: str, conversation_id: str, turn_index: int) -> None:
         """Note that the transcript with this digest ends in a turn of a conversation.
 
-        Several conversations may have the same transcript.
+        Several conversations may have the same transcript. One that was continued counts as not
+        continued again.
         """
 
     def claim(self, key: str) -> TranscriptEnd | None:
@@ -243,10 +244,9 @@ class MemorySessions:
         """Note that the transcript with this digest ends in a turn of a conversation."""
         with self._lock:
             ends, _ = self._links.get(key, (_Ends(), 0.0))
-            if (conversation_id, turn_index) not in ends:
-                ends[conversation_id, turn_index] = False
-                ends.move_to_end((conversation_id, turn_index), last=False)
-                self._drop_oldest(ends, MAX_ENDS)
+            ends[conversation_id, turn_index] = False
+            ends.move_to_end((conversation_id, turn_index), last=False)
+            self._drop_oldest(ends, MAX_ENDS)
             self._links[key] = ends, self._clock()
             self._links.move_to_end(key)
             self._drop_oldest(self._links, 4 * self._max_sessions)

@@ -62,7 +62,8 @@ class BoundaryPolicy:
             return locked or situation.by_score(self.name)
         held = session.caches.get(session.model_class)
         lifetime_s = self.cache_lifetime_s if held is None else held.lifetime_s
-        idle_s = situation.now_s - session.decided_at_s
+        # A clock that was set back tells as little as a long pause.
+        idle_s = abs(situation.now_s - session.decided_at_s)
         if idle_s >= lifetime_s:
             return situation.by_score(self.name)
         return situation.choice(

@@ -1,0 +1,78 @@
+"""A request that is forwarded by its model's name alone: not decided, not journalled."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Send
+
+from turnout.errors import UpstreamError
+from turnout.gateway.attended import Attended, stopping
+from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
+from turnout.gateway.headers import relayed_headers
+from turnout.gateway.options import Target
+from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
+from turnout.gateway.runtime import Runtime
+
+
+class Passage(Attended):
+    """One such request.
+
+    Args:
+        runtime: What serves it.
+        outgoing: What is forwarded.
+        target: Where to.
+        receive: Of ASGI; the body was read.
+        send: Of ASGI.
+    """
+
+    def __init__(
+        self, runtime: Runtime, outgoing: Outgoing, target: Target, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(runtime, receive)
+        self._outgoing = outgoing
+        self._target = target
+        self._send = send
+        self._is_started = False
+
+    async def run(self) -> None:
+        """Serve the request.
+
+        Raises:
+            Problem: If nothing was sent yet and the gateway itself must answer.
+            BrokenAnswerError: If the answer broke off.
+        """
+        is_done = await self.attended(self._served())
+        if not is_done and self.is_stopped and not self._is_started:
+            raise stopping()
+
+    async def _served(self) -> None:
+        try:
+            forwarded = await self.runtime.forwarder.send(self._outgoing, [self._target])
+        except NoAnswerError as error:
+            raise no_answer(error) from error
+        try:
+            await self._relayed(forwarded)
+        finally:
+            forwarded.close()
+
+    async def _relayed(self, forwarded: Forwarded) -> None:
+        response = forwarded.response
+        if 300 <= response.status < 400:
+            raise redirected(forwarded)
+        chunks = forwarded.chunks()
+        try:
+            # A body that breaks off at once is still an error of its own.
+            first = await anext(chunks, b"")
+            headers = relayed_headers(response.raw_headers)
+            self._is_started = True
+            await self._send(
+                {"type": "http.response.start", "status": response.status, "headers": headers}
+            )
+            await self._send({"type": "http.response.body", "body": first, "more_body": True})
+            async for chunk in chunks:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except UpstreamError as error:
+            if self._is_started:
+                raise BrokenAnswerError(str(error)) from error
+            raise Problem(502, "upstream_error", str(error)) from error
+        self.is_sent = True
+        await self._send({"type": "http.response.body", "body": b""})
