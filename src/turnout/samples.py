@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.errors import ArtifactError
-from turnout.records import ID2LABEL, ModelInput, Turn
+from turnout.records import ID2LABEL, LABEL_FAST, LABEL_REASONING, ModelInput, Turn
 from turnout.routing import Formatter, Priors
-from turnout.schema import SAMPLES
+from turnout.schema import SAMPLES, TRAFFIC
 
 DESCRIPTION_NAME = "dataset.json"
 FORMAT_VERSION = 1
 NO_LABEL = -1
 PREVIOUS_COLUMN = "previous"
+TRAFFIC_NAME = "traffic.parquet"
 _COLUMNS = (
     "conversation_id",
     "turn_index",
@@ -97,6 +98,25 @@ class Samples:
         """Which rows have a label, bool, shape `(n,)`."""
         known: NDArray[np.bool_] = self.labels != NO_LABEL
         return known
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Messages as they come, none of which trained a router; n rows.
+
+    Attributes:
+        inputs: What the encoder reads.
+        conversation_ids: Whose turns they are.
+        turn_counts: Turns of that conversation, shape `(n,)`.
+        weights: How much each counts, so that together they are as the log is, shape `(n,)`.
+        source: `traffic`: a sample of the log; `validation`: the validation rows.
+    """
+
+    inputs: list[ModelInput]
+    conversation_ids: list[str]
+    turn_counts: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    source: Literal["traffic", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +224,49 @@ class DatasetFolder:
                 f"{', '.join(_COLUMNS)}. Build it again."
             ) from error
         return samples_of(pa.table(columns))
+
+    def traffic(self) -> Traffic:
+        """The log as it is, in a sample that training rows are no part of.
+
+        Data sets of measured outcomes, and those that an earlier version built, have none: then the
+        validation rows, weighted to the log's share of reasoning where it is known.
+
+        Raises:
+            ArtifactError: If the file is unreadable or lacks a column.
+        """
+        sampled = (self.path / TRAFFIC_NAME).is_file()
+        path = self.path / (TRAFFIC_NAME if sampled else "validation.parquet")
+        names = TRAFFIC.names if sampled else [*TRAFFIC.names[:-1], "label"]
+        try:
+            table = pq.read_table(path, columns=names, partitioning=None)
+            counts = np.asarray(table["turn_count"].to_numpy(), np.float64)
+            texts = zip(table["message"].to_pylist(), table["context"].to_pylist(), strict=True)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise ArtifactError(
+                f"{path}: not readable as rows of a data set ({error}); expected the columns "
+                f"{', '.join(names)}. Build it again."
+            ) from error
+        if sampled:
+            weights = np.asarray(table["weight"].to_numpy(), np.float64)
+        else:
+            weights = self._weights_of_log(table["label"].fill_null(NO_LABEL).to_numpy())
+        return Traffic(
+            inputs=[ModelInput(message or "", context or "") for message, context in texts],
+            conversation_ids=table["conversation_id"].to_pylist(),
+            turn_counts=counts,
+            weights=weights,
+            source="traffic" if sampled else "validation",
+        )
+
+    def _weights_of_log(self, labels: NDArray[np.int8]) -> NDArray[np.float64]:
+        """Weights that give labels the share that they have in the log, where it is known."""
+        weights = np.ones(len(labels))
+        for label, share in ((LABEL_REASONING, self.priors.log), (LABEL_FAST, self.priors.log)):
+            rows = labels == label
+            if share is not None and rows.any():
+                wanted = share if label == LABEL_REASONING else 1 - share
+                weights[rows] = wanted / rows.mean()
+        return weights
 
     def previous(
         self, name: str, rows: NDArray[np.int64] | None = None

@@ -170,6 +170,17 @@ DECISIONS = pa.schema(
     ]
 )
 
+# A sample of the log as it is, kept beside a data set; none of it is in its training rows.
+TRAFFIC = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_count", pa.int32(), nullable=False),  # captured turns of the conversation
+        pa.field("message", pa.string(), nullable=False),  # encoder segment A
+        pa.field("context", pa.string(), nullable=False),  # encoder segment B, "" where none
+        pa.field("weight", pa.float64(), nullable=False),  # > 0, so that rows are as the log is
+    ]
+)
+
 SCORES_COLUMN = "p_reasoning"
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 VERBS = {
     "switches": ("switches turns.parquet -o made --json", "4 of 4: write"),
     "label": ("label turns.parquet -o made --json", "3 of 3: write labels"),
-    "build": ("build turns.parquet -o made --architecture session --json", "5 of 5: write"),
+    "build": ("build turns.parquet -o made --architecture session --json", "6 of 6: write"),
     "build of outcomes": ("build scores.parquet -o made --outcomes --json", "3 of 3: write"),
 }
 

@@ -254,24 +254,25 @@ def test_more_is_drawn_where_most_rows_are_duplicates_and_every_attempt_is_told(
     report = build_folder(tmp_path, rows, size=300, on_progress=on_progress)
     assert report.description["rows"] == 300
     assert list(told) == [
-        "1 of 5: count the log",
-        "2 of 5: draw rows",
-        "3 of 5: compare rows",
-        "4 of 5: split and balance",
-        "2 of 5: draw rows, attempt 2",
-        "3 of 5: compare rows, attempt 2",
-        "4 of 5: split and balance, attempt 2",
-        "5 of 5: write",
+        "1 of 6: count the log",
+        "2 of 6: draw rows",
+        "3 of 6: compare rows",
+        "4 of 6: split and balance",
+        "2 of 6: draw rows, attempt 2",
+        "3 of 6: compare rows, attempt 2",
+        "4 of 6: split and balance, attempt 2",
+        "5 of 6: sample the log as it is",
+        "6 of 6: write",
     ]
     drawn = sum(quota["drawn"] for quota in report.description["quotas"])
-    assert told["2 of 5: draw rows, attempt 2"][-1] == (drawn, drawn)
+    assert told["2 of 6: draw rows, attempt 2"][-1] == (drawn, drawn)
 
 
 def test_drawn_rows_are_told_as_they_come_without_the_turns_before_them(tmp_path):
     told = []
 
     def on_progress(step, done, total):
-        if step == "2 of 5: draw rows":
+        if step == "2 of 6: draw rows":
             told.append((done, total))
 
     rows = log(n=300)

@@ -11,11 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from tokenizers import processors
 
 import turnout
-from tests.training.conftest import QUICK, rows, word_pieces, write_dataset, write_split
+from tests.training.conftest import EASY, HARD, QUICK, rows, word_pieces, write_dataset, write_split
 from turnout.manifest import read_manifest
 from turnout.records import ModelInput
 from turnout.routing import RouterFolder
 from turnout.routing.encoding import InputEncoder
+from turnout.routing.reference import read_reference
 from turnout.samples import DatasetFolder, Samples
 from turnout.stats.bootstrap import Estimate
 from turnout.training import train
@@ -167,7 +168,7 @@ def test_it_becomes_a_router_folder_that_decides(tmp_path, base):
     dataset = write_dataset(tmp_path / "data", "conversation")
     report = train(dataset, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))
     folder = RouterFolder.read(report.router)
-    assert set(folder.files) == {"model.onnx", "tokenizer.json", "README.md"}
+    assert set(folder.files) == {"model.onnx", "tokenizer.json", "README.md", "reference.json"}
     assert folder.spec.max_tokens == 4096
     router = turnout.load(report.router)
     assert router.decide("prove the invariant").p_reasoning > 0.7
@@ -188,9 +189,7 @@ def test_it_serves_where_it_is_better_than_the_encoder(tmp_path, base):
     report = train(dataset, tmp_path / "r", base=base, recipe=untaught, max_tokens=48)
     assert report.model == report.choice.served == "words"
     assert report.choice.lead.high < 0
-    trained_on = RouterFolder.read(report.router).spec.trained_on
-    assert trained_on["base"] == "linear model on words"
-    assert trained_on["choice"] == report.choice.text
+    assert RouterFolder.read(report.router).spec.trained_on["base"] == "linear model on words"
     assert report.choice.text in (report.router / "README.md").read_text()
     assert read_manifest(report.router)["counts"]["choice"]["served"] == "words"
 
@@ -237,3 +236,20 @@ def test_a_cluster_is_the_group_that_folds_hold_together_or_the_conversation(tmp
     write_split(folder, "train", made)
     samples = DatasetFolder.read(folder).split("train")
     assert samples.clusters_of([0, 19, 20]) == ["one database", "one database", "c0-20"]
+
+
+@pytest.mark.slow
+def test_the_folder_keeps_what_the_traffic_looked_like_and_no_word_of_it(tmp_path, base):
+    dataset = write_dataset(tmp_path / "data")
+    report = train(dataset, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))
+    reference = read_reference(report.router)
+    assert (reference.source, reference.rows, reference.population) == (
+        "validation",
+        60,
+        "balanced",
+    )
+    for quantity in reference.quantities.values():
+        assert quantity.histogram.shares.sum() == pytest.approx(1.0, abs=1e-4)
+    stored = (report.router / "reference.json").read_text()
+    assert not [word for word in (*HARD, *EASY) if word in stored]
+    assert "reference.json" in RouterFolder.read(report.router).files

@@ -49,8 +49,7 @@ _FITTED_ON = {
 @click.option(
     "--outcomes",
     type=INPUT_PATH,
-    help="Measured scores (reasoning_score, fast_score) of turns, of a `prompt`, or of "
-    "`messages`, a conversation up to the turn.",
+    help="Measured scores (reasoning_score, fast_score) of turns, or of a `prompt`.",
 )
 @click.option("--judged", type=INPUT_PATH, help="What `turnout judge` wrote.")
 @click.option(

@@ -19,13 +19,15 @@ import pyarrow.parquet as pq
 from turnout.catalog import Catalog
 from turnout.dataset import description as describe
 from turnout.dataset.candidates import Candidate
-from turnout.dataset.card import PLOTS_NAME, card
+from turnout.dataset.card import card
 from turnout.dataset.cells import SPLITS, Ratio, shared_out
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, kept_together, leaks
 from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes, read_outcomes
+from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import BEYOND_SIZE, COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
+from turnout.dataset.traffic import sampled_traffic
 from turnout.engine import DUCKDB, connect, reading
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest
@@ -33,13 +35,15 @@ from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, Steps, silent
 from turnout.records import ID2LABEL, Architecture
 from turnout.routing import Formatter
-from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION
+from turnout.samples import DESCRIPTION_NAME, FORMAT_VERSION, TRAFFIC_NAME
 from turnout.schema import SAMPLES
 from turnout.stage import StageRun
+from turnout.turns import read_turns
 
 DEFAULT_SIZE = 100_000
 DEFAULT_SPLIT = (80, 10, 10)
 _COUNT, _READ, _WRITE = "count the log", "read outcomes", "write"
+_SAMPLE = "sample the log as it is"
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
 # What to do where one label is missing.
@@ -75,11 +79,13 @@ class Dataset:
         description: What `dataset.json` says.
         places: Split → for each of its rows the 0-based row of the measured table that it stands
             for, the first of duplicates. Empty where turns were read.
+        traffic: Rows of `schema.TRAFFIC`: a sample of the log as it is; None where none was read.
     """
 
     tables: dict[str, pa.Table]
     description: dict[str, Any]
     places: dict[str, list[int]]
+    traffic: pa.Table | None = None
 
 
 @contextlib.contextmanager
@@ -145,7 +151,7 @@ def build_from_turns(
     run = StageRun(out, Manifest.of("build", {"turns": turns, "labels": labels}, options))
     if run.is_done():
         return BuildReport(_description(out), fresh=False)
-    steps = Steps(on_progress, _COUNT, DRAW, COMPARE, SPLIT, _WRITE)
+    steps = Steps(on_progress, _COUNT, DRAW, COMPARE, SPLIT, _SAMPLE, _WRITE)
     dataset = dataset_from_turns(
         turns,
         spec,
@@ -174,7 +180,7 @@ def dataset_from_turns(
     The log stays on the engine; only the rows drawn from it, about as many as are wanted, are
     formatted and compared with one another here.
     """
-    steps = steps or Steps(silent, _COUNT, DRAW, COMPARE, SPLIT)
+    steps = steps or Steps(silent, _COUNT, DRAW, COMPARE, SPLIT, _SAMPLE)
     formatter = Formatter(architecture)
     backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
     with reading(turns, backend):
@@ -183,6 +189,14 @@ def dataset_from_turns(
             if architecture == "conversation":
                 formatter = replace(formatter, answers_known=_answers_known(turns))
         selection = select_rows(log, formatter, spec, steps)
+        used = {
+            name: {row.values["conversation_id"] for row in rows}
+            for name, rows in selection.splits.items()
+        }
+        with steps.step(_SAMPLE):
+            traffic = sampled_traffic(
+                backend, read_turns(backend, turns), formatter, used, spec.seed
+            )
     _require_labels(turns, selection.usable, selection.splits, selection.dropped, _BOTH_IN_A_LOG)
     details = {
         "source": "labels" if labels else "turns",
@@ -196,7 +210,8 @@ def dataset_from_turns(
         "weighting": describe.weighting(selection),
         "priors": describe.priors(selection.splits["train"], log.prior),
     }
-    return _dataset(formatter, selection.splits, selection.dropped, details)
+    dataset = _dataset(formatter, selection.splits, selection.dropped, details)
+    return replace(dataset, traffic=traffic)
 
 
 def _answers_known(turns: Path) -> bool:
@@ -377,14 +392,13 @@ def dataset_spec(
     *,
     oversample: bool = False,
     seed: int = 0,
-    own_split: Mapping[tuple[str, int], str] | None = None,
 ) -> DatasetSpec:
     """What a data set should hold; see `build_from_turns`.
 
     Raises:
         SettingsError: If size, ratio or split make no sense.
     """
-    return DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed, own_split)
+    return DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed)
 
 
 def write_dataset(dataset: Dataset, out: Path) -> None:
@@ -496,15 +510,14 @@ def _dataset(
 
 
 def _write(run: StageRun, dataset: Dataset, steps: Steps) -> BuildReport:
-    # Drawing needs the extra `report`; a data set that stays in memory does without.
-    from turnout.dataset.plots import plots
-
     description = dataset.description
     run.manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
     with steps.step(_WRITE), run.output() as partial:
         partial.mkdir()
         for name, table in dataset.tables.items():
             write_parquet(table, partial / f"{name}.parquet")
+        if dataset.traffic is not None and len(dataset.traffic):
+            write_parquet(dataset.traffic, partial / TRAFFIC_NAME)
         (partial / PLOTS_NAME).mkdir()
         for name, drawing in plots(dataset.tables).items():
             (partial / PLOTS_NAME / name).write_text(drawing, encoding="utf-8")

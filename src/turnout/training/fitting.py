@@ -43,6 +43,7 @@ from turnout.training.precision import (
 )
 from turnout.training.quantisation import quantise
 from turnout.training.recipe import Recipe
+from turnout.training.reference import write_traffic_reference
 from turnout.training.report import WORDS_NAME, Calibration, ExportCheck, TrainReport
 from turnout.training.samples import Dataset
 from turnout.training.split import TokenisedSplit, logits_of, predict
@@ -199,7 +200,7 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         rows_per_s=round(fitted.fit.rows / fitted.fit.seconds, 1),
         seconds=round(time.monotonic() - fitted.started_s, 1),
     )
-    _describe(dataset, report, fitted.reader.max_tokens, words)
+    _describe(dataset, report, fitted.reader.max_tokens, words, on_progress)
     return report
 
 
@@ -244,7 +245,7 @@ def write_words_router(
         rows_per_s=0.0,
         seconds=round(time.monotonic() - started_s, 1),
     )
-    _describe(dataset, report, WORDS_MAX_TOKENS, words)
+    _describe(dataset, report, WORDS_MAX_TOKENS, words, on_progress)
     return report
 
 
@@ -265,9 +266,13 @@ def _compared(
 
 
 def _describe(
-    dataset: Dataset, report: TrainReport, max_tokens: int, words: FittedWords | None
+    dataset: Dataset,
+    report: TrainReport,
+    max_tokens: int,
+    words: FittedWords | None,
+    on_progress: OnProgress,
 ) -> None:
-    """Write card and description of what lies in the report's folder."""
+    """Write card, reference and description of what lies in the report's folder."""
     spec = RouterSpec(
         formatter=dataset.formatter,
         max_tokens=max_tokens if words is None else WORDS_MAX_TOKENS,
@@ -277,13 +282,15 @@ def _describe(
             "base": report.base if words is None else WORDS_NAME,
             "rows": report.rows,
             "export": asdict(report.export),
-            "choice": None if report.choice is None else report.choice.text,
         },
     )
     if words is None:
         write_card(report.router, spec, report)
     else:
         write_words_card(report.router, spec, report, words.model)
+    precision, traffic = report.export.serves, dataset.traffic
+    with disk_errors(report.router):
+        write_traffic_reference(report.router, spec, precision, traffic, dataset.train, on_progress)
     write_description(report.router, spec)
 
 

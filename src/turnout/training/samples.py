@@ -11,7 +11,7 @@ import numpy as np
 from turnout.errors import RecordError
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter, Priors
-from turnout.samples import NO_LABEL, DatasetFolder, Samples
+from turnout.samples import NO_LABEL, DatasetFolder, Samples, Traffic
 from turnout.training.shuffled_context import ShuffledContext, shuffled_context
 
 MIN_TRAIN_ROWS = 10
@@ -33,6 +33,7 @@ class Dataset:
         measured: Whether its targets are outcomes of models rather than labels.
         shuffled: Additional training rows; None where there are none.
         priors: Shares of reasoning among the training rows and in the log.
+        traffic: Messages as they come, kept from training.
     """
 
     formatter: Formatter
@@ -41,6 +42,7 @@ class Dataset:
     measured: bool
     shuffled: ShuffledContext | None
     priors: Priors
+    traffic: Traffic
 
 
 def read_dataset(folder: Path, seed: int) -> Dataset:
@@ -66,6 +68,7 @@ def read_dataset(folder: Path, seed: int) -> Dataset:
         measured=dataset.measures_outcomes,
         shuffled=shuffled,
         priors=dataset.priors,
+        traffic=dataset.traffic(),
     )
 
 

@@ -1,0 +1,170 @@
+"""Facts of messages that say whether traffic has changed: length, script, kinds of words.
+
+None of them holds a word. Words count as hashes of their word pieces, in groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+Floats = NDArray[np.float64]
+
+# Groups that word pieces are hashed into; some thirty pieces of an encoder's vocabulary share one.
+BUCKETS = 1024
+# Signs that a group is projected on.
+DIRECTIONS = 32
+# The script of a long message shows in its beginning.
+_SCRIPT_CHARS = 2000
+_NO_LETTERS = "no letters"
+_JAPANESE = ("HIRAGANA", "KATAKANA")
+_MESSAGES_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WordGroups:
+    """Which words are usual, and which kinds of messages there are.
+
+    Attributes:
+        surprise: −log of how often a word piece of the bucket comes, shape `(BUCKETS,)`, in nats.
+        centres: Projected middles of the kinds of messages, shape `(m, DIRECTIONS)`.
+    """
+
+    surprise: Floats
+    centres: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """Facts of n messages, each of shape `(n,)`.
+
+    Attributes:
+        chars: Length in characters.
+        piece_chars: Characters for each word piece; low for code and for foreign scripts.
+        surprise: Mean surprise of the word pieces, in nats; 0 for an empty message.
+        kind: Nearest of the `WordGroups`.
+        script: Unicode's name of the script of most letters, or `no letters`.
+    """
+
+    chars: Floats
+    piece_chars: Floats
+    surprise: Floats
+    kind: NDArray[np.int64]
+    script: list[str]
+
+
+def message_facts(messages: Sequence[str], tokenizer: Tokenizer, words: WordGroups) -> MessageFacts:
+    """Look at messages as a router's formatter shows them.
+
+    Args:
+        messages: n texts.
+        tokenizer: The router's.
+        words: Of the same tokenizer.
+    """
+    counts = bucket_counts(messages, tokenizer)
+    pieces = np.array([count.sum() for _, count in counts], np.float64)
+    chars = np.array([len(message) for message in messages], np.float64)
+    surprise = np.array(
+        [float(words.surprise[buckets] @ count) for buckets, count in counts], np.float64
+    )
+    projected = projections(counts, words.surprise)
+    return MessageFacts(
+        chars=chars,
+        piece_chars=chars / np.maximum(pieces, 1),
+        surprise=surprise / np.maximum(pieces, 1),
+        kind=_nearest(projected, words.centres),
+        script=[script_of(message) for message in messages],
+    )
+
+
+BucketCounts = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Of each message the buckets of its word pieces, and how many lie in each."""
+
+
+def bucket_counts(messages: Sequence[str], tokenizer: Tokenizer) -> BucketCounts:
+    """Hash the word pieces of messages; special tokens are left out."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    counts: BucketCounts = []
+    for start in range(0, len(messages), _MESSAGES_AT_ONCE):
+        part = list(messages[start : start + _MESSAGES_AT_ONCE])
+        for encoded in tokenizer.encode_batch(part, add_special_tokens=False):
+            buckets = _bucket(np.asarray(encoded.ids, np.uint64))
+            counts.append(np.unique(buckets, return_counts=True))
+    return counts
+
+
+def surprises(counts: BucketCounts) -> Floats:
+    """−log of how often each bucket comes in some messages, shape `(BUCKETS,)`."""
+    seen = np.ones(BUCKETS)  # a bucket that never came is rare, not impossible
+    for buckets, count in counts:
+        seen[buckets] += count
+    return np.asarray(-np.log(seen / seen.sum()))
+
+
+def projections(counts: BucketCounts, surprise: Floats) -> Floats:
+    """Messages as short vectors: close where their rarer words are alike.
+
+    Returns:
+        Shape `(n, DIRECTIONS)`; length about 1, or 0 for an empty message.
+
+    Source:
+        Achlioptas (2003), "Database-friendly random projections", signs in place of normal numbers.
+    """
+    signs = _signs()
+    rarity = surprise - surprise.min()
+    projected = np.zeros((len(counts), DIRECTIONS))
+    for row, (buckets, count) in enumerate(counts):
+        values = (1 + np.log(count)) * rarity[buckets]
+        norm = float(np.sqrt(values @ values))
+        if norm > 0:
+            projected[row] = values @ signs[buckets] / norm
+    return projected
+
+
+def script_of(message: str) -> str:
+    """Unicode's name of the script that most letters of a message are of."""
+    text = message[:_SCRIPT_CHARS]
+    counts: dict[str, int] = {}
+    for character in text:
+        if character.isalpha():
+            name = _script(character)
+            counts[name] = counts.get(name, 0) + 1
+    return max(counts, key=lambda name: (counts[name], name)) if counts else _NO_LETTERS
+
+
+@lru_cache(maxsize=4096)
+def _script(character: str) -> str:
+    name = unicodedata.name(character, "OTHER").partition(" ")[0]
+    return "JAPANESE" if name in _JAPANESE else name
+
+
+def _bucket(ids: NDArray[np.uint64]) -> NDArray[np.int64]:
+    # Knuth's multiplicative hash.
+    mixed = ids * np.uint64(2654435761) % np.uint64(2**32)
+    buckets: NDArray[np.int64] = (mixed >> np.uint64(22)).astype(np.int64)
+    return buckets
+
+
+@lru_cache(maxsize=1)
+def _signs() -> Floats:
+    """Signs of every bucket, shape `(BUCKETS, DIRECTIONS)`, over √DIRECTIONS; always the same."""
+    digests = b"".join(
+        hashlib.sha256(str(bucket).encode()).digest()[: DIRECTIONS // 8]
+        for bucket in range(BUCKETS)
+    )
+    bits = np.unpackbits(np.frombuffer(digests, np.uint8)).reshape(BUCKETS, DIRECTIONS)
+    return np.asarray((2.0 * bits - 1.0) / np.sqrt(DIRECTIONS))
+
+
+def _nearest(projected: Floats, centres: Floats) -> NDArray[np.int64]:
+    distances = (centres**2).sum(1) - 2 * projected @ centres.T
+    nearest: NDArray[np.int64] = np.argmin(distances, axis=1).astype(np.int64)
+    return nearest

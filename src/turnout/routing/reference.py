@@ -1,0 +1,210 @@
+"""What a router's traffic looked like when it was trained: `reference.json` in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.errors import ArtifactError
+from turnout.records import Population
+from turnout.routing.message_facts import BUCKETS, DIRECTIONS, WordGroups
+from turnout.stats.histograms import Histogram
+
+REFERENCE_NAME = "reference.json"
+REFERENCE_VERSION = 1
+OTHER = "other"
+_DIGITS = 6
+_REMEDY = "Copy the folder again, or train again."
+
+SCORE = "score"
+# In the order of the report; all but the score are inputs.
+QUANTITIES = ("length", "turns", "script", "piece_chars", "surprise", "kind", SCORE)
+NAMED = ("script", "kind")  # the others are numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """How values are put into bins.
+
+    Attributes:
+        edges: Of numbers: the least value of every bin but the first, rising.
+        names: Of names: those with a bin of their own; all others share the last.
+    """
+
+    edges: tuple[float, ...] = ()
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.edges) + 1 if self.names is None else len(self.names) + 1
+
+    def of(self, values: Sequence[str] | NDArray[np.generic]) -> NDArray[np.int64]:
+        """The bin of every value, shape `(n,)`."""
+        if self.names is None:
+            found = np.searchsorted(self.edges, np.asarray(values, np.float64), side="right")
+            return found.astype(np.int64)
+        place = {name: at for at, name in enumerate(self.names)}
+        return np.array([place.get(str(v), len(self.names)) for v in values], np.int64)
+
+    def labels(self) -> list[str]:
+        """What a person calls the bins."""
+        if self.names is not None:
+            return [*self.names, OTHER]
+        if not self.edges:
+            return ["all"]
+        words = [f"{edge:.4g}" for edge in self.edges]
+        middle = [f"{low}–{high}" for low, high in pairwise(words)]
+        return [f"< {words[0]}", *middle, f"≥ {words[-1]}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One quantity of the traffic.
+
+    Attributes:
+        bins: Its bins.
+        histogram: How the reference's rows lie in them.
+        median: Of numbers; None of names.
+    """
+
+    bins: Bins
+    histogram: Histogram
+    median: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The traffic that a router is compared with; no message can be read from it.
+
+    Attributes:
+        source: `traffic`: a sample of the log as it is; `validation`: the data set's validation
+            rows, since the data set keeps no such sample. None of them trained the router.
+        rows: Decisions in it.
+        conversations: Of so many conversations.
+        population: The messages that scores are probabilities for.
+        words: How words are grouped.
+        quantities: Name → how the rows lie.
+    """
+
+    source: str
+    rows: int
+    conversations: int
+    population: Population
+    words: WordGroups
+    quantities: Mapping[str, Quantity]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored; numbers have six digits."""
+        return {
+            "version": REFERENCE_VERSION,
+            "source": self.source,
+            "rows": self.rows,
+            "conversations": self.conversations,
+            "population": self.population,
+            "words": {
+                "surprise": _stored(self.words.surprise),
+                "centres": [_stored(row) for row in self.words.centres],
+            },
+            "quantities": {name: _quantity(q) for name, q in self.quantities.items()},
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], where: str) -> Reference:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ArtifactError: If it is of another version or form; `where` names the file.
+        """
+        version = stored.get("version")
+        if version != REFERENCE_VERSION:
+            raise ArtifactError(
+                f"{where}: reference version {version!r}; expected {REFERENCE_VERSION}. Use the "
+                "Turnout version that trained the router, or train it again."
+            )
+        try:
+            words = WordGroups(
+                np.asarray(stored["words"]["surprise"], np.float64).reshape(BUCKETS),
+                np.asarray(stored["words"]["centres"], np.float64).reshape(-1, DIRECTIONS),
+            )
+            return cls(
+                source=str(stored["source"]),
+                rows=int(stored["rows"]),
+                conversations=int(stored["conversations"]),
+                population=stored["population"],
+                words=words,
+                quantities={
+                    name: _read_quantity(stored["quantities"][name]) for name in QUANTITIES
+                },
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{where}: not in the form of a router's reference ({error!r}); expected what "
+                f"`turnout train` writes. {_REMEDY}"
+            ) from error
+
+
+def write_reference(folder: Path, reference: Reference) -> None:
+    """Write `reference.json` into a router folder in the making."""
+    text = json.dumps(reference.to_json(), separators=(",", ":"), sort_keys=True) + "\n"
+    (folder / REFERENCE_NAME).write_text(text, encoding="utf-8")
+
+
+def read_reference(folder: Path) -> Reference:
+    """The reference of a router folder that was read, and so verified.
+
+    Raises:
+        ArtifactError: If the folder has none, or it cannot be read.
+    """
+    path = folder / REFERENCE_NAME
+    if not path.is_file():
+        raise ArtifactError(
+            f"{folder}: has no {REFERENCE_NAME}; expected what the traffic looked like when the "
+            "router was trained. An earlier version of Turnout trained it: build the data set and "
+            "train the router again."
+        )
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: not readable as JSON ({error}); expected a router's reference. {_REMEDY}"
+        ) from error
+    return Reference.from_json(stored if isinstance(stored, dict) else {}, str(path))
+
+
+def _quantity(quantity: Quantity) -> dict[str, Any]:
+    bins, counted = quantity.bins, quantity.histogram
+    shown = {"edges": list(bins.edges)} if bins.names is None else {"names": list(bins.names)}
+    return shown | {
+        "reasoning": _stored(counted.reasoning),
+        "fast": _stored(counted.fast),
+        "prior": counted.prior,
+        "clusters": counted.clusters,
+        "median": quantity.median,
+        "covariance": [_stored(row) for row in counted.covariance],
+    }
+
+
+def _read_quantity(stored: Mapping[str, Any]) -> Quantity:
+    names = stored.get("names")
+    edges = tuple(map(float, stored.get("edges", ())))
+    bins = Bins(edges, None if names is None else tuple(map(str, names)))
+    k = len(bins)
+    counted = Histogram(
+        np.asarray(stored["reasoning"], np.float64).reshape(k),
+        np.asarray(stored["fast"], np.float64).reshape(k),
+        float(stored["prior"]),
+        np.asarray(stored["covariance"], np.float64).reshape(2 * k + 1, 2 * k + 1),
+        int(stored["clusters"]),
+    )
+    median = stored["median"]
+    return Quantity(bins, counted, None if median is None else float(median))
+
+
+def _stored(values: NDArray[np.float64]) -> list[float]:
+    return [float(f"{value:.{_DIGITS}g}") for value in values]

@@ -1,0 +1,67 @@
+"""The sample of the log beside a data set: as the log is, and not what a router learns from."""
+
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tables import turn, write_turns
+from turnout.catalog import load_catalog
+from turnout.dataset import build_from_turns
+
+CATALOG = load_catalog()
+
+
+def log(path, n=400):
+    """Half of the conversations begin with one and the same message."""
+    rows = []
+    for at in range(n):
+        model = "claude-opus-4-5" if at % 4 == 0 else "claude-haiku-4-5"
+        first = "hi" if at % 2 else f"question number {at} about part {at * 7}"
+        rows.append(turn(f"c{at:03}", 1, first, model, assistant_message="yes"))
+        rows += [turn(f"c{at:03}", i, f"more {at} {i}", model) for i in range(2, 2 + at % 3)]
+    return write_turns(path, rows)
+
+
+@pytest.fixture(scope="module", params=["session", "conversation"])
+def built(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("traffic")
+    turns = log(folder / "turns.parquet")
+    build_from_turns(turns, folder / "data", architecture=request.param, catalog=CATALOG)
+    return folder / "data", request.param, turns
+
+
+def read(folder, name):
+    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def test_no_conversation_of_the_sample_has_a_training_row(built):
+    trained = {row["conversation_id"] for row in read(built[0], "train")}
+    sampled = {row["conversation_id"] for row in read(built[0], "traffic")}
+    assert sampled
+    assert not trained & sampled
+
+
+def test_the_sample_is_as_the_log_is_though_the_rows_are_not(built):
+    data, architecture, turns = built
+    logged = pq.read_table(turns).to_pylist()
+    if architecture == "session":
+        logged = [row for row in logged if row["turn_index"] == 1]
+    of_log = sum(row["user_message"] == "hi" for row in logged) / len(logged)
+    sampled = read(data, "traffic")
+    weight = sum(row["weight"] for row in sampled)
+    of_sample = sum(row["weight"] for row in sampled if row["message"] == "hi") / weight
+    assert abs(of_sample - of_log) < 0.07
+    rows = [row for name in ("train", "validation", "test") for row in read(data, name)]
+    assert sum(row["message"] == "hi" for row in rows) < 5
+
+
+def test_turns_are_shown_as_the_router_reads_them(built):
+    data, architecture, turns = built
+    sampled = read(data, "traffic")
+    counts = Counter(row["conversation_id"] for row in pq.read_table(turns).to_pylist())
+    assert all(row["turn_count"] == counts[row["conversation_id"]] for row in sampled)
+    later = [row for row in sampled if row["context"]]
+    assert bool(later) == (architecture == "conversation")
+    if later:
+        assert later[0]["context"].startswith("turn two")
