@@ -142,12 +142,54 @@ TABLE = ["conversation_id,turn_index,user_message,model", 'c1,1,"one, two",o3', 
         pytest.param("\t", "\n", "", id="tabs"),
         pytest.param(";", "\n", "sep=;\n", id="separator-line"),
         pytest.param(",", "\n", "sep=,\n", id="separator-line-comma"),
+        pytest.param("|", "\n", "", id="bars"),
+        pytest.param(";", "\r\n", "\r\n\n", id="empty-lines-before"),
     ],
 )
-def test_the_separator_and_the_line_ends_of_csv_are_found(tmp_path, separator, end, before):
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_the_separator_and_the_line_ends_of_csv_are_found(tmp_path, separator, end, before, suffix):
     table = [line.replace(",", separator).replace(f"one{separator}", "one,") for line in TABLE]
-    _, turns = ingested(tmp_path, before + end.join(table) + end, "log.csv")
+    table.insert(2, separator * 3)  # an empty row, as spreadsheets write it
+    _, turns = ingested(tmp_path, before + end.join(table) + end, f"log.{suffix}")
     assert [turn["user_message"] for turn in turns] == ["one, two", "three"]
+
+
+def test_numbers_with_commas_are_read_as_spreadsheets_mean_them(tmp_path):
+    table = "conversation_id;turn_index;user_message;model;p_reasoning;prompt_tokens\n"
+    rows = "a;1;x;o3;0,75;12,345\na;2,0;y;o3;0,5;7\n"
+    report, (first, second) = ingested(tmp_path, table + rows, "log.csv")
+    assert (first["p_reasoning"], first["prompt_tokens"]) == (0.75, 12_345)
+    assert (second["p_reasoning"], second["turn_index"], report.mended) == (0.5, 2, {})
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_ids_that_a_spreadsheet_rounded_are_refused_rather_than_shared(tmp_path, name):
+    rows = [
+        {"conversation_id": chat, "turn_index": 1, "user_message": "x", "model": "o3"}
+        for chat in ("1.23457E+18", "9,1E+15", "1e5", "a")
+    ]
+    path = tmp_path / name
+    if name == "log.csv":
+        lines = [[*rows[0]], *([f'"{value}"' for value in each.values()] for each in rows)]
+        path.write_text("\n".join(",".join(line) for line in lines))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(RecordError, match=r"1\.23457E\+18.*spreadsheet has rounded"):
+        ingest([path], tmp_path / "turns.parquet")
+    report = ingest([path], tmp_path / "turns.parquet", skip_unreadable=True)
+    assert (report.rows_kept, report.dropped) == (2, {"unreadable": 2})
+
+
+def test_a_table_of_single_messages_is_refused_rather_than_read_as_turns(tmp_path):
+    said = [("user", "hi"), ("assistant", "hello"), ("user", "why?")]
+    rows = [
+        {"conversation_id": "a", "turn_index": n, "role": role, "message": text, "model": "o3"}
+        for n, (role, text) in enumerate(said, start=1)
+    ]
+    with pytest.raises(RecordError, match="a row is a single message, of which role says"):
+        ingested(tmp_path, "\n".join(map(json.dumps, rows)), "log.jsonl")
+    _, turns = ingested(tmp_path, "\n".join(map(json.dumps, rows[::2])), "log.jsonl")
+    assert len(turns) == 2
 
 
 @pytest.mark.parametrize(

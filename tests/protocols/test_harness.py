@@ -29,6 +29,8 @@ REMINDER = "<system-reminder>\nRun the linter.\n</system-reminder>"
                      ("command output",), id="command-output"),
         pytest.param("[Request interrupted by user for tool use]", "",
                      ("interruption",), id="interruption"),
+        pytest.param("Why does it say [Request interrupted by user] here?",
+                     "Why does it say [Request interrupted by user] here?", (), id="quoted"),
         pytest.param("[SYSTEM NOTIFICATION - NOT USER INPUT]\nA task ended.", "",
                      ("notification",), id="notification"),
         pytest.param(

@@ -27,7 +27,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 _OWN_FACTS = {"customdimensions", "custommeasurements", "properties"}
 _MAX_DEPTH = 3
 _MAX_SHAPES = 10_000
-_NO_LETTERS = re.compile(r"\[[^\]]*\]|[^a-z0-9]")
+_NO_LETTERS = re.compile(r"\[[^\]]*\]|\([^)]*\)|[^a-z0-9]")
 
 
 class ColumnNames:
@@ -180,5 +180,5 @@ def paths_in(values: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index [x]` are alike."""
+    """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index (x)` are alike."""
     return _NO_LETTERS.sub("", name.lower())

@@ -6,6 +6,7 @@ read (an id with spaces, a NUL byte, no message) are left to it.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from turnout.logs.columns import BY_TIME, NUMBERED_BY_TIME, OPTIONAL, TEXTS, misread
+from turnout.logs.moments import FIRST_YEAR, YEAR_AFTER_LAST
 from turnout.logs.pseudonyms import Salt
 from turnout.protocols.harness import HARNESS_SIGNS
 from turnout.protocols.kinds import HELPER_SIGNS
@@ -21,11 +23,15 @@ from turnout.schema import TURNS
 
 # Ids and model names of other letters, or with spaces around them, are read one by one.
 _PLAIN_NAME = r"^[!-~]([ -~]*[!-~])?$"
+_ROUNDED_ID = r"^\d([.,]\d+)?E\+\d+$"
 _SAYS_SOMETHING = r"[^\pZ\pC]"
 _OF_PRODUCT = f"{HARNESS_SIGNS}|{HELPER_SIGNS}"
 # Fields of text that are not taken as they are.
 _BY_VALUE = ("user_id", "requested_model", "chosen_by", "decided_class")
-_YEAR_1_US, _YEAR_10000_US = -62_135_596_800_000_000, 253_402_300_800_000_000
+_FIRST_US, _AFTER_LAST_US = (
+    int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * 1_000_000
+    for year in (FIRST_YEAR, YEAR_AFTER_LAST)
+)
 
 
 def canonical_columns(
@@ -118,6 +124,9 @@ def _no_plain_name(column: pa.Array, *, required: bool) -> pa.BooleanArray:
     if not pa.types.is_string(column.type):
         return pc.is_valid(column) if not required else _all(column)
     matches = pc.match_substring_regex(column, _PLAIN_NAME)
+    if required:
+        rounded = pc.match_substring_regex(column, _ROUNDED_ID)
+        matches = pc.and_(matches, pc.invert(rounded))
     return pc.invert(pc.fill_null(matches, not required))
 
 
@@ -144,7 +153,7 @@ def _optional(field: str, column: pa.Array, mended: Counter[str]) -> pa.Array:
 
 def _within_years(moments: pa.Array) -> pa.Array:
     numbers = moments.cast(pa.int64())
-    inside = pc.and_(pc.greater_equal(numbers, _YEAR_1_US), pc.less(numbers, _YEAR_10000_US))
+    inside = pc.and_(pc.greater_equal(numbers, _FIRST_US), pc.less(numbers, _AFTER_LAST_US))
     return pc.if_else(inside, moments, pa.scalar(None, moments.type))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
 from turnout.errors import RecordError
+from turnout.logs.moments import moment, number_of
 from turnout.logs.pseudonyms import Salt
 from turnout.schema import CHOSEN_BY, TURNS, stored_text
 
@@ -19,20 +18,10 @@ CALL_ID = "call_id"
 NUL_BYTES = "NUL bytes (left out)"
 HALF_CHARACTERS = "half characters (replaced)"
 NOT_UTF8 = "bytes that are not UTF-8 (read as Windows-1252)"
-# Numbers that are times lie between 2000 and 2100, in whichever unit; others are something else.
-_YEAR_2000_S, _YEAR_2100_S = 946_684_800, 4_102_444_800
-_UNITS_PER_S = (1, 10**3, 10**6, 10**9)
-# Excel counts days from here; as long as its day 60, the 29th of February 1900, is passed.
-_EXCEL_START = dt.datetime(1899, 12, 30, tzinfo=dt.UTC)
-_SECONDS_A_DAY = 86_400
-# 20251229, 202512290920, 20251229092000, also with a fraction of a second.
-_COMPACT = re.compile(r"((?:20)\d{6})(?:(\d{4})(\d{2}(?:\.\d+)?)?)?(?:\.0)?")
-# 1/5/2026, 10:00:00.123 AM
-_PORTAL_TIME = re.compile(
-    r"(\d\d?)/(\d\d?)/(\d{4}),? (\d\d?):(\d\d)(?::(\d\d)(?:\.(\d+))?)? ?([AaPp][Mm])"
-)
-# 05.01.2026 10:00:00
-_DOTTED_TIME = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4}) (\d\d?):(\d\d)(?::(\d\d))?")
+# A spreadsheet writes long numbers so, and their last digits are gone.
+_ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d+")
+_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _SHOWN_CHARS = 80
 # Stands for the turn index of a row that is numbered by its time.
 BY_TIME = -1
@@ -141,43 +130,6 @@ def misread(field: str) -> str:
     return f"{field} of another kind (left empty)"
 
 
-def moment(value: object) -> dt.datetime | None:
-    """A time in any unit or spelling; UTC where it names no zone; None where it is none.
-
-    A number may be seconds, milli-, micro- or nanoseconds since 1970, digits of a date and time
-    (20251229092000), or an Excel serial.
-    """
-    if isinstance(value, dt.datetime):
-        return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
-    number = _number(value)
-    try:
-        if number is not None:
-            return _moment_of_number(number, str(value).strip())
-        if isinstance(value, str):
-            time = _moment_of_text(value.strip().removesuffix(" UTC"))
-            return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None
-
-
-def _moment_of_text(text: str) -> dt.datetime:
-    """A time as ISO 8601, portals and Excel write it; of 1/5/2026 AM or PM tell the order.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if match := _PORTAL_TIME.fullmatch(text):
-        month, day, year, hour, minute = map(int, match.group(1, 2, 3, 4, 5))
-        hour = hour % 12 + (12 if match[8].upper() == "PM" else 0)
-        microsecond = int((match[7] or "")[:6].ljust(6, "0"))
-        return dt.datetime(year, month, day, hour, minute, int(match[6] or 0), microsecond)
-    if match := _DOTTED_TIME.fullmatch(text):
-        day, month, year, hour, minute, second = (int(part or 0) for part in match.groups())
-        return dt.datetime(year, month, day, hour, minute, second)
-    return dt.datetime.fromisoformat(text.replace("/", "-"))
-
-
 def _model(value: object) -> str | None:
     return (clean_text(value) or "").strip() or None
 
@@ -269,6 +221,12 @@ def _conversation_id(value: object) -> str:
     text = (clean_text(value) or "").strip()
     if not text:
         raise UnreadableRowError(f"conversation_id is {_shown(value)}; expected a non-empty id")
+    if _ROUNDED_ID.fullmatch(text):
+        raise UnreadableRowError(
+            f"conversation_id is {_shown(value)}, a number that a spreadsheet has rounded, so that "
+            "conversations share it; expected the whole id. Export the log again and do not save "
+            "it in a spreadsheet, or format the column as text before"
+        )
     return text
 
 
@@ -300,33 +258,11 @@ def _decoded(value: bytes) -> str:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _moment_of_digits(text: str) -> dt.datetime | None:
-    """What digits say that are a date, with or without a time."""
-    match = _COMPACT.fullmatch(text)
-    if match is None:
-        return None
-    day, minutes, seconds = match[1], match[2] or "0000", match[3] or "00"
-    try:
-        time = dt.datetime.strptime(day + minutes, "%Y%m%d%H%M").replace(tzinfo=dt.UTC)
-    except ValueError:
-        return None
-    return time + dt.timedelta(seconds=float(seconds)) if float(seconds) < 60 else None
-
-
-def _moment_of_number(number: float, text: str) -> dt.datetime | None:
-    for per_s in _UNITS_PER_S:
-        if _YEAR_2000_S * per_s <= number < _YEAR_2100_S * per_s:
-            return dt.datetime.fromtimestamp(number / per_s, dt.UTC)
-    if (written := _moment_of_digits(text)) is not None:
-        return written
-    days = dt.timedelta(days=round(number * _SECONDS_A_DAY) / _SECONDS_A_DAY)
-    time = _EXCEL_START + days if 0 < number < _YEAR_2100_S else None
-    return time if time and 2000 <= time.year < 2100 else None
+    """A number; where a comma is in its text, that of thousands or, else, of decimals."""
+    number = number_of(value)
+    if number is None and isinstance(value, str):
+        if _THOUSANDS.fullmatch(value):
+            return float(value.replace(",", ""))
+        if _DECIMAL_COMMA.fullmatch(value):
+            return float(value.replace(",", "."))
+    return number

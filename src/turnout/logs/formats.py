@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.errors import RecordError
+from turnout.logs.archives import ARCHIVE
 from turnout.logs.columns import NOT_UTF8
 from turnout.logs.places import LogFile
 from turnout.logs.stores import reason
@@ -36,7 +37,7 @@ _BATCH_ROWS = 10_000
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 # Excel says which separator it wrote in a line before the header.
 _SEPARATOR_LINE = re.compile(r"sep=(.)")
-_SEPARATORS = (",", ";", "\t")
+_SEPARATORS = (",", ";", "\t", "|")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(strict=False)  # a NUL or line end inside a text is mended, not refused
 
@@ -77,12 +78,13 @@ def read_jsonl(file: LogFile) -> Iterator[RawRow]:
 
 
 def read_csv(file: LogFile) -> Iterator[RawRow]:
-    """CSV with a header line; fields stand between commas, semicolons or tabs, as it shows."""
+    """CSV with a header line, which shows what stands between its fields."""
     with file.opened() as stream:
         lines = _lines(stream, newline="")  # the ends of old Macs too
-        first, lines_before = next(lines, ""), 0
+        first, lines_before = _first_line(lines)
         if said := _SEPARATOR_LINE.fullmatch(first.strip()):
-            first, lines_before = next(lines, ""), 1
+            first, blank = _first_line(lines)
+            lines_before += 1 + blank
         separator = said[1] if said else _separator(first)
         reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
         header = _csv_header(reader, file.name, lines_before)
@@ -96,8 +98,16 @@ def read_csv(file: LogFile) -> Iterator[RawRow]:
                 where = f"{file.name}:{reader.line_num + lines_before}"
                 yield RawRow(where, {}, f"not CSV ({error})")
                 continue
-            if fields:
+            if any(fields):  # a spreadsheet writes the separators of empty rows
                 yield _csv_row(f"{file.name}:{reader.line_num + lines_before}", header, fields)
+
+
+def _first_line(lines: Iterator[str]) -> tuple[str, int]:
+    """The first line that says something, and how many stand before it."""
+    for number, line in enumerate(lines):
+        if line.strip():
+            return line, number
+    return "", 0
 
 
 def _csv_header(reader: CsvReader, name: str, lines_before: int) -> list[str]:
@@ -108,7 +118,7 @@ def _csv_header(reader: CsvReader, name: str, lines_before: int) -> list[str]:
     except csv.Error as error:
         raise RecordError(
             f"{where}: the header is not CSV ({error}); expected the names of the columns between "
-            "commas, semicolons or tabs. Fix its quotes."
+            "commas, semicolons, tabs or bars. Fix its quotes."
         ) from error
     if len(set(header)) < len(header):
         raise RecordError(
@@ -166,10 +176,11 @@ FORMATS: dict[str, Callable[[LogFile], Iterator[RawRow]]] = {
     ".ndjson": read_jsonl,
     ".json": read_json,
     ".csv": read_csv,
+    ".tsv": read_csv,
     ".md": read_markdown,
     ".parquet": read_parquet,
 }
-FORMAT_NAMES = f"{', '.join(FORMATS)} (also .gz and .zst, but for Parquet)"
+FORMAT_NAMES = f"{', '.join(FORMATS)} (also .gz and .zst, but for Parquet), {ARCHIVE}"
 
 
 def is_log(file: LogFile) -> bool:

@@ -33,7 +33,7 @@ from turnout.logs.formats import (
     parquet_batches,
     read_rows,
 )
-from turnout.logs.guesses import guessed_columns, refusal
+from turnout.logs.guesses import guessed_columns, refusal, role_column
 from turnout.logs.numbering import OTHER_BRANCH, numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
@@ -154,7 +154,8 @@ def ingest(
 
     Args:
         sources: Files, folders, patterns or URIs of object stores: JSONL, JSON, CSV, Markdown (all
-            also gzip and zstd) or Parquet; a row is a turn, or what one of `logs.readers` knows.
+            also gzip and zstd), Parquet or .zip archives; a row is a turn, or what one of
+            `logs.readers` knows.
         out: The Parquet file to write.
         columns: Canonical → the log's own column name, where it is not found by itself.
         salt: The file of the secret salt that makes the pseudonyms in `user_id`; by default
@@ -308,8 +309,14 @@ class _Source:
 
         Raises:
             SettingsError: If the user names a field or column that does not exist.
-            NotALogError: If a required column is missing.
+            NotALogError: If a required column is missing, or a row is a single message.
         """
+        if (role := role_column(samples)) is not None:
+            raise NotALogError(
+                f"{where}: a row is a single message, of which {role} says who speaks; expected a "
+                "row a turn, or a row a conversation. Put each answer into the row of its message "
+                "as assistant_message, or gather a conversation's messages in one list, messages."
+            )
         missing = self.names.missing(samples)
         taken = self.names.of(dict.fromkeys(name for row in samples for name in row)).values()
         if missing and (missing != ["model"] or guessed_columns(samples, missing, taken)):

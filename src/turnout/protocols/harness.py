@@ -72,9 +72,12 @@ _RETRIEVED = re.compile(r"\s*### Task:\s*\n?Respond to the user query using the 
 _END_OF_RETRIEVED = "</context>"
 _OPENING = re.compile(rf"<({'|'.join(map(re.escape, _ELEMENTS))})(?:\s[^<>]*)?>")
 # Lines that stand alone in a message.
-_LINES = (
-    ("interruption", re.compile(r"\[Request interrupted by user[^\]\n]{0,80}\]")),
-    ("notification", re.compile(r"\[SYSTEM NOTIFICATION - NOT USER INPUT\]")),
+_LINES = tuple(
+    (kind, re.compile(rf"^[ \t]*{words}[ \t]*$", re.MULTILINE))
+    for kind, words in (
+        ("interruption", r"\[Request interrupted by user[^\]\n]{0,80}\]"),
+        ("notification", r"\[SYSTEM NOTIFICATION - NOT USER INPUT\]"),
+    )
 )
 # Beginnings after which the whole text is the product's.
 _BEGINNINGS = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turnout.logs.columns import moment
+from turnout.logs.moments import moment
 from turnout.logs.readers.messages import Values, first_of, mapping, parsed
 from turnout.logs.readers.otel import TOLD, of_event, of_span
 from turnout.logs.readers.otel_facts import is_of_models

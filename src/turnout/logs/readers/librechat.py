@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from turnout.logs.columns import moment
+from turnout.logs.moments import moment
 from turnout.logs.readers.branches import Node, turns_of_tree
 from turnout.logs.readers.messages import (
     Message,

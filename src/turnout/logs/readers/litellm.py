@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from turnout.logs.columns import CALL_ID, moment
+from turnout.logs.columns import CALL_ID
+from turnout.logs.moments import moment
 from turnout.logs.readers.messages import (
     COMPACTED,
     HELPER_CALL,

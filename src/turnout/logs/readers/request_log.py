@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnout.logs.columns import moment
+from turnout.logs.moments import moment
 from turnout.logs.readers.inputs import answer_in
 from turnout.logs.readers.messages import NoTurn, Turns, Values, first_of, mapping, parsed
 from turnout.logs.readers.model_calls import turn_of_request

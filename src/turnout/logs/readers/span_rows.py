@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from turnout.logs.columns import moment
+from turnout.logs.moments import moment
 from turnout.logs.readers.messages import Values, first_of, mapping, parsed
 from turnout.logs.readers.otel import TOLD, of_span
 from turnout.logs.readers.otel_messages import is_whole

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from turnout.logs.columns import moment
+from turnout.logs.moments import moment
 from turnout.logs.readers.messages import (
     NoTurn,
     Turn,
