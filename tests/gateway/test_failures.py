@@ -465,3 +465,19 @@ def test_after_a_failed_request_only_one_asks_again_and_others_begin_anew(tmp_pa
     ids = [response.headers["x-turnout-conversation-id"] for response in asked]
     assert ids[0] == ids[1] == ids[2]
     assert len({ids[2], ids[3], ids[4]}) == 3
+
+
+def test_requests_that_say_nothing_and_fail_are_no_one_conversation(served):
+    body = {"model": "turnout", "messages": []}
+    asked = [httpx.post(f"{served.url}{Chat.path}", json=body) for _ in range(2)]
+    assert len({response.headers["x-turnout-conversation-id"] for response in asked}) == 2
+
+
+def test_counts_that_no_answer_can_have_are_not_journalled(tmp_path):
+    usage = b'"usage": {"prompt_tokens": 1e999, "completion_tokens": 5.0, "total_tokens": -1}'
+    answer = head("connection: close", "content-type: application/json")
+    answer += JSON[:-1] + b", " + usage + b"}"
+    with RawUpstream(answer) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        served.post([user("hello")])
+        (line,) = served.lines()
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (None, 5)

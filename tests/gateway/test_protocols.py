@@ -179,7 +179,7 @@ def test_effort_is_said_as_each_protocol_says_it(tmp_path):
         pytest.param([{"type": "image_url", "image_url": {"url": "data:,"}}], id="image"),
         pytest.param([{"type": "input_audio", "input_audio": {"data": ""}}], id="audio"),
         pytest.param("   ", id="white space"),
-        pytest.param(["a list", "of strings"], id="strings"),
+        pytest.param(["a list to prove", "of strings"], id="strings"),
         pytest.param(None, id="null"),
         pytest.param({"an": "object"}, id="object"),
     ],
@@ -187,7 +187,7 @@ def test_effort_is_said_as_each_protocol_says_it(tmp_path):
 def test_what_the_router_cannot_read_is_forwarded_to_the_default_class(served, content):
     response = served.post([{"role": "user", "content": content}])
     assert response.status_code == 200
-    assert response.headers["x-turnout-class"] in ("reasoning", "fast")
+    assert response.headers["x-turnout-class"] == "reasoning"
     assert served.upstream.bodies[0]["messages"][0]["content"] == content
 
 
@@ -204,6 +204,21 @@ def test_what_the_router_cannot_read_is_forwarded_to_the_default_class(served, c
 def test_requests_without_a_persons_words_are_forwarded(served, messages):
     response = served.post([*messages, {"role": "system", "content": "x"}])
     assert response.status_code == 200
+    assert response.headers["x-turnout-class"] == "reasoning"
+
+
+def test_a_system_prompt_alone_stays_on_its_conversations_class(served):
+    named = {"x-turnout-conversation-id": "c1"}
+    served.post([user("hello")], headers=named)
+    response = served.post([{"role": "system", "content": "be brief"}], headers=named)
+    assert response.headers["x-turnout-class"] == "fast"
+
+
+@pytest.mark.parametrize("model", ["turnout", "auto", None])
+def test_an_endpoint_that_is_not_routed_asks_for_a_models_name(served, model):
+    response = httpx.post(f"{served.url}/v1/embeddings", json={"model": model, "input": "x"})
+    assert response.status_code == 404
+    assert "not routed" in response.json()["error"]["message"]
 
 
 def test_errors_have_the_form_of_the_protocol(served):

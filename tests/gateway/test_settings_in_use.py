@@ -179,6 +179,11 @@ def test_it_is_not_ready_while_an_upstream_does_not_accept_connections(tmp_path)
     assert (response.status_code, response.json()["upstreams"]) == (503, {"local": False})
 
 
+def test_it_is_ready_on_a_connection_that_was_used_before(served):
+    served.post([user("hello")])
+    assert httpx.get(f"{served.url}/readyz").json()["status"] == "ready"
+
+
 @pytest.mark.parametrize("text", ["off", "hashed"])
 def test_the_journal_holds_no_text_where_none_is_wanted(tmp_path, text):
     def options(url, journal):

@@ -281,3 +281,10 @@ def test_an_endless_answer_is_kept_only_so_far():
         assert len(reader.feed(b"x" * (MAX_BYTES // 2))) == MAX_BYTES // 2
     assert not reader._pieces
     assert reader.answer().text == ""
+
+
+def test_words_in_parts_are_read_from_a_stream_too():
+    reader = AnswerReader(chat, streamed=True)
+    reader.feed(events(chat_chunk({"content": [{"type": "text", "text": "in "}]})))
+    reader.feed(events(chat_chunk({"content": "parts"})))
+    assert reader.answer().text == "in parts"

@@ -83,6 +83,16 @@ def test_an_id_given_for_turnout_that_does_not_fit_is_refused(value):
             call(body, headers)
 
 
+def test_a_number_is_an_id_too():
+    assert call({"metadata": {"conversation_id": 4471}}).conversation.value == "4471"
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, True, 1.5])
+def test_an_id_given_for_turnout_that_is_no_text_is_refused(value):
+    with pytest.raises(RecordError, match=r"metadata\.conversation_id: found .*; expected text"):
+        call({"metadata": {"conversation_id": value}})
+
+
 @given(st.text(min_size=1))
 def test_any_other_id_is_bounded_and_fit_for_a_header(value):
     conversation = call({}, {"x-session-id": value, "x-claude-code-agent-id": value}).conversation

@@ -25,7 +25,7 @@ from turnout.gateway.callers import (
     refuse_key_in_query,
     scope_of,
 )
-from turnout.gateway.decide import alias_of, unknown_model
+from turnout.gateway.decide import AUTO, alias_of, unknown_model
 from turnout.gateway.exchange import COUNT_TOKENS, Exchange
 from turnout.gateway.forward import Outgoing
 from turnout.gateway.headers import RawHeaders
@@ -439,6 +439,13 @@ def _target_named(body: JsonBody, options: GatewayOptions) -> Target:
             return target
     if options.passthrough and named:
         return Target(upstream=next(iter(options.upstreams)), model=named)
+    if not named or named in (options.model_name, AUTO, alias_of(options.model_name)):
+        raise Problem(
+            404,
+            "model_not_found",
+            f"model: found {named!r}; expected the name of a model: this endpoint's requests are "
+            "not routed. Name one that is in the settings.",
+        )
     raise unknown_model(named, options)
 
 

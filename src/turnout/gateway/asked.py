@@ -56,6 +56,11 @@ class Asked:
         values = self.body.values
         return bool(values.get("previous_response_id") or values.get("conversation"))
 
+    @property
+    def is_system_alone(self) -> bool:
+        """Whether nobody says anything but the product's own system prompt."""
+        return all(message.role == "system" for message in self.request.messages)
+
     def turns(self) -> tuple[Turn, ...]:
         """What a person wrote, and what was answered; empty where the last message has no text."""
         human = next((m for m in reversed(self.request.messages) if m.is_human), None)

@@ -285,7 +285,11 @@ class Conversations:
 
     def unanswered(self, place: Place) -> None:
         """Note that a request failed: repeated, it is the same turn of the same conversation."""
-        if place.identified_by == "transcript" and not place.transcript.has_history:
+        if (
+            place.identified_by == "transcript"
+            and place.kind in _CONTINUING
+            and not place.transcript.has_history
+        ):
             self.store.link(place.transcript.key, place.conversation_id, place.turn_index)
 
     def _end(
@@ -295,14 +299,13 @@ class Conversations:
             ends = self.store.ends(_response_key_of(asker.scope, asker.previous_response_id))
             if ends:
                 return ends[0], "previous_response_id"
-        key = transcript.history_key if transcript.has_history else transcript.key
+        if not transcript.has_history:
+            end = self.store.claim(transcript.key) if claims else None
+            # Where who failed has asked again, this is somebody else with the same words.
+            return (None if end is None or end.continued else end), "transcript"
+        key = transcript.history_key
         end = self.store.claim(key) if claims else next(iter(self.store.ends(key)), None)
-        if transcript.has_history:
-            end = end or self._reworded(transcript) or self._shortened(transcript)
-        elif end is not None and end.continued:
-            # Who failed has asked again already: this is somebody else with the same words.
-            end = None
-        return end, "transcript"
+        return end or self._reworded(transcript) or self._shortened(transcript), "transcript"
 
     def _reworded(self, transcript: Transcript) -> TranscriptEnd | None:
         """The conversation whose answers the client gives back in other words.

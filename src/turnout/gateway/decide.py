@@ -20,7 +20,7 @@ from turnout.routing.policies import Lock, Policy, policy_of
 from turnout.routing.served import ChosenBy
 from turnout.routing.sessions import Session
 
-_AUTO = "auto"
+AUTO = "auto"
 _UNIFORM = random.SystemRandom().random
 # Helper calls that carry a prompt of their own: no cache is lost where they go to fast.
 _ALWAYS_FAST: frozenset[RequestKind] = frozenset(
@@ -140,7 +140,7 @@ class Decider:
     def _is_routed(self, asked: Asked) -> bool:
         model = asked.request.model
         own = self._options.model_name
-        return model in (None, own, _AUTO, alias_of(own))
+        return model in (None, own, AUTO, alias_of(own))
 
     def _named(self, asked: Asked) -> _Named:
         """What the caller asked for by name.
@@ -196,7 +196,7 @@ class Decider:
         kind, session = asked.kind, place.session
         if kind == "turn":
             return None
-        if kind in _ALWAYS_FAST:
+        if kind in _ALWAYS_FAST and not asked.is_system_alone:
             return _Chosen("fast", "product", "rule", f"{kind}: a helper call goes to fast")
         if session is not None:
             return _Chosen(

@@ -288,7 +288,8 @@ class Forwarder:
 async def _note_reuse(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: object
 ) -> None:
-    context.trace_request_ctx.is_reused = True
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.is_reused = True
 
 
 async def _hold_body(forwarded: Forwarded) -> None:

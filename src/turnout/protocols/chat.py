@@ -152,7 +152,8 @@ class _Choice:
 
     def take(self, piece: Mapping[str, object]) -> None:
         said = mapping(piece.get("delta"))
-        self.words.add(0, text(said.get("content")))
+        for words in content_of(said.get("content")).texts:
+            self.words.add(0, words)
         for call in mappings(said.get("tool_calls")):
             self._take_call(call)
         name = text(mapping(said.get("function_call")).get("name"))

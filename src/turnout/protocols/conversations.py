@@ -105,8 +105,19 @@ def _body_ids(body: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         "previous_response_id": body.get("previous_response_id"),
     }
     for rule, value in candidates.items():
-        if said := text(value):
+        if said := _said(rule, value):
             yield rule, said
+
+
+def _said(rule: str, value: object) -> str | None:
+    """An id as text; programs number their conversations too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if rule in _OWN and value is not None and not isinstance(value, str):
+        raise RecordError(
+            f"{rule}: found {type(value).__name__}; expected text. Send an id as text, or none."
+        )
+    return text(value)
 
 
 def _session_of_user_id(value: object) -> str | None:

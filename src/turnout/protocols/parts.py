@@ -21,6 +21,10 @@ _ATTACHMENTS = {
 _INSTRUCTIONS_CHARS = 600
 
 
+# What tables and other languages hold exactly.
+MAX_COUNT = 2**53
+
+
 @dataclass(slots=True)
 class Content:
     """What a message's content holds.
@@ -100,9 +104,12 @@ def mapping(value: object) -> Mapping[str, object]:
 
 
 def count(value: object, name: str) -> int | None:
-    """A whole number under a name of an object; None where there is none."""
+    """A count under a name of an object; None where there is none that can be one."""
     number = value.get(name) if isinstance(value, Mapping) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) else None
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    is_count = isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MAX_COUNT
+    return number if is_count else None
 
 
 def text(value: object) -> str | None:
