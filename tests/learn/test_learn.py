@@ -1,5 +1,6 @@
 """From a log to routers, a page and settings in one call."""
 
+import json
 import shutil
 
 import pyarrow as pa
@@ -40,14 +41,18 @@ def test_a_log_gives_both_routers_a_page_and_settings_that_load(learnt):
     assert report.advice.sentence in page
     for policy in (
         "today",
-        "always reasoning",
-        "always fast",
+        "all reasoning",
+        "all fast",
         "session",
         "conversation",
         "boundary",
     ):
         assert f"<td>{policy}</td>" in page
     assert "USD, a month" in page
+    numbers = json.loads((out / "learn.json").read_text())
+    assert numbers["advice"]["sentence"] == report.advice.sentence
+    decided = pq.read_table(out / "decisions.parquet")
+    assert set(decided["policy"].to_pylist()) == {"session", "boundary", "conversation", "priced"}
     settings = load_settings(out / "turnout.toml")
     if report.advice.policy is not None:
         assert settings.router.policy == report.advice.policy
@@ -98,8 +103,9 @@ def test_models_are_counted_with_what_they_cost(tmp_path):
     assert (acme.model_class, acme.usd) == (None, None)
 
 
-def test_the_most_used_model_with_a_price_stands_for_its_class(tmp_path):
-    names = ["gpt-5"] * 2 + ["gpt-5-mini"] + ["o3"]
+def test_the_model_in_the_middle_by_price_stands_for_its_class(tmp_path):
+    # Half of the reasoning turns cost no more than gpt-5's; the dear model is the most used.
+    names = ["claude-opus-4-1"] * 3 + ["gpt-5"] * 2 + ["o4-mini"] * 2 + ["gpt-5-mini"]
     rows = [
         {"model": name, "prompt_tokens": 1, "completion_tokens": 1, "cached_tokens": 0}
         for name in names
@@ -126,6 +132,26 @@ def test_settings_serve_the_models_that_the_replay_prices(tmp_path):
         name: target.name for name, target in targets.items()
     }
     assert targets["reasoning"].name == "o3"
+
+
+def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it_pays():
+    dearer = {"value": -6.0, "low": -7.0, "high": -5.0}
+    row = {
+        "name": "session", "against_reasoning": {"value": 2.0, "low": 1.0, "high": 3.0},
+        "against_today": dearer, "measured": {"missed": {"value": 0.1}},
+    }  # fmt: skip
+    recommended = {
+        "verdict": "route", "policy": "session", "router": "session", "threshold": 0.5,
+        "missed": 0.1, "reasons": [],
+    }  # fmt: skip
+    comparison = {
+        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
+        "today": {"needed": {"value": 0.2}, "missed": {"value": 0.3}},
+    }  # fmt: skip
+    advice = advice_of({"comparison": comparison, "conversations": 100, "max_missed": 0.1}, "")
+    # 6 USD for 1,000 turns, of which 200 need reasoning and 40 fewer are missed.
+    assert "costs you well over 0.15 USD" in advice.sentence
+    assert "misses 10% in place of at most 30%" in advice.sentence
 
 
 def test_a_log_that_cannot_tell_says_how_many_conversations_would():

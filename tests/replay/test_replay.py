@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -16,11 +17,13 @@ from turnout.catalog import load_catalog
 from turnout.cli import turnout
 from turnout.errors import RecordError, SettingsError
 from turnout.parquet import write_parquet
+from turnout.replay.evidence import Evidence
+from turnout.replay.scored import OtherScorer
 from turnout.replay.stage import replay
 from turnout.routing import Priors
 from turnout.routing.folder import set_threshold
 from turnout.routing.policies import Target, TokenPrices
-from turnout.schema import DECISIONS
+from turnout.schema import DECISIONS, TRUTH
 
 CATALOG = load_catalog()
 TARGETS = {
@@ -159,6 +162,130 @@ def test_a_decision_says_what_it_read_and_why(replayed, routers, tmp_path):
     assert upgraded["miss_usd"] is None
 
 
+def test_today_is_what_the_log_chose_and_paid(replayed):
+    today = replayed[0].comparison.today
+    assert today.share_reasoning.value == pytest.approx(40 / 120)
+    assert today.under is None  # evidence follows from what was chosen
+    opus, haiku = CATALOG.price("claude-opus-4-5"), CATALOG.price("claude-haiku-4-5")
+    paid = sum(
+        price.cost_usd(prompt_tokens=1000 * index + at, completion_tokens=answer)
+        for at in range(40)
+        for index in (1, 2, 3)
+        for price, answer in [(opus, 900) if at % 2 and index > 1 else (haiku, 300)]
+    )
+    assert today.usd.value == pytest.approx(1000 * paid / 120)
+
+
+@pytest.fixture(scope="module")
+def by_area(tmp_path_factory, routers):
+    """Eighty conversations: forty of one area, thirty of another, the rest of many, one of none."""
+    folder = tmp_path_factory.mktemp("areas")
+    rows = pq.read_table(log(folder / "all.parquet", 80)).to_pylist()
+    for row in rows:
+        at = int(row["conversation_id"][1:])
+        area = "billing" if at < 40 else "search" if at < 70 else f"area {at}"
+        row["segments"] = None if at == 79 else json.dumps({"area": area, "plan": None})
+    turns = write_turns(folder / "turns.parquet", rows)
+    report = replay(routers, turns, folder / "report", catalog=CATALOG, targets=TARGETS, by="area")
+    return report, folder
+
+
+def test_costs_are_split_by_a_carried_column_and_add_up(by_area):
+    by = by_area[0].comparison.by_segment
+    assert [(s.name, s.conversations) for s in by.segments] == [
+        ("billing", 40), ("search", 30), ("10 with fewer than 30 conversations each", 10),
+    ]  # fmt: skip
+    assert by.grouped == {f"area {at}": 1 for at in range(70, 79)} | {"not given": 1}
+    whole = rows_of(by_area[0])["always reasoning"].measured.usd.value
+    parts = sum(s.turns * s.fixed[0].measured.usd.value for s in by.segments)
+    assert parts / 240 == pytest.approx(whole)
+    assert all({at.missed for at in s.at_missed} == {0.05, 0.10, 0.20} for s in by.segments)
+
+
+def test_segments_stand_on_the_page_and_in_the_table(by_area):
+    folder = by_area[1] / "report"
+    assert "<b>billing</b>: 40 conversations, 120 turns" in (folder / "replay.html").read_text()
+    with (folder / "policies.csv").open() as stream:
+        assert {row["segment"] for row in csv.DictReader(stream)} >= {"", "billing", "search"}
+
+
+def test_a_column_that_no_turn_carries_is_refused_with_those_it_has(by_area, routers):
+    turns = by_area[1] / "turns.parquet"
+    with pytest.raises(RecordError, match="carries the column team; carried: area, plan"):
+        replay(routers, turns, by_area[1] / "r", catalog=CATALOG, targets=TARGETS, by="team")
+
+
+def write_truth(path, conversations):
+    """The second and third turn of every second conversation need reasoning."""
+    rows = [
+        {
+            "conversation_id": f"c{at:03}", "turn_index": index,
+            "label": 0 if at % 2 and index > 1 else 1, "difficulty": 0.5, "kind": "request",
+        }
+        for at in range(conversations)
+        for index in (1, 2, 3)
+    ]  # fmt: skip
+    write_parquet(pa.Table.from_pylist(rows, TRUTH), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def against_truth(tmp_path_factory, routers):
+    folder = tmp_path_factory.mktemp("truth")
+    evidence = Evidence(truth=write_truth(folder / "truth.parquet", 80))
+
+    def greets(inputs):
+        return np.array(["hello" in each.message for each in inputs])
+
+    backwards = OtherScorer("backwards", routers[0], lambda: greets)
+    return replay(
+        routers, log(folder / "turns.parquet", 80), folder / "r", catalog=CATALOG,
+        targets=TARGETS, evidence=evidence, others=[backwards],
+    )  # fmt: skip
+
+
+def test_scorers_are_ranked_on_the_same_turns_the_session_router_pinned(against_truth):
+    ranking = against_truth.comparison.ranking
+    assert (ranking.turns, ranking.reasoning, ranking.conversations) == (240, 80, 80)
+    rows = {row.name: row for row in ranking.rows}
+    assert list(rows) == ["conversation", "session, pinned", "backwards", "length"]
+    assert rows["conversation"].auroc.value == 1.0
+    # Every conversation begins with the same message.
+    assert rows["session, pinned"].auroc.value == 0.5
+    assert rows["backwards"].auroc.value < 0.5
+    assert rows["backwards"].ahead.value == 1.0 - rows["backwards"].auroc.value
+
+
+def test_others_are_set_beside_at_the_misses_that_conversation_has_by_evidence(against_truth):
+    at = next(a for a in against_truth.comparison.at_missed if a.missed == 0.20)
+    conversation = next(row for row in at.rows if row.name == "conversation")
+    assert [row.name for row in at.beside] == ["backwards", "length"]
+    for row in at.beside:
+        assert row.matched_on == "evidence"
+        assert row.measured.under.value <= conversation.measured.under.value
+        assert row.measured.usd.value > conversation.measured.usd.value
+    assert against_truth.comparison.today.under.value == 0.0
+
+
+def test_evidence_counts_only_in_conversations_that_no_router_was_trained_on(routers, tmp_path):
+    for name, splits in (("a", ([0, 1], [2], [3, 4])), ("b", ([3], [5], [4, 6]))):
+        (tmp_path / name).mkdir()
+        for split, at in zip(("train", "validation", "test"), splits, strict=True):
+            ids = pa.table({"conversation_id": [f"c{n:03}" for n in at]})
+            write_parquet(ids, tmp_path / name / f"{split}.parquet")
+    evidence = Evidence(
+        truth=write_truth(tmp_path / "truth.parquet", 10),
+        datasets=[tmp_path / "a", tmp_path / "b"],
+    )
+    report = replay(
+        routers, log(tmp_path / "turns.parquet", 10), tmp_path / "r", catalog=CATALOG,
+        targets=TARGETS, evidence=evidence,
+    )  # fmt: skip
+    # Conversations 4 and 6, of three turns each; 3 is test in one data set and training in another.
+    assert (report.evident_turns, report.held_out) == (6, True)
+    assert report.comparison.ranking is None
+
+
 def test_the_page_opens_in_a_browser_without_a_complaint(replayed, tmp_path):
     _, folder = replayed
     complaints, asked, document = opened(folder / "report" / "replay.html", tmp_path)
@@ -229,8 +356,6 @@ def test_a_turn_of_several_rows_is_refused(routers, tmp_path):
 
 
 def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
-    import pyarrow as pa
-
     from turnout.schema import LABELS
 
     turns = log(tmp_path / "turns.parquet", 6)
@@ -244,10 +369,10 @@ def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
     write_parquet(pa.Table.from_pylist(labels, LABELS), tmp_path / "labels.parquet")
     report = replay(
         routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS,
-        labels=tmp_path / "labels.parquet",
+        evidence=Evidence(tmp_path / "labels.parquet"),
     )  # fmt: skip
     row = rows_of(report)["conversation"].measured
-    assert report.strong_evidence == pytest.approx(3 / 18)
+    assert (report.evidence, report.evident_turns) == ("strong evidence", 3)
     # c000 is never hard to the router and needs reasoning; c003 is, and does not.
     assert (row.under.value, row.over.value) == (0.5, 1.0)
 

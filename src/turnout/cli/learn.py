@@ -71,6 +71,11 @@ if TYPE_CHECKING:
     help="Share of the messages that need reasoning that may be missed by what is recommended.",
 )
 @click.option(
+    "--by",
+    metavar="SEGMENT",
+    help="Split costs by this column of the log, such as a product area.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Read and label the log, say what training would take and the judge would cost, and stop.",
@@ -91,6 +96,7 @@ def command(
     truth: Path | None,
     size: int,
     max_missed: float,
+    by: str | None,
     dry_run: bool,
     config: Path | None,
     as_json: bool,
@@ -122,6 +128,7 @@ def command(
         size=size,
         targets=targets,
         max_missed=max_missed,
+        by=by,
     )
     with progress_bars() as on_progress:
         if dry_run:

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     help="What `turnout label` wrote: misses by strong evidence stand beside the expected ones.",
 )
 @click.option(
+    "--by",
+    metavar="SEGMENT",
+    help="Split costs by a column of the log that `turnout ingest --keep` carried along.",
+)
+@click.option(
     "--max-missed",
     type=float,
     default=0.10,
@@ -65,6 +70,7 @@ def command(
     reasoning_model: str | None,
     fast_model: str | None,
     labels: Path | None,
+    by: str | None,
     max_missed: float,
     miss_usd: float | None,
     config: Path | None,
@@ -80,6 +86,7 @@ def command(
     if len(paths) < 2:
         raise click.UsageError("found one path; expected one or two routers and a turns table")
 
+    from turnout.replay.evidence import Evidence
     from turnout.replay.stage import replay
     from turnout.settings import load_settings
 
@@ -92,7 +99,8 @@ def command(
             output,
             catalog=settings.own_catalog(),
             targets=targets,
-            labels=labels,
+            evidence=Evidence(labels),
+            by=by,
             max_missed=max_missed,
             miss_usd=miss_usd,
             on_progress=on_progress,

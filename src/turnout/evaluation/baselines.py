@@ -23,6 +23,7 @@ from turnout.samples import Samples
 
 Floats = NDArray[np.float64]
 Texts = Sequence[str]
+_Predict = Callable[[Floats | sparse.csr_matrix], Floats]
 NEIGHBOURS = 25
 # The strength of the linear model's penalty is chosen on validation, as a careful user would.
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -72,11 +73,15 @@ def baselines(
         ("random", lambda: np.random.default_rng(0).random(len(inputs))),
         (f"length{last}", lambda: _length(splits, inputs)),
         (f"nearest neighbours{last}", lambda: _neighbours(splits, inputs)),
-        (f"TF-IDF + linear{last}", lambda: _linear(splits, inputs, (_message,))),
+        (f"TF-IDF + linear{last}", lambda: _linear(splits, inputs, with_context=False)),
     ]
     if with_context:
-        fields = (_message, _context)
-        plan.append(("TF-IDF + linear, with context", lambda: _linear(splits, inputs, fields)))
+        plan.append(
+            (
+                "TF-IDF + linear, with context",
+                lambda: _linear(splits, inputs, with_context=True),
+            )
+        )
     if any(group is not None for group in test.groups):
         plan.append(("group mean (knows the group)", lambda: _group_mean(splits, test)))
     scored = []
@@ -133,27 +138,41 @@ def _group_mean(splits: Splits, test: Samples) -> Floats:
     return np.asarray([means.get(group, float(targets.mean())) for group in test.groups])
 
 
-def _linear(
-    splits: Splits,
-    inputs: Sequence[ModelInput],
-    fields: Sequence[Callable[[ModelInput], str]],
-) -> Floats:
-    """Words and word pairs of every field, and a linear model on them."""
-    train_rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
-    seen, held, asked = [], [], []
-    for field in fields:
-        vectorizer = _vectorizer([field(splits.train.inputs[row]) for row in train_rows])
-        seen.append(vectorizer.transform([field(row) for row in splits.train.inputs]))
-        held.append(vectorizer.transform([field(row) for row in splits.validation.inputs]))
-        asked.append(vectorizer.transform([field(row) for row in inputs]))
-    x, x_held, x_asked = (sparse.hstack(parts).tocsr() for parts in (seen, held, asked))
-    labelled = np.flatnonzero(splits.validation.labelled)
-    needs = splits.validation.labels[labelled] == LABEL_REASONING
-    strength = max(
-        _STRENGTHS,
-        key=lambda value: roc_auc_score(needs, _fitted(splits, x, x_held[labelled], value)),
-    )
-    return _fitted(splits, x, x_asked, strength)
+def _linear(splits: Splits, inputs: Sequence[ModelInput], *, with_context: bool) -> Floats:
+    return WordsModel(splits, with_context=with_context).score(inputs)
+
+
+class WordsModel:
+    """Words and word pairs, and a linear model on them: TF-IDF as `baselines` has it.
+
+    Args:
+        splits: What it is trained on; validation chooses its strength.
+        with_context: Whether it reads the context too, as words of its own.
+    """
+
+    def __init__(self, splits: Splits, *, with_context: bool) -> None:
+        self._fields = (_message, _context) if with_context else (_message,)
+        rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
+        self._vectorizers = [
+            _vectorizer([field(splits.train.inputs[row]) for row in rows]) for field in self._fields
+        ]
+        x = self._words(splits.train.inputs)
+        held = self._words(splits.validation.inputs)
+        labelled = np.flatnonzero(splits.validation.labelled)
+        needs = splits.validation.labels[labelled] == LABEL_REASONING
+        fits = [_fit(splits, x, strength) for strength in _STRENGTHS]
+        self._predict = max(fits, key=lambda fit: roc_auc_score(needs, fit(held[labelled])))
+
+    def score(self, inputs: Sequence[ModelInput]) -> Floats:
+        """P in [0, 1] that each input needs reasoning, shape `(n,)`."""
+        return self._predict(self._words(inputs)) if inputs else np.zeros(0)
+
+    def _words(self, inputs: Sequence[ModelInput]) -> sparse.csr_matrix:
+        parts = [
+            vectorizer.transform([field(row) for row in inputs])
+            for field, vectorizer in zip(self._fields, self._vectorizers, strict=True)
+        ]
+        return sparse.hstack(parts).tocsr()
 
 
 def _fitted(
@@ -162,6 +181,10 @@ def _fitted(
     asked: Floats | sparse.csr_matrix,
     strength: float,
 ) -> Floats:
+    return _fit(splits, x, strength)(asked)
+
+
+def _fit(splits: Splits, x: Floats | sparse.csr_matrix, strength: float) -> _Predict:
     """Ridge on the gap, or logistic regression on labels; `x` has every training row."""
     rows = _rows(splits.train, aims_at_gap=splits.aims_at_gap)
     weights = splits.train.weights[rows]
@@ -169,10 +192,10 @@ def _fitted(
     if splits.aims_at_gap:
         ridge = Ridge(alpha=10 / strength, solver="sparse_cg" if sparse.issparse(x) else "auto")
         ridge.fit(x[rows], targets, sample_weight=weights)
-        return np.clip(np.asarray(ridge.predict(asked), np.float64), 0.0, 1.0)
+        return lambda asked: np.clip(np.asarray(ridge.predict(asked), np.float64), 0.0, 1.0)
     logistic = LogisticRegression(C=strength, max_iter=1000)
     logistic.fit(x[rows], targets > 0.5, sample_weight=weights)
-    return np.asarray(logistic.predict_proba(asked)[:, 1], np.float64)
+    return lambda asked: np.asarray(logistic.predict_proba(asked)[:, 1], np.float64)
 
 
 def _rows(samples: Samples, *, aims_at_gap: bool) -> NDArray[np.intp]:

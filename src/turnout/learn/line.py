@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.stage import evaluate
 from turnout.judge import JudgeOptions, judge_turns
 from turnout.labels import ExternalFiles, LabelReport, label_turns
+from turnout.learn.beside import tfidf
 from turnout.learn.models import ModelUse, model_of_class, model_uses, targets_of
 from turnout.learn.page import render
 from turnout.learn.serving import settings_text
@@ -22,14 +25,15 @@ from turnout.learn.summary import (
     advice_of,
     judging_usd,
     routers_of,
+    segments_of,
     table_of,
     weakest_assumption,
 )
-from turnout.learn.today import today_of
 from turnout.logs import IngestReport, ingest
 from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, ModelClass
+from turnout.replay.evidence import Evidence
 from turnout.replay.stage import ReplayReport, replay
 from turnout.stage import StageRun, report_json
 from turnout.storage import storage_error
@@ -37,6 +41,9 @@ from turnout.switches import SwitchReport, report_switches
 from turnout.training import Recipe, TrainReport, train
 
 ARCHITECTURES: tuple[Architecture, ...] = ("session", "conversation")
+
+# A label closer to undecided counts neither way.
+_LEAST_CONFIDENCE = 0.2
 
 OnStage = Callable[[str, bool], None]
 """Called with a stage's name when it ends, and whether an earlier run had done it already."""
@@ -61,6 +68,7 @@ class LearnOptions:
         targets: Class → the model that it would go to; by default the log's own most used.
         max_missed: Share in (0, 1) of the messages that need reasoning that may be missed by what
             is recommended.
+        by: A column of the log that costs are split by.
     """
 
     catalog: Catalog
@@ -76,6 +84,7 @@ class LearnOptions:
     max_tokens: int | None = None
     targets: Mapping[ModelClass, str] = field(default_factory=dict)
     max_missed: float = 0.10
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +190,12 @@ def learn(
     if replayed is not None:
         on_stage("replay", replayed.fresh)
     stored = report_json(replayed) if replayed is not None else None
-    today = None
-    if replayed is not None:
-        scores = {name: place.scores(name) for name in routers}
-        today = report_json(today_of(scores, options.catalog))
     advice = advice_of(stored, without_replay)
     learnt = Learnt(
         ingested, switches, labels, datasets, routers, evaluated.content, without, models, replayed,
         advice, settings_written=_write_settings(place, advice, models, options),
     )  # fmt: skip
-    _write_page(place, learnt, table_of(stored, today), stored, options)
+    _write_page(place, learnt, table_of(stored), stored, options)
     return learnt
 
 
@@ -203,6 +208,7 @@ def read_logs(
         place.turns,
         columns=options.columns,
         redact=options.redact,
+        keep=[options.by] if options.by is not None else [],
         on_progress=on_progress,
     )
 
@@ -223,7 +229,14 @@ def _replay(
             place.replay,
             catalog=options.catalog,
             targets=targets,
-            labels=place.labels,
+            evidence=Evidence(
+                place.labels,
+                _LEAST_CONFIDENCE,
+                options.truth,
+                [place.dataset(name) for name in architectures],
+            ),
+            others=[tfidf(place.dataset(architectures[-1]))],
+            by=options.by,
             decisions=place.decisions,
             max_missed=options.max_missed,
             on_progress=on_progress,
@@ -273,6 +286,7 @@ def _write_page(
             )
         ),
         "rows": rows,
+        "segments": segments_of(replayed),
         "replayed": replayed,
         "routers": routers_of(learnt.evaluation),
         "models": [asdict(use) for use in learnt.models],
@@ -287,12 +301,14 @@ def _write_page(
         "without": learnt.without,
     }
     read = {"report": place.report, "turns": place.turns, "labels": place.labels}
-    run = StageRun(place.page, Manifest.of("learn", read, {"content": content}))
-    if run.is_done():
-        return
-    run.manifest.counts.update(content)
-    with run.output() as partial:
-        partial.write_text(render(content), encoding="utf-8")
+    numbers = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    for path, text in ((place.page, render(content)), (place.numbers, numbers)):
+        run = StageRun(
+            path, Manifest.of("learn", read, {"sha256": sha256(text.encode()).hexdigest()})
+        )
+        if not run.is_done():
+            with run.output() as partial:
+                partial.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,14 +364,15 @@ class Places:
         """Every turn's decision under every policy."""
         return self.folder / "decisions.parquet"
 
-    def scores(self, architecture: Architecture) -> Path:
-        """The scored turns that a replay leaves beside its report."""
-        return self.folder / f"replay.{architecture}-scores.parquet"
-
     @property
     def settings(self) -> Path:
         """Settings of the gateway."""
         return self.folder / "turnout.toml"
+
+    @property
+    def numbers(self) -> Path:
+        """What the page shows, as JSON."""
+        return self.folder / "learn.json"
 
     @property
     def page(self) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
@@ -16,6 +17,8 @@ from turnout.records import ModelClass
 from turnout.routing.policies import Target
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 
+# Of a turn that models are ordered by price with.
+_PROMPT_TOKENS = 5_000
 _BATCH_ROWS = 50_000
 _COLUMNS = ["model", "prompt_tokens", "completion_tokens", "cached_tokens"]
 
@@ -110,22 +113,34 @@ def model_named(name: str, catalog: Catalog) -> ModelUse:
 def model_of_class(
     name: ModelClass, uses: Sequence[ModelUse], named: Mapping[ModelClass, str], catalog: Catalog
 ) -> ModelUse | None:
-    """The model that a class goes to: the one named, else the most used, one with a price first.
+    """The model that a class goes to: the one named, else the log's own in the middle by price.
+
+    Half of the class's turns with a price went to models that cost no more, so that a class costs
+    about what it costs today. Without any price it is the most used.
 
     Returns:
         None where none is named and the log uses none.
     """
     if name in named:
         return model_named(named[name], catalog)
+    answer = EXPECTED_OUTPUT_TOKENS[name]
     used = [use for use in uses if use.model_class == name]
-    priced = (use for use in used if catalog.price(use.model) is not None)
-    return next(priced, used[0] if used else None)
+    priced = [
+        (price.cost_usd(prompt_tokens=_PROMPT_TOKENS, completion_tokens=answer), use)
+        for use in used
+        if (price := catalog.price(use.model)) is not None
+    ]
+    if not priced:
+        return used[0] if used else None
+    priced.sort(key=lambda pair: pair[0])  # of equal prices the most used first
+    below = np.cumsum([use.turns for _, use in priced])
+    return priced[int(np.searchsorted(below, below[-1] / 2))][1]
 
 
 def targets_of(
     uses: Sequence[ModelUse], named: Mapping[ModelClass, str], catalog: Catalog
 ) -> dict[ModelClass, Target]:
-    """The model that each class would go to: the one named, else the log's own most used.
+    """The model that each class would go to: the one named, else one of the log's own.
 
     Args:
         uses: The models of the log, those with most turns first.

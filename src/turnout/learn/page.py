@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from turnout.pages import estimate, render_page
+
+_NAMED = 3
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -17,14 +19,40 @@ def render(content: Mapping[str, Any]) -> str:
         content: What `learn.json` says.
     """
     rows, replayed = content["rows"], content["replayed"]
+    comparison = replayed["comparison"] if replayed else {}
+    chosen = next((row for row in rows if row["is_chosen"]), None)
+    level = chosen["allowed"] if chosen else None
     values = {
         **content,
-        "chosen": next((row for row in rows if row["is_chosen"]), None),
+        "chosen": chosen,
         "monthly": bool(replayed and replayed["turns_a_month"]),
         "today": any(row["against_today"] for row in rows),
+        "evidence": replayed["evidence"] if replayed else None,
+        "ranking": comparison.get("ranking"),
+        "first_level": level,
+        "first_rows": [_labelled(row, "") for row in rows if row["allowed"] in ("–", level)],
+        "rows": [_labelled(row, row["allowed"]) for row in rows],
+        "compared": any(row["matched_on"] == "evidence" for row in rows),
+        "models_sentence": models_sentence(content["models"], content["turns"]),
     }
     filters = {"money": _money, "percent": _percent, "number": _number}
     return render_page("turnout.learn", "index.html", values, filters)
+
+
+def _labelled(row: Mapping[str, Any], allowed: str) -> dict[str, Any]:
+    """The row with the name that its table shows."""
+    level = f", {allowed}" if allowed not in ("", "–") else ""
+    return {**row, "label": f"{row['name'].replace('always', 'all')}{level}"}
+
+
+def models_sentence(models: Sequence[Mapping[str, Any]], turns: int) -> str:
+    """Which models serve most turns, and what the log's turns cost at list prices."""
+    most = [f"{use['model']} ({use['turns'] / max(turns, 1):.0%} of the turns)" for use in models]
+    named = ", ".join(most[:_NAMED]) or "no model is named"
+    more = f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
+    paid = [use["usd"] for use in models if use["usd"] is not None]
+    cost = f" Their counted turns cost {sum(paid):,.2f} USD at list prices." if paid else ""
+    return f"You use {named}{more}.{cost}"
 
 
 def _money(stored: Mapping[str, Any] | None) -> Markup:

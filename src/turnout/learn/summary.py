@@ -61,7 +61,6 @@ _VERDICTS = {
     "do not route": "Do not route: it would save nothing on this log.",
     "cannot tell": "This log cannot tell whether routing pays.",
 }
-_DEARER = "Route to miss less: it costs more than today, and less than reasoning for everything."
 
 
 def advice_of(replayed: Stored | None, without: str) -> Advice:
@@ -84,7 +83,7 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
     saving, beside_today = chosen["against_reasoning"], chosen["against_today"]
     sentence = _VERDICTS[recommended["verdict"]]
     if recommended["verdict"] == "route" and beside_today is not None and beside_today["high"] < 0:
-        sentence = _DEARER
+        sentence = _dearer(comparison["today"], chosen)
     more = None
     if recommended["verdict"] == "cannot tell" and saving["value"] > 0:
         # The interval's width falls with the square root of the number of conversations.
@@ -101,24 +100,40 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
     )
 
 
-def table_of(replayed: Stored | None, today: Stored | None) -> list[dict[str, Any]]:
+def _dearer(today: Stored, chosen: Stored) -> str:
+    """The verdict where routing costs more than today: what it buys, and when that pays.
+
+    People may know more than their messages say, so today's misses by the scores are an upper
+    bound, and the price of a miss avoided is a lower one.
+    """
+    missed = chosen["measured"]["missed"]["value"]
+    avoided = 1_000 * today["needed"]["value"] * (today["missed"]["value"] - missed)
+    if avoided <= 0:
+        return "Do not route: it costs more than today and would miss no less."
+    usd = -chosen["against_today"]["value"] / avoided
+    return (
+        f"Route only if a miss costs you well over {usd:,.2f} USD: it costs more than today, and "
+        f"misses {missed:.0%} in place of at most {today['missed']['value']:.0%}."
+    )
+
+
+def table_of(replayed: Stored | None) -> list[dict[str, Any]]:
     """The rows of the one table: what today and each policy cost, save and miss.
 
     Costs are USD a month where the log tells its pace, else for 1,000 turns.
     """
     if replayed is None:
         return []
-    comparison, pace = replayed["comparison"], replayed["turns_a_month"]
-    scale = 1.0 if pace is None else pace / 1_000
+    comparison, scale = replayed["comparison"], scale_of(replayed)
     recommended = comparison["recommendation"]
-    rows = [] if today is None else [_today_row(today, scale)]
+    rows = [_today_row(comparison["today"], scale)]
     rows += [
         _row(row, "–", scale, is_chosen=False)
         for row in comparison["served"]
         if row["kind"] == "baseline" and row["name"].startswith("always")
     ]
     for at in comparison["at_missed"]:
-        for row in at["rows"]:
+        for row in (*at["rows"], *at["beside"]):
             is_chosen = (
                 recommended is not None
                 and at["missed"] == recommended["missed"]
@@ -128,17 +143,55 @@ def table_of(replayed: Stored | None, today: Stored | None) -> list[dict[str, An
     return rows
 
 
+def scale_of(replayed: Stored) -> float:
+    """What USD for 1,000 turns are multiplied by: to a month, where the log tells its pace."""
+    pace: float | None = replayed["turns_a_month"]
+    return 1.0 if pace is None else pace / 1_000
+
+
+def segments_of(replayed: Stored | None) -> list[dict[str, Any]]:
+    """For each segment what the log paid, and what reasoning for all and the recommendation would.
+
+    Costs are USD for 1,000 turns: segments differ in size.
+    """
+    by = replayed["comparison"]["by_segment"] if replayed else None
+    recommended = replayed["comparison"]["recommendation"] if replayed else None
+    rows = []
+    for segment in by["segments"] if by else ():
+        always = segment["fixed"][0]
+        chosen = None
+        if recommended is not None:
+            at = next(a for a in segment["at_missed"] if a["missed"] == recommended["missed"])
+            chosen = next(row for row in at["rows"] if row["name"] == recommended["policy"])
+        rows.append(
+            {
+                "name": segment["name"],
+                "conversations": segment["conversations"],
+                "turns": segment["turns"],
+                "today": segment["today"],
+                "reasoning": always,
+                "chosen": chosen,
+            }
+        )
+    return rows
+
+
 def _today_row(today: Stored, scale: float) -> dict[str, Any]:
-    nothing = dict.fromkeys(("against_today", "against_reasoning", "under"))
+    nothing = dict.fromkeys(("against_today", "against_reasoning", "matched_on"))
     usd = _scaled(today["usd"], scale)
-    return {**today, **nothing, "name": "today", "allowed": "–", "usd": usd, "is_chosen": False}
+    return {
+        **today, **nothing, "name": "today", "kind": "log", "allowed": "–", "usd": usd,
+        "is_chosen": False,
+    }  # fmt: skip
 
 
 def _row(row: Stored, allowed: str, scale: float, *, is_chosen: bool) -> dict[str, Any]:
     measured = row["measured"]
     return {
         "name": row["name"],
+        "kind": row["kind"],
         "allowed": allowed,
+        "matched_on": row["matched_on"],
         "usd": _scaled(measured["usd"], scale),
         "against_today": _scaled(row["against_today"], scale),
         "against_reasoning": _scaled(row["against_reasoning"], scale),

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turnout.records import Architecture, ModelClass
-from turnout.replay.columns import Floats
+from turnout.replay.columns import Bools, Floats
 from turnout.replay.decisions import Decided
 from turnout.replay.log import ScoredLog
-from turnout.replay.measures import COST_TURNS, Measured, Sums, measured, saving, sums_of
+from turnout.replay.measures import (
+    COST_TURNS,
+    LoggedSums,
+    Sums,
+    measured,
+    saving,
+    sums_of,
+)
+from turnout.replay.ranking import MIN_TURNS_A_CLASS, ranking_of
+from turnout.replay.results import (
+    AtMissed,
+    BySegment,
+    Comparison,
+    Curve,
+    MatchedOn,
+    PolicyRow,
+    Recommendation,
+    SegmentRows,
+)
 from turnout.replay.walk import walk
 from turnout.routing.policies import (
     FixedPolicy,
@@ -36,76 +55,14 @@ _LEVELS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyRow:
-    """One policy on the log.
-
-    Attributes:
-        name: Of the policy or the baseline.
-        kind: `policy`, or `baseline`.
-        threshold: The least score for reasoning; None where none is used.
-        measured: What it did.
-        against_reasoning: USD for 1,000 turns that it saves beside always reasoning.
-        against_today: The same beside what the log paid, on the turns whose model has a price;
-            None where none has.
-    """
+class _Placed:
+    """A policy that misses a given share."""
 
     name: str
     kind: str
-    threshold: float | None
-    measured: Measured
-    against_reasoning: Estimate
-    against_today: Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class AtMissed:
-    """Policies with thresholds at which they miss the same share, those that can."""
-
-    missed: float
-    rows: list[PolicyRow]
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A policy swept over thresholds: USD for 1,000 turns, missed share, share on reasoning."""
-
-    name: str
-    thresholds: list[float]
-    usd: list[float]
-    missed: list[float]
-    share_reasoning: list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """What to serve.
-
-    Attributes:
-        verdict: `route`, `do not route` or `cannot tell`.
-        policy: The cheapest at the wanted misses, or the simplest that costs no more.
-        router: The architecture whose router scores.
-        threshold: Its threshold.
-        missed: The share of misses that it was chosen at.
-        reasons: Sentences: why, and what would change it.
-    """
-
-    verdict: str
-    policy: str
-    router: Architecture
     threshold: float
-    missed: float
-    reasons: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """All of it."""
-
-    served: list[PolicyRow]
-    at_missed: list[AtMissed]
-    curves: list[Curve]
-    recommendation: Recommendation | None
-    sampled_turns: int
+    matched_on: MatchedOn
+    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -117,12 +74,14 @@ class Comparing:
         thresholds: Architecture → the threshold that its router is served with.
         targets: What each class costs.
         miss_usd: The price of a miss of `priced`; None derives it from the threshold.
+        is_truth: Whether the log's evidence is the simulated truth.
     """
 
     log: ScoredLog
     thresholds: Mapping[Architecture, float]
     targets: Mapping[ModelClass, Target]
     miss_usd: float | None = None
+    is_truth: bool = False
     _turns_left: TurnsLeft = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,13 +96,18 @@ class Comparing:
         """
         sample = self._sample()
         levels = sorted({*MISSED_LEVELS, max_missed})
-        at_missed = [AtMissed(level, sample._rows_at(level)) for level in levels]
-        recommended = next(a for a in at_missed if a.missed == max_missed)
+        placed = {level: sample._placed_at(level) for level in levels}
+        reasoning, everything = sample._fixed("reasoning"), np.ones(sample._conversations, bool)
         return Comparison(
+            today=self._logged.today(is_truth=self.is_truth),
             served=self._served(),
-            at_missed=at_missed,
+            at_missed=[
+                sample._at_missed(level, at, reasoning, everything) for level, at in placed.items()
+            ],
+            ranking=ranking_of(sample.log, sample._compared_scores()),
+            by_segment=sample._by_segment(placed, reasoning),
             curves=sample._curves(),
-            recommendation=sample._recommendation(recommended),
+            recommendation=sample._recommendation(max_missed, placed[max_missed], reasoning),
             sampled_turns=len(sample.log.turns),
         )
 
@@ -187,12 +151,12 @@ class Comparing:
     def _sample(self) -> Comparing:
         lengths = np.diff(self.log.turns.starts)
         if lengths.sum() <= SAMPLE_TURNS:
-            return Comparing(self.log, self.thresholds, self.targets)
+            return Comparing(self.log, self.thresholds, self.targets, is_truth=self.is_truth)
         order = np.random.default_rng(0).permutation(len(lengths))
         enough = int(np.searchsorted(np.cumsum(lengths[order]), SAMPLE_TURNS)) + 1
         part = self.log.part(np.sort(order[:enough]))
         # At equal misses the threshold is varied, and the price of a miss follows from it.
-        return Comparing(part, self.thresholds, self.targets)
+        return Comparing(part, self.thresholds, self.targets, is_truth=self.is_truth)
 
     def _policy(self, name: str) -> Policy:
         priced = PricedPolicy(miss_usd=self.miss_usd, turns_left=self._turns_left)
@@ -210,25 +174,77 @@ class Comparing:
         anything = next(iter(self.log.scores.values()))
         return self._sums(FixedPolicy(name), anything, 0.5)
 
+    @property
+    def _conversations(self) -> int:
+        return self.log.turns.conversations
+
+    @cached_property
+    def _logged(self) -> LoggedSums:
+        return LoggedSums.from_log(self.log, self._need)
+
     def _row(
         self, name: str, kind: str, threshold: float | None, sums: Sums, reasoning: Sums
     ) -> PolicyRow:
-        return PolicyRow(
-            name,
-            kind,
-            threshold,
-            measured(sums),
-            saving(sums, reasoning),
-            self._against_today(sums),
+        everything = np.ones(self._conversations, bool)
+        return self._row_of(everything, name, kind, threshold, None, sums, reasoning)
+
+    def _row_of(
+        self,
+        conversations: Bools,
+        name: str,
+        kind: str,
+        threshold: float | None,
+        matched_on: MatchedOn | None,
+        sums: Sums,
+        reasoning: Sums,
+    ) -> PolicyRow:
+        """The row of some conversations."""
+        logged, own = self._logged.of(conversations), sums.of(conversations)
+        today = None
+        if logged.priced.any():
+            today = ratio(COST_TURNS * (logged.usd - own.paid_usd), logged.priced)
+        against = saving(own, reasoning.of(conversations))
+        return PolicyRow(name, kind, threshold, matched_on, measured(own), against, today)
+
+    def _at_missed(
+        self, level: float, placed: Sequence[_Placed], reasoning: Sums, conversations: Bools
+    ) -> AtMissed:
+        rows = [
+            self._row_of(
+                conversations, p.name, p.kind, p.threshold, p.matched_on, p.sums, reasoning
+            )
+            for p in placed
+        ]
+        return AtMissed(
+            level,
+            [row for row in rows if row.kind == "policy"],
+            [row for row in rows if row.kind != "policy"],
         )
 
-    def _against_today(self, sums: Sums) -> Estimate | None:
-        turns = self.log.turns
-        priced = np.isfinite(self.log.logged_usd)
-        if not priced.any():
+    def _by_segment(
+        self, placed: Mapping[float, Sequence[_Placed]], reasoning: Sums
+    ) -> BySegment | None:
+        segments = self.log.segments
+        if segments is None:
             return None
-        paid = turns.sums(np.nan_to_num(self.log.logged_usd))
-        return ratio(COST_TURNS * (paid - sums.paid_usd), turns.sums(priced))
+        fast, rows = self._fixed("fast"), []
+        for at, name in enumerate(segments.names):
+            own = segments.of == at
+            if not own.any():  # none was drawn
+                continue
+            logged = self._logged.of(own)
+            fixed = [
+                self._row_of(own, f"always {to}", "baseline", None, None, sums, reasoning)
+                for to, sums in (("reasoning", reasoning), ("fast", fast))
+            ]
+            levels = [
+                self._at_missed(level, policies, reasoning, own)
+                for level, policies in placed.items()
+            ]
+            turns = int(reasoning.turns[own].sum())
+            today = logged.today(is_truth=self.is_truth)
+            rows.append(SegmentRows(name, int(own.sum()), turns, today, fixed, levels))
+        return BySegment(segments.column, rows, segments.grouped)
 
     def _served(self) -> list[PolicyRow]:
         reasoning = self._fixed("reasoning")
@@ -242,7 +258,7 @@ class Comparing:
             sums = self._routed_sums(name, threshold)
             rows.append(self._row(name, "policy", threshold, sums, reasoning))
             shares[name] = float(sums.reasoning.sum() / sums.turns.sum())
-        like = "conversation" if "conversation" in shares else "session"
+        like = self._turn_by_turn
         for name, scores in self._trivial_scores().items():
             cut = float(np.quantile(scores, 1 - shares[like])) if shares[like] else np.inf
             policy = self._policy(like)
@@ -258,39 +274,40 @@ class Comparing:
 
     def _levels(self, name: str) -> Floats:
         """Thresholds from one that sends everything up to one that sends nothing."""
-        scores = self.log.scores[self.architecture_of(name)].astype(np.float64)
-        known = scores[np.isfinite(scores)]
-        levels = np.unique(np.quantile(known, np.linspace(0, 1, _LEVELS), method="nearest"))
-        return np.append(levels, np.nextafter(np.float32(levels[-1]), np.float32(2)))
+        return _levels(self.log.scores[self.architecture_of(name)])
 
-    def _rows_at(self, level: float) -> list[PolicyRow]:
-        reasoning = self._fixed("reasoning")
-        rows = []
+    def _placed_at(self, level: float) -> list[_Placed]:
+        placed = []
         for name in self.routed:
-            found = self._threshold_at(name, level)
-            if found is not None:
-                rows.append(self._row(name, "policy", *found, reasoning))
-        return rows
+            sums_at = functools.partial(self._routed_sums, name)
+            at = _highest(self._levels(name), sums_at, lambda sums: _expected(sums) <= level)
+            if at is not None:
+                placed.append(_Placed(name, "policy", at[0], "scores", at[1]))
+        reference = next((p for p in placed if p.name == self._turn_by_turn), None)
+        if reference is None or reference.sums.needs.sum() < MIN_TURNS_A_CLASS:
+            return placed
+        policy, most = self._policy(self._turn_by_turn), _shown(reference.sums)
+        for name, scores in self._compared_scores().items():
+            sums_at = functools.partial(self._sums, policy, scores)
+            at = _highest(_levels(scores), sums_at, lambda sums: _shown(sums) <= most)
+            if at is not None:
+                placed.append(_Placed(name, "baseline", at[0], "evidence", at[1]))
+        return placed
 
-    def _threshold_at(self, name: str, level: float) -> tuple[float, Sums] | None:
-        """The highest threshold that misses at most the level; None where none does."""
-        levels = self._levels(name)
-        low, high, found = 0, len(levels) - 1, None
-        while low <= high:
-            middle = (low + high) // 2
-            sums = self._routed_sums(name, float(levels[middle]))
-            if sums.missed.sum() <= level * sums.needed.sum():
-                found, low = (float(levels[middle]), sums), middle + 1
-            else:
-                high = middle - 1
-        return found
+    @property
+    def _turn_by_turn(self) -> str:
+        """The policy that other scorers are given."""
+        return "conversation" if "conversation" in self.routed else "session"
+
+    def _compared_scores(self) -> dict[str, NDArray[np.float32]]:
+        return {**self.log.others, "length": self._trivial_scores()["length"]}
 
     def _curves(self) -> list[Curve]:
         curves = [
             self._curve(name, functools.partial(self._routed_sums, name), self._levels(name))
             for name in self.routed
         ]
-        policy = self._policy("conversation" if "conversation" in self.routed else "session")
+        policy = self._policy(self._turn_by_turn)
         for name, scores in self._trivial_scores().items():
             levels = np.quantile(scores, np.linspace(0, 1, _CURVE_POINTS)).astype(np.float64)
             sums_at = functools.partial(self._sums, policy, scores)
@@ -309,28 +326,61 @@ class Comparing:
             [float(s.reasoning.sum() / s.turns.sum()) for s in sums],
         )
 
-    def _recommendation(self, at: AtMissed) -> Recommendation | None:
-        if not at.rows:
+    def _recommendation(
+        self, max_missed: float, placed: Sequence[_Placed], reasoning: Sums
+    ) -> Recommendation | None:
+        policies = [p for p in placed if p.kind == "policy"]
+        if not policies:
             return None
-        chosen = at.rows[0]
-        sums = {row.name: self._routed_sums(row.name, row.threshold or 0.0) for row in at.rows}
-        reasons = []
-        for row in at.rows[1:]:
-            gain = saving(sums[row.name], sums[chosen.name])
-            if gain.low > 0:
-                chosen = row
-        for row in at.rows:
-            if row.name != chosen.name:
-                lead = saving(sums[chosen.name], sums[row.name])
-                reasons.append(_beside(chosen.name, row.name, lead))
+        chosen = policies[0]
+        for other in policies[1:]:
+            if saving(other.sums, chosen.sums).low > 0:
+                chosen = other
         return Recommendation(
-            _verdict(chosen.against_reasoning),
+            _verdict(saving(chosen.sums, reasoning)),
             chosen.name,
             self.architecture_of(chosen.name),
-            chosen.threshold or 0.0,
-            at.missed,
-            reasons,
+            chosen.threshold,
+            max_missed,
+            [
+                _beside(chosen.name, other.name, saving(chosen.sums, other.sums))
+                for other in policies
+                if other.name != chosen.name
+            ],
         )
+
+
+def _levels(scores: NDArray[np.float32]) -> Floats:
+    """Thresholds from one that sends everything up to one that sends nothing."""
+    known = scores[np.isfinite(scores)].astype(np.float64)
+    levels = np.unique(np.quantile(known, np.linspace(0, 1, _LEVELS), method="nearest"))
+    return np.append(levels, np.nextafter(np.float32(levels[-1]), np.float32(np.inf)))
+
+
+def _highest(
+    levels: Floats, sums_at: Callable[[float], Sums], misses_little: Callable[[Sums], bool]
+) -> tuple[float, Sums] | None:
+    """The highest threshold that misses little enough, with its sums; None where none does."""
+    low, high, highest = 0, len(levels) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        sums = sums_at(float(levels[middle]))
+        if misses_little(sums):
+            highest, low = (float(levels[middle]), sums), middle + 1
+        else:
+            high = middle - 1
+    return highest
+
+
+def _expected(sums: Sums) -> float:
+    """The share of misses that the scores expect."""
+    needed = float(sums.needed.sum())
+    return float(sums.missed.sum()) / needed if needed else 0.0
+
+
+def _shown(sums: Sums) -> float:
+    """The share of misses that evidence shows."""
+    return float(sums.under.sum() / sums.needs.sum())
 
 
 def _verdict(against_reasoning: Estimate) -> str:

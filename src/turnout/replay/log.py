@@ -13,19 +13,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from turnout.catalog import Catalog
-from turnout.engine import connect, reading
 from turnout.errors import RecordError
 from turnout.records import LABEL_FAST, LABEL_REASONING, Architecture, ModelClass
 from turnout.replay.columns import Floats, TurnColumns
+from turnout.replay.evidence import NO_LABEL, Evidence
+from turnout.replay.segments import Segments, segments_of
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
-from turnout.schema import TURN_KEYS
-from turnout.turns import read_labels
 
 # Fewer counted turns of a class give no mean that could stand for the others.
 MIN_COUNTED_TURNS = 30
-# A label of at least this confidence is strong evidence.
-STRONG_CONFIDENCE = 0.8
-NO_LABEL = -1
 # One conversation gives no interval.
 MIN_CONVERSATIONS = 2
 CLASSES: tuple[ModelClass, ModelClass] = ("reasoning", "fast")
@@ -45,8 +41,10 @@ class ScoredLog:
         logged_usd: What the turn cost on the model that served it, shape `(n,)`; NaN where that
             model has no price.
         unpriced: Model without a price → its turns.
-        labels: 0 = reasoning, 1 = fast by strong evidence, else −1, shape `(n,)`; None where no
-            labels were given.
+        labels: 0 = reasoning, 1 = fast by evidence, else −1, shape `(n,)`; None where no evidence
+            was given.
+        others: Name → scores of the same turns by what a router is compared with, shape `(n,)`.
+        segments: Of the conversations; None where they are not wanted.
         estimated: Share of the turns with a token count that the tokenizer gave.
         assumed: Share of the turns whose answer's length is not known at all.
         left_out: Conversations left out, since their first turn was not captured.
@@ -61,6 +59,8 @@ class ScoredLog:
     logged_usd: NDArray[np.float32]
     unpriced: Mapping[str, int]
     labels: NDArray[np.int8] | None
+    others: Mapping[str, NDArray[np.float32]]
+    segments: Segments | None
     estimated: float
     assumed: float
     left_out: int
@@ -81,6 +81,10 @@ class ScoredLog:
             logged_class=self.logged_class[rows],
             logged_usd=self.logged_usd[rows],
             labels=None if self.labels is None else self.labels[rows],
+            others={name: values[rows] for name, values in self.others.items()},
+            segments=None
+            if self.segments is None
+            else replace(self.segments, of=self.segments.of[conversations]),
         )
 
 
@@ -96,7 +100,12 @@ def _taken(turns: TurnColumns, rows: NDArray[np.int64], starts: NDArray[np.int64
 
 
 def read_scored(
-    tables: Mapping[Architecture, Path], *, catalog: Catalog, labels: Path | None = None
+    tables: Mapping[Architecture, Path],
+    *,
+    catalog: Catalog,
+    evidence: Evidence,
+    others: Mapping[str, Path],
+    by: str | None = None,
 ) -> ScoredLog:
     """Read the scored tables of one log.
 
@@ -106,10 +115,14 @@ def read_scored(
     Args:
         tables: Architecture of the router → what `score_turns` wrote; the same turns in each.
         catalog: Prices of the models that served.
-        labels: What `turnout label` wrote; only strong evidence is taken.
+        evidence: What turns needed, where it is known.
+        others: Name → scored table of what the routers are compared with.
+        by: The column that gives segments.
 
     Raises:
-        RecordError: If no conversation is left, or the labels cannot be read.
+        ArtifactError: If a data set of the evidence cannot be read.
+        RecordError: If no conversation is left, evidence cannot be read, or no turn carries the
+            segments.
     """
     first = next(iter(tables.values()))
     table = pq.read_table(first)
@@ -122,7 +135,11 @@ def read_scored(
         logged_class=_classes(table["model_class"]),
         logged_usd=_logged_usd(table, catalog),
         unpriced=_unpriced(table["model"], catalog),
-        labels=None if labels is None else _labels(first, labels),
+        labels=evidence.of(first, table),
+        others={name: _scores(path) for name, path in others.items()},
+        segments=None
+        if by is None
+        else segments_of(table["segments"].take(pa.array(starts[:-1])), by, first),
         estimated=float(pc.mean(table["estimated"]).as_py() or 0.0),
         assumed=table["completion_tokens"].null_count / max(table.num_rows, 1),
         left_out=0,
@@ -232,17 +249,3 @@ def _unpriced(models: pa.ChunkedArray, catalog: Catalog) -> dict[str, int]:
         if entry["values"] is None or catalog.price(entry["values"]) is None
     }
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _labels(scored: Path, labels: Path) -> NDArray[np.int8]:
-    """Labels of strong evidence, in the order of the scored table."""
-    backend = connect()
-    with reading(labels, backend):
-        strong = read_labels(backend, labels)
-        strong = strong.filter(strong.confidence >= STRONG_CONFIDENCE)
-        rows = backend.read_parquet(str(scored)).select(*TURN_KEYS)
-        joined = rows.left_join(strong, list(TURN_KEYS)).select(*TURN_KEYS, "p_reasoning")
-        p = _numbers(backend.to_pyarrow(joined.order_by(*TURN_KEYS))["p_reasoning"])
-    known = np.isfinite(p)
-    codes = np.where(p >= 0.5, LABEL_REASONING, LABEL_FAST)
-    return np.where(known, codes, NO_LABEL).astype(np.int8)

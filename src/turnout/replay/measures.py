@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from turnout.records import LABEL_FAST, LABEL_REASONING, ModelClass
-from turnout.replay.columns import Floats
-from turnout.replay.log import NO_LABEL, ScoredLog
+from turnout.replay.columns import Bools, Floats
+from turnout.replay.evidence import NO_LABEL
+from turnout.replay.log import ScoredLog
 from turnout.replay.spend import spend_usd
 from turnout.replay.walk import Walked
 from turnout.routing.policies import Target
@@ -62,6 +63,15 @@ class Sums:
         total: Floats = np.sum(list(self.usd.values()), axis=0)
         return total
 
+    def of(self, conversations: Bools) -> Sums:
+        """The sums of some conversations, shape `(c,)`."""
+        own = {
+            each.name: getattr(self, each.name)[conversations]
+            for each in fields(self)
+            if each.name != "usd"
+        }
+        return Sums(usd={part: usd[conversations] for part, usd in self.usd.items()}, **own)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -89,6 +99,90 @@ class Measured:
     agreement: Estimate | None
     under: Estimate | None
     over: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """What people and product chose in the log.
+
+    Attributes:
+        usd: USD for 1,000 turns, of those whose model has a price; None where none has.
+        share_reasoning: Share of the turns on reasoning models, where the class is known.
+        needed: Expected share of those turns that need reasoning, by the scores.
+        missed: Of the turns of known class that need reasoning, by the scores, the expected share
+            that fast models served.
+        under: Of the turns that need reasoning by the simulated truth, the share that fast models
+            served; None without a truth: evidence follows from what was chosen.
+    """
+
+    usd: Estimate | None
+    share_reasoning: Estimate
+    needed: Estimate
+    missed: Estimate
+    under: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedSums:
+    """What the log itself did, by conversation, shape `(c,)` each.
+
+    Attributes:
+        usd: What was paid, for turns whose model has a price.
+        priced: Such turns.
+        known: Turns whose class is known.
+        reasoning: Of them, those on reasoning models.
+        needed: Expected turns of known class that need reasoning, by the scores.
+        missed: Of them, those that fast models served.
+        needs: Turns of known class that need reasoning by evidence.
+        under: Of them, those that fast models served.
+    """
+
+    usd: Floats
+    priced: Floats
+    known: Floats
+    reasoning: Floats
+    needed: Floats
+    missed: Floats
+    needs: Floats
+    under: Floats
+
+    @classmethod
+    def from_log(cls, log: ScoredLog, need: Floats) -> LoggedSums:
+        """Add up a log.
+
+        Args:
+            log: The log.
+            need: As for `sums_of`.
+        """
+        turns, known = log.turns, log.logged_class != NO_LABEL
+        on_fast = log.logged_class == LABEL_FAST
+        own_need = np.where(known, np.nan_to_num(need), 0.0)
+        needs = np.zeros(len(turns), bool) if log.labels is None else log.labels == LABEL_REASONING
+        return cls(
+            usd=turns.sums(np.nan_to_num(log.logged_usd)),
+            priced=turns.sums(np.isfinite(log.logged_usd)),
+            known=turns.sums(known),
+            reasoning=turns.sums(log.logged_class == LABEL_REASONING),
+            needed=turns.sums(own_need),
+            missed=turns.sums(own_need * on_fast),
+            needs=turns.sums(needs & known),
+            under=turns.sums(needs & on_fast),
+        )
+
+    def of(self, conversations: Bools) -> LoggedSums:
+        """The sums of some conversations, shape `(c,)`."""
+        own = {each.name: getattr(self, each.name)[conversations] for each in fields(self)}
+        return LoggedSums(**own)
+
+    def today(self, *, is_truth: bool) -> Today:
+        """Ratios with intervals; `is_truth` where evidence is the simulated truth."""
+        return Today(
+            ratio(COST_TURNS * self.usd, self.priced) if self.priced.any() else None,
+            _share(self.reasoning, self.known),
+            _share(self.needed, self.known),
+            _share(self.missed, self.needed),
+            _share(self.under, self.needs) if is_truth and self.needs.any() else None,
+        )
 
 
 def sums_of(
@@ -150,14 +244,21 @@ def measured(sums: Sums) -> Measured:
     return Measured(
         usd=ratio(COST_TURNS * sums.total_usd, sums.turns),
         parts_usd={part: float(usd.sum() * per_turn) for part, usd in sums.usd.items()},
-        share_reasoning=ratio(sums.reasoning, sums.turns),
+        share_reasoning=_share(sums.reasoning, sums.turns),
         switches=ratio(sums.switches, conversations),
         warm_switches=ratio(sums.warm_switches, conversations),
-        missed=ratio(sums.missed, sums.needed),
-        agreement=ratio(sums.agreed, sums.known) if sums.known.any() else None,
-        under=ratio(sums.under, sums.needs) if sums.needs.any() else None,
-        over=ratio(sums.over, sums.fine) if sums.fine.any() else None,
+        missed=_share(sums.missed, sums.needed),
+        agreement=_share(sums.agreed, sums.known) if sums.known.any() else None,
+        under=_share(sums.under, sums.needs) if sums.needs.any() else None,
+        over=_share(sums.over, sums.fine) if sums.fine.any() else None,
     )
+
+
+def _share(part: Floats, whole: Floats) -> Estimate:
+    """A share with its interval, which ends at 0 and 1."""
+    estimate = ratio(part, whole)
+    low, high = np.clip([estimate.low, estimate.high], 0.0, 1.0).tolist()
+    return Estimate(estimate.value, low, high)
 
 
 def saving(of: Sums, against: Sums) -> Estimate:

@@ -33,6 +33,8 @@ def render(content: Stored) -> str:
         {
             "report": content,
             "rows": comparison["served"],
+            "today": comparison["today"],
+            "by": _by_segment(comparison, content["max_missed"]),
             "chosen": chosen_row(comparison),
             "levels": [at for at in comparison["at_missed"] if at["rows"]],
             "parts": PARTS,
@@ -41,6 +43,18 @@ def render(content: Stored) -> str:
         },
         {"money": money, "percent": percent, "number": number},
     )
+
+
+def _by_segment(comparison: Stored, max_missed: float) -> dict[str, Any] | None:
+    """Each segment with what is fixed and what misses at most `max_missed`."""
+    by = comparison["by_segment"]
+    if by is None:
+        return None
+    segments = []
+    for segment in by["segments"]:
+        at = next(a for a in segment["at_missed"] if a["missed"] == max_missed)
+        segments.append({**segment, "rows": [*segment["fixed"], *at["rows"], *at["beside"]]})
+    return {**by, "segments": segments}
 
 
 def chosen_row(comparison: Stored) -> Stored | None:

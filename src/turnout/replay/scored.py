@@ -6,14 +6,16 @@ The table is a file: what was scored once is never scored again.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from turnout.catalog import Catalog
 from turnout.engine import batches, connect, reading
@@ -46,6 +48,7 @@ SCORED = pa.schema(
         pa.field("cached_tokens", pa.int64()),
         # Whether a token count is the tokenizer's, since the log has none.
         pa.field("estimated", pa.bool_(), nullable=False),
+        pa.field("segments", pa.string()),  # as in the turns
     ]
 )
 _READ = (
@@ -59,9 +62,26 @@ _READ = (
     "completion_tokens",
     "reasoning_tokens",
     "cached_tokens",
+    "segments",
 )
 _CONVERSATIONS_A_BATCH = 256
 _Row = dict[str, Any]
+Score = Callable[[Sequence[ModelInput]], NDArray[np.floating]]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherScorer:
+    """What scores in a router's place, to be compared with it.
+
+    Attributes:
+        name: For tables and files.
+        made_from: The data set that it was fitted to.
+        fit: Gives what scores: inputs → shape `(n,)`, in [0, 1].
+    """
+
+    name: str
+    made_from: Path
+    fit: Callable[[], Score]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +108,13 @@ class ScoredReport:
 
 
 def score_turns(
-    router: Path, turns: Path, out: Path, *, catalog: Catalog, on_progress: OnProgress = silent
+    router: Path,
+    turns: Path,
+    out: Path,
+    *,
+    catalog: Catalog,
+    other: OtherScorer | None = None,
+    on_progress: OnProgress = silent,
 ) -> ScoredReport:
     """Score every turn that the router decides on, in bounded memory.
 
@@ -100,6 +126,7 @@ def score_turns(
         turns: A turns table.
         out: Where the scored table goes (Parquet); the file appears only when whole.
         catalog: Says which model and class a logged name means.
+        other: Scores in the router's place what the router reads.
         on_progress: Called every few conversations.
 
     Raises:
@@ -116,11 +143,16 @@ def score_turns(
         "priors": folder.spec.priors.to_json(),
         "population": population,
         "catalog": catalog.digest,
+        "columns": SCORED.names,
     }
+    if other is not None:
+        read["other"] = [other.made_from]
+        options["other"] = other.name
     run = StageRun(out, Manifest.of("replay", read, options, libraries=SCORING_LIBRARIES))
     if run.is_done():
         return run.stored(ScoredReport)
-    scoring = _Scoring(folder, turns, catalog, on_progress)
+    score = folder.scorer(population=population).score if other is None else other.fit()
+    scoring = _Scoring(folder, score, turns, catalog, on_progress)
     with run.output() as partial:
         write_parquet_in_order(scoring.batches(), SCORED, partial)
         report = scoring.report()
@@ -132,14 +164,19 @@ class _Scoring:
     """The scored rows, and what is counted on the way."""
 
     def __init__(
-        self, folder: RouterFolder, turns: Path, catalog: Catalog, on_progress: OnProgress
+        self,
+        folder: RouterFolder,
+        score: Score,
+        turns: Path,
+        catalog: Catalog,
+        on_progress: OnProgress,
     ) -> None:
         self._folder = folder
         self._turns = turns
         self._catalog = catalog
         self._on_progress = on_progress
         self._population = folder.spec.priors.default
-        self._scorer = folder.scorer(population=self._population)
+        self._score = score
         self._tokenizer = read_tokenizer(folder.path / TOKENIZER_NAME)
         self._counts = dict.fromkeys(("turns", "conversations", "scored", "estimated"), 0)
         self._seconds = 0.0
@@ -185,7 +222,7 @@ class _Scoring:
                     decided.append(row)
             rows += self._with_tokens(conversation)
         began = dt.datetime.now(dt.UTC)
-        for row, score in zip(decided, self._scorer.score(inputs).tolist(), strict=True):
+        for row, score in zip(decided, self._score(inputs).tolist(), strict=True):
             row["p_reasoning"] = score
         self._seconds += (dt.datetime.now(dt.UTC) - began).total_seconds()
         self._counts["turns"] += len(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from turnout.errors import SettingsError
 from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, ModelClass, Population
-from turnout.replay.compare import Comparing, Comparison, PolicyRow
+from turnout.replay.compare import Comparing
 from turnout.replay.decisions import write_decisions
+from turnout.replay.evidence import Evidence, EvidenceKind
 from turnout.replay.log import ScoredLog, read_scored
 from turnout.replay.page import render
-from turnout.replay.scored import score_turns
+from turnout.replay.results import AtMissed, Comparison, PolicyRow
+from turnout.replay.scored import OtherScorer, score_turns
 from turnout.routing import RouterFolder
 from turnout.routing.policies import Target
 from turnout.stage import StageRun, report_json
@@ -28,6 +30,7 @@ PAGE_NAME = "replay.html"
 TABLE_NAME = "policies.csv"
 _DAY_S = 86_400.0
 _MONTH_DAYS = 30.44
+_NO_EVIDENCE = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ class ReplayReport:
         decision_ms: Mean time to score a message, in milliseconds; of scoring in bulk.
         targets: Class → its model.
         unpriced: Model of the log without a price → its turns, left out of what the log paid.
-        strong_evidence: Share of the turns with strong evidence; None without labels.
+        evidence: What misses are counted by beside the scores; None where nothing was given.
+        evident_turns: Turns whose need it shows.
+        held_out: Whether they are of conversations that no router saw in training.
         max_missed: The share of misses that the recommendation is for.
         comparison: The policies.
         fresh: False where an earlier run on the same inputs was there already.
@@ -73,7 +78,9 @@ class ReplayReport:
     decision_ms: float
     targets: Mapping[ModelClass, TargetFacts]
     unpriced: Mapping[str, int]
-    strong_evidence: float | None
+    evidence: EvidenceKind | None
+    evident_turns: int
+    held_out: bool
     max_missed: float
     comparison: Comparison
     fresh: bool
@@ -86,7 +93,9 @@ def replay(
     *,
     catalog: Catalog,
     targets: Mapping[ModelClass, Target],
-    labels: Path | None = None,
+    evidence: Evidence = _NO_EVIDENCE,
+    others: Sequence[OtherScorer] = (),
+    by: str | None = None,
     decisions: Path | None = None,
     max_missed: float = 0.10,
     miss_usd: float | None = None,
@@ -104,7 +113,9 @@ def replay(
         out: The folder to write: replay.html, replay.json, policies.csv.
         catalog: Says which models served, and what they cost.
         targets: What each class would go to.
-        labels: What `turnout label` wrote, for over- and under-routing by strong evidence.
+        evidence: What turns needed, for misses and needless turns beside the expected ones.
+        others: What routers are compared with; each scores what the conversation router reads.
+        by: The column carried by `turnout ingest --keep` that results are split by.
         decisions: Where decisions go; None for `NAME.decisions.parquet` beside `out`.
         max_missed: Share of misses in (0, 1) that the recommendation is for.
         miss_usd: The price of a miss for `priced`; None derives it from the threshold.
@@ -112,7 +123,8 @@ def replay(
 
     Raises:
         ArtifactError: If a router cannot be used.
-        RecordError: If the turns or labels cannot be read, or no conversation can be replayed.
+        RecordError: If the turns or evidence cannot be read, no conversation can be replayed, or
+            no turn carries the column `by`.
         SettingsError: If two routers have one architecture, or a number is out of range.
         StorageError: If `out` cannot be written.
     """
@@ -121,43 +133,49 @@ def replay(
             f"--max-missed: found {max_missed:g}; expected a share between 0 and 1, such as 0.1."
         )
     folders = _by_architecture(routers)
-    scored, seconds, decided = {}, 0.0, 0
-    for name, folder in folders.items():
-        scored[name] = out.with_name(f"{out.name}.{name}-scores.parquet")
-        scoring = score_turns(
-            folder.path, turns, scored[name], catalog=catalog, on_progress=on_progress
-        )
-        seconds, decided = seconds + scoring.seconds, decided + scoring.scored
+    scored = _Scored(folders, turns, out, catalog, on_progress)
+    beside = scored.of_others(others)
     read: dict[str, Path | Sequence[Path] | None]
-    read = {"routers": list(routers), "turns": turns, "labels": labels}
+    read = {
+        "routers": list(routers),
+        "turns": turns,
+        "labels": evidence.labels,
+        "truth": evidence.truth,
+        "datasets": list(evidence.datasets),
+        "others": list(beside.values()),
+    }
     options = {
         "targets": {name: repr(target) for name, target in targets.items()},
         "catalog": catalog.digest,
         "max_missed": max_missed,
         "miss_usd": miss_usd,
+        "least_confidence": evidence.least_confidence,
+        "by": by,
     }
     run = StageRun(out, Manifest.of("replay", read, options))
     table = decisions or out.with_name(f"{out.name}.decisions.parquet")
     deciding = StageRun(table, Manifest.of("replay", read, {**options, "table": "decisions"}))
     if run.is_done() and deciding.is_done():
         return run.stored(ReplayReport)
-    log = read_scored(scored, catalog=catalog, labels=labels)
+    log = read_scored(scored.tables, catalog=catalog, evidence=evidence, others=beside, by=by)
     thresholds = {name: _threshold(folder) for name, folder in folders.items()}
-    comparing = Comparing(log, thresholds, targets, miss_usd)
+    is_truth = evidence.kind == "simulated truth"
+    comparing = Comparing(log, thresholds, targets, miss_usd, is_truth)
     comparison = comparing.compared(max_missed)
-    first = next(iter(folders.values()))
     report = ReplayReport(
         turns=len(log.turns),
         conversations=log.turns.conversations,
         left_out=log.left_out,
         turns_a_month=_turns_a_month(log),
-        population=first.spec.priors.default,
+        population=scored.population,
         estimated=log.estimated,
         assumed=log.assumed,
-        decision_ms=1000 * seconds / max(decided, 1),
+        decision_ms=scored.decision_ms,
         targets={name: _facts(target) for name, target in targets.items()},
         unpriced=log.unpriced,
-        strong_evidence=None if log.labels is None else float((log.labels >= 0).mean()),
+        evidence=evidence.kind,
+        evident_turns=0 if log.labels is None else int((log.labels >= 0).sum()),
+        held_out=bool(evidence.datasets),
         max_missed=max_missed,
         comparison=comparison,
         fresh=True,
@@ -169,6 +187,49 @@ def replay(
     with run.output() as partial:
         _write(partial, report)
     return report
+
+
+class _Scored:
+    """The scored tables beside a report."""
+
+    def __init__(
+        self,
+        folders: Mapping[Architecture, RouterFolder],
+        turns: Path,
+        out: Path,
+        catalog: Catalog,
+        on_progress: OnProgress,
+    ) -> None:
+        self._out, self._turns, self._catalog = out, turns, catalog
+        self._on_progress = on_progress
+        self._widest = folders.get("conversation") or next(iter(folders.values()))
+        self.population: Population = next(iter(folders.values())).spec.priors.default
+        self.tables: dict[Architecture, Path] = {}
+        seconds, decided = 0.0, 0
+        for name, folder in folders.items():
+            self.tables[name] = self._place(name)
+            scoring = score_turns(
+                folder.path, turns, self.tables[name], catalog=catalog, on_progress=on_progress
+            )
+            seconds, decided = seconds + scoring.seconds, decided + scoring.scored
+        self.decision_ms = 1000 * seconds / max(decided, 1)
+
+    def of_others(self, others: Sequence[OtherScorer]) -> dict[str, Path]:
+        """Their names and scored tables."""
+        tables = {other.name: self._place(other.name) for other in others}
+        for other in others:
+            score_turns(
+                self._widest.path,
+                self._turns,
+                tables[other.name],
+                catalog=self._catalog,
+                other=other,
+                on_progress=self._on_progress,
+            )
+        return tables
+
+    def _place(self, name: str) -> Path:
+        return self._out.with_name(f"{self._out.name}.{name}-scores.parquet")
 
 
 def _by_architecture(routers: Sequence[Path]) -> dict[Architecture, RouterFolder]:
@@ -212,17 +273,25 @@ def _write(folder: Path, report: ReplayReport) -> None:
     (folder / REPORT_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
     with (folder / TABLE_NAME).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(_HEADER)
-        for row in report.comparison.served:
-            writer.writerow(["as served", *_cells(row)])
-        for at in report.comparison.at_missed:
-            for row in at.rows:
-                writer.writerow([f"{at.missed:g} missed", *_cells(row)])
+        csv.writer(stream).writerows([_HEADER, *_table(report.comparison)])
+
+
+def _table(comparison: Comparison) -> Iterator[list[object]]:
+    yield from (["as served", "", *_cells(row)] for row in comparison.served)
+    yield from _levels("", comparison.at_missed)
+    for segment in comparison.by_segment.segments if comparison.by_segment else ():
+        yield from (["as served", segment.name, *_cells(row)] for row in segment.fixed)
+        yield from _levels(segment.name, segment.at_missed)
+
+
+def _levels(segment: str, levels: Sequence[AtMissed]) -> Iterator[list[object]]:
+    for at in levels:
+        for row in (*at.rows, *at.beside):
+            yield [f"{at.missed:g} missed", segment, *_cells(row)]
 
 
 _HEADER = (
-    "table", "policy", "threshold",
+    "table", "segment", "policy", "threshold", "matched_on",
     *(f"{name}{end}" for name in (
         "usd_1000_turns", "saving_beside_reasoning", "saving_beside_today", "share_reasoning",
         "missed", "switches", "warm_switches", "agreement", "under", "over",
@@ -241,6 +310,7 @@ def _cells(row: PolicyRow) -> list[object]:
     return [
         row.name,
         "" if row.threshold is None else row.threshold,
+        row.matched_on or "",
         *spread,
         *m.parts_usd.values(),
     ]
