@@ -1,6 +1,6 @@
 """Conversation routers on turns whose need was measured; results in docs/results/few-labels.md.
 
-Usage: python benchmarks/grouped_cv.py TABLE.parquet [--folds K] [--by COLUMN] [--model M]
+Usage: python benchmarks/grouped_cv.py TABLE.parquet [--folds K] [--drawings R] [--model M] …
 
 TABLE holds one row a turn: `messages` (role, content; up to and with the current user message),
 `turn_index`, `conversation_id`, `reasoning_score` and `fast_score` in [0, 1], `label` (0 reasoning,
@@ -10,7 +10,8 @@ Every fold is scored by a router of the other folds: `turnout build --outcomes` 
 turns, with the label as target, and `turnout train`, both with their defaults. What `build` sets
 apart for testing is trained on too, since the fold is the test. The scores of all folds are judged
 together: AUROC on labelled turns, APGR on all, and by how much the router is ahead, with 95 %
-intervals that resample whole groups. Rivals know the same labels; the first is the strongest:
+intervals that resample whole groups. With R drawings of folds a metric is its mean over them, which
+leaves out the chance of one drawing. Rivals know the same labels; the first is the strongest:
 
 - TF-IDF of the message and of up to 16 previous turns with their answers, beside turn index, turns
   before and lengths as numbers; logistic regression whose penalty is chosen on inner folds.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -101,24 +102,35 @@ class Turns:
         return [np.flatnonzero(fold == number) for number in range(fold.max() + 1)]
 
 
+class Drawing(NamedTuple):
+    """The rows of each fold, and method → scores of every turn by what the other folds know."""
+
+    folds: list[Rows]
+    scores: dict[str, Floats]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--drawings", type=int, default=1, help="how often to draw folds")
     parser.add_argument("--by", default="cv_group", help="column that folds hold together")
     parser.add_argument("--model", default="auto", choices=("auto", "encoder", "words", "none"))
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     turns = Turns.read(asked.table, asked.by)
-    folds = turns.folds(asked.folds, asked.seed)
-    scores: dict[str, Floats] = {}
-    if asked.model != "none":
-        recipe = Recipe(seed=asked.seed, model=asked.model)
-        scores |= out_of_fold_router(turns, folds, recipe)
-    for name, fit in RIVALS.items():
-        scores[name] = out_of_fold(turns, folds, fit)
-    print_table(turns, folds, scores)
+    drawings = []
+    for seed in range(asked.seed, asked.seed + asked.drawings):
+        folds = turns.folds(asked.folds, seed)
+        scores: dict[str, Floats] = {}
+        if asked.model != "none":
+            recipe = Recipe(seed=asked.seed, model=asked.model)
+            scores |= out_of_fold_router(turns, folds, recipe)
+        for name, fit in RIVALS.items():
+            scores[name] = out_of_fold(turns, folds, fit)
+        drawings.append(Drawing(folds, scores))
+    print_table(turns, drawings)
 
 
 def out_of_fold_router(turns: Turns, folds: Sequence[Rows], recipe: Recipe) -> dict[str, Floats]:
@@ -299,8 +311,8 @@ RIVALS: dict[str, Fit] = {
 }
 
 
-def print_table(turns: Turns, folds: Sequence[Rows], scores: dict[str, Floats]) -> None:
-    """Every method in three metrics, and the lead of the first, paired.
+def print_table(turns: Turns, drawings: Sequence[Drawing]) -> None:
+    """Every method in three metrics, and the lead of the first, paired; means over drawings.
 
     AUROC inside folds compares turns of one fold alone: folds have different routers, and a user
     never compares the scores of two.
@@ -309,22 +321,18 @@ def print_table(turns: Turns, folds: Sequence[Rows], scores: dict[str, Floats]) 
     by_label = Resampling(turns.groups[labelled].tolist())
     by_gap = Resampling(turns.groups.tolist())
     needs = turns.needs[labelled]
-    inside = [np.flatnonzero(np.isin(labelled, fold)) for fold in folds]
 
-    def ranked(values: Floats, weights: Floats) -> Floats:
-        return auroc(values[labelled], needs, weights)
+    def ranked(name: str, weights: Floats) -> Floats:
+        each = [auroc(drawing.scores[name][labelled], needs, weights) for drawing in drawings]
+        return np.mean(each, axis=0)
 
-    def ranked_inside(values: Floats, weights: Floats) -> Floats:
-        sums, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-        for rows in inside:
-            w = weights[:, rows]
-            here = (w * needs[rows]).sum(1) * (w * ~needs[rows]).sum(1)
-            sums += here * np.nan_to_num(auroc(values[labelled][rows], needs[rows], w))
-            pairs += here
-        return sums / pairs
+    def ranked_inside(name: str, weights: Floats) -> Floats:
+        each = [_inside(drawing, name, labelled, needs, weights) for drawing in drawings]
+        return np.mean(each, axis=0)
 
-    def recovered(values: Floats, weights: Floats) -> Floats:
-        return apgr(values, turns.gaps, weights)
+    def recovered(name: str, weights: Floats) -> Floats:
+        each = [apgr(drawing.scores[name], turns.gaps, weights) for drawing in drawings]
+        return np.mean(each, axis=0)
 
     print(
         f"\n{len(turns.rows):,} turns, {len(labelled):,} labelled, "
@@ -332,22 +340,37 @@ def print_table(turns: Turns, folds: Sequence[Rows], scores: dict[str, Floats]) 
         "| method | AUROC | ahead by | inside folds | ahead by | APGR | ahead by |\n"
         "|---|---|---|---|---|---|---|"
     )
-    first = next(iter(scores.values()))
-    for name, values in scores.items():
+    names = list(drawings[0].scores)
+    for name in names:
         cells = []
         for resampling, metric in (
             (by_label, ranked),
             (by_label, ranked_inside),
             (by_gap, recovered),
         ):
-            cells.append(shown(resampling.estimate(partial(metric, values))))
-            lead = resampling.estimate(partial(_lead, metric, first, values))
-            cells.append("" if values is first else shown(lead, "+.3f"))
+            cells.append(shown(resampling.estimate(partial(metric, name))))
+            lead = resampling.estimate(partial(_lead, metric, names[0], name))
+            cells.append("" if name == names[0] else shown(lead, "+.3f"))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
+def _inside(
+    drawing: Drawing, name: str, labelled: Rows, needs: NDArray[np.bool_], weights: Floats
+) -> Floats:
+    """AUROC over pairs of turns of one fold."""
+    values = drawing.scores[name][labelled]
+    sums, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for fold in drawing.folds:
+        rows = np.flatnonzero(np.isin(labelled, fold))
+        w = weights[:, rows]
+        here = (w * needs[rows]).sum(1) * (w * ~needs[rows]).sum(1)
+        sums += here * np.nan_to_num(auroc(values[rows], needs[rows], w))
+        pairs += here
+    return sums / pairs
+
+
 def _lead(
-    metric: Callable[[Floats, Floats], Floats], first: Floats, other: Floats, weights: Floats
+    metric: Callable[[str, Floats], Floats], first: str, other: str, weights: Floats
 ) -> Floats:
     return metric(first, weights) - metric(other, weights)
 
