@@ -67,6 +67,7 @@ def test_a_split_is_scored_as_its_texts_are(router, data, frame):
     ("rows", "said"),
     [
         pytest.param(["a", None], "row 1: found None", id="null"),
+        pytest.param([b"a"], "row 0: found b'a'; expected texts", id="bytes"),
         pytest.param([float("nan")], "row 0: found nan", id="nan"),
         pytest.param(pd.DataFrame({"prompt": ["a"]}), "Give one of its columns", id="frame"),
         pytest.param(7, "found int; expected texts", id="number"),
@@ -97,6 +98,71 @@ def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame
     assert [line.get_label() for line in report.plot().lines] == ["turnout", "mine", "p", "random"]
     assert report.arrow.num_rows == 3
     assert "turnout: AUROC" in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        pytest.param(
+            lambda router, data: tn.evaluate(router, data.test),
+            "methods: found RouterClassifier; expected names with routers",
+            id="no-names",
+        ),
+        pytest.param(
+            lambda router, data: tn.evaluate({"r": router}, data),
+            "test: found Data; expected one of its splits, such as data.test",
+            id="whole-data",
+        ),
+        pytest.param(
+            lambda router, data: tn.choose_threshold(router, data.train.table, share=0.1),
+            "test: found Table; expected a split",
+            id="table",
+        ),
+        pytest.param(
+            lambda router, data: tn.evaluate({"r": router, "mine": ["x"]}, data.test),
+            "mine: found list of other than numbers",
+            id="words",
+        ),
+        pytest.param(
+            lambda router, data: router.with_threshold("0.5"),
+            "threshold: found '0.5'; expected a number",
+            id="text-threshold",
+        ),
+        pytest.param(
+            lambda router, data: tn.RouterClassifier().fit(data.train.table, data.validation),
+            "train: found Table; expected a split",
+            id="fit-table",
+        ),
+        pytest.param(
+            lambda router, data: tn.RouterClassifier(model="word").fit(data.train, data.validation),
+            "model: found 'word'; expected auto, encoder, words",
+            id="model",
+        ),
+        pytest.param(
+            lambda router, data: tn.RouterClassifier(epochs=0).fit(data.train, data.validation),
+            "epochs: found 0; expected at least 1",
+            id="epochs",
+        ),
+    ],
+)
+def test_what_is_handed_over_wrongly_is_named_with_what_to_hand_over(router, data, call, said):
+    with pytest.raises(SettingsError, match=said):
+        call(router, data)
+
+
+def test_splits_of_two_data_sets_are_refused(data):
+    messages = [[{"role": "user", "content": f"why {n}"}] for n in range(120)]
+    other = tn.from_outcomes(
+        {"m": messages, "s": [0.9] * 120, "w": [0.2, 0.9] * 60}, messages="m", strong="s", weak="w"
+    )
+    with pytest.raises(SettingsError, match="expected both from one data set"):
+        tn.RouterClassifier(model="words").fit(data.train, other.validation)
+
+
+def test_rows_that_cannot_train_are_named_by_their_split(frame):
+    weightless = tn.from_outcomes(frame.assign(w=0.0), strong="big", weak="small", weight="w")
+    with pytest.raises(RecordError, match=r"^train: no row with label 0"):
+        tn.RouterClassifier(model="words").fit(weightless.train, weightless.validation)
 
 
 def test_scores_of_another_length_are_refused_with_the_rows_to_take(router, data, frame):

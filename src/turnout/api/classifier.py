@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.api.data import Split
-from turnout.errors import SettingsError
+from turnout.api.data import Split, require_split
+from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Input, Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
@@ -101,11 +101,18 @@ class RouterClassifier:
         Raises:
             ArtifactError: If the encoder cannot be used.
             RecordError: If the rows cannot train a router.
-            SettingsError: If an option is out of range.
+            SettingsError: If an option is out of range, or these are no splits of one data set.
         """
         from turnout.training import Recipe
         from turnout.training import train as train_router
 
+        for name, split in (("train", train), ("validation", validation)):
+            require_split(split, name)
+        if train.formatter != validation.formatter:
+            raise SettingsError(
+                f"validation: its rows are shown as {validation.formatter}, those of train as "
+                f"{train.formatter}; expected both from one data set."
+            )
         folder = _OwnFolder()
         dataset, router = folder.path / "data", folder.path / "router"
         _write_dataset(dataset, train, validation)
@@ -113,14 +120,19 @@ class RouterClassifier:
         if self.epochs is not None:
             recipe = Recipe(self.epochs, model=self.model, seed=self.seed)
         base = None if self.encoder == _INSTALLED else self.encoder
-        self.report_ = train_router(
-            dataset,
-            router,
-            base=base,
-            recipe=recipe,
-            max_tokens=self.max_tokens,
-            on_progress=on_progress,
-        )
+        try:
+            self.report_ = train_router(
+                dataset,
+                router,
+                base=base,
+                recipe=recipe,
+                max_tokens=self.max_tokens,
+                on_progress=on_progress,
+            )
+        except RecordError as error:
+            # The user has splits, not the files that training reads.
+            said = str(error).replace(f"{dataset}/", "").replace(".parquet:", ":")
+            raise RecordError(said) from error
         self._folder, self._threshold = folder, None
         self._router = Router.from_folder(router)
         return self
@@ -188,8 +200,8 @@ class RouterClassifier:
             >>> router.with_threshold(0.3).threshold
             0.3
         """
-        if not 0 <= threshold <= 1:
-            raise SettingsError(f"threshold: found {threshold}; expected a number from 0 to 1.")
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+            raise SettingsError(f"threshold: found {threshold!r}; expected a number from 0 to 1.")
         other = RouterClassifier(
             self.encoder,
             model=self.model,

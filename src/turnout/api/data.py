@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +106,21 @@ class Data:
         return f"Data({self.architecture}: {rows})"
 
 
+def require_split(value: object, name: str) -> None:
+    """Refuse anything but a split.
+
+    Raises:
+        SettingsError: If it is none; `name` says which argument.
+    """
+    if isinstance(value, Data):
+        raise SettingsError(f"{name}: found Data; expected one of its splits, such as data.{name}.")
+    if not isinstance(value, Split):
+        raise SettingsError(
+            f"{name}: found {type(value).__name__}; expected a split of a data set, such as "
+            f"data.{name} of data = turnout.from_outcomes(df)."
+        )
+
+
 def from_outcomes(
     df: object,
     *,
@@ -168,6 +183,7 @@ def from_outcomes(
         "messages": messages, "conversation_id": conversation, "group": group,
         "cv_group": cv_group, "label": label, "target": target, "weight": weight,
     }  # fmt: skip
+    _require_architecture(architecture or "session")
     names = {field: name for field, name in named.items() if name is not None}
     own_split = split if isinstance(split, str) else None
     required = [*names.values(), *([own_split] if own_split else [])]
@@ -228,6 +244,7 @@ def from_turns(
     """
     if labels is not None and label is not None:
         raise SettingsError("found labels and label; expected one of them.")
+    _require_architecture(architecture)
     arrow = _arrow(df)
     index = turn or ("turn_index" if "turn_index" in arrow.column_names else None)
     asked = {"user_message": text, "assistant_message": answer, "user_id": user}
@@ -262,6 +279,11 @@ def from_turns(
         for name, samples in dataset.tables.items()
     }
     return _data(dataset, rows)
+
+
+def _require_architecture(name: str) -> None:
+    if name not in get_args(Architecture):
+        raise SettingsError(f"architecture: found {name!r}; expected session or conversation.")
 
 
 def _built(
@@ -317,7 +339,7 @@ def _arrow(df: object) -> pa.Table:
     except (TypeError, ValueError) as error:
         raise SettingsError(
             f"found {type(df).__name__}; expected a pandas or polars DataFrame, an Arrow table, or "
-            "a mapping of columns."
+            "a mapping of columns. Read a file, or make a list of rows a table, with pandas first."
         ) from error
 
 

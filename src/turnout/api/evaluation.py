@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from turnout.api.classifier import RouterClassifier, folder_of
-from turnout.api.data import Split
+from turnout.api.data import Split, require_split
 from turnout.errors import SettingsError
 from turnout.evaluation.measure import Method, Reference, Scored, method_result
 from turnout.records import LABEL_REASONING
@@ -118,8 +118,13 @@ def evaluate(
         >>> list(report.table.index)
         ['router', 'length']
     """
-    if not methods:
-        raise SettingsError("found no method; expected a name with a router or scores.")
+    if not isinstance(methods, Mapping) or not methods:
+        shown = type(methods).__name__ if methods else "no method"
+        raise SettingsError(
+            f"methods: found {shown}; expected names with routers or scores, such as "
+            '{"router": router}.'
+        )
+    require_split(test, "test")
     samples = test.samples
     positive = samples.labels == LABEL_REASONING
     gap = 2.0 * samples.targets.astype(np.float64) - 1.0 if test.measured else None
@@ -178,6 +183,7 @@ def choose_threshold(
     for name, value in (("max_miss", max_miss), ("share", share), ("confidence", confidence)):
         if value is not None and not 0 < value <= 1:
             raise SettingsError(f"{name}: found {value}; expected more than 0 and at most 1.")
+    require_split(test, "test")
     shown = router.router if isinstance(router, RouterClassifier) else router
     scores = shown.probabilities_of(test.samples.inputs)[:, LABEL_REASONING].astype(np.float64)
     if share is not None:
@@ -208,7 +214,13 @@ def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Spli
                 f"{test.formatter}. Make them with the router's architecture."
             )
         return folder.scorer().score(test.samples.inputs).astype(np.float64)
-    scores = np.asarray(method, np.float64)
+    try:
+        scores = np.asarray(method, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"{name}: found {type(method).__name__} of other than numbers ({error}); expected a "
+            "router, or a number for each test row."
+        ) from error
     scores = scores[:, LABEL_REASONING] if scores.ndim == 2 else scores
     if scores.shape != (len(test),) or not np.isfinite(scores).all():
         raise SettingsError(

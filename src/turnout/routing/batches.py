@@ -25,7 +25,8 @@ def turns_of_rows(rows: object) -> list[tuple[Turn, ...]]:
     """
     if isinstance(rows, str):
         return [(Turn(rows),)]
-    if hasattr(rows, "columns") or isinstance(rows, Mapping):
+    # Of the type: a lazy frame of polars warns where its columns are asked for.
+    if hasattr(type(rows), "columns") or isinstance(rows, Mapping):
         raise RecordError(
             f"found {type(rows).__name__}; {_EXPECTED}. Give one of its columns: df['prompt']."
         )
@@ -49,7 +50,7 @@ def _turns(item: object, place: int) -> tuple[Turn, ...]:
     if isinstance(item, str):
         return (Turn(item),)
     messages = item.tolist() if hasattr(item, "tolist") else item
-    if not isinstance(messages, Sequence):
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes):
         raise RecordError(
             f"row {place}: found {item!r:.40}; {_EXPECTED}. Leave the row out, or fill it."
         )

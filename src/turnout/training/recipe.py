@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
+
+from turnout.errors import SettingsError
 
 MIN_EPOCHS, MAX_EPOCHS = 3, 10
 MIN_STEPS = 200
@@ -28,6 +30,9 @@ class Recipe:
             Weights are float32 always.
         model: `encoder`, or `words` for a linear model on words; `auto` fits both, and the one
             that is better on validation serves.
+
+    Raises:
+        SettingsError: If model, precision or epochs are none of these.
     """
 
     epochs: int | None = None
@@ -36,6 +41,15 @@ class Recipe:
     seed: int = 0
     precision: Precision = "auto"
     model: Model = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("model", get_args(Model)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in choices:
+                raise SettingsError(
+                    f"{name}: found {getattr(self, name)!r}; expected {', '.join(choices)}."
+                )
+        if self.epochs is not None and self.epochs < 1:
+            raise SettingsError(f"epochs: found {self.epochs}; expected at least 1.")
 
     def epochs_for(self, rows: int) -> int:
         """Most passes over so many training rows: 3, or more until there are `MIN_STEPS` steps.
