@@ -11,6 +11,7 @@ import pytest
 from tests.disks import fill, small_disk
 from turnout.gateway import journal as journal_module
 from turnout.gateway.journal import Journal
+from turnout.protocols import parts
 from turnout.routing.served import Served
 
 SERVED = Served(
@@ -80,6 +81,16 @@ def test_half_a_surrogate_pair_does_not_lose_the_record(written, tmp_path):
     journal.write(dataclasses.replace(SERVED, user_message="\ud83d"))
     journal.flush()
     assert lines(tmp_path / "journal")[0]["user_message"] == "?"
+
+
+def test_a_long_text_is_written_in_pieces_as_it_is(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_PIECE_CHARS", 3)
+    said = 'a "quoted" \\ text\nwith 会話, 🚀, \x00 and <tags>'
+    journal = written()
+    journal.write(dataclasses.replace(SERVED, user_message=said, assistant_message=said * 9))
+    journal.flush()
+    (line,) = lines(tmp_path / "journal")
+    assert (line["user_message"], line["assistant_message"]) == (said, said * 9)
 
 
 def test_a_stuck_disk_delays_nobody_and_what_is_lost_is_counted_exactly(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout.errors import RecordError
-from turnout.protocols import Changes, JsonBody
+from turnout.protocols import Changes, JsonBody, json_body
 from turnout.protocols.json_body import MAX_DEPTH
 
 
@@ -132,3 +132,30 @@ def test_the_deepest_body_allowed_is_read():
 def test_the_text_of_a_member_is_as_the_caller_wrote_it():
     body = JsonBody.from_bytes(b'{"messages" : [ 1.0 ], "x": 2}')
     assert (body.text_of("messages"), body.text_of("y")) == ("[ 1.0 ]", "")
+
+
+LISTS = st.lists(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+        max_leaves=5,
+    ),
+    max_size=5,
+)
+
+
+@given(LISTS, st.sampled_from(["", " ", "\n\t"]))
+def test_a_long_list_is_read_item_by_item_as_a_short_one_is(items, space):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_body, "_LONG_CHARS", 0)
+        separators = (f"{space},{space}", f"{space}:{space}")
+        text = json.dumps({"x": items, "y": 1}, separators=separators)
+        body = JsonBody.from_bytes(text.replace("[]", f"[{space}]").encode())
+        assert body.values == {"x": items, "y": 1}
+
+
+@pytest.mark.parametrize("text", ["[1,]", "[1 2]", "[,1]", "[1", "[", "[1}", "[1]]"])
+def test_a_long_list_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setattr(json_body, "_LONG_CHARS", 0)
+    with pytest.raises(RecordError, match="not JSON"):
+        JsonBody.from_bytes(f'{{"x": {text}}}'.encode())

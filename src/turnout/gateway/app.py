@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from turnout.errors import RecordError
 from turnout.gateway.asked import Asked, asker_of
 from turnout.gateway.callers import (
     check_one_host,
@@ -29,7 +28,7 @@ from turnout.gateway.decide import AUTO, alias_of, unknown_model
 from turnout.gateway.exchange import COUNT_TOKENS, Exchange
 from turnout.gateway.forward import Outgoing
 from turnout.gateway.headers import RawHeaders
-from turnout.gateway.incoming import CallerLeftError, Incoming, json_body
+from turnout.gateway.incoming import CallerLeftError, Incoming, read_json
 from turnout.gateway.options import GatewayOptions, Target
 from turnout.gateway.passage import Passage
 from turnout.gateway.problems import BrokenAnswerError, Problem, bad_request
@@ -108,11 +107,11 @@ class Gateway:
         """Forward a request to the upstream of the model that it names."""
         runtime, incoming = self.runtime, Incoming.from_scope(scope)
         _admitted(runtime, incoming)
-        body = await json_body(incoming, receive, _max_bytes(runtime))
+        body = await read_json(incoming, receive, _max_bytes(runtime), lambda body: body)
         target = _target_named(body, runtime.options)
         outgoing = Outgoing(
             "POST", path, incoming.query, incoming.raw_headers,
-            lambda target: body.changed(Changes({"model": target.model})),
+            lambda target: body.changed(Changes({"model": target.model})), len(body.text),
             caller=digest_of_keys(incoming.headers),
         )  # fmt: skip
         await self._serve(Passage(runtime, outgoing, target, receive, send))
@@ -376,21 +375,20 @@ async def _asked(
         Problem: If it may not be served, or cannot be used.
     """
     caller = _admitted(runtime, incoming)
-    body = await json_body(incoming, receive, _max_bytes(runtime))
-    model = body.values.get("model")
-    if model is not None and not isinstance(model, str):
-        raise bad_request(f"model: found {str(model)[:40]!a}; expected the name of a model.")
-    read_as = wire_format or _format_by_body(body, incoming)
-    try:
+
+    def read(body: JsonBody) -> Asked:
+        model = body.values.get("model")
+        if model is not None and not isinstance(model, str):
+            raise bad_request(f"model: found {str(model)[:40]!a}; expected the name of a model.")
+        read_as = wire_format or _format_by_body(body, incoming)
         call = read_call(read_as, incoming.headers, body, is_token_count=path == COUNT_TOKENS)
-    except RecordError as error:
-        raise bad_request(str(error)) from error
-    scope = caller if caller is not None else scope_of(incoming.headers)
-    asker = asker_of(call, body.values, scope)
-    return Asked(
-        read_as, path, incoming.query, incoming.raw_headers, incoming.headers, body, call, asker,
-        caller,
-    )  # fmt: skip
+        scope = caller if caller is not None else scope_of(incoming.headers)
+        return Asked(
+            read_as, path, incoming.query, incoming.raw_headers, incoming.headers, body, call,
+            asker_of(call, body.values, scope), caller,
+        )  # fmt: skip
+
+    return await read_json(incoming, receive, _max_bytes(runtime), read)
 
 
 def _admitted(runtime: Runtime, incoming: Incoming) -> str | None:

@@ -15,11 +15,13 @@ from functools import cached_property
 from itertools import groupby
 
 from turnout.protocols import Answer, Boundary, Message, RequestKind
+from turnout.protocols.parts import pieces
 from turnout.records import ModelClass
 from turnout.routing.sessions import CachedPrompt, Session, SessionStore, TranscriptEnd
 
 _DIGITS = 8  # of an exchange's digest
 _MAX_EXCHANGES = 32
+_LONG_CHARS = 1 << 16
 # Unique, not secret: an id counts only together with its caller.
 _IDS = random.Random(secrets.randbits(256))  # noqa: S311
 # Requests that go on from a transcript; the others only look at it.
@@ -42,8 +44,18 @@ class _Block:
 
 def _block(is_assistant: bool, messages: Iterable[Message]) -> _Block:
     # Clients give answers back with other white space than they came with.
-    said = [part for m in messages for part in ("".join(m.text.split()), *m.tools, *m.attachments)]
+    said = [part for m in messages for part in (_reduced(m.text), *m.tools, *m.attachments)]
     return _Block(is_assistant, digest(*(part for part in said if part)))
+
+
+def _reduced(text: str) -> str:
+    """A text without white space; of a long one a digest."""
+    if len(text) <= _LONG_CHARS:
+        return "".join(text.split())
+    hashed = hashlib.blake2b(digest_size=16)
+    for piece in pieces(text):
+        hashed.update("".join(piece.split()).encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
 
 
 class Transcript:

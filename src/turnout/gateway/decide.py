@@ -11,6 +11,7 @@ from typing import Literal
 from turnout.errors import SettingsError
 from turnout.gateway.asked import Asked
 from turnout.gateway.conversations import Conversations, Place
+from turnout.gateway.incoming import LARGE_BYTES
 from turnout.gateway.options import GatewayOptions, Target
 from turnout.gateway.problems import Problem, bad_request
 from turnout.protocols import RequestKind
@@ -112,7 +113,7 @@ class Decider:
         return (
             self._conversations.store.blocking
             or (asked.kind == "turn" and (self._options.shadow or self._is_routed(asked)))
-            or len(asked.body.text) > 100_000
+            or len(asked.body.text) > LARGE_BYTES
         )
 
     def decide(self, asked: Asked, *, remember: bool = True) -> Decided:

@@ -23,6 +23,7 @@ from turnout.gateway.callers import digest_of_keys
 from turnout.gateway.decide import Decided, effort_of
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
 from turnout.gateway.headers import RawHeaders, header_value, relayed_headers
+from turnout.gateway.incoming import LARGE_BYTES
 from turnout.gateway.options import Target
 from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
 from turnout.protocols import Answer, AnswerReader, Changes
@@ -110,7 +111,7 @@ class Exchange(Attended):
             return body_of(asked, target, keeps_caller_effort=decided.keeps_caller_effort)
 
         return Outgoing(
-            "POST", asked.path, asked.query, asked.raw_headers, body_for,
+            "POST", asked.path, asked.query, asked.raw_headers, body_for, len(asked.body.text),
             is_anthropic=asked.wire_format.NAME == "messages", caller=digest_of_keys(asked.headers),
         )  # fmt: skip
 
@@ -251,7 +252,8 @@ class Exchange(Attended):
             )  # fmt: skip
 
     async def _in_store(self, call: Any, *arguments: object) -> None:  # noqa: ANN401
-        if self.runtime.conversations.store.blocking:
+        is_large = len(self._asked.body.text) > LARGE_BYTES
+        if is_large or self.runtime.conversations.store.blocking:
             await asyncio.to_thread(call, *arguments)
         else:
             call(*arguments)

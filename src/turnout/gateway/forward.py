@@ -21,6 +21,7 @@ from yarl import URL
 from turnout.errors import SettingsError, UpstreamError
 from turnout.gateway.breaker import Breaker
 from turnout.gateway.headers import RawHeaders, as_text, forwarded_headers
+from turnout.gateway.incoming import off_loop
 from turnout.gateway.options import GatewayOptions, Target, Upstream
 from turnout.routing.served import Attempt
 
@@ -45,6 +46,7 @@ class Outgoing:
         query: The caller's query, without `?`.
         headers: The caller's.
         body_for: The body that a target gets.
+        n_bytes: About how long that is.
         is_anthropic: Whether the endpoint is Anthropic's, which takes its key in another header.
         caller: Digest of the caller's keys; empty where it sends none.
     """
@@ -53,7 +55,8 @@ class Outgoing:
     path: str
     query: str
     headers: RawHeaders
-    body_for: Callable[[Target], bytes | None]
+    body_for: Callable[[Target], bytes]
+    n_bytes: int = 0
     is_anthropic: bool = False
     caller: str = ""
 
@@ -216,13 +219,13 @@ class Forwarder:
         self, outgoing: Outgoing, target: Target, trace: SimpleNamespace
     ) -> aiohttp.ClientResponse:
         upstream = self._upstreams[target.upstream]
-        body = outgoing.body_for(target)
-        large = body is not None and len(body) > _LARGE_BODY_BYTES
+        body = await off_loop(outgoing.n_bytes, functools.partial(outgoing.body_for, target))
+        large = len(body) > _LARGE_BODY_BYTES
         try:
             return await self._client().request(
                 outgoing.method,
                 self._url(outgoing, target.upstream),
-                data=io.BytesIO(body) if body is not None and large else body,
+                data=io.BytesIO(body) if large else body,
                 headers=self._headers(outgoing, target.upstream),
                 timeout=aiohttp.ClientTimeout(
                     sock_connect=CONNECT_TIMEOUT_S, sock_read=upstream.timeout_s

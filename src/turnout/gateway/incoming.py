@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
@@ -15,7 +16,8 @@ from turnout.protocols import JsonBody
 
 # Silence after which a body that is being sent is given up.
 BODY_TIMEOUT_S = 60.0
-_LARGE_BODY_BYTES = 64 << 10
+LARGE_BYTES = 64 << 10
+_T = TypeVar("_T")
 
 
 class CallerLeftError(Exception):
@@ -48,8 +50,16 @@ class Incoming:
         return cls(scope["method"], scope.get("query_string", b"").decode("latin-1"), raw, headers)
 
 
-async def json_body(incoming: Incoming, receive: Receive, max_bytes: int) -> JsonBody:
-    """Read a request's body as JSON.
+async def read_json(
+    incoming: Incoming, receive: Receive, max_bytes: int, read: Callable[[JsonBody], _T]
+) -> _T:
+    """Read a request's body as JSON, and what it says; a large one in a thread.
+
+    Args:
+        incoming: The request's head.
+        receive: Of ASGI.
+        max_bytes: Most that is read.
+        read: What the body says.
 
     Raises:
         Problem: If it is no JSON object, too large or too slow.
@@ -69,16 +79,23 @@ async def json_body(incoming: Incoming, receive: Receive, max_bytes: int) -> Jso
             "unsupported_media_type",
             f"content-encoding: found {encoding[:100]!a}; expected none. Send the body as it is.",
         )
-    data = await _body(incoming, receive, max_bytes)
-    try:
-        if len(data) > _LARGE_BODY_BYTES:
-            return await asyncio.to_thread(JsonBody.from_bytes, data)
-        return JsonBody.from_bytes(data)
-    except RecordError as error:
-        raise bad_request(str(error)) from error
+    chunks = await _body(incoming, receive, max_bytes)
+
+    def parsed() -> _T:
+        try:
+            return read(JsonBody.from_bytes(b"".join(chunks)))
+        except RecordError as error:
+            raise bad_request(str(error)) from error
+
+    return await off_loop(sum(map(len, chunks)), parsed)
 
 
-async def _body(incoming: Incoming, receive: Receive, max_bytes: int) -> bytes:
+async def off_loop(n_bytes: int, work: Callable[[], _T]) -> _T:
+    """Do work on so many bytes; in a thread where it would hold the event loop."""
+    return await asyncio.to_thread(work) if n_bytes > LARGE_BYTES else work()
+
+
+async def _body(incoming: Incoming, receive: Receive, max_bytes: int) -> list[bytes]:
     declared = incoming.headers.get("content-length", "0")
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
@@ -102,7 +119,7 @@ async def _body(incoming: Incoming, receive: Receive, max_bytes: int) -> bytes:
         if n_bytes > max_bytes:
             raise _too_large(max_bytes)
         more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return chunks
 
 
 def _too_large(max_bytes: int) -> Problem:

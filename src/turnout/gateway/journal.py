@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from turnout.protocols.parts import pieces
 from turnout.routing.served import Served
 from turnout.storage import storage_error
 
@@ -66,7 +67,7 @@ class Journal:
         except OSError as error:
             raise storage_error(folder, error) from error
         self._folder = folder
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Served | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._n_queued = self._queued_bytes = 0
         self._n_lost = 0
@@ -81,18 +82,16 @@ class Journal:
 
     def write(self, served: Served) -> None:
         """Queue a record; never waits. One that does not fit is counted as lost."""
-        line = json.dumps(_with_text(served, self._text).as_json(), ensure_ascii=False, default=str)
-        # A message may hold half of a surrogate pair; the line must be written all the same.
-        data = line.encode("utf-8", "replace") + b"\n"
+        n_bytes = _size(served)
         with self._lock:
             fits = (
-                self._n_queued < _MAX_QUEUED and self._queued_bytes + len(data) <= _MAX_QUEUED_BYTES
+                self._n_queued < _MAX_QUEUED and self._queued_bytes + n_bytes <= _MAX_QUEUED_BYTES
             )
             if fits:
                 self._n_queued += 1
-                self._queued_bytes += len(data)
+                self._queued_bytes += n_bytes
         if fits:
-            self._queue.put(data)
+            self._queue.put(served)
         else:
             self._lose("the disk is too slow: too many records wait")
 
@@ -116,15 +115,15 @@ class Journal:
             self._file.close()
 
     def _write_all(self) -> None:
-        while (data := self._queue.get()) is not None:
+        while (served := self._queue.get()) is not None:
             try:
-                self._file.append(data)
+                self._file.append(_line(_with_text(served, self._text)))
                 self._says_lost = True
             except OSError as error:
                 self._lose(str(storage_error(self._folder, error)))
             with self._lock:
                 self._n_queued -= 1
-                self._queued_bytes -= len(data)
+                self._queued_bytes -= _size(served)
 
     def _lose(self, why: str) -> None:
         with self._lock:
@@ -227,6 +226,27 @@ class _JournalFiles:
 def _file_order(path: Path) -> tuple[str, int]:
     match = _FILE.search(path.name)
     return (match[1], int(match[2] or 0)) if match else ("", 0)
+
+
+def _size(served: Served) -> int:
+    """About how much memory a record takes, in bytes."""
+    return 2_000 + len(served.user_message or "") + len(served.assistant_message or "")
+
+
+def _line(served: Served) -> bytes:
+    """A record as a line; a long text in pieces, so that no request waits for it meanwhile."""
+    values = served.as_json()
+    members = (f"{json.dumps(name)}: {_json(value)}" for name, value in values.items())
+    line = f"{{{', '.join(members)}}}\n"
+    # A message may hold half of a surrogate pair; the line must be written all the same.
+    return b"".join([piece.encode("utf-8", "replace") for piece in pieces(line)])
+
+
+def _json(value: object) -> str:
+    if isinstance(value, str):
+        escaped = [json.dumps(piece, ensure_ascii=False)[1:-1] for piece in pieces(value)]
+        return f'"{"".join(escaped)}"'
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _with_text(served: Served, text: TextMode) -> Served:

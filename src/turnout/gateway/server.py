@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -66,6 +67,7 @@ def serve(
     """
     refuse_open_door(options)
     gateway = Gateway(router, options)
+    _give_way()
     with _listening(options.host, options.port) as listening:
         host, port = listening.getsockname()[:2]
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
@@ -82,6 +84,16 @@ def serve(
             ws="none",
         )
         _Server(config, gateway, reload, stop_s).run(sockets=[listening])
+
+
+def _give_way() -> None:
+    """Keep this process's event loop from waiting for threads and for the garbage collector."""
+    # How often a thread that reads a large body gives way.
+    sys.setswitchinterval(0.001)
+    # What was loaded stays, and need not be looked at again; large bodies are no garbage either.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def refuse_open_door(options: GatewayOptions) -> None:

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from turnout.errors import RecordError
+from turnout.protocols.parts import pieces
 
 # Deeper JSON is refused. Real requests stay below 50; Python's own limit is near 950.
 MAX_DEPTH = 512
 # Longer numbers are read as None; they are forwarded as they came.
 _MAX_DIGITS = 400
+_LONG_CHARS = 1 << 18
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -96,7 +98,8 @@ class JsonBody:
         start = _after_space(self.text, 0)
         edited = _edited_members(self.text, start, self._members, changes)
         end = self._members[-1].end if self._members else start + 1
-        return f"{self.text[:start]}{edited}{self.text[end:]}".encode()
+        changed = f"{self.text[:start]}{edited}{self.text[end:]}"
+        return b"".join(piece.encode() for piece in pieces(changed))
 
     def text_of(self, name: str) -> str:
         """The text of a member's value as the caller wrote it; empty where there is none."""
@@ -177,8 +180,35 @@ def _member_at(text: str, start: int) -> _Member:
     if text[colon : colon + 1] != ":":
         raise ValueError(f"character {colon}: expected ':'")
     value_start = _after_space(text, colon + 1)
-    value, end = _DECODER.raw_decode(text, value_start)
+    if text[value_start : value_start + 1] == "[":
+        value, end = _items_at(text, value_start)
+    else:
+        value, end = _DECODER.raw_decode(text, value_start)
     return _Member(name, start, name_end, value_start, end, value)
+
+
+def _items_at(text: str, start: int) -> tuple[list[object], int]:
+    """The list that begins at `start`, and where it ends.
+
+    Item by item: one long step would hold the interpreter's lock, and with it all other requests.
+    """
+    if len(text) <= _LONG_CHARS:
+        value, end = _DECODER.raw_decode(text, start)
+        return value, end
+    items: list[object] = []
+    position = _after_space(text, start + 1)
+    if text[position : position + 1] == "]":
+        return items, position + 1
+    while True:
+        item, end = _DECODER.raw_decode(text, position)
+        items.append(item)
+        position = _after_space(text, end)
+        follows = text[position : position + 1]
+        if follows == "]":
+            return items, position + 1
+        if follows != ",":
+            raise ValueError(f"character {position}: expected ',' or ']'")
+        position = _after_space(text, position + 1)
 
 
 def _edited_members(text: str, start: int, members: tuple[_Member, ...], changes: Changes) -> str:

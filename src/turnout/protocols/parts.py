@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from turnout.protocols.harness import split_harness
@@ -23,6 +23,7 @@ _INSTRUCTIONS_CHARS = 600
 
 # What tables and other languages hold exactly.
 MAX_COUNT = 2**53
+_PIECE_CHARS = 1 << 18
 
 
 @dataclass(slots=True)
@@ -125,10 +126,17 @@ def readable(value: str) -> str:
     if value.isascii():
         return value
     try:
-        value.encode()
+        for piece in pieces(value):
+            piece.encode()
     except UnicodeEncodeError:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
+
+
+def pieces(value: str) -> Iterator[str]:
+    """A text in pieces, so that no step over it holds the interpreter's lock for long."""
+    for start in range(0, len(value), _PIECE_CHARS):
+        yield value[start : start + _PIECE_CHARS]
 
 
 def error_message(value: object) -> str | None:
