@@ -66,6 +66,17 @@ def librechat_recursive(nodes, **more):
     return row | {"messages": tops, "recursive": True}
 
 
+def claude(nodes, **more):
+    root = "00000000-0000-4000-8000-000000000000"
+    messages = [
+        {"uuid": name, "parent_message_uuid": parent or root, "text": text, "content": [],
+         "sender": "human" if role == "user" else role,
+         "created_at": f"2026-05-04T12:00:{number:02}Z"}
+        for number, (name, parent, role, text, _) in enumerate(nodes)
+    ]  # fmt: skip
+    return {"uuid": "c1", "chat_messages": messages, "current_leaf_message_uuid": "i"} | more
+
+
 STORES = [chatgpt, open_webui, librechat, librechat_recursive]
 
 
@@ -85,6 +96,32 @@ def test_the_branch_that_the_person_ended_on_is_read_and_the_rest_counted(tmp_pa
     assert report.dropped == {REGENERATED_ELSEWHERE: 2, REGENERATED: 1, BRANCH: 1}
     assert (report.rows_read, report.complete_conversations) == (6, 1)
     assert turns[0]["timestamp"].year == 2026
+
+
+@pytest.mark.parametrize("more", [{}, {"current_leaf_message_uuid": None}])
+def test_edited_messages_and_answers_of_a_claude_export_are_counted(tmp_path, more):
+    report, turns = read(tmp_path, claude(NODES, **more))
+    assert [(t["turn_index"], t["user_message"], t["assistant_message"]) for t in turns] == [
+        (1, "one", "1 at last"), (2, "two", "2 again"),
+    ]  # fmt: skip
+    assert report.dropped == {REGENERATED: 3, BRANCH: 1}
+
+
+def test_a_claude_export_says_what_its_content_says_and_not_what_cannot_be_shown(tmp_path):
+    row = claude([("a", None, "user", "why?", None), ("b", "a", "assistant", "(tool)\nso", None)])
+    row["chat_messages"][1]["content"] = [
+        {"type": "thinking", "thinking": "hm"}, {"type": "tool_use", "name": "search"},
+        {"type": "text", "text": "so"},
+    ]  # fmt: skip
+    _, (turn,) = read(tmp_path, row)
+    assert turn["assistant_message"] == "so"
+
+
+def test_a_persons_settings_are_no_message_of_a_chatgpt_export(tmp_path):
+    row = chatgpt([("a", None, "user", "I am Bo.", None), ("b", "a", "user", "why?", None)])
+    row["mapping"]["a"]["message"]["metadata"]["is_user_system_message"] = True
+    _, (turn,) = read(tmp_path, row | {"current_node": "b"})
+    assert turn["user_message"] == "why?"
 
 
 @pytest.mark.parametrize("store", [chatgpt, open_webui])

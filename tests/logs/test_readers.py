@@ -521,7 +521,7 @@ def test_a_coding_assistants_reminders_are_no_words_of_the_person(tmp_path):
 
 
 def test_a_spend_log_that_stored_no_messages_is_told(tmp_path):
-    with pytest.raises(RecordError, match="LiteLLM spend log without a user message"):
+    with pytest.raises(RecordError, match="a model call whose messages the proxy did not store"):
         read(tmp_path, [{"spend": 0.1, "messages": "{}", "response": "{}", "request_id": "r"}])
 
 

@@ -241,3 +241,109 @@ def test_interleaved_chats_come_back_whole(tmp_path_factory, seed, chats, ids):
         for history in histories.values()
     ]
     assert sorted(found.values()) == sorted(expected)
+
+
+def test_a_tools_results_go_to_their_turn_though_each_request_has_an_id(tmp_path):
+    log = Client()
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "read"}}]}
+    result = {"role": "tool", "content": "42"}
+    for number in range(3):
+        then = [call, result] * number
+        answer = "it is 42" if number == 2 else None
+        log.ask([], "read it", answer, session=f"s{number}", then=then)
+    log.ask([("read it", "it is 42")], "and why?", "so it is", session="s3")
+    report, chats = log.ingested(tmp_path)
+    assert chats == {"s0": [(1, "read it"), (2, "and why?")]}
+    assert report.dropped == {"another model call of the turn (added to it)": 2}
+    assert [turn["llm_calls"] for turn in log.turns] == [3, 1]
+
+
+def test_a_request_goes_on_from_the_answer_that_it_names(tmp_path):
+    log = Client()
+    for chat in range(2):
+        for number in range(3):
+            body = {"model": "o3", "input": f"question {number}"}
+            if number:
+                body["previous_response_id"] = f"resp_{chat}_{number - 1}"
+            answer = {"id": f"resp_{chat}_{number}", "output": [
+                {"type": "message", "content": [{"type": "output_text", "text": "yes"}]}
+            ]}  # fmt: skip
+            log.ask([], "", "", session=f"s{chat}{number}", messages={}, response=answer,
+                    proxy_server_request=body)  # fmt: skip
+    _, chats = log.ingested(tmp_path)
+    turns = [(number + 1, f"question {number}") for number in range(3)]
+    assert chats == {"s00": turns, "s10": turns}
+
+
+SESSION = "6b1f1c6e-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pytest.param({"metadata": {"user_id": f"user_x_account__session_{SESSION}"}}, id="body"),
+        pytest.param({"metadata": {"session_id": SESSION}}, id="metadata"),
+        pytest.param({"headers": {"X-Claude-Code-Session-Id": SESSION}}, id="header"),
+    ],
+)
+def test_the_conversation_that_a_client_names_counts_before_the_proxys_own(tmp_path, stored):
+    log = Client()
+    summary = "This session is being continued from a previous conversation that was long."
+    for number, texts in enumerate((["fix it"], [summary, "document it"])):
+        body = {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": text} for text in texts
+        ]}]}  # fmt: skip
+        sent = {**stored, "body": body} if "headers" in stored else {**body, **stored}
+        log.ask([], "", "done", session=f"s{number}", messages={}, proxy_server_request=sent)
+    _, chats = log.ingested(tmp_path)
+    assert chats == {SESSION: [(1, "fix it"), (2, "document it")]}
+
+
+def test_a_sub_agent_that_the_stored_headers_name_is_no_turn(tmp_path):
+    log = Client()
+    body = {"messages": [{"role": "user", "content": "explore"}]}
+    sent = {"headers": {"X-Claude-Code-Agent-Id": "a1"}, "body": body}
+    log.ask([], "fix it", "done", session="s0")
+    log.ask([], "", "done", session="s1", messages={}, proxy_server_request=sent)
+    report, _ = log.ingested(tmp_path)
+    assert report.dropped == {"a product's helper call: sub-agent": 1}
+
+
+@pytest.mark.parametrize(
+    ("call_type", "body"),
+    [
+        ("aembedding", {"input": "a passage"}),
+        ("embedding", {"input": ["a passage"]}),
+        ("amoderation", {"input": "a passage"}),
+        ("aspeech", {"input": "a passage", "voice": "x"}),
+        ("aimage_generation", {"prompt": "a cat"}),
+        ("arerank", {"query": "a", "documents": ["b"]}),
+        ("acount_tokens", {"messages": [{"role": "user", "content": "a"}]}),
+    ],
+)
+def test_calls_that_are_no_chat_are_counted_as_such(tmp_path, call_type, body):
+    log = Client()
+    log.ask([], "hi", "hello", session="s")
+    log.ask([], "", "", session="s", messages={}, proxy_server_request=body, call_type=call_type)
+    report, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(1, "hi")]}
+    (reason,) = report.dropped
+    assert reason.startswith("a call that is no chat")
+
+
+def test_a_request_whose_messages_were_not_stored_is_counted_as_that(tmp_path):
+    log = Client()
+    log.ask([], "hi", "hello", session="s")
+    log.ask([], "", "", session="s", messages={}, proxy_server_request={})
+    report, _ = log.ingested(tmp_path)
+    assert report.dropped == {"a model call whose messages the proxy did not store": 1}
+
+
+def test_a_text_completion_is_a_turn(tmp_path):
+    log = Client()
+    sent = {"model": "m", "prompt": "Once upon"}
+    log.ask([], "", "", messages={}, response={"choices": [{"text": " a time"}]},
+            proxy_server_request=sent)  # fmt: skip
+    log.ingested(tmp_path)
+    (turn,) = log.turns
+    assert (turn["user_message"], turn["assistant_message"]) == ("Once upon", " a time")

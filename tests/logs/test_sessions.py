@@ -177,6 +177,38 @@ def test_a_turn_of_codex_has_the_model_of_its_context_and_is_read_once(tmp_path)
     assert report.rows_read == len(rows)
 
 
+def test_equal_calls_of_codex_count_apart_where_their_total_grows(tmp_path):
+    def told(total):
+        kind, payload = tokens(10)
+        payload["info"]["total_token_usage"] = {"input_tokens": total}
+        return kind, payload
+
+    rows = codex(item("user", "why?"), item("assistant", "so"), told(10), told(20), told(20))
+    _, (turn,) = read(tmp_path, rows)
+    assert (turn["llm_calls"], turn["prompt_tokens"]) == (2, 20)
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_events_that_a_newer_version_writes_are_notes(tmp_path, at):
+    log = ClaudeCode()
+    log.says("why?")
+    log.answers(text("so"))
+    log.rows.insert(at, {"type": "agent-colour", "sessionId": "s1", "colour": "blue"})
+    report, (turn,) = read(tmp_path, log.rows)
+    assert (turn["user_message"], report.rows_read) == ("why?", 3)
+    assert report.dropped["a product's own note"] == 1
+    rows = codex(item("user", "why?"), item("assistant", "so"), ("window_moved", {"x": 1}))
+    rows.insert(at, rows.pop())
+    report, (turn,) = read(tmp_path, rows)
+    assert (turn["user_message"], report.rows_read) == ("why?", 4)
+
+
+def test_a_turn_that_names_a_session_and_a_type_is_no_event(tmp_path):
+    row = {"sessionId": "s1", "type": "chat", "turnIndex": 1, "userMessage": "why?", "model": "o3"}
+    _, (turn,) = read(tmp_path, [row])
+    assert turn["user_message"] == "why?"
+
+
 def test_turns_of_codex_that_were_taken_back_are_counted(tmp_path):
     rows = codex(
         item("user", "first"), item("assistant", "1"),

@@ -16,7 +16,7 @@ from turnout.engine import materialized, read_parquet
 # one that gives results of tools back.
 _OF_NODE = (
     "id_key", "owner", "named", "compacted", "turns_before", "opening", "message", "before",
-    "asked_before", "first_turn", "last_turn", "last_message",
+    "asked_before", "first_turn", "last_turn", "last_message", "goes_on_from",
 )  # fmt: skip
 
 
@@ -46,14 +46,33 @@ def nodes_of(backend: ibis.BaseBackend, transcripts: Path) -> tuple[ibis.Table, 
     is_first = ~joins | rows.place.lag().over(same).isnull()
     rows = rows.mutate(start=ibis.ifelse(is_first, rows.place, ibis.null("int64")))
     rows = materialized(backend, rows.mutate(node=rows.start.max().over(up_to)).drop("start"))
+    rows = _with_calls_of_other_ids(backend, rows)
     first = rows.filter(rows.node == rows.place)
     nodes = materialized(backend, first.select("node", "row", *_OF_NODE))
     return rows, _linked(backend, rows, nodes)
 
 
+def _with_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
+    """Requests that give results of tools back to a turn that another id began are calls of it."""
+    orphaned = rows.goes_on & (rows.node == rows.place)
+    if not backend.to_pyarrow(rows.filter(orphaned).count()).as_py():
+        return rows
+    before = ibis.window(group_by=("owner", "before", "message"), order_by="place", rows=(None, -1))
+    begun = ibis.ifelse(orphaned, ibis.null("int64"), rows.place)
+    found = rows.mutate(orphaned=orphaned, found=rows.node.argmax(begun).over(before))
+    found = found.filter(found.orphaned, found.found.notnull()).select("node", "found")
+    joined = rows.left_join(found, "node")
+    joined = joined.mutate(node=ibis.coalesce(joined.found, joined.node))
+    return materialized(backend, joined.select(*rows.columns))
+
+
 def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
     """The nodes with their parents, by the first rule that finds one, and their anchors."""
     nodes = nodes.mutate(parent=ibis.null("int64"))
+    # An answer's own id is surer than any history.
+    nodes = _with_parents(
+        backend, nodes, _latest(rows, nodes, "owner", "answered_as", "goes_on_from")
+    )
     for rule in _RULES:
         nodes = _with_parents(backend, nodes, rule(rows, nodes))
         if not backend.to_pyarrow(_roots(nodes).count()).as_py():

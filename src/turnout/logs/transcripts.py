@@ -34,6 +34,8 @@ TRANSCRIPTS = pa.schema(
         pa.field("last_turn", pa.int64()),
         pa.field("last_message", pa.int64()),
         pa.field("own_turn", pa.int64()),
+        pa.field("goes_on_from", pa.int64()),
+        pa.field("answered_as", pa.int64()),
         pa.field("position", pa.int64(), nullable=False),
     ]
 )
@@ -59,6 +61,9 @@ class Transcript:
         last_turn: Of the last turn before it; None where there is none.
         last_message: Of that turn's message.
         own_turn: Of its own message and answer; None without an answer.
+        goes_on_from: Of the upstream's id of the answer that it goes on from, where the upstream
+            keeps the history; None where the request repeats it.
+        answered_as: Of the upstream's id of its own answer; None where the log has none.
     """
 
     owner: int
@@ -76,6 +81,8 @@ class Transcript:
     last_turn: int | None
     last_message: int | None
     own_turn: int | None
+    goes_on_from: int | None = None
+    answered_as: int | None = None
 
     def row(self, conversation_id: str) -> dict[str, Any]:
         """The columns of `TRANSCRIPTS` that it tells."""
@@ -90,6 +97,7 @@ def transcript_of(
     named: bool,
     goes_on: bool,
     compacted: bool,
+    ids: tuple[str | None, str | None] = (None, None),
 ) -> Transcript:
     """The transcript of a request.
 
@@ -100,7 +108,9 @@ def transcript_of(
         named: As in `Transcript`.
         goes_on: As in `Transcript`.
         compacted: As in `Transcript`.
+        ids: The upstream's id of the answer that it goes on from, and of its own.
     """
+    goes_on_from, answered_as = (text_digest(name) if name else None for name in ids)
     messages = [str(turn["user_message"]).strip() for turn in turns]
     answers = [str(turn["assistant_message"] or "").strip() for turn in turns]
     own = len(turns) - 1
@@ -125,6 +135,8 @@ def transcript_of(
         last_turn=text_digest(messages[own - 1], answers[own - 1]) if own else None,
         last_message=text_digest(messages[own - 1]) if own else None,
         own_turn=text_digest(messages[own], answers[own]) if answered else None,
+        goes_on_from=goes_on_from,
+        answered_as=answered_as,
     )
 
 

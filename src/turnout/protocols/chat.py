@@ -103,7 +103,11 @@ def is_usage_alone(event: Mapping[str, object]) -> bool:
 def read_answer(body: Mapping[str, object]) -> Answer:
     """What a whole answer says: its first choice, and what it cost."""
     choices = sorted(mappings(body.get("choices")), key=_index)
-    contents = [content_of(mapping(choice.get("message")).get("content")) for choice in choices]
+    # Text completions say their text without a message around it.
+    contents = [
+        content_of(mapping(choice.get("message")).get("content", choice.get("text")))
+        for choice in choices
+    ]
     texts = ["\n".join(content.texts) for content in contents] or [""]
     error = error_message(body.get("error"))
     return Answer(

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from turnout.logs.readers.branches import Node, turns_of_tree
 from turnout.logs.readers.messages import NoTurn, Turn, Values, mapping, message_of
 
+# What the product adds to a chat: messages that nobody sees, and a person's settings.
+_NOT_OF_PERSON = ("is_visually_hidden_from_conversation", "is_user_system_message")
+
 
 def turns(values: Values) -> Sequence[Turn | NoTurn] | None:
     """The turns on the way to the newest message; messages edited away are siblings off it."""
@@ -22,7 +25,7 @@ def turns(values: Values) -> Sequence[Turn | NoTurn] | None:
 def _node(node: Values) -> Node:
     message = mapping(node.get("message"))
     metadata = mapping(message.get("metadata"))
-    hidden = not message or metadata.get("is_visually_hidden_from_conversation")
+    hidden = not message or any(metadata.get(mark) for mark in _NOT_OF_PERSON)
     time_s = message.get("create_time")
     read = message_of(
         mapping(message.get("author")).get("role"),

@@ -19,19 +19,24 @@ from turnout.protocols import Message, read_answer, read_request
 
 SOURCE = "claude code"
 _NOTES = {"summary", "file-history-snapshot", "system", "queue-operation", "progress", "attachment"}
+# Names of a turn's message in logs that name a session and a type too.
+_OF_A_TURN = {
+    "user_message", "usermessage", "prompt", "message", "input", "query", "question", "text",
+    "content",
+}  # fmt: skip
 _INTERRUPTED = "interruption"
 
 
 def may_read(values: Values) -> bool:
-    """Whether the row is an event of a session."""
+    """Whether the row is an event of a session; newer versions write events of further types."""
     kind = values.get("type")
     if not isinstance(kind, str):
         return False
     if kind in ("user", "assistant"):
         return "sessionId" in values and isinstance(values.get("message"), dict)
-    return kind in _NOTES and bool(
-        {"sessionId", "leafUuid", "snapshot", "operation"} & values.keys()
-    )
+    if kind in _NOTES:
+        return bool({"sessionId", "leafUuid", "snapshot", "operation"} & values.keys())
+    return "sessionId" in values and not _OF_A_TURN & {name.lower() for name in values}
 
 
 @dataclass(slots=True)

@@ -20,13 +20,17 @@ from turnout.protocols.parts import count, text
 
 SOURCE = "codex"
 _TYPES = {"session_meta", "response_item", "event_msg", "turn_context", "compacted"}
+_FRAME = {"timestamp", "type", "payload"}
 _ENDED = {"turn_aborted": "cancelled", "error": "failed", "stream_error": "failed"}
 
 
 def may_read(values: Values) -> bool:
     """Whether the row is an event of a session."""
     kind = values.get("type")
-    return isinstance(kind, str) and kind in _TYPES and isinstance(values.get("payload"), dict)
+    if not isinstance(kind, str) or not isinstance(values.get("payload"), dict):
+        return False
+    # Newer versions write events of further types in the same frame.
+    return kind in _TYPES or values.keys() == _FRAME
 
 
 class Session:
@@ -35,6 +39,7 @@ class Session:
     def __init__(self, file: str) -> None:
         self._id: object = PurePath(file).stem
         self._model: object = None
+        self._total: object = None
         self._is_helper = False
         self._turns: list[SessionTurn] = []
         self._taken_back: list[SessionTurn] = []
@@ -96,12 +101,13 @@ class Session:
             self._taken_back += self._turns[first:]
             del self._turns[first:]
         elif kind == "token_count" and self._turns:
-            self._add_usage(mapping(mapping(event.get("info")).get("last_token_usage")))
+            self._add_usage(mapping(event.get("info")))
         elif kind in _ENDED and self._turns:
             self._turns[-1].response_type = _ENDED[kind]
         return READ_WITH_TURN
 
-    def _add_usage(self, used: Values) -> None:
+    def _add_usage(self, info: Values) -> None:
+        used, total = mapping(info.get("last_token_usage")), info.get("total_token_usage")
         usage = Usage(
             count(used, "input_tokens"),
             count(used, "output_tokens"),
@@ -109,6 +115,8 @@ class Session:
             count(used, "cached_input_tokens"),
         )
         calls = self._turns[-1].usage
-        # The same count is told of again when the limits are.
-        if used and usage not in calls.values():
+        # The same count is told of again when the limits are; then the total stands still.
+        told_again = total == self._total if total else usage in calls.values()
+        self._total = total or self._total
+        if used and not told_again:
             calls[str(len(calls))] = usage

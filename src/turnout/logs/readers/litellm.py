@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from turnout.errors import RecordError
 from turnout.logs.columns import CALL_ID
 from turnout.logs.moments import moment
 from turnout.logs.readers.messages import (
@@ -29,6 +30,7 @@ from turnout.logs.readers.messages import (
 from turnout.logs.transcripts import TRANSCRIPT, transcript_of
 from turnout.protocols import Message as ProtocolMessage
 from turnout.protocols import Request, read_answer, read_request
+from turnout.protocols.conversations import conversation_of
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
 from turnout.schema import TURNS
@@ -39,19 +41,31 @@ _ROLES: Mapping[str, Role] = {
 _FACTS = ("prompt_tokens", "completion_tokens", "response_type", "status", "duration_ms")
 _SESSIONS = tuple(name for name in IDS if name not in ("id", "uuid"))
 _USERS = ("user", "user_id", "end_user")
+NO_CHAT = "a call that is no chat (embeddings, images, speech, a token count, …)"
+NOT_STORED = "a model call whose messages the proxy did not store"
+# As LiteLLM calls them, without the `a` of asynchronous ones.
+_OTHER_CALLS = {
+    "embedding", "moderation", "image_generation", "image_edit", "image_variation", "speech",
+    "transcription", "rerank", "count_tokens", "search", "ocr", "vector_store_search",
+    "create_batch", "create_file", "file_content", "list_files", "retrieve_batch",
+}  # fmt: skip
 _STARTS, _ENDS = ("startTime", "start_time"), ("endTime", "end_time")
 
 
 def turns(values: Values) -> Turns | NoTurn | None:
     """The turn that a request adds: it repeats the whole conversation before it.
 
-    A request that stored no messages (LiteLLM keeps none by default) has none.
+    A proxy keeps no messages by default: such a request has none.
     """
-    request = _request(values)
+    if str(values.get("call_type")).lower().lstrip("a") in _OTHER_CALLS:
+        return NoTurn(NO_CHAT)
+    headers, sent = _sent(values)
+    request = _request(values, sent)
     if request is None:
-        return [] if "spend" in values else None
-    kind = kind_of(request, {})
-    if mapping(parsed(values.get("metadata"))).get("internal_call_origin"):
+        return NoTurn(NOT_STORED) if "spend" in values else None
+    kind = kind_of(request, headers)
+    metadata = mapping(parsed(values.get("metadata")))
+    if metadata.get("internal_call_origin"):
         kind = "auxiliary"
     if kind not in ("turn", "continuation"):
         return NoTurn(f"{HELPER_CALL}: {kind}")
@@ -60,7 +74,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     spoken = answer.text if body else text_of(values["response"])
     messages = [_as_read(message) for message in request.messages]
     used = {name: n for name, n in asdict(answer.usage).items() if name in TURNS.names}
-    session = first_of(values, _SESSIONS)
+    session = _session(headers, sent, metadata) or first_of(values, _SESSIONS)
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
     added = last_turn(
         [*messages, Message("assistant", spoken)],
@@ -72,8 +86,30 @@ def turns(values: Values) -> Turns | NoTurn | None:
         | {"conversation_id": session or _named_by_start(values, messages)},
         first_of(values, ("request_id", "id", "uuid")),
         named=session is not None,
+        ids=(request.previous_response_id, answer.response_id),
     )
     return added or NoTurn("a request without words of a person")
+
+
+def _sent(values: Values) -> tuple[dict[str, str], Values]:
+    """The headers and the body of the request, as far as the proxy stored them."""
+    stored = mapping(parsed(values.get("proxy_server_request")))
+    body = mapping(parsed(stored.get("body"))) or stored
+    headers = mapping(parsed(stored.get("headers")))
+    return {str(name).lower(): str(value) for name, value in headers.items()}, body
+
+
+def _session(headers: Mapping[str, str], sent: Values, metadata: Values) -> str | None:
+    """The conversation that the client names; proxies give requests ids of their own beside it."""
+    asked = mapping(parsed(metadata.get("requester_metadata")))
+    for body in (sent, {"metadata": asked}):
+        try:
+            named = conversation_of(headers, body)
+        except RecordError:  # an id for Turnout that its gateway would refuse
+            continue
+        if named is not None and named.rule != "previous_response_id":
+            return named.value
+    return None
 
 
 def _choice(values: Values, request: Request) -> Turn:
@@ -96,6 +132,7 @@ def last_turn(
     call_id: object,
     *,
     named: bool = True,
+    ids: tuple[str | None, str | None] = (None, None),
 ) -> Turns:
     """The last turn of what was said, with the facts of the model call that answered it.
 
@@ -105,6 +142,8 @@ def last_turn(
         facts: Fields of the turn.
         call_id: Names the call.
         named: Whether the log names the conversation, rather than each request.
+        ids: The upstream's id of the answer that the request goes on from, and of its own;
+            None where there is none.
     """
     turns = turns_of_messages(messages, values)
     if not turns:
@@ -115,6 +154,7 @@ def last_turn(
         named=named,
         goes_on=_goes_on(messages),
         compacted=any(message.compacted for message in messages),
+        ids=ids,
     )
     return [turns[-1] | facts | {CALL_ID: call_id, TRANSCRIPT: transcript}]
 
@@ -129,13 +169,13 @@ def _goes_on(messages: Sequence[Message]) -> bool:
     return False
 
 
-def _request(values: Values) -> Request | None:
+def _request(values: Values, sent: Values) -> Request | None:
     """What was asked; current proxies store it in `proxy_server_request` alone."""
-    sent = mapping(parsed(values.get("proxy_server_request")))
-    sent = mapping(sent.get("body")) or sent
     if "messages" in sent or "input" in sent:
         return read_request(sent)
-    listed = parsed(values["messages"])
+    listed = parsed(values["messages"]) or sent.get("prompt")
+    if isinstance(listed, str) and listed.strip():  # a text completion
+        listed = [{"role": "user", "content": listed}]
     if not isinstance(listed, list):
         return None
     request = read_request({"messages": listed})

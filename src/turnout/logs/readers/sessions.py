@@ -17,6 +17,9 @@ NOTE = "a product's own note"
 SUB_AGENT = "a sub-agent's message"
 BRANCH = "a message edited or taken back"
 WITHOUT_TEXT = "a user message without text"
+_TOKENS = (
+    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "cache_write_tokens",
+)  # fmt: skip
 
 
 class Session(Protocol):
@@ -88,7 +91,7 @@ class SessionTurn:
             "llm_calls": len(self.usage) or None,
             "source": source,
         }
-        for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
+        for name in _TOKENS:
             known = [n for used in self.usage.values() if (n := getattr(used, name)) is not None]
             row[name] = sum(known) if known else None
         return row | ({HARNESS: True} if self.harness else {})
