@@ -23,7 +23,7 @@ help:
 	@echo "make test-litellm      the adapters inside a real LiteLLM proxy (installs 840 MB, once)"
 	@echo "make coverage          the test suite, and which lines of the source it runs"
 	@echo "make check             formatting, lint, types, import directions"
-	@echo "make bench             both routers on simulated truth (docs/results/routers.md)"
+	@echo "make bench             both routers on simulated truth (docs/results/routers.md), and 100,000 inputs to the gateway"
 	@echo "make bench DATA=path   real logs and measured prompts too (docs/results/real-logs.md)"
 	@echo "make format            format the code"
 	@echo "make clean             remove $(VENV) and build/"
@@ -94,6 +94,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/simulated_truth.sh build/bench/simulated
+	@$(BIN)/python -m benchmarks.gateway_fuzz
 	@[ -z "$(DATA)" ] || \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/real_logs.sh "$(DATA)" build/bench/real
 

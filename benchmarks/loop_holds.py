@@ -94,13 +94,15 @@ async def run(router: Path, upstream: int, n_rounds: int) -> None:
     )
     app = create_app(Router.from_folder(router), options)
     config = uvicorn.Config(app, port=port, log_level="error", http=server._Connection)
-    serving = asyncio.ensure_future(uvicorn.Server(config).serve())
+    serving = uvicorn.Server(config)
+    task = asyncio.ensure_future(serving.serve())
     await asyncio.sleep(1)
     server._give_way()
     print(f"{'request':28}{'median':>8}{'most':>8}   longest hold, ms")
     for name, each in (await measured(port, folder, n_rounds)).items():
         print(f"{name:28}{statistics.median(each):8.1f}{max(each):8.1f}")
-    serving.cancel()
+    serving.should_exit = True
+    await task
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from turnout.gateway.exchange import COUNT_TOKENS, Exchange
 from turnout.gateway.forward import Outgoing
 from turnout.gateway.headers import RawHeaders
 from turnout.gateway.incoming import CallerLeftError, Incoming, read_json
+from turnout.gateway.openapi import document
 from turnout.gateway.options import GatewayOptions, Target
 from turnout.gateway.passage import Passage
 from turnout.gateway.problems import BrokenAnswerError, Problem, bad_request
@@ -302,7 +303,14 @@ def app_of(gateway: Gateway, more_routes: MoreRoutes | None = None) -> Starlette
 
     more = (more_routes or _no_routes)(lambda: gateway.runtime.router)
     routes = [*_own_routes(gateway), *(_admitted_route(gateway, route) for route in more)]
-    served = ", ".join(route.path for route in routes)
+    paths = [*(route.path.replace(":path", "") for route in routes), "/openapi.json"]
+    served = ", ".join(paths)
+
+    async def openapi(scope: Scope, receive: Receive, send: Send) -> None:
+        _admitted(gateway.runtime, Incoming.from_scope(scope))
+        await _send_json(send, 200, document(paths))
+
+    routes.append(Route("/openapi.json", _Endpoint(gateway, openapi, "GET", None)))
 
     async def not_served(scope: Scope, receive: Receive, send: Send) -> None:
         asked_for = f"{scope['method']} {scope['path']}"
