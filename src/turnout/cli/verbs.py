@@ -52,6 +52,9 @@ VERBS = {
     "kql": Verb("print a query for Kusto, ready to run", ("logs",)),
     "judge": Verb("ask a model which turns need reasoning, within a budget", ("judge", "logs")),
     "threshold": Verb("choose the score from which messages go to reasoning", ("logs", "train")),
+    "drift": Verb(
+        "whether new traffic is still what a router was trained for", ("logs", "report", "train")
+    ),
     "route": Verb("decide one message or conversation, and say why"),
     "score": Verb("score every row of a table", ("logs",)),
     "settings": Verb("print every setting and where its value comes from", ("serve",)),

@@ -26,6 +26,7 @@ _SCRIPT_CHARS = 2000
 _NO_LETTERS = "no letters"
 _JAPANESE = ("HIRAGANA", "KATAKANA")
 _MESSAGES_AT_ONCE = 256
+_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class WordGroups:
 
     surprise: Floats
     centres: Floats
+
+    def rounded(self) -> WordGroups:
+        """As a file keeps it, so that facts made before and after are the same."""
+        return WordGroups(self.surprise.round(_DIGITS), self.centres.round(_DIGITS))
 
 
 @dataclass(frozen=True, slots=True)

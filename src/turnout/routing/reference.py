@@ -108,8 +108,8 @@ class Reference:
             "conversations": self.conversations,
             "population": self.population,
             "words": {
-                "surprise": _stored(self.words.surprise),
-                "centres": [_stored(row) for row in self.words.centres],
+                "surprise": self.words.surprise.tolist(),
+                "centres": self.words.centres.tolist(),
             },
             "quantities": {name: _quantity(q) for name, q in self.quantities.items()},
         }

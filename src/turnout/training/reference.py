@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
 
 from turnout.progress import OnProgress
+from turnout.records import Population
 from turnout.routing.encoding import InputEncoder, read_tokenizer
 from turnout.routing.folder import GRAPHS, TOKENIZER_NAME, RouterSpec
 from turnout.routing.message_facts import (
@@ -82,17 +84,35 @@ def write_traffic_reference(
         prior=prior,
     )
     threshold = spec.threshold_for(population)
-    reference = Reference(
-        source=traffic.source,
-        rows=len(scores),
-        conversations=int(conversations.max()) + 1,
+    write_reference(folder, reference_of(rows, words, population, threshold, traffic.source))
+
+
+def reference_of(
+    rows: TrafficRows,
+    words: WordGroups,
+    population: Population,
+    threshold: float,
+    source: Literal["traffic", "validation"],
+) -> Reference:
+    """Choose bins for every quantity, and count the rows.
+
+    Args:
+        rows: What is counted.
+        words: That the facts of the rows were made with.
+        population: Of the scores.
+        threshold: That stands; the bins of scores have an edge there.
+        source: Where the rows come from.
+    """
+    return Reference(
+        source=source,
+        rows=len(rows.scores),
+        conversations=len(np.unique(rows.conversations)),
         population=population,
         words=words,
         quantities={
             name: _quantity(rows, name, threshold, len(words.centres)) for name in QUANTITIES
         },
     )
-    write_reference(folder, reference)
 
 
 def _quantity(rows: TrafficRows, name: str, threshold: float, kinds: int) -> Quantity:
@@ -127,9 +147,13 @@ def _bins(rows: TrafficRows, name: str, threshold: float, kinds: int) -> Bins:
 def _quantiles(values: Floats, weights: Floats, bins: int) -> Floats:
     order = np.argsort(values, kind="stable")
     places = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
-    edges = np.interp(np.arange(1, bins) / bins, places, values[order])
-    edges = np.unique(edges)
-    return np.asarray(edges[edges > values.min()])
+    at = np.searchsorted(places, np.arange(1, bins) / bins)
+    ends = np.unique(values[order][np.minimum(at, len(values) - 1)])
+    distinct = np.unique(values)
+    # Between two values: one that is computed anew with other last digits stays in its bin.
+    before = np.searchsorted(distinct, ends) - 1
+    inside = before >= 0
+    return np.asarray((distinct[before[inside]] + ends[inside]) / 2)
 
 
 def _frequent_names(names: Sequence[str], conversations: NDArray[np.int64]) -> tuple[str, ...]:
@@ -151,4 +175,4 @@ def _word_groups(messages: Sequence[str], tokenizer: Tokenizer) -> WordGroups:
     # More threads would sum in another order, and give other middles.
     with threadpool_limits(1):
         centres = KMeans(kinds, n_init=2, random_state=0).fit(projected).cluster_centers_
-    return WordGroups(surprise, np.asarray(centres, np.float64))
+    return WordGroups(surprise, np.asarray(centres, np.float64)).rounded()
