@@ -1,7 +1,7 @@
 #!/bin/sh
-# The whole line, from a conversation log to two routers, step by step.
+# The whole line, from a conversation log to two routers, their cost and their decisions.
 # Usage: sh examples/demo.sh OUTPUT_FOLDER [YOUR_LOG] ["FIELD=COLUMN FIELD=COLUMN …"]
-# CONVERSATIONS, SESSION_ROWS, CONVERSATION_ROWS, MAX_TOKENS and EPOCHS in the environment set its sizes.
+# CONVERSATIONS, ROWS, MAX_TOKENS and EPOCHS in the environment set its sizes.
 set -eu
 out=$1
 logs=${2:-}
@@ -16,12 +16,12 @@ from turnout.training.precision import has_bfloat16
 device = "cuda" if torch.cuda.is_available() else "cpu"
 sys.exit(not has_bfloat16(torch.device(device), "auto"))'
 if python -c "$multiplies_bfloat16"; then
-  : "${SESSION_ROWS:=1600}" "${CONVERSATION_ROWS:=2700}" "${MAX_TOKENS:=128}" "${EPOCHS:=3}"
+  : "${ROWS:=2400}" "${MAX_TOKENS:=128}" "${EPOCHS:=3}"
 else
-  : "${SESSION_ROWS:=1400}" "${CONVERSATION_ROWS:=1500}" "${MAX_TOKENS:=64}" "${EPOCHS:=2}"
+  : "${ROWS:=1450}" "${MAX_TOKENS:=64}" "${EPOCHS:=2}"
   echo "This machine does not multiply bfloat16. To end in ten minutes the demo trains on less:" \
-    "$SESSION_ROWS and $CONVERSATION_ROWS rows instead of 1600 and 2700, $EPOCHS epochs instead of 3," \
-    "$MAX_TOKENS tokens of a conversation instead of 128. The routers are weaker for it." >&2
+    "$ROWS rows a router instead of 2400, $EPOCHS epochs instead of 3, $MAX_TOKENS tokens of a" \
+    "conversation instead of 128. The routers are weaker for it." >&2
 fi
 : "${CONVERSATIONS:=2000}"
 
@@ -37,30 +37,11 @@ else
   truth=""
 fi
 
-step "2. Ingest: any log becomes one turns table"
-# shellcheck disable=SC2086 (no word, or two a column)
-turnout ingest "$logs" -o "$out/turns.parquet" $maps
+step "2. Learn: turns, labels, two data sets, two routers, and what each policy would cost"
+# shellcheck disable=SC2086 (no word, or two each)
+turnout learn "$logs" -o "$out" $maps $truth --size "$ROWS" --epochs "$EPOCHS" --max-tokens "$MAX_TOKENS"
 
-step "3. Which models people use, and how they switch"
-turnout switches "$out/turns.parquet" -o "$out/switches"
-
-step "4. What each turn needed, by all evidence: model chosen, switches, effort, what was said next"
-turnout label "$out/turns.parquet" -o "$out/labels.parquet"
-
-step "5. Two data sets: first turns (session), every turn with its context (conversation)"
-turnout build "$out/turns.parquet" --labels "$out/labels.parquet" -o "$out/session-data" --architecture session --split 70:10:20 --size "$SESSION_ROWS"
-turnout build "$out/turns.parquet" --labels "$out/labels.parquet" -o "$out/conversation-data" --architecture conversation --split 70:10:20 --size "$CONVERSATION_ROWS"
-
-step "6. Fine-tune a BERT classifier for each, calibrate, export"
-turnout train "$out/session-data" -o "$out/session-router" --epochs "$EPOCHS"
-turnout train "$out/conversation-data" -o "$out/conversation-router" --epochs "$EPOCHS" --max-tokens "$MAX_TOKENS"
-
-step "7. Evaluate both beside random, length, TF-IDF and nearest neighbours"
-# shellcheck disable=SC2086 (truth is empty or two words)
-turnout evaluate "$out/session-router" "$out/session-data" \
-  "$out/conversation-router" "$out/conversation-data" $truth -o "$out/report"
-
-step "8. Route four messages, two of them the same operation with more and less at stake, and a conversation turn by turn"
+step "3. Route four messages, two of them the same operation with more and less at stake, and a conversation turn by turn"
 for message in \
   "what does HTTP 404 mean?" \
   "Rename the variable tmp to total in this function." \
@@ -72,8 +53,8 @@ turnout route "$out/conversation-router" --all-turns --messages examples/convers
 
 step "Done. What now?"
 cat <<EOF
-Read the report:            $out/report/report.html
-Serve a router:             turnout serve $out/session-router -c examples/turnout.toml
+Read the page:              $out/index.html
+Serve what it recommends:   the command on that page, with your keys in the environment
 Use it as a library:        python -c 'import turnout; print(turnout.load("$out/session-router").decide("hello"))'
 The same on your own log:   make demo LOGS=path/to/log.jsonl DEMO=build/mine
 EOF

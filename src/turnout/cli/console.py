@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
@@ -29,6 +29,9 @@ from rich.progress import (
 from turnout.errors import StorageError
 from turnout.progress import OnProgress
 from turnout.records import Population
+
+if TYPE_CHECKING:
+    from turnout.stats.bootstrap import Estimate
 
 INPUT_PATH = click.Path(path_type=Path)
 CONFIG_OPTION = click.option(
@@ -231,3 +234,29 @@ class _Lines:
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def stored_estimate(stored: Mapping[str, float | None] | None) -> Estimate | None:
+    """An estimate as a report stores it; None where nothing was measured."""
+    from turnout.stats.bootstrap import Estimate
+
+    if stored is None or stored["value"] is None:
+        return None
+    ends = (stored["value"] if end is None else end for end in (stored["low"], stored["high"]))
+    return Estimate(stored["value"], *ends)
+
+
+def with_interval(estimate: Estimate | None, form: str, scale: float = 1.0) -> str:
+    """A number and its interval in one line; a dash where nothing could be measured.
+
+    Args:
+        estimate: The number.
+        form: How each end is written, such as `{:.2f}`.
+        scale: What all of them are multiplied by.
+    """
+    if estimate is None:
+        return "–"
+    value, low, high = (
+        form.format(end * scale) for end in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} … {high})"

@@ -64,6 +64,16 @@ if TYPE_CHECKING:
     help="Most rows of a data set: more rows, better routers, longer training.",
 )
 @click.option(
+    "--epochs",
+    type=click.IntRange(1, 100),
+    help="Passes over the training rows; see `turnout train`.",
+)
+@click.option(
+    "--max-tokens",
+    type=int,
+    help="Token budget of the conversation router's encoder; see `turnout train`.",
+)
+@click.option(
     "--max-missed",
     default=0.10,
     show_default=True,
@@ -95,6 +105,8 @@ def command(
     outcomes: Path | None,
     truth: Path | None,
     size: int,
+    epochs: int | None,
+    max_tokens: int | None,
     max_missed: float,
     by: str | None,
     dry_run: bool,
@@ -110,7 +122,7 @@ def command(
     from turnout.learn import LearnOptions, learn, plan
     from turnout.records import ModelClass
     from turnout.settings import load_settings
-    from turnout.training import end_process, first_process
+    from turnout.training import Recipe, end_process, first_process
 
     settings = load_settings(config)
     catalog = settings.own_catalog()
@@ -126,6 +138,8 @@ def command(
         outcomes=outcomes,
         truth=truth,
         size=size,
+        recipe=Recipe(epochs),
+        max_tokens=max_tokens,
         targets=targets,
         max_missed=max_missed,
         by=by,
@@ -196,8 +210,12 @@ def _show_plan(planned: Plan) -> None:
 
 
 def _show(learnt: Learnt, output: Path) -> None:
+    from turnout.cli.learn_tables import counted, tables
+
     out = stdout()
     advice = learnt.advice
+    for shown in (*counted(learnt), *tables(learnt)):
+        out.print(shown)
     out.print(advice.sentence, style="bold")
     for sentence in advice.why:
         out.print(sentence)

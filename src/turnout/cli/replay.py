@@ -18,12 +18,12 @@ from turnout.cli.console import (
     progress_bars,
     say,
     stdout,
+    with_interval,
 )
 from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
     from turnout.replay.stage import ReplayReport
-    from turnout.stats.bootstrap import Estimate
 
 
 @verb(
@@ -133,12 +133,17 @@ def _show(report: ReplayReport, output: Path) -> None:
         title=f"{report.turns:,} turns of {report.conversations:,} conversations",
         title_justify="left",
     )  # fmt: skip
+    today = report.comparison.today
+    table.add_row(
+        "today", "–", with_interval(today.usd, "{:.2f}"), "–",
+        f"{today.share_reasoning.value:.1%}", f"at most {today.missed.value:.1%}",
+    )  # fmt: skip
     for row in report.comparison.served:
         table.add_row(
             row.name,
             "–" if row.threshold is None else f"{row.threshold:.3f}",
-            _with_interval(row.measured.usd, "{:.2f}"),
-            _with_interval(row.against_reasoning, "{:+.2f}"),
+            with_interval(row.measured.usd, "{:.2f}"),
+            with_interval(row.against_reasoning, "{:+.2f}"),
             f"{row.measured.share_reasoning.value:.1%}",
             f"{row.measured.missed.value:.1%}",
         )
@@ -171,8 +176,3 @@ def _warnings(report: ReplayReport) -> list[str]:
         named = ", ".join(f"{model} ({turns:,})" for model, turns in report.unpriced.items())
         lines.append(f"Without a price, left out of what the log paid: {named}.")
     return lines
-
-
-def _with_interval(estimate: Estimate, form: str) -> str:
-    low, high = form.format(estimate.low), form.format(estimate.high)
-    return f"{form.format(estimate.value)} ({low} … {high})"
