@@ -166,7 +166,8 @@ def trained(turns: Turns, known: Rows, folder: Path, recipe: Recipe) -> Path:
     parts = [pq.read_table(data / f"{name}.parquet") for name in ("train", "test")]
     pq.write_table(pa.concat_tables(parts), data / "train.parquet")
     report = train(data, router, recipe=recipe)
-    print(f"  {report.rows['train']} training rows; {report.model} serves", flush=True)
+    chosen = f" ({report.choice.text})" if report.choice else ""
+    print(f"  {report.rows['train']} training rows; {report.model} serves{chosen}", flush=True)
     return router
 
 

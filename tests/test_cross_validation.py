@@ -2,12 +2,14 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.command import run
 from tests.training.conftest import rows, write_base, write_dataset, write_split
 from turnout.cross_validation import cross_validate, folds_of
 from turnout.errors import RecordError
+from turnout.evaluation.page import render
 from turnout.training import Recipe
 
 WORDS = Recipe(model="words")
@@ -98,6 +100,33 @@ def test_a_conversation_in_two_groups_is_refused(tmp_path):
     write_split(dataset, "train", made)
     with pytest.raises(RecordError, match="conversation c0 lies in the groups g0 and g1"):
         cross_validate(dataset, tmp_path / "report", group_by="group", recipe=WORDS)
+
+
+def test_rows_are_compared_with_the_truth_of_a_simulated_log_too(judged, tmp_path):
+    dataset, base, report, _ = judged
+    tables = [pq.read_table(dataset / f"{name}.parquet") for name in ("train", "validation")]
+    together = pa.concat_tables([*tables, pq.read_table(dataset / "test.parquet")])
+    truth = together.select(["conversation_id", "turn_index", "label"])
+    pq.write_table(truth, tmp_path / "truth.parquet")
+    judged_by_truth = cross_validate(
+        dataset,
+        tmp_path / "report",
+        folds=3,
+        base=base,
+        recipe=WORDS,
+        truth=tmp_path / "truth.parquet",
+    ).content["routers"][0]
+    by_truth, by_label = judged_by_truth["results"]
+    assert (by_truth["reference"], by_truth["rows"]) == ("simulated truth", 240)
+    assert by_label["methods"] == report.content["routers"][0]["results"][0]["methods"]
+
+
+def test_the_page_says_how_each_fold_chose_encoder_or_words(judged):
+    (router,) = judged[2].content["routers"]
+    choices = [f"AUROC encoder 0.7, words 0.{8 + at}" for at in range(2)]
+    router = router | {"folds": [{"choice": choice} for choice in choices]}
+    page = render({"routers": [router]})
+    assert all(f"fold {at}: {choice}" in page for at, choice in enumerate(choices, 1))
 
 
 @pytest.mark.slow

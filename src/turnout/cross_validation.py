@@ -23,6 +23,7 @@ from turnout.progress import OnProgress, silent
 from turnout.records import ID2LABEL
 from turnout.samples import DESCRIPTION_NAME, NO_LABEL, DatasetFolder
 from turnout.stage import StageRun
+from turnout.tables import read_known_labels
 from turnout.training import Recipe, train
 
 SPLITS = ("train", "validation", "test")
@@ -47,6 +48,7 @@ def cross_validate(
     group_by: str | None = None,
     base: str | Path | None = None,
     recipe: Recipe | None = None,
+    truth: Path | None = None,
     examples: int = 5,
     seed: int = 0,
     on_progress: OnProgress = silent,
@@ -64,14 +66,15 @@ def cross_validate(
             without one.
         base: As in `turnout.training.train`.
         recipe: As in `turnout.training.train`.
+        truth: What `turnout simulate` wrote beside its log; rows are then compared with it too.
         examples: Most confident mistakes of each kind that the report quotes.
         seed: Decides the folds and the resampling.
         on_progress: Called at every step.
 
     Raises:
         ArtifactError: If data set or base cannot be used.
-        RecordError: If there are fewer groups than folds, a conversation lies in two groups, or a
-            fold would lack a label.
+        RecordError: If there are fewer groups than folds, a conversation lies in two groups, a
+            fold would lack a label, or the truth does not fit.
         StoppedError: If a signal ended it; the same call goes on with the routers that are done.
         StorageError: If the folder cannot be written.
     """
@@ -80,10 +83,11 @@ def cross_validate(
         "folds": folds, "group_by": group_by, "base": None if base is None else str(base),
         "examples": examples, "seed": seed, **{f"recipe.{k}": v for k, v in asdict(recipe).items()},
     }  # fmt: skip
-    inputs: dict[str, Paths] = {"dataset": dataset}
+    inputs: dict[str, Paths] = {"dataset": dataset, "truth": truth}
     run = StageRun(out, Manifest.of("evaluate", inputs, options))
     if run.is_done():
         return earlier_report(out)
+    truths = read_known_labels(truth) if truth else None
     data = DatasetFolder.read(dataset)
     table = _rows(dataset, group_by)
     plan = folds_of(table, folds, seed, where=f"{dataset}: {group_by or 'cv_group'}")
@@ -99,7 +103,7 @@ def cross_validate(
         train(rows, router, base=base, recipe=recipe, on_progress=step)
         scored.append(score_fold(router, rows, step))
     name = f"{folds} folds by {group_by or 'cv_group or conversation'}"
-    content = pooled(data, scored, name=name, examples=examples, seed=seed)
+    content = pooled(data, scored, name=name, truths=truths, examples=examples, seed=seed)
     report = write_report(run, [content], on_progress)
     shutil.rmtree(work, ignore_errors=True)
     return report

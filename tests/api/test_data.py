@@ -3,6 +3,8 @@
 import doctest
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,38 @@ def test_turns_give_a_data_set_by_the_class_of_their_models():
         assert list(chosen["asked"]) == [sample.message for sample in split.samples.inputs]
         assert list(np.where(chosen["model"] == "o3", 0, 1)) == list(split.samples.labels)
     assert not data.train.measured
+
+
+def test_turns_stay_in_a_split_of_ones_own_and_what_leaks_is_counted():
+    frame = turns()
+    parts = ["train", "train", "validation", "test"]
+    frame["part"] = [parts[int(chat[1:]) // 10 % 4] for chat in frame["chat"]]
+    frame.loc[1, "part"] = "test"  # a second turn, apart from its conversation
+    names = {"text": "asked", "conversation": "chat", "architecture": "conversation"}
+    data = tn.from_turns(frame, **names, split="part")
+    for name, split in splits(data).items():
+        assert set(frame["part"].iloc[split.rows]) == {name}
+    assert sum(map(len, splits(data).values())) == len(frame)
+    assert data.description["leaks"]["conversations"] == 1
+
+
+def test_a_turn_in_two_splits_of_ones_own_is_refused_with_its_row():
+    frame = turns().assign(part="train", turn=1)
+    frame.loc[1, "part"] = "test"
+    with pytest.raises(RecordError, match="row 2: part is 'test'; expected train, as an earlier"):
+        tn.from_turns(frame, text="asked", conversation="chat", turn="turn", split="part")
+
+
+def test_a_data_set_in_memory_needs_no_drawing_library():
+    code = (
+        "import sys, turnout as tn\n"
+        "sys.modules['matplotlib'] = None  # as where the extra `report` is not installed\n"
+        "data = tn.from_outcomes({'prompt': [f'question {n}' for n in range(40)], "
+        "'reasoning_score': [0.9] * 40, 'fast_score': [0.2, 0.9] * 20})\n"
+        "print(data)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.startswith("Data(session: 32 train"), shown.stderr
 
 
 def test_turns_may_have_labels_of_their_own_and_need_no_model():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -51,8 +52,9 @@ def test_every_form_of_rows_gets_the_same_probabilities(router, frame):
     expected = router.predict_proba(texts)
     assert expected.shape == (5, 2)
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-6)
+    of_polars = [pl.Series(texts), pl.Series(messages), pl.DataFrame({"m": messages})["m"]]
     forms = [frame["prompt"][:5], np.asarray(texts), pa.array(texts), tuple(texts), messages]
-    for form in [*forms, pd.Series(messages), pa.array(messages)]:
+    for form in [*forms, pd.Series(messages), pa.array(messages), *of_polars]:
         np.testing.assert_array_equal(router.predict_proba(form), expected)
     np.testing.assert_array_equal(router.predict_proba(messages[0]), expected[:1])
     np.testing.assert_array_equal(router.predict_proba(texts[0]), expected[:1])

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 import pyarrow as pa
 import pytest
 
-from turnout.dataset.plots import PLOTS, plots
+from turnout.dataset.card import PLOTS
+from turnout.dataset.plots import plots
 from turnout.schema import SAMPLES
 
 

@@ -243,6 +243,7 @@ def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
         (measured_outcomes, "prompt,reasoning_score,fast_score\nx,1.5,0\n", ":2: reasoning_score"),
         (measured_outcomes, "prompt,reasoning_score,fast_score\nx,,0\n", "reasoning_score is None"),
         (measured_outcomes, "text,reasoning_score,fast_score\nx,1,0\n", ":2: prompt is None"),
+        (measured_outcomes, "messages,reasoning_score,fast_score\nx,1,0\n", ":2: messages: found"),
         (judged_needs, "conversation_id,turn_index\na,1\n", "no column need"),
         (
             judged_needs,
@@ -278,6 +279,33 @@ def test_outcomes_vote_by_the_gap_and_are_silent_where_neither_class_did_well(tm
         "easy": -1,
         "unsolved": 0,
     }
+
+
+def asked(*messages):
+    roles = ("user", "assistant")
+    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(messages)]
+
+
+def test_measured_conversations_vote_on_the_turn_that_they_end_with(tmp_path):
+    turns = write_turns(
+        tmp_path / "t.parquet",
+        [turn(name, at, text, QUICK) for name in "ab" for at, text in ((1, "x"), (2, "go on"))],
+    )
+    scores = {"reasoning_score": 1.0, "fast_score": 0.0}
+    rows = {
+        "named": [{"conversation_id": "b", "messages": asked("x", "-", "go on")}],
+        "alone": [{"messages": asked("x", "-", "go on")}, {"messages": asked("go on")}],
+    }
+    for name, voted in (("named", {("b", 2)}), ("alone", {("a", 2), ("b", 2)})):
+        file = written(tmp_path / f"{name}.parquet", [row | scores for row in rows[name]])
+        out = tmp_path / f"{name}-labels.parquet"
+        label_turns(turns, out, CATALOG, external=ExternalFiles(None, file, None))
+        by_outcome = {
+            (row["conversation_id"], row["turn_index"])
+            for row in pq.read_table(out).to_pylist()
+            if "outcome" in row["evidence"]
+        }
+        assert by_outcome == voted
 
 
 def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):

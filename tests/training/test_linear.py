@@ -189,7 +189,9 @@ def test_it_serves_where_it_is_better_than_the_encoder(tmp_path, base):
     report = train(dataset, tmp_path / "r", base=base, recipe=untaught, max_tokens=48)
     assert report.model == report.choice.served == "words"
     assert report.choice.lead.high < 0
-    assert RouterFolder.read(report.router).spec.trained_on["base"] == "linear model on words"
+    trained_on = RouterFolder.read(report.router).spec.trained_on
+    assert trained_on["base"] == "linear model on words"
+    assert trained_on["choice"] == report.choice.text
     assert report.choice.text in (report.router / "README.md").read_text()
     assert read_manifest(report.router)["counts"]["choice"]["served"] == "words"
 

@@ -215,7 +215,7 @@ def from_turns(
     architecture: Architecture = "session",
     size: int = stage.DEFAULT_SIZE,
     ratio: tuple[int, int] = (50, 50),
-    split: Parts = (80, 10, 10),
+    split: str | Parts = (80, 10, 10),
     seed: int = 0,
 ) -> Data:
     """Make a data set from the turns of conversations.
@@ -235,7 +235,8 @@ def from_turns(
         architecture: `session` takes first turns, `conversation` all with their context.
         size: Rows wanted; where there are fewer, all are used and weighted.
         ratio: Parts of reasoning and fast.
-        split: Parts of training, validation and test.
+        split: Parts of training, validation and test; or the column that says `train`,
+            `validation` or `test` of each row, as in `from_outcomes`.
         seed: Decides which rows are drawn, and what falls into which split.
 
     Raises:
@@ -251,16 +252,24 @@ def from_turns(
     if labels is None and label is None:
         asked["model"] = model
     columns = {field: name or field for field, name in {"model": model, **asked}.items()}
-    required = [name for name in (conversation, turn, label, *asked.values()) if name]
+    own_split = split if isinstance(split, str) else None
+    required = [name for name in (conversation, turn, label, own_split, *asked.values()) if name]
     table = _table_of(arrow, required, [*columns.values(), *([index] if index else [])])
     columns = {field: name for field, name in columns.items() if name in table.columns}
     keys = _turn_keys(table, conversation, index)
     if label is not None:
         labels = _labels_table(table, keys, label)
+    spec = stage.dataset_spec(
+        size,
+        ratio,
+        stage.DEFAULT_SPLIT if isinstance(split, str) else split,
+        seed=seed,
+        own_split=None if own_split is None else _split_of_turns(table, keys, own_split),
+    )
     dataset = _built(
         _turns_table(table, keys, columns),
         None if labels is None else _arrow(labels),
-        stage.dataset_spec(size, ratio, split, seed=seed),
+        spec,
         architecture,
     )
     place = {key: row for row, key in reversed(list(enumerate(keys)))}
@@ -364,6 +373,21 @@ def _own_splits(table: Table, name: str) -> list[str]:
         if row.values[name] not in SPLITS:
             raise row.refused(name, " or ".join(SPLITS))
     return list(table.columns[name])
+
+
+def _split_of_turns(
+    table: Table, keys: Sequence[tuple[str, int]], name: str
+) -> dict[tuple[str, int], str]:
+    """Conversation and turn index → its own split.
+
+    Raises:
+        RecordError: If two rows of a turn name different splits, or a split has another name.
+    """
+    splits: dict[tuple[str, int], str] = {}
+    for row, key, own in zip(table, keys, _own_splits(table, name), strict=True):
+        if splits.setdefault(key, own) != own:
+            raise row.refused(name, f"{splits[key]}, as an earlier row of this turn has")
+    return splits
 
 
 def _turn_keys(table: Table, conversation: str, turn: str | None) -> list[tuple[str, int]]:

@@ -113,8 +113,8 @@ def _cross_validate(
     examples: int,
     as_json: bool,
 ) -> None:
-    if len(pairs) != 1 or truth is not None:
-        raise click.UsageError("--folds takes one data set, no router and no --truth")
+    if len(pairs) != 1:
+        raise click.UsageError("--folds takes one data set and no router")
 
     from turnout.cross_validation import cross_validate
     from turnout.training import Recipe
@@ -127,6 +127,7 @@ def _cross_validate(
             group_by=group_by,
             base=base,
             recipe=Recipe(model=model),
+            truth=truth,
             examples=examples,
             on_progress=on_progress,
         )
@@ -177,9 +178,19 @@ def _show(router: dict[str, Any]) -> None:
     )
     if router["context"]:
         _show_context(router["context"])
+    _show_choices(router)
     for finding in router["findings"]:
         if finding["outcome"] == "issue":
             out.print(f"{finding['code']} {finding['sentence']}", style="bold")
+
+
+def _show_choices(router: dict[str, Any]) -> None:
+    """How encoder or linear model on words was chosen, where both were fitted."""
+    if router["choice"]:
+        stdout().print(f"On validation: {router['choice']}")
+    for number, fold in enumerate(router.get("folds", []), 1):
+        if fold["choice"]:
+            stdout().print(f"Fold {number}, on validation: {fold['choice']}")
 
 
 def _show_calibration(result: dict[str, Any]) -> None:

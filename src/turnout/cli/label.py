@@ -49,7 +49,8 @@ _FITTED_ON = {
 @click.option(
     "--outcomes",
     type=INPUT_PATH,
-    help="Measured scores (reasoning_score, fast_score) of turns, or of a `prompt`.",
+    help="Measured scores (reasoning_score, fast_score) of turns, of a `prompt`, or of "
+    "`messages`, a conversation up to the turn.",
 )
 @click.option("--judged", type=INPUT_PATH, help="What `turnout judge` wrote.")
 @click.option(

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from turnout.dataset.description import usage_sentence
-from turnout.dataset.plots import PLOTS, PLOTS_NAME
+
+PLOTS_NAME = "plots"
+# File → what it shows, in the card's order.
+PLOTS = {
+    "strata.svg": "Rows by stratum, split and label",
+    "turns.svg": "Rows by turn index and label",
+    "lengths.svg": "Length of the message by label",
+    "evidence.svg": "Rows by evidence code and label",
+    "models.svg": "Rows by the model that served them and label",
+}
 
 _CARD = """# A {architecture} data set
 

@@ -6,9 +6,8 @@ scores says what it needs, or both.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from turnout.dataset.candidates import Candidate, candidate, hexdigest
 from turnout.dataset.cells import Cell, position_of
 from turnout.dataset.drawing import NOT_FIRST
 from turnout.errors import RecordError, SettingsError
-from turnout.protocols import Message, checked_messages, grouped
+from turnout.protocols import read_conversation
 from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_STORED_TURNS, stored_turn
@@ -171,40 +170,14 @@ def _outcome(place: int, row: Row, present: Mapping[str, str]) -> _Outcome:
 
 def _turns(row: Row, name: str) -> tuple[Turn, ...]:
     """The turns of a conversation up to the one that was measured."""
-    value = row.values[name]
-    if isinstance(value, str):
-        try:
-            value = json.loads(value, strict=False)
-        except (ValueError, RecursionError):
-            value = None
-    if not isinstance(value, list):
-        raise row.refused(name, "a list of messages (role, content), or its JSON text")
     try:
-        messages = checked_messages(value)
+        turns = read_conversation(row.values[name])
     except RecordError as error:
-        raise RecordError(f"{row.where}: {error} Fix the row.") from error
-    if not any(message.role == "user" for message in messages):
-        raise row.refused(name, "at least one message with the role user")
-    turns = [
+        raise RecordError(f"{row.where}: {name}: {error} Fix the row.") from error
+    return tuple(
         Turn(stored_text(t.user_message), t.assistant_message and stored_text(t.assistant_message))
-        for t in grouped(messages)
-    ]
-    if _asks_without_words(messages):
-        turns.append(Turn(""))
-    return tuple(turns)
-
-
-def _asks_without_words(messages: Sequence[Message]) -> bool:
-    """Whether the last question has no text, such as an image alone."""
-    asked = False
-    for message in reversed(messages):
-        if message.role == "user":
-            if message.text.strip():
-                return False
-            asked = True
-        elif asked and message.role in ("assistant", "tool"):
-            break
-    return asked
+        for t in turns
+    )
 
 
 def _candidate(

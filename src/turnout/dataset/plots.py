@@ -10,19 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from turnout.buckets import turn_buckets
+from turnout.dataset.card import PLOTS
 from turnout.dataset.description import by_first_number
 from turnout.pages.drawing import ACCENT, CARD, MUTED, SECOND, drawn, svg_file
 from turnout.records import ID2LABEL
 
-PLOTS_NAME = "plots"
-# File → what it shows, in the card's order.
-PLOTS = {
-    "strata.svg": "Rows by stratum, split and label",
-    "turns.svg": "Rows by turn index and label",
-    "lengths.svg": "Length of the message by label",
-    "evidence.svg": "Rows by evidence code and label",
-    "models.svg": "Rows by the model that served them and label",
-}
 # Label → colour and hatching: told apart without colour too.
 _STYLES = {0: (ACCENT, ""), 1: (SECOND, "///"), None: (MUTED, "...")}
 _MOST_BARS = 16

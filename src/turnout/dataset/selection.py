@@ -19,7 +19,7 @@ from turnout.dataset.candidates import Candidate, from_turns
 from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, shared_out, split_sizes
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import Distinct, deduplicated, near_groups, without_near
-from turnout.dataset.groups import assigned, kept_together
+from turnout.dataset.groups import assigned, kept_together, leaks
 from turnout.dataset.weighting import Weighting, weighted
 from turnout.progress import Steps, watched
 from turnout.records import ID2LABEL
@@ -51,6 +51,8 @@ class DatasetSpec:
         shares: Of training, validation and test.
         oversample: Whether training rows may be used more than once.
         seed: Decides every choice.
+        own_split: Conversation and turn index → the split that the turn stays in; None where splits
+            are made. Only exact duplicates inside a split then become one row.
     """
 
     size: int
@@ -58,6 +60,7 @@ class DatasetSpec:
     shares: Sequence[float]
     oversample: bool
     seed: int
+    own_split: Mapping[tuple[str, int], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,12 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
             rows = watched(log.drawn(draws), advance, lambda turn: turn.order_key is not None)
             candidates = from_turns(rows, formatter, dropped)
         with steps.step(COMPARE, attempt=attempt):
-            exact = deduplicated(candidates, dropped)
+            exact = _without_duplicates(candidates, spec, dropped)
             short = _expected(log.available, draws, exact.rows) < spec.size
             take_all = short and draws == log.available
-            distinct = _compared(exact, dropped, leave_out=not take_all)
+            distinct = exact
+            if spec.own_split is None:
+                distinct = _compared(exact, dropped, leave_out=not take_all)
         with steps.step(SPLIT, attempt=attempt):
             splits, users_apart = _split(distinct, spec, stratified=stratified, take_all=take_all)
         if attempt == _ROUNDS or draws == log.available:
@@ -140,6 +145,28 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
         draws,
         weighting,
     )
+
+
+def _without_duplicates(
+    candidates: Sequence[Candidate], spec: DatasetSpec, dropped: Counter[str]
+) -> Distinct:
+    """The candidates without exact duplicates; with splits of one's own, inside each."""
+    if spec.own_split is None:
+        return deduplicated(candidates, dropped)
+    pools = _own_pools(candidates, spec.own_split)
+    rows = [row for pool in pools.values() for row in deduplicated(pool, dropped).rows]
+    return Distinct(sorted(rows, key=lambda c: c.order_key), [])
+
+
+def _own_pools(
+    candidates: Sequence[Candidate], own_split: Mapping[tuple[str, int], str]
+) -> dict[str, list[Candidate]]:
+    """Split → the candidates that stay in it."""
+    pools: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
+    for candidate in candidates:
+        values = candidate.values
+        pools[own_split[values["conversation_id"], values["turn_index"]]].append(candidate)
+    return pools
 
 
 def _expected(
@@ -226,6 +253,9 @@ def _split(
         return _balanced_splits(distinct, spec, column, stratified=stratified)
 
     known = any(c.values["user_id"] is not None for c in distinct.rows)
+    if spec.own_split is not None:
+        splits = split(None)
+        return splits, not leaks(splits)["users"] if known else None
     splits = split("user_id" if known else None)
     if not known:
         return splits, None
@@ -237,6 +267,8 @@ def _split(
 def _all_shared_out(
     distinct: Distinct, spec: DatasetSpec, column: str | None
 ) -> dict[str, list[Candidate]]:
+    if spec.own_split is not None:
+        return _own_pools(distinct.rows, spec.own_split)
     plan = shared_out(Counter(candidate.cell for candidate in distinct.rows), spec.shares)
     components = kept_together(distinct.rows, distinct.alike, column)
     return assigned(components, plan, spec.shares, spec.seed, both_labels=True)
@@ -247,8 +279,11 @@ def _balanced_splits(
 ) -> dict[str, list[Candidate]]:
     usable = Counter(candidate.cell for candidate in distinct.rows)
     plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
-    components = kept_together(distinct.rows, distinct.alike, column)
-    pools = assigned(components, plan, spec.shares, spec.seed)
+    if spec.own_split is None:
+        components = kept_together(distinct.rows, distinct.alike, column)
+        pools = assigned(components, plan, spec.shares, spec.seed)
+    else:
+        pools = _own_pools(distinct.rows, spec.own_split)
     sizes = split_sizes(spec.size, spec.shares)
     return {
         name: balanced(

@@ -19,13 +19,12 @@ import pyarrow.parquet as pq
 from turnout.catalog import Catalog
 from turnout.dataset import description as describe
 from turnout.dataset.candidates import Candidate
-from turnout.dataset.card import card
+from turnout.dataset.card import PLOTS_NAME, card
 from turnout.dataset.cells import SPLITS, Ratio, shared_out
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, kept_together, leaks
 from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes, read_outcomes
-from turnout.dataset.plots import PLOTS_NAME, plots
 from turnout.dataset.selection import BEYOND_SIZE, COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
 from turnout.dataset.traffic import sampled_traffic
 from turnout.engine import DUCKDB, connect, reading
@@ -392,13 +391,14 @@ def dataset_spec(
     *,
     oversample: bool = False,
     seed: int = 0,
+    own_split: Mapping[tuple[str, int], str] | None = None,
 ) -> DatasetSpec:
     """What a data set should hold; see `build_from_turns`.
 
     Raises:
         SettingsError: If size, ratio or split make no sense.
     """
-    return DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed)
+    return DatasetSpec(size, _reduced(ratio, size), _shares(split), oversample, seed, own_split)
 
 
 def write_dataset(dataset: Dataset, out: Path) -> None:
@@ -510,6 +510,9 @@ def _dataset(
 
 
 def _write(run: StageRun, dataset: Dataset, steps: Steps) -> BuildReport:
+    # Drawing needs the extra `report`; a data set that stays in memory does without.
+    from turnout.dataset.plots import plots
+
     description = dataset.description
     run.manifest.counts.update({"rows": description["rows"], "dropped": description["dropped"]})
     with steps.step(_WRITE), run.output() as partial:

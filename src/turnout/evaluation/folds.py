@@ -40,6 +40,8 @@ class FoldScores:
         truncation: What the router's token budget leaves out of them.
         latency_ms: Of the router, `median`, `p95` and `rows`.
         base: What the router was made from.
+        choice: How encoder or linear model on words was chosen, in words; None where only one of
+            them was fitted.
         rows: Split → rows in it.
     """
 
@@ -50,6 +52,7 @@ class FoldScores:
     truncation: Truncation
     latency_ms: dict[str, float]
     base: str
+    choice: str | None
     rows: dict[str, int]
 
 
@@ -73,12 +76,19 @@ def score_fold(router: Path, dataset: Path, on_progress: OnProgress) -> FoldScor
         truncation=truncation_of(scorer, test.inputs, folder.spec.max_tokens),
         latency_ms=latency_ms(scorer, test.inputs),
         base=str(folder.spec.trained_on.get("base")),
+        choice=folder.spec.trained_on.get("choice"),
         rows={name: len(split) for name, split in splits.items()},
     )
 
 
 def pooled(
-    data: DatasetFolder, folds: Sequence[FoldScores], *, name: str, examples: int, seed: int
+    data: DatasetFolder,
+    folds: Sequence[FoldScores],
+    *,
+    name: str,
+    truths: dict[tuple[str, int], int] | None,
+    examples: int,
+    seed: int,
 ) -> dict[str, Any]:
     """All folds' rows as one result, as `report.json` has it for a router.
 
@@ -88,8 +98,12 @@ def pooled(
         data: What the folds were made of.
         folds: At least one; every row in one of them.
         name: For tables.
+        truths: Conversation and turn index → label of a simulated log; None without.
         examples: Most confident mistakes of each kind to quote.
         seed: Decides the resampling.
+
+    Raises:
+        RecordError: If the truth does not fit.
     """
     test = reduce(Samples.followed_by, (fold.test for fold in folds))
     scored = [
@@ -98,20 +112,23 @@ def pooled(
         if all(method.name in {m.name for m in fold.scored} for fold in folds)
     ]
     sent = np.concatenate([fold.sent for fold in folds])
-    reference = references_of(data, test, None, data.path)[0]
+    references = references_of(data, test, truths, data.path)
     factors = data.label_factors("test", test.labels)
-    methods = with_oracle(scored, reference)
-    result = compare_methods(reference, methods, test, sent, seed, factors=factors)
+    results = [
+        compare_methods(each, with_oracle(scored, each), test, sent, seed, factors=factors)
+        for each in references
+    ]
     truncation = _truncation(folds)
     leak = Leak(
         sum(fold.leak.conversations for fold in folds), sum(fold.leak.texts for fold in folds)
     )
-    checks = findings([result], leak, trained_on_it=True, truncation=truncation, probed=None)
+    checks = findings(results, leak, trained_on_it=True, truncation=truncation, probed=None)
     bases = sorted({fold.base for fold in folds})
     return {
         "name": name,
         "architecture": data.formatter.architecture,
         "digest": None,
+        "choice": None,
         "base": ", ".join(f"{sum(f.base == b for f in folds)} × {b}" for b in bases),
         "priors": data.priors.to_json(),
         "threshold": {"value": 0.5, "origin": "default", "population": "balanced"},
@@ -120,15 +137,15 @@ def pooled(
             "validation": round(float(np.mean([fold.rows["validation"] for fold in folds]))),
             "test": len(test),
         },
-        "folds": [{"base": fold.base, "rows": fold.rows} for fold in folds],
+        "folds": [{"base": fold.base, "choice": fold.choice, "rows": fold.rows} for fold in folds],
         "findings": [asdict(finding) for finding in checks],
-        "results": [asdict(result)],
+        "results": [asdict(result) for result in results],
         "main_metric_names": MAIN_METRICS,
         "truncation": asdict(truncation),
         "context": None,
         "probes": None,
         "latency_ms": folds[0].latency_ms,
-        "examples": example_rows(reference, scored[0].scores, sent, test, examples),
+        "examples": example_rows(references[0], scored[0].scores, sent, test, examples),
     }
 
 

@@ -170,6 +170,7 @@ def _of_router(
         "architecture": folder.spec.formatter.architecture,
         "digest": folder.digest,
         "base": folder.spec.trained_on.get("base"),
+        "choice": folder.spec.trained_on.get("choice"),
         "priors": folder.spec.priors.to_json(),
         "threshold": {
             "value": folder.spec.threshold,

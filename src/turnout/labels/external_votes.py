@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from turnout.records import LABEL_REASONING
-from turnout.schema import TURN_KEYS
+from turnout.errors import RecordError
+from turnout.protocols import read_conversation
+from turnout.records import LABEL_REASONING, Turn
+from turnout.schema import TURN_KEYS, stored_text
 from turnout.tables import Row, Table, read_whole_table
 
 # A gap below this is noise: as `turnout build --outcomes` has it.
@@ -95,19 +97,22 @@ def measured_outcomes(path: Path) -> ExternalVotes:
 
     Args:
         path: Parquet, CSV or JSON Lines with `reasoning_score` and `fast_score` in [0, 1], and
-            either `conversation_id` and `turn_index`, or `prompt` (a user message, to the letter).
+            either `conversation_id` and `turn_index`, or `prompt` (a user message, to the letter),
+            or `messages` (a conversation up to the turn, as a list or its JSON text). Messages
+            beside `conversation_id` say the turn index by their number of turns; alone they are
+            about the turns with that user message, to the letter, and that turn index.
 
     Raises:
-        RecordError: If the file cannot be read, or a score is not a number in [0, 1].
+        RecordError: If the file cannot be read, a score is not a number in [0, 1], or a row does
+            not say which turn it is about.
     """
     scores: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
-    table = _whole(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt"))
-    by_turn = "conversation_id" in table.names
+    table = _whole(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt", "messages"))
+    keys, key_of = _outcome_keys(table)
     for row in table:
         pair = (_score(row, "reasoning_score"), _score(row, "fast_score"))
-        scores[row.turn() if by_turn else _prompt(row)].append(pair)
+        scores[key_of(row)].append(pair)
     votes = {key: {"outcome": _of_scores(pairs)} for key, pairs in scores.items()}
-    keys = TURN_KEYS if by_turn else ("user_message",)
     return ExternalVotes(
         path, keys, ("outcome",), _vote_table(keys, ("outcome",), votes), len(table)
     )
@@ -152,11 +157,39 @@ def _whole(path: Path, required: Sequence[str], optional: Sequence[str] = ()) ->
     return read_whole_table(path, required, optional, remedy=remedy)
 
 
+def _outcome_keys(table: Table) -> tuple[tuple[str, ...], Callable[[Row], tuple[Any, ...]]]:
+    """The columns of the turns table that rows are matched by, and a row's values of them."""
+    if "conversation_id" in table.names:
+        by_place = "turn_index" not in table.names and "messages" in table.names
+        return TURN_KEYS, _turn_of_messages if by_place else Row.turn
+    if "messages" in table.names and "prompt" not in table.names:
+        return ("user_message", "turn_index"), _last_message
+    return ("user_message",), _prompt
+
+
+def _turn_of_messages(row: Row) -> tuple[str, int]:
+    index = len(_conversation(row))
+    return Row(row.where, {**row.values, "turn_index": index}).turn()
+
+
+def _last_message(row: Row) -> tuple[str, int]:
+    turns = _conversation(row)
+    return stored_text(turns[-1].user_message), len(turns)
+
+
+def _conversation(row: Row) -> tuple[Turn, ...]:
+    try:
+        return read_conversation(row.values["messages"])
+    except RecordError as error:
+        raise RecordError(f"{row.where}: messages: {error} Fix the row.") from error
+
+
 def _prompt(row: Row) -> tuple[str]:
     prompt = row.identity("prompt")
     if prompt is None:
         raise row.refused(
-            "prompt", "a user message, or the columns conversation_id and turn_index instead"
+            "prompt",
+            "a user message, or the columns conversation_id and turn_index, or messages, instead",
         )
     return (prompt,)
 

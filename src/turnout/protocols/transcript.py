@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,3 +60,49 @@ def grouped(messages: Sequence[Message]) -> tuple[Turn, ...]:
     return tuple(
         Turn("\n\n".join(texts), answer) for texts, answer in zip(asked, answers, strict=True)
     )
+
+
+def read_conversation(value: object) -> tuple[Turn, ...]:
+    """The turns of a conversation in a table's cell, oldest first.
+
+    Args:
+        value: A list of chat messages (`role`, `content`) up to the current one, or its JSON text.
+
+    Returns:
+        At least one turn; the last is the current one, empty where it has no words, such as an
+        image alone.
+
+    Raises:
+        RecordError: If it is no list, a message is malformed or none has the role user.
+    """
+    found = value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, strict=False)
+        except (ValueError, RecursionError):
+            value = None
+    if not isinstance(value, list):
+        raise RecordError(
+            f"found {reprlib.repr(found)}; expected a list of messages (role, content), or its "
+            "JSON text."
+        )
+    messages = chat.checked_messages(value)
+    if not any(message.role == "user" for message in messages):
+        raise RecordError(
+            f"found {len(messages)} messages; expected at least one message with the role user."
+        )
+    turns = grouped(messages)
+    return (*turns, Turn("")) if _asks_without_words(messages) else turns
+
+
+def _asks_without_words(messages: Sequence[Message]) -> bool:
+    """Whether the last question has no text."""
+    asked = False
+    for message in reversed(messages):
+        if message.role == "user":
+            if message.text.strip():
+                return False
+            asked = True
+        elif asked and message.role in ("assistant", "tool"):
+            break
+    return asked

@@ -282,6 +282,7 @@ def _describe(
             "base": report.base if words is None else WORDS_NAME,
             "rows": report.rows,
             "export": asdict(report.export),
+            "choice": None if report.choice is None else report.choice.text,
         },
     )
     if words is None:
