@@ -1,6 +1,7 @@
 """Every example for a client runs as it stands, against a gateway and an upstream."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from turnout.gateway.options import PROTOCOLS
+from turnout.settings import load_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / "examples" / "clients"
+PAGES = ROOT / "docs" / "gateway"
 NODE_MODULES = ROOT / ".venv" / "node-clients" / "node_modules"
 
 
@@ -73,3 +78,35 @@ def test_the_settings_for_codex_name_a_provider_that_they_define():
     provider = settings["model_providers"][settings["model_provider"]]
     assert (settings["model"], provider["wire_api"]) == ("turnout", "responses")
     assert provider["base_url"] == "http://127.0.0.1:8080/v1"
+
+
+def blocks(page, language):
+    """The code of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["openai.md", "anthropic.md", "langchain.md"])
+def test_what_a_page_says_to_paste_runs(served, page):
+    assert "from deep-1" in run(served, sys.executable, "-c", blocks(page, "python")[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not NODE_MODULES.is_dir(), reason="npm gave no clients for Node")
+@pytest.mark.parametrize("page", ["openai.md", "anthropic.md"])
+def test_what_a_page_says_to_paste_runs_in_node(served, tmp_path, page):
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    (tmp_path / "pasted.mjs").write_text(blocks(page, "js")[0])
+    assert "from deep-1" in run(served, "node", tmp_path / "pasted.mjs")
+
+
+def test_the_settings_of_ten_lines_serve_every_protocol(tmp_path):
+    (text,) = blocks("README.md", "toml")
+    assert len(text.splitlines()) <= 10
+    (tmp_path / "turnout.toml").write_text(text)
+    path = tmp_path / "turnout.toml"
+    options = load_settings(path).gateway_options(path)
+    for protocol in PROTOCOLS:
+        for model_class in ("reasoning", "fast"):
+            upstreams = [target.upstream for target in options.targets_of(model_class)]
+            assert any(protocol in options.upstreams[name].protocols for name in upstreams)
