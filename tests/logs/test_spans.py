@@ -1,6 +1,7 @@
 """Spans of model calls in the writings of OpenLLMetry, OpenInference and the Vercel AI SDK."""
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -93,7 +94,94 @@ def ai_sdk(said=SAID, answer="it is so"):
     }  # fmt: skip
 
 
-WRITINGS = [open_llmetry_first, open_inference, open_inference_whole, ai_sdk]
+COMMON = {
+    "gen_ai.conversation.id": "c1", "user.id": "ann", "gen_ai.request.model": TURN[3],
+    "gen_ai.usage.input_tokens": 12, "gen_ai.usage.output_tokens": 7,
+}  # fmt: skip
+
+
+def roles_as_names(said=SAID, answer="it is so"):
+    names = {"tool": "user", "system": "system", "user": "user", "assistant": "assistant"}
+    facts = {f"llm.prompts.{at}.{names[role]}": text for at, (role, text) in enumerate(said)
+             if role != "tool"}  # fmt: skip
+    return COMMON | facts | {"llm.completions.0.content": answer}
+
+
+def langfuse(said=SAID, answer="it is so"):
+    return COMMON | {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.input": json.dumps(chat(said)),
+        "langfuse.observation.output": json.dumps(chat([(ROLE, answer)])[0]),
+    }  # fmt: skip
+
+
+def mlflow(said=SAID, answer="it is so"):
+    body = {"choices": [{"message": {"role": ROLE, "content": answer}}]}
+    return COMMON | {
+        "mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": json.dumps(body),
+        "mlflow.spanInputs": json.dumps({"messages": chat(said)}),
+    }  # fmt: skip
+
+
+def listed_events(said=SAID, answer="it is so"):
+    events = [
+        {"event.name": f"gen_ai.{role}.message", "role": role, "content": text}
+        for role, text in [*said, (ROLE, answer)]
+    ]
+    return COMMON | {"all_messages_events": json.dumps(events)}
+
+
+ROLE = "assistant"
+WRITINGS = [
+    open_llmetry_first, open_inference, open_inference_whole, ai_sdk, langfuse, mlflow,
+    listed_events,
+]  # fmt: skip
+
+
+def snake_case(spans):
+    def renamed(value):
+        if isinstance(value, dict):
+            return {re.sub("([A-Z])", lambda m: f"_{m[1].lower()}", name): renamed(inner)
+                    for name, inner in value.items()}  # fmt: skip
+        return [renamed(one) for one in value] if isinstance(value, list) else value
+
+    return renamed({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+
+
+def tempo(spans):
+    return {"batches": [{"scopeSpans": [{"spans": spans}]}]}
+
+
+def jaeger(spans):
+    return {"data": [{"traceID": "t", "spans": [
+        {"traceID": each["traceId"], "spanID": each["spanId"],
+         "startTime": START_NS // 1000, "duration": 999_999,
+         "tags": [{"key": a["key"], "value": next(iter(a["value"].values()))}
+                  for a in each["attributes"]]}
+        for each in spans
+    ]}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("export", [snake_case, tempo, jaeger])
+def test_a_call_gives_the_same_turn_in_every_export_of_spans(tmp_path, export):
+    report, (turn,) = read(tmp_path, [export([span(open_inference())])])
+    assert facts_of(turn) == TURN
+    assert (turn["duration_ms"], turn["timestamp"].year) == (999, 2026)
+    assert report.rows_read == 1
+
+
+def test_roles_may_name_the_attributes_of_messages(tmp_path):
+    _, (turn,) = read_spans(tmp_path, span(roles_as_names()))
+    assert facts_of(turn) == TURN
+
+
+def test_messages_in_an_event_of_the_whole_call_are_read(tmp_path):
+    said = {"gen_ai.input.messages": json.dumps(chat(SAID)),
+            "gen_ai.output.messages": json.dumps(chat([(ROLE, "it is so")]))}  # fmt: skip
+    event = {"name": "gen_ai.client.inference.operation.details",
+             "attributes": span(said)["attributes"]}  # fmt: skip
+    _, (turn,) = read_spans(tmp_path, span(COMMON, events=[event]))
+    assert facts_of(turn) == TURN
 
 
 @pytest.mark.parametrize("writing", WRITINGS)

@@ -46,6 +46,14 @@ READERS: Sequence[Reader] = (
     Reader("OpenTelemetry GenAI spans", ("resourceSpans",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry GenAI events", ("resourceLogs",), otel.turns, otel.NO_CALL),
     Reader("OpenTelemetry metrics", ("resourceMetrics",), otel.turns, otel.NO_CALL),
+    Reader("OpenTelemetry GenAI spans", ("batches",), otel.turns, otel.NO_CALL),
+    Reader(
+        "OpenTelemetry GenAI spans", ("resource_spans",), otel.turns_in_snake_case, otel.NO_CALL
+    ),
+    Reader(
+        "OpenTelemetry GenAI events", ("resource_logs",), otel.turns_in_snake_case, otel.NO_CALL
+    ),
+    Reader("Jaeger trace", ("traceID", "spans"), span_rows.turns_of_jaeger, otel.NO_CALL),
     Reader(
         "OpenTelemetry spans, one a row", ("context", "attributes"), span_rows.turns, otel.NO_CALL
     ),

@@ -7,12 +7,12 @@ parts are told as they are, for `logs.calls` to join.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from turnout.logs.columns import clean_text
+from turnout.logs.columns import camel_case, clean_text
 from turnout.logs.readers.messages import Message, NoTurn, Turn, Values, mapping
 from turnout.logs.readers.model_calls import turn_of_call
 from turnout.logs.readers.otel_facts import facts_of_call, is_of_models, span_kind
@@ -33,13 +33,26 @@ def turns(values: Values) -> Sequence[TOLD] | None:
 
     Spans of tools and embeddings, other log records and metrics say nothing.
     """
-    found = [values.get(name) for name in ("resourceSpans", "resourceLogs", "resourceMetrics")]
+    names = ("resourceSpans", "resourceLogs", "resourceMetrics", "batches")
+    found = [values.get(name) for name in names]
     if not any(isinstance(one, list) for one in found):
         return None
-    spans, records, _ = map(_list, found)
+    spans, records, _, batches = map(_list, found)  # Tempo calls the spans' resources batches
+    spans = spans or batches
     of_spans = map(_of_span, _records(spans, "scopeSpans", "spans"))
     of_logs = map(_of_log, _records(records, "scopeLogs", "logRecords"))
     return list(_occurrences_counted(chain.from_iterable(chain(of_spans, of_logs))))
+
+
+def turns_in_snake_case(values: Values) -> Sequence[TOLD] | None:
+    """The same of an export that spells `resource_spans`, as Python's protobuf does."""
+    return turns(mapping(_in_camel_case(values)))
+
+
+def _in_camel_case(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {camel_case(str(name)): _in_camel_case(inner) for name, inner in value.items()}
+    return [_in_camel_case(one) for one in value] if isinstance(value, list) else value
 
 
 def _records(resources: list[Any], scopes: str, records: str) -> Iterator[Values]:

@@ -13,11 +13,14 @@ from turnout.logs.readers.messages import Values, first_of, mapping, parsed
 # A call of a model; a span around calls that repeats them; anything else.
 SpanKind: TypeAlias = Literal["call", "wrapper", "other"]
 
-_PREFIXES = ("gen_ai.", "llm.", "ai.", "openinference.")
+_PREFIXES = (
+    "gen_ai.", "llm.", "ai.", "openinference.", "langfuse.observation.", "mlflow.span",
+    "braintrust.",
+)  # fmt: skip
 _MODELS = (
     "gen_ai.response.model", "llm.response.model", "llm.response.model_name", "ai.response.model",
     "gen_ai.request.model", "llm.request.model", "llm.request.model_name", "llm.model_name",
-    "ai.model.id",
+    "ai.model.id", "langfuse.observation.model.name", "llm.model",
 )  # fmt: skip
 _SESSIONS = (
     "conversation_id", "session_id", "thread_id", "chat_id",
@@ -57,6 +60,9 @@ _SPENT = {
 # nothing, others stand around calls.
 _WRAPPERS = {"invoke_agent", "invoke_workflow"}
 _OTHERS = {"embeddings", "retrieval", "execute_tool", "create_agent"}
+# What trackers call the kinds of their spans, where they say so.
+_KINDS = ("langfuse.observation.type", "mlflow.spanType", "langsmith.span.kind")
+_CALLS = {"generation", "llm", "chat_model"}
 _OTHER_REQUESTS = {"embedding", "embeddings", "rerank"}
 _CALLS_OF_AI_SDK = (".doGenerate", ".doStream")
 _WRAPPERS_OF_AI_SDK = {"ai.generateText", "ai.streamText", "ai.generateObject", "ai.streamObject"}
@@ -71,6 +77,9 @@ def span_kind(facts: Values) -> SpanKind:
     """What a span is, by what it says of itself; a call where it says nothing."""
     if facts.get("openinference.span.kind") is not None:
         return _by_open_inference(str(facts["openinference.span.kind"]).upper())
+    for name in _KINDS:
+        if (kind := str(facts.get(name) or "").strip('"').lower()) and kind not in _CALLS:
+            return "wrapper" if kind in ("agent", "chain", "span") else "other"
     operation = str(facts.get("ai.operationId") or facts.get("operation.name") or "").split(" ")[0]
     if operation.startswith("ai."):
         if operation.endswith(_CALLS_OF_AI_SDK):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from turnout.logs.readers.inputs import answer_in, messages_in
 from turnout.logs.readers.messages import (
     Message,
     Values,
@@ -22,14 +23,30 @@ from turnout.logs.readers.messages import (
     messages_of,
     parsed,
 )
+from turnout.protocols import read_answer
 
-_NUMBERED = re.compile(r"(?:gen_ai|llm)\.(prompt|completion)s?\.(\d{1,6})\.(role|content)")
+_NUMBERED = re.compile(
+    r"(?:gen_ai|llm)\.(prompt|completion)s?\.(\d{1,6})\.(role|content|user|system|assistant)"
+)
 _OPEN_INFERENCE = re.compile(
     r"llm\.(input|output)_messages\.(\d{1,6})\.message\."
     r"(?:(role|content)|contents\.(\d{1,6})\.message_content\.(type|text))"
 )
 _EVENT_OF_ROLE = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 _CHOICE = "gen_ai.choice"
+_WHOLE_CALL = "gen_ai.client.inference.operation.details"
+# Attributes in which events stand as JSON: Logfire and Pydantic AI.
+_LISTED_EVENTS = ("all_messages_events", "events")
+# Attributes that hold the whole input and output of a call, as trackers keep them: OpenInference,
+# OpenLLMetry, Langfuse, MLflow, Braintrust, Langtrace.
+_INPUTS = (
+    "input.value", "gen_ai.prompt", "langfuse.observation.input", "mlflow.spanInputs",
+    "braintrust.input_json", "llm.prompts",
+)  # fmt: skip
+_OUTPUTS = (
+    "output.value", "gen_ai.completion", "langfuse.observation.output", "mlflow.spanOutputs",
+    "braintrust.output_json", "llm.responses",
+)  # fmt: skip
 _ALL_AT_ONCE = {
     "gen_ai.content.prompt": ("gen_ai.prompt", "user"),
     "gen_ai.content.completion": ("gen_ai.completion", "assistant"),
@@ -37,8 +54,8 @@ _ALL_AT_ONCE = {
 # Attributes that hold a whole list of messages, or a whole object.
 _WHOLE = {
     "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.completion",
-    "ai.prompt", "ai.prompt.messages", "ai.response.object", "input.value", "output.value",
-    "metadata",
+    "ai.prompt", "ai.prompt.messages", "ai.response.object", "metadata", *_INPUTS, *_OUTPUTS,
+    *_LISTED_EVENTS,
 }  # fmt: skip
 _ANSWERS_OF_AI_SDK = (
     "ai.response.text",
@@ -67,7 +84,8 @@ def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message
         _numbered(facts)
         or _open_inference(facts)
         or _ai_sdk(facts)
-        or [one for name, event in events for one in said_in_event(name, event)]
+        or [message for event in events for message in _said_in_span_event(*event)]
+        or _listed_events(facts)
         or _whole_values(facts)
     )
 
@@ -77,7 +95,11 @@ def _numbered(facts: Values) -> list[Message]:
     found: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
     for name, value in facts.items():
         if match := _NUMBERED.fullmatch(name):
-            found[match[1] == "completion", int(match[2])][match[3]] = value
+            parts = found[match[1] == "completion", int(match[2])]
+            if match[3] in ("role", "content"):
+                parts[match[3]] = value
+            else:  # the role names the attribute
+                parts |= {"role": match[3], "content": value}
     return [
         message_of(parts.get("role") or _role(answered), _content(parts.get("content")))
         for (answered, _), parts in sorted(found.items())
@@ -121,13 +143,23 @@ def _ai_sdk(facts: Values) -> list[Message]:
     return [*asked, message_of("assistant", answer)] if asked else []
 
 
+def _said_in_span_event(name: str, event: Values) -> Iterable[Message]:
+    return said_in(event, ()) if name == _WHOLE_CALL else said_in_event(name, event)
+
+
+def _listed_events(facts: Values) -> list[Message]:
+    listed = parsed(first_of(facts, _LISTED_EVENTS))
+    events = [mapping(event) for event in listed] if isinstance(listed, list) else []
+    return [m for event in events for m in said_in_event(str(event.get("event.name")), event)]
+
+
 def _whole_values(facts: Values) -> list[Message]:
     """A call of which only the whole input and output are told, as JSON or as text."""
-    given = parsed(facts.get("input.value"))
-    asked = messages_of(mapping(given).get("messages") or given)
-    if asked is None and isinstance(given, str) and given.strip():
-        asked = [message_of("user", given)]
-    return [*asked, message_of("assistant", facts.get("output.value"))] if asked else []
+    asked = messages_of(messages_in(first_of(facts, _INPUTS)))
+    if not asked:
+        return []
+    answer = read_answer(answer_in(first_of(facts, _OUTPUTS)))
+    return [*asked, message_of("assistant", answer.text)]
 
 
 def said_in_event(name: str, event: Values) -> Iterator[Message]:

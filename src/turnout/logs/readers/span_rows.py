@@ -1,4 +1,4 @@
-"""Spans as JSON objects, one a row: Phoenix exports, and the console exporter of OpenTelemetry.
+"""Spans as JSON objects, one a row: Phoenix exports, the console exporter of OpenTelemetry; Jaeger.
 
 Attributes may be nested (`{"llm": {"model_name": …}}`) or columns of their own
 (`attributes.llm.model_name`, as a data frame of Phoenix has them).
@@ -48,6 +48,33 @@ def turns(values: Values) -> Sequence[TOLD] | None:
         for event in map(mapping, _list(parsed(values.get("events"))))
     ]
     return list(of_span(span, facts, events))
+
+
+def turns_of_jaeger(values: Values) -> Sequence[TOLD] | None:
+    """What the spans of a trace that Jaeger exports tell of model calls."""
+    spans = values.get("spans")
+    if not isinstance(spans, list):
+        return None
+    told: list[TOLD] = []
+    for span in map(mapping, spans):
+        start, lasted = span.get("startTime"), span.get("duration")  # microseconds
+        facts = _tags(span.get("tags"))
+        record = {
+            "traceId": span.get("traceID"),
+            "spanId": span.get("spanID"),
+            "startTimeUnixNano": f"{start}000" if start else None,
+            "endTimeUnixNano": f"{int(start) + int(lasted)}000"
+            if isinstance(start, int) and isinstance(lasted, int)
+            else None,
+            "status": {"code": 2 if facts.get("error") is True else 0},
+        }
+        told += of_span(record, facts, [("", _tags(log)) for log in _list(span.get("logs"))])
+    return told
+
+
+def _tags(value: object) -> dict[str, Any]:
+    tags = mapping(value).get("fields", value)
+    return {str(tag.get("key")): tag.get("value") for tag in map(mapping, _list(tags))}
 
 
 def _flat(value: object, name: str) -> Iterator[tuple[str, Any]]:
