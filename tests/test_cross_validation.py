@@ -52,6 +52,8 @@ def test_every_row_is_judged_once_by_a_router_of_other_rows(judged):
     assert 0.9 < auroc["low"] <= auroc["value"]
     assert {"random", "TF-IDF + linear, with context"} < {m["name"] for m in result["methods"]}
     assert router["base"] == "3 × linear model on words"
+    fewest = min(fold["rows"]["train"] for fold in router["folds"])
+    assert router["few_labels"].startswith(f"{fewest} labelled training rows: below about 1,000")
     assert any(step.startswith("fold 3 of 3: ") for step in steps)
 
 

@@ -22,6 +22,9 @@ DESCRIPTION_NAME = "dataset.json"
 FORMAT_VERSION = 1
 NO_LABEL = -1
 PREVIOUS_COLUMN = "previous"
+# With fewer labelled training rows fine-tuning was not ahead of counting words
+# (docs/results/few-labels.md).
+FEW_LABELS = 1_000
 TRAFFIC_NAME = "traffic.parquet"
 _COLUMNS = (
     "conversation_id",
@@ -292,6 +295,16 @@ class DatasetFolder:
                 "what `turnout build` wrote. Build it again."
             ) from error
         return previous_of(column, rows)
+
+
+def few_labels(labelled: int) -> str | None:
+    """What to expect of so many labelled training rows; None where they are not few."""
+    if labelled >= FEW_LABELS:
+        return None
+    return (
+        f"{labelled:,} labelled training rows: below about {FEW_LABELS:,} do not expect an encoder "
+        "to be better than a linear model on words; more labels, or a judge (`turnout judge`), help"
+    )
 
 
 def samples_of(table: pa.Table) -> Samples:

@@ -63,7 +63,7 @@ def test_folds_of_such_rows_are_measured_as_balanced_rows_too(tmp_path):
     data = DatasetFolder(tmp_path, description, Formatter("session"), Priors())
     fold = FoldScores(
         test, scored, scored[0].scores >= 0.5, Leak(0, 0), Truncation(128, 0.0, 0.0, 0.0),
-        {"median": 1.0, "p95": 1.0, "rows": 1}, "a base", None, {"train": 1, "validation": 1},
+        {"median": 1.0, "p95": 1.0, "rows": 1}, "a base", None, {"train": 1, "validation": 1}, 1,
     )  # fmt: skip
     result = pooled(data, [fold], name="folds", truths=None, examples=0, seed=0)
     assert result["results"][0]["calibration"]["ece"]["value"] < 0.07

@@ -188,6 +188,8 @@ def _show_choices(router: dict[str, Any]) -> None:
     """How encoder or linear model on words was chosen, where both were fitted."""
     if router["choice"]:
         stdout().print(f"On validation: {router['choice']}")
+    if router["few_labels"]:
+        stdout().print(f"Few labels: {router['few_labels']}")
     for number, fold in enumerate(router.get("folds", []), 1):
         if fold["choice"]:
             stdout().print(f"Fold {number}, on validation: {fold['choice']}")

@@ -126,6 +126,8 @@ def command(
 def _show(report: TrainReport) -> None:
     from rich.table import Table
 
+    from turnout.samples import few_labels
+
     calibration = report.calibration
     table = Table(title=f"{report.architecture} router", title_justify="left", show_header=False)
     words = report.model == "words"
@@ -140,6 +142,8 @@ def _show(report: TrainReport) -> None:
         f"{report.rows['train']:,} train, {report.rows['validation']:,} validation; "
         f"{report.cut_rows:,} of the first were cut to the token budget",
     )
+    if expected := few_labels(report.labelled_rows["train"]):
+        table.add_row("few labels", expected)
     if report.teacher_weight:
         table.add_row(
             "labels",

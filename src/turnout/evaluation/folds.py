@@ -25,7 +25,7 @@ from turnout.evaluation.stage import (
 from turnout.evaluation.truncation import Truncation, truncation_of
 from turnout.progress import OnProgress
 from turnout.routing import RouterFolder
-from turnout.samples import DatasetFolder, Samples
+from turnout.samples import DatasetFolder, Samples, few_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class FoldScores:
         choice: How encoder or linear model on words was chosen, in words; None where only one of
             them was fitted.
         rows: Split → rows in it.
+        labelled: Training rows that carry a label.
     """
 
     test: Samples
@@ -54,6 +55,7 @@ class FoldScores:
     base: str
     choice: str | None
     rows: dict[str, int]
+    labelled: int
 
 
 def score_fold(router: Path, dataset: Path, on_progress: OnProgress) -> FoldScores:
@@ -78,6 +80,7 @@ def score_fold(router: Path, dataset: Path, on_progress: OnProgress) -> FoldScor
         base=str(folder.spec.trained_on.get("base")),
         choice=folder.spec.trained_on.get("choice"),
         rows={name: len(split) for name, split in splits.items()},
+        labelled=int(train.labelled.sum()),
     )
 
 
@@ -129,6 +132,7 @@ def pooled(
         "architecture": data.formatter.architecture,
         "digest": None,
         "choice": None,
+        "few_labels": few_labels(min(fold.labelled for fold in folds)),
         "base": ", ".join(f"{sum(f.base == b for f in folds)} × {b}" for b in bases),
         "priors": data.priors.to_json(),
         "threshold": {"value": 0.5, "origin": "default", "population": "balanced"},

@@ -24,7 +24,7 @@ from turnout.progress import OnProgress, silent
 from turnout.records import LABEL_REASONING, ModelInput, Turn
 from turnout.routing import RouterFolder
 from turnout.routing.scorer import OnnxScorer
-from turnout.samples import DatasetFolder, Samples
+from turnout.samples import DatasetFolder, Samples, few_labels
 from turnout.stage import StageRun
 from turnout.tables import read_known_labels
 
@@ -171,6 +171,7 @@ def _of_router(
         "digest": folder.digest,
         "base": folder.spec.trained_on.get("base"),
         "choice": folder.spec.trained_on.get("choice"),
+        "few_labels": few_labels(int(train.labelled.sum())),
         "priors": folder.spec.priors.to_json(),
         "threshold": {
             "value": folder.spec.threshold,
