@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,7 +59,15 @@ class Bins:
             return [*self.names, OTHER]
         if not self.edges:
             return ["all"]
-        words = [f"{edge:.4g}" for edge in self.edges]
+        if all(edge * 2 == int(edge * 2) for edge in self.edges):
+            # Edges between whole numbers: each bin by the numbers in it.
+            starts = [math.ceil(edge) for edge in self.edges]
+            middle = [
+                f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}"
+                for low, high in pairwise(starts)
+            ]
+            return [f"< {starts[0]:,}", *middle, f"≥ {starts[-1]:,}"]
+        words = [f"{edge:.2g}" if edge < 1 else f"{edge:.3g}" for edge in self.edges]
         middle = [f"{low}–{high}" for low, high in pairwise(words)]
         return [f"< {words[0]}", *middle, f"≥ {words[-1]}"]
 

@@ -63,14 +63,17 @@ class TrafficRows:
         return np.asarray(self.weights / rows[self.conversations])
 
     def median(self, quantity: str) -> float | None:
-        """The weighted median of a quantity; None of names, and where it is not known."""
+        """The weighted median of a quantity to two digits, so that it is no message's own.
+
+        None of names, and where the quantity is not known.
+        """
         values = self.values(quantity)
         if values is None or quantity in NAMED:
             return None
         numbers, weights = np.asarray(values, np.float64), self.weights_of(quantity)
         order = np.argsort(numbers, kind="stable")
         half = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
-        return float(numbers[order][half])
+        return float(f"{numbers[order][half]:.2g}")
 
     def counted(self, quantity: str, bins: Bins) -> Histogram | None:
         """How the rows lie in bins; None where the quantity is not known."""

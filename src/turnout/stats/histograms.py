@@ -140,7 +140,7 @@ class Difference:
     Attributes:
         expected: Shares of the reference, shape `(k,)`.
         seen: Shares of the new rows, shape `(k,)`.
-        distance: Total variation in [0, 1]: the share of rows that stand in another bin.
+        distance: Total variation in [0, 1]: the share of rows that lie in another bin.
         low: Of a 95 % interval that is never too narrow.
         high: The same.
         p_value: Of no difference; 1 where nothing can differ.

@@ -120,9 +120,7 @@ def _quantity(rows: TrafficRows, name: str, threshold: float, kinds: int) -> Qua
     counted = rows.counted(name, bins)
     if counted is None:
         raise ValueError(f"the data set knows no {name}")
-    median = rows.median(name)
-    # Two digits tell no message's own length.
-    return Quantity(bins, counted, None if median is None else float(f"{median:.2g}"))
+    return Quantity(bins, counted, rows.median(name))
 
 
 def _bins(rows: TrafficRows, name: str, threshold: float, kinds: int) -> Bins:

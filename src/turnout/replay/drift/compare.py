@@ -51,7 +51,7 @@ class Compared:
         seen: Share of the new traffic in each.
         median_before: Of the reference; None of names and of decisions.
         median_now: Of the new traffic.
-        distance: Share of the traffic that stands in another bin, in [0, 1].
+        distance: Share of the traffic that lies in another bin, in [0, 1].
         p_value: Adjusted for the number of tests.
         moved: Whether the distance is no chance, and is large enough to matter.
         unexplained: Of an input, the distance once the reference is moved to the new share of
@@ -186,17 +186,16 @@ def _verdict(compared: Sequence[Compared]) -> tuple[Verdict, list[str]]:
 
 
 def _said(compared: Compared) -> str:
-    share = f"{compared.distance.value:.0%} of the traffic stands elsewhere than before"
+    title = compared.title[0].upper() + compared.title[1:]
     if compared.name == DECISION:
-        return (
-            f"{compared.title}: {compared.seen[0]:.1%} of the messages, before "
-            f"{compared.expected[0]:.1%}."
-        )
+        now, before = compared.seen[0], compared.expected[0]
+        return f"{title}: {100 * now:.1f} % of the messages, before {100 * before:.1f} %."
+    share = f"{100 * compared.distance.value:.0f} % of the traffic lies in another bin than before"
     if compared.median_now is None or compared.median_before is None:
-        return f"{compared.title}: {share}."
+        return f"{title}: {share}."
     return (
-        f"{compared.title}: {share}; the median is {compared.median_now:.3g}, before "
-        f"{compared.median_before:.3g}."
+        f"{title}: {share}; the median is {compared.median_now:,g}, before "
+        f"{compared.median_before:,g}."
     )
 
 
@@ -206,8 +205,8 @@ def _limits(compared: Sequence[Compared], untested: Mapping[str, str]) -> list[s
     chance = max(c.distance.high - c.distance.value for c in compared)
     if chance >= _ROUGH:
         said.append(
-            f"There are few conversations: of some quantities a change of less than {chance:.0%} "
-            "of the traffic would go unseen."
+            "There are few conversations: of some quantities a change of less than "
+            f"{100 * chance:.0f} % of the traffic would go unseen."
         )
     if any(why == NO_TEXT for why in untested.values()):
         said.append("The messages themselves were not compared, since the journal keeps no text.")

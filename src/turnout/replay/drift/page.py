@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from turnout.pages import estimate, render_page
 from turnout.pages.drawing import ACCENT, SECOND, drawn, inline_svg
@@ -59,6 +59,7 @@ def histogram(quantity: Stored, chart_id: str) -> str:
             axes.bar([at + shift for at in places], shares, 0.4, color=colour, label=name)
         step = max(1, -(-len(bins) // _MOST_TICKS))
         axes.set_xticks(list(places)[::step], bins[::step], fontsize=8)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.tick_params(axis="y", labelsize=8)
         axes.legend(loc="upper right", fontsize=8, ncols=2, bbox_to_anchor=(1.0, 1.16))
