@@ -141,7 +141,7 @@ def test_longer_messages_ask_for_training(routers, architecture):
     found = verdict(routers[architecture], conversations(3, words=11.0))
     assert found.verdict == "retrain"
     assert "length" in moved(found)
-    assert any("message length" in reason for reason in found.because)
+    assert any("Message length" in reason for reason in found.because)
 
 
 def test_another_script_is_named(routers):
