@@ -320,6 +320,8 @@ def app_of(gateway: Gateway, more_routes: MoreRoutes | None = None) -> Starlette
     app = Starlette(routes=routes, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = _Endpoint(gateway, not_served, "any", None)
+    # Every endpoint answers its own errors: nothing stands around them.
+    app.middleware_stack = app.router
     app.state.gateway = gateway
     return app
 

@@ -290,11 +290,13 @@ class Exchange(Attended):
         if self.runtime.journal is not None:
             self.runtime.journal.write(served)
         if _log.isEnabledFor(logging.INFO):
-            _log.info(
-                "POST /v1%s %s %s %s %s %s %d ms",
+            said = (
                 self._asked.path, served.status, served.outcome, served.kind,
                 served.model_class or "-", served.target, served.duration_ms,
             )  # fmt: skip
+            line = "POST /v1%s %s %s %s %s %s %d ms"
+            # `info` would look through the stack for its caller, at each request.
+            _log.handle(logging.LogRecord(_log.name, logging.INFO, "", 0, line, said, None))
 
     def _record_of(self, decided: Decided, ended: _Ended) -> Served:
         asked, place, decision = self._asked, decided.place, decided.decision

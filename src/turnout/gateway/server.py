@@ -81,6 +81,7 @@ def serve(
             timeout_keep_alive=int(IDLE_S),
             timeout_graceful_shutdown=int(stop_s) + 5,
             server_header=False,
+            proxy_headers=False,
             ws="none",
         )
         _Server(config, gateway, reload, stop_s).run(sockets=[listening])
