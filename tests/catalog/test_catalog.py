@@ -166,6 +166,9 @@ def test_normalising_twice_changes_nothing_more():
         ("o3-mini", (1.1, 0.55, 4.4)),
         ("gemini-2.5-flash-lite", (0.1, 0.01, 0.4)),
         ("grok-4-fast-non-reasoning", (0.2, 0.05, 0.5)),
+        ("anthropic.claude-haiku-5-5-v1:0", (0.1, 0.01, 0.5)),
+        ("openai/gpt-6-sol", (2, 0.2, 10)),
+        ("moonshotai/kimi-k3:nitro", (3, 0.3, 15)),
     ],
 )
 def test_a_version_has_its_price_in_every_spelling(logged, usd):

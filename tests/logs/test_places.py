@@ -137,7 +137,7 @@ def test_files_of_a_folder_that_are_no_logs_are_named_and_passed_over(tmp_path):
     (folder / "user.json").write_text('{"email": "a@b.example"}')
     (folder / "notes.csv").write_text("day,what\n1,x\n")
     report = ingest([folder], tmp_path / "turns.parquet")
-    assert report.rows_kept == 1
+    assert (report.rows_kept, report.ignored_columns) == (1, [])
     assert [Path(name).name for name in report.passed_over] == ["notes.csv", "user.json"]
     assert all("no column for conversation_id" in why for why in report.passed_over.values())
     with pytest.raises(RecordError, match=r"notes\.csv: no column"):

@@ -157,7 +157,8 @@ def _patterns(
         raise RecordError(
             f"{turns}: no evidence on any of {n_turns:,} turns; expected models that the "
             "catalog knows, token counts, or feedback. Add your models under [catalog] in "
-            "turnout.toml."
+            "turnout.toml; or let a model judge the messages (turnout judge, then --judged), or "
+            "give measured answers (--outcomes) or people's labels (--human)."
         )
     return rows, patterns
 

@@ -218,7 +218,8 @@ def ingest_files(
                         reason = str(error).partition(": ")[2].partition(". ")[0]
                         counts.passed_over[file.name] = reason
                         counts.layouts.pop(file.name, None)
-                    ignored |= source.names.ignored
+                    else:
+                        ignored |= source.names.ignored
                     kept |= source.names.carried_in_rows
             _refuse_absent([column for column in options.keep if column not in kept])
             if parts.n_rows:
