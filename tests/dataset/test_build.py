@@ -220,7 +220,7 @@ def test_a_folder_called_like_a_column_replaces_no_column(tmp_path, name):
 
 
 def test_one_class_alone_is_refused(tmp_path):
-    with pytest.raises(RecordError, match="expected both labels"):
+    with pytest.raises(RecordError, match=r"expected both labels.*judge.*--outcomes.*--human"):
         build_folder(tmp_path, [turn(f"c{n}", 1, f"m{n}", "o3") for n in range(50)])
     assert not (tmp_path / "data").exists()
 

@@ -48,8 +48,8 @@ _MEMORY_MB = 2_000
 # What to do where one label is missing.
 _BOTH_IN_A_LOG = (
     "Use a log where both model classes were used, or say which models reason under [catalog] in "
-    "turnout.toml. A log of one class gets labels from a judge (turnout judge), from measured answers "
-    "(--outcomes) or from people (turnout label --human)."
+    "turnout.toml. A log of one class gets labels from a judge (turnout judge), from measured "
+    "answers (--outcomes) or from people (turnout label --human)."
 )
 _BOTH_IN_OUTCOMES = (
     "Use prompts of which some gain from reasoning and a fast model does others as well, or "
