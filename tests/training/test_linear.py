@@ -17,7 +17,7 @@ from turnout.records import ModelInput
 from turnout.routing import RouterFolder
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.reference import read_reference
-from turnout.samples import DatasetFolder, Samples
+from turnout.samples import FEW_LABELS, DatasetFolder, Samples
 from turnout.stats.bootstrap import Estimate
 from turnout.training import train
 from turnout.training.choice import ModelChoice, choose_model
@@ -208,7 +208,7 @@ def test_the_better_model_on_validation_serves_and_at_a_tie_the_encoder(encoder,
     labels = np.arange(200) % 2
     noise = np.random.default_rng(0).normal(size=200)
     scores = {share: (labels == 0) * 1.0 + 3 * share * noise for share in (0.2, 0.3, 0.4)}
-    choice = choose_model(samples_of(labels), scores[encoder], scores[words], 0)
+    choice = choose_model(FEW_LABELS, samples_of(labels), scores[encoder], scores[words], 0)
     assert choice.served == served
     assert choice.judged
     assert f"the {'encoder' if served == 'encoder' else 'linear model on words'} serves" in (
@@ -216,16 +216,37 @@ def test_the_better_model_on_validation_serves_and_at_a_tie_the_encoder(encoder,
     )
 
 
+@pytest.mark.parametrize(
+    ("trained", "noise", "served"),
+    [
+        pytest.param(FEW_LABELS - 1, 0.3, "words", id="few-labels-within-chance"),
+        pytest.param(FEW_LABELS - 1, 0.1, "encoder", id="few-labels-beyond-chance"),
+        pytest.param(FEW_LABELS, 0.3, "encoder", id="enough-labels"),
+    ],
+)
+def test_with_few_labels_the_encoder_serves_only_where_it_is_ahead_beyond_chance(
+    trained, noise, served
+):
+    labels = np.arange(200) % 2
+    draw = np.random.default_rng(0)
+    encoder, words = ((labels == 0) + 3 * n * draw.normal(size=200) for n in (noise, 0.4))
+    choice = choose_model(trained, samples_of(labels), encoder, words, 0)
+    assert choice.lead.value > 0
+    assert choice.served == served
+    few = "within chance, and 999 labelled training rows are few for an encoder; the linear"
+    assert (few in choice.text) == (served == "words")
+
+
 def test_too_few_rows_to_judge_are_said():
     labels = [0] * 9 + [1] * 50
-    choice = choose_model(samples_of(labels), np.arange(59.0)[::-1], np.arange(59.0), 0)
+    choice = choose_model(FEW_LABELS, samples_of(labels), np.arange(59.0)[::-1], np.arange(59.0), 0)
     assert choice.served == "words"
     assert "9 rows of a label are too few to judge" in choice.text
 
 
 def test_a_difference_within_chance_is_said():
     even = Estimate(0.7, 0.6, 0.8)
-    choice = ModelChoice("encoder", 100, 50, even, even, Estimate(0.01, -0.05, 0.07))
+    choice = ModelChoice("encoder", FEW_LABELS, 100, 50, even, even, Estimate(0.01, -0.05, 0.07))
     assert choice.text.endswith("on 100 validation rows: within chance; the encoder serves")
     assert ModelChoice.from_json(json.loads(json.dumps(choice.to_json()))) == choice
 

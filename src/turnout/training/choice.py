@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turnout.records import LABEL_REASONING
-from turnout.samples import Samples
+from turnout.samples import FEW_LABELS, Samples
 from turnout.stats import metrics
 from turnout.stats.bootstrap import Estimate, Resampling
 
@@ -27,6 +27,7 @@ class ModelChoice:
 
     Attributes:
         served: Which.
+        trained: Labelled training rows.
         rows: Labelled validation rows.
         reasoning: Of which need reasoning.
         encoder: AUROC of the encoder.
@@ -35,6 +36,7 @@ class ModelChoice:
     """
 
     served: Served
+    trained: int
     rows: int
     reasoning: int
     encoder: Estimate
@@ -61,7 +63,10 @@ class ModelChoice:
                 "needs fewer rows"
             )
         if self.lead.low <= 0 <= self.lead.high:
-            return f"{shown}: within chance; the {name} serves"
+            few = ""
+            if self.trained < FEW_LABELS:
+                few = f", and {self.trained:,} labelled training rows are few for an encoder"
+            return f"{shown}: within chance{few}; the {name} serves"
         return f"{shown}: the {name} serves"
 
     def to_json(self) -> dict[str, Any]:
@@ -75,13 +80,18 @@ class ModelChoice:
         return cls(**{**stored, **estimates})
 
 
-def choose_model(validation: Samples, encoder: Floats, words: Floats, seed: int) -> ModelChoice:
+def choose_model(
+    trained: int, validation: Samples, encoder: Floats, words: Floats, seed: int
+) -> ModelChoice:
     """The model with the higher AUROC on validation; at a tie the encoder.
 
-    Either may be better within chance: the higher one is then the better guess. Where rows are too
-    few to judge, the linear model serves, as fine-tuning needs more rows than counting words does.
+    Either may be better within chance: the higher one is then the better guess. With fewer than
+    `FEW_LABELS` labelled training rows, or too few validation rows to judge, the better guess is
+    the linear model, as fine-tuning needs more rows than counting words does; only an encoder that
+    is ahead beyond chance then serves.
 
     Args:
+        trained: Labelled training rows of both.
         validation: n rows.
         encoder: Scores, shape `(n,)`.
         words: Scores, shape `(n,)`.
@@ -96,10 +106,11 @@ def choose_model(validation: Samples, encoder: Floats, words: Floats, seed: int)
 
     estimates = Resampling(validation.clusters_of(rows), seed).estimates(both)
     reasoning = int(needs.sum())
-    choice = ModelChoice("encoder", len(rows), reasoning, *estimates)
-    if choice.judged and choice.lead.value >= 0:
+    choice = ModelChoice("encoder", trained, len(rows), reasoning, *estimates)
+    ahead = choice.lead.low > 0 if trained < FEW_LABELS else choice.lead.value >= 0
+    if choice.judged and ahead:
         return choice
-    return ModelChoice("words", len(rows), reasoning, *estimates)
+    return replace(choice, served="words")
 
 
 def _shown(estimate: Estimate, form: str = ".3f") -> str:

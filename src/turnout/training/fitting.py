@@ -260,7 +260,11 @@ def _compared(
     logits = predict(fitted.encoder.model, validation, np.arange(len(validation.samples)))
     encoder_scores = reasoning_probability(logits).astype(np.float64)
     choice = choose_model(
-        validation.samples, encoder_scores, words.validation_scores(), fitted.recipe.seed
+        int(dataset.train.labelled.sum()),
+        validation.samples,
+        encoder_scores,
+        words.validation_scores(),
+        fitted.recipe.seed,
     )
     return (words if choice.served == "words" else None), choice
 
