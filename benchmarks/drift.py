@@ -235,15 +235,18 @@ def counted(name: str, found: list[Comparison]) -> None:
     print(f"| {name} | {n} | {' | '.join(cells)} | {share(test, n)} |", flush=True)
 
 
-def same_population(base: Pool, router: Path, draws: int, size: int) -> list[Comparison]:
-    """Reference and new traffic of the same log."""
+def same_population(
+    base: Pool, router: Path, draws: int, size: int, *, alone: bool = False
+) -> list[Comparison]:
+    """Reference and new traffic of the same log; `alone` takes turns as if independent."""
     draw = np.random.default_rng(size)
     found = []
     for _ in range(draws):
         order = draw.permutation(len(np.unique(base.rows.conversations)))
-        reference = _reference(base, router, order[:REFERENCE_CONVERSATIONS])
+        reference = _reference(base, router, order[:REFERENCE_CONVERSATIONS], alone=alone)
         new = order[REFERENCE_CONVERSATIONS:][:size]
-        found.append(_against(reference, base.drawn(first_to(new, base.rows)), router))
+        rows = base.drawn(first_to(new, base.rows))
+        found.append(_against(reference, _each_alone(rows) if alone else rows, router))
     return found
 
 
@@ -297,9 +300,16 @@ def _loaded(router: Path) -> tuple[Reference, float]:
     return reference, RouterFolder.read(router).spec.threshold_for(reference.population)
 
 
-def _reference(base: Pool, router: Path, conversations: np.ndarray) -> Reference:
+def _each_alone(rows: TrafficRows) -> TrafficRows:
+    return replace(rows, conversations=np.arange(len(rows.scores)))
+
+
+def _reference(
+    base: Pool, router: Path, conversations: np.ndarray, *, alone: bool = False
+) -> Reference:
     stored, threshold = _loaded(router)
     rows = base.drawn(first_to(conversations, base.rows))
+    rows = _each_alone(rows) if alone else rows
     return reference_of(rows, stored.words, stored.population, threshold, "traffic")
 
 
@@ -310,33 +320,42 @@ def _against(reference: Reference, rows: TrafficRows, router: Path) -> Compariso
 def measure(work: Path, architecture: str, trainings: int, draws: int) -> None:
     """Print the table of an architecture."""
     routers = [trained(work, architecture, seed) for seed in range(1, trainings + 1)]
-    first = routers[0]
-    base = pool(work, first, "none")
+    base = pool(work, routers[0], "none")
     need = np.mean(list(base.needs.values()))
     print(f"\n## {architecture}; {need:.3f} of the first messages truly need reasoning\n")
     print("| traffic | draws | any alarm, % | recalibrate | retrain | any test, % |")
     print("|---|---|---|---|---|---|")
+    _unchanged(work, routers, base, draws, with_alone=architecture == "conversation")
+    _changed(work, routers[0], base, draws // 3)
+
+
+def _unchanged(
+    work: Path, routers: list[Path], base: Pool, draws: int, *, with_alone: bool
+) -> None:
     for size in NEW_CONVERSATIONS:
-        counted(f"unchanged, {size:,} new", same_population(base, first, draws, size))
+        counted(f"unchanged, {size:,} new", same_population(base, routers[0], draws, size))
+        if with_alone:
+            found = same_population(base, routers[0], draws, size, alone=True)
+            counted(f"the same, turns taken as independent, {size:,} new", found)
     for size in NEW_CONVERSATIONS:
         found = []
         for router in routers:
-            own = base if router == first else pool(work, router, "none")
-            found += own_reference(own, router, max(1, draws // trainings), size)
-        counted(f"unchanged, {trainings} own references, {size:,} new", found)
-    changed: dict[str, Callable[[int], list[Comparison]]] = {}
+            own = base if router == routers[0] else pool(work, router, "none")
+            found += own_reference(own, router, max(1, draws // len(routers)), size)
+        counted(f"unchanged, {len(routers)} own references, {size:,} new", found)
+
+
+def _changed(work: Path, router: Path, base: Pool, draws: int) -> None:
+    need = np.mean(list(base.needs.values()))
     for more in (0.1, 0.2):
-        changed[f"need + {more}"] = lambda size, more=more: another_need(
-            base, first, draws // 3, size, need + more
-        )
-    for change in list(CHANGES)[1:]:
-        other = pool(work, first, change)
-        changed[f"{change} in {CHANGED_SHARE:.0%}"] = lambda size, other=other: changed_part(
-            base, other, first, draws // 3, size
-        )
-    for name, found_at in changed.items():
         for size in NEW_CONVERSATIONS:
-            counted(f"{name}, {size:,} new", found_at(size))
+            found = another_need(base, router, draws, size, need + more)
+            counted(f"need + {more}, {size:,} new", found)
+    for change in list(CHANGES)[1:]:
+        other = pool(work, router, change)
+        for size in NEW_CONVERSATIONS:
+            found = changed_part(base, other, router, draws, size)
+            counted(f"{change} in {CHANGED_SHARE:.0%}, {size:,} new", found)
 
 
 if __name__ == "__main__":
