@@ -10,8 +10,11 @@ DATA ?=
 # which fields where they are not found: MAP="model=engine user_message=payload.text"
 LOGS ?=
 MAP ?=
-# One test process a core; a file's tests share one, and so its fixtures
-PARALLEL := -n auto --dist loadfile
+# One test process a core; a file's tests share one, and so its fixtures. The files come in the order
+# of tests/conftest.py.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+# Tests start Python hundreds of times: it compiles each module once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test coverage test-fast test-litellm check format bench clean
 

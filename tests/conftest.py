@@ -19,7 +19,27 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 settings.register_profile("turnout", deadline=None, derandomize=True)
 settings.load_profile("turnout")
 
+# Files that take longest, longest first. `make test` gives a process one file after the other: a
+# long one at the end would leave the other process idle.
+LONGEST_FIRST = (
+    "test_spark.py", "demo/test_demo.py", "cli/test_terminals.py", "contract/test_offline.py",
+    "logs/test_calls.py", "contract/test_install.py", "logs/kusto/test_kusto.py",
+    "cli/test_whole_or_absent.py", "learn/test_learn.py", "logs/test_requests.py",
+    "dataset/test_selection.py", "hub/test_hub.py", "training/test_processes.py",
+    "training/test_tracking.py", "logs/test_spans.py", "logs/test_bad_input.py",
+    "training/test_bases.py", "logs/test_trackers.py", "training/test_resume.py",
+    "logs/test_readers.py", "training/test_train.py", "labels/test_label.py",
+    "judge/test_judge.py", "gateway/test_server.py",
+)  # fmt: skip
+
 _LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    tests = Path(__file__).parent
+    order = {tests / name: n for n, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(autouse=True)

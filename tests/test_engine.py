@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 
+import duckdb
 import ibis
 import pytest
 
@@ -47,3 +48,8 @@ def test_ctrl_c_ends_a_query_at_once_as_an_interrupt(tmp_path, ctrl_c, ask):
     ctrl_c.join()
     assert threading.active_count() == threads
     assert backend.raw_sql("SELECT 1").fetchall() == [(1,)]
+
+
+def test_an_interrupt_that_duckdb_words_as_an_error_is_an_interrupt(tmp_path):
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path / "turns.parquet", connect()):
+        raise duckdb.Error("KeyboardInterrupt: <EMPTY MESSAGE>")

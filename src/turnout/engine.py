@@ -151,10 +151,12 @@ def interruptible(backend: ibis.BaseBackend) -> Iterator[None]:
     watcher.start()
     try:
         yield
-    except (duckdb.InterruptException, RuntimeError) as error:
-        # DuckDB has two names for it, one of them no error of its own.
-        if isinstance(error, duckdb.InterruptException) or isinstance(
-            error.__cause__, KeyboardInterrupt
+    except (duckdb.Error, RuntimeError) as error:
+        # DuckDB raises it in three ways, one of them no error of its own.
+        if (
+            isinstance(error, duckdb.InterruptException)
+            or isinstance(error.__cause__, KeyboardInterrupt)
+            or str(error).startswith("KeyboardInterrupt")
         ):
             raise KeyboardInterrupt from error
         raise

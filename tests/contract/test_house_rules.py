@@ -10,6 +10,7 @@ import click
 import pytest
 
 import turnout
+from tests.conftest import LONGEST_FIRST
 from turnout import errors
 from turnout.cli import VERBS
 
@@ -84,3 +85,7 @@ def test_every_subpackage_imports():
     for path in (ROOT / "src" / "turnout").iterdir():
         if (path / "__init__.py").exists():
             importlib.import_module(f"turnout.{path.name}")
+
+
+def test_the_files_that_tests_begin_with_exist():
+    assert [name for name in LONGEST_FIRST if not (ROOT / "tests" / name).is_file()] == []

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tests.network import watch
-from tests.servers import free_port
 from tests.training.conftest import write_base
+from tests.upstream import Status, Upstream
 from turnout.cli import VERBS
 from turnout.errors import UpstreamError
 
@@ -19,7 +19,7 @@ kql
 ingest log/turns.parquet -o turns.parquet
 switches turns.parquet -o switches
 label turns.parquet -o labels.parquet
-judge turns.parquet -o judged.parquet --base-url http://127.0.0.1:{port} --model j --sample 1 --yes
+judge turns.parquet -o judged.parquet --base-url {endpoint} --model j --sample 1 --yes
 build turns.parquet -o data --architecture session --size 200
 train data -o router --base base --max-tokens 64 --epochs 1
 evaluate router data -o report
@@ -49,15 +49,17 @@ for command in sys.argv[1:]:
 def test_no_verb_reaches_beyond_this_machine(tmp_path):
     watch.require()
     write_base(tmp_path / "base")
-    commands = LINE.format(port=free_port()).strip().splitlines()
-    assert {command.split()[0] for command in commands} == set(VERBS) - NAME_ANOTHER
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, *commands],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=watch.environment() | {"OPENAI_API_KEY": "none"},
-    )
+    with Upstream() as judge:
+        judge.behaviours["j"] = [Status(401)]
+        commands = LINE.format(endpoint=f"{judge.url}/v1").strip().splitlines()
+        assert {command.split()[0] for command in commands} == set(VERBS) - NAME_ANOTHER
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, *commands],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=watch.environment() | {"OPENAI_API_KEY": "none"},
+        )
     assert watch.attempts() == []
     codes = {"judge": UpstreamError.exit_code}
     ended = [f"exit {codes.get(command.split()[0], 0)}: {command}" for command in commands]

@@ -28,7 +28,7 @@ def test_what_claude_code_asks_beside_is_no_turn(served):
     claude.sub_agent("agent-1", HARD)
     assert claude.count_tokens().json() == {"input_tokens": 42}
     claude.ask(EASY)
-    lines = served.lines(claude.session, 4)
+    lines = served.lines(claude.session, 5)
     turns = [line["turn_index"] for line in lines if line["kind"] == "turn"]
     assert turns == [1, 2]
     assert {line["kind"] for line in lines} >= {"title", "sub-agent"}

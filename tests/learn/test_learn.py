@@ -24,7 +24,7 @@ def log(tmp_path_factory):
 
 
 def options(**changes):
-    return LearnOptions(load_catalog(), size=120, recipe=Recipe(epochs=1), **changes)
+    return LearnOptions(load_catalog(), size=120, recipe=Recipe(model="words"), **changes)
 
 
 @pytest.fixture(scope="module")
