@@ -1,9 +1,13 @@
-"""Throughput and added time of the gateway, beside a bare relay, on one machine.
+"""Throughput and added time of the gateway, beside a bare relay and LiteLLM, on one machine.
 
-Upstream, gateway and relay are processes of their own; the load comes from this one. All are asked
+Upstream, gateway and relays are processes of their own; the load comes from this one. All are asked
 in turns, round after round, so that what else the machine does falls on each alike.
 
     python benchmarks/gateway.py ROUTER [--rounds 5] [--seconds 3] [--json results.json]
+
+With `--litellm .venv/litellm/bin/litellm` (`make test-litellm` installs it) the LiteLLM proxy is
+asked too, as a relay of a named model. With `--memory` the gateway's memory after 5,000 and after
+20,000 requests is printed, each request a conversation of its own.
 """
 
 from __future__ import annotations
@@ -147,13 +151,18 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def load(port: int, body: bytes, n_connections: int, seconds: float) -> dict[str, float]:
-    """Requests a second, and what one takes."""
-    request = (
+def request_of(body: bytes) -> bytes:
+    """A request of HTTP."""
+    return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         b"content-type: application/json\r\nauthorization: Bearer sk-x\r\n"
         b"content-length: %d\r\n\r\n%s" % (len(body), body)
     )
+
+
+async def load(port: int, body: bytes, n_connections: int, seconds: float) -> dict[str, float]:
+    """Requests a second, and what one takes."""
+    request = request_of(body)
     times = []
     until = time.perf_counter() + seconds
     began = time.perf_counter()
@@ -178,7 +187,7 @@ def free_port() -> int:
 
 def wait_for(port: int) -> None:
     """Wait until something listens."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -194,6 +203,51 @@ def started(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:  # noqa
     return subprocess.Popen([sys.executable, *map(str, arguments)], **more)
 
 
+def started_litellm(program: Path, port: int, url: str, folder: Path) -> subprocess.Popen[bytes]:
+    """The LiteLLM proxy, with one model at the upstream."""
+    (folder / "litellm.yaml").write_text(
+        "model_list:\n"
+        "  - model_name: quick\n"
+        f'    litellm_params: {{model: openai/quick, api_base: "{url}/v1", api_key: k}}\n'
+    )
+    own = {"LITELLM_MASTER_KEY": "sk-x", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = [program, "--config", folder / "litellm.yaml", "--host", "127.0.0.1", "--port"]
+    log = (folder / "litellm.log").open("wb")
+    return subprocess.Popen(
+        [*map(str, command), str(port)], env=os.environ | own, stdout=log, stderr=log
+    )
+
+
+async def ask_apart(port: int, first: int, last: int, n_connections: int = 8) -> None:
+    """Ask so many requests, each the beginning of a conversation of its own."""
+    numbers = iter(range(first, last))
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+        for number in numbers:
+            message = {"role": "user", "content": f"{PROMPT} {number}"}
+            body = json.dumps({"model": "quick", "messages": [message]}).encode()
+            writer.write(request_of(body))
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            at = head.find(b"content-length:")
+            await reader.readexactly(int(head[at + 15 :].split(b"\r\n")[0]))
+        writer.close()
+
+    await asyncio.gather(*(ask() for _ in range(n_connections)))
+
+
+def show_memory(port: int, pid: int) -> None:
+    """Print the gateway's resident memory after so many requests."""
+    before = 0
+    for n in (1_000, 5_000, 20_000):
+        asyncio.run(ask_apart(port, before, n))
+        before = n
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        print(
+            f"memory after {n:6,} conversations: {pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.1f} MB"
+        )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -201,9 +255,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--litellm", type=Path)
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    names = ("upstream", "relay", "gateway")
+    names = ("upstream", "relay", "gateway", *(["litellm"] if options.litellm else []))
     ports = {name: free_port() for name in names}
     folder = Path(tempfile.mkdtemp())
     url = f"http://127.0.0.1:{ports['upstream']}"
@@ -221,11 +277,15 @@ def main() -> None:
         started(__file__, "_relay", ports["relay"], url),
         started(*serve, "--port", ports["gateway"], env=environment, **quiet),
     ]
+    if options.litellm:
+        processes.append(started_litellm(options.litellm, ports["litellm"], url, folder))
     try:
         for port in ports.values():
             wait_for(port)
         pids = dict(zip(names, (process.pid for process in processes), strict=True))
         results = measured(ports, pids, options)
+        if options.memory:
+            show_memory(ports["gateway"], pids["gateway"])
     finally:
         for process in processes:
             process.terminate()
@@ -253,6 +313,8 @@ def measured(
         ("bare relay, streamed", "relay", "named, streamed"),
         ("gateway, named, streamed", "gateway", "named, streamed"),
     ]
+    if "litellm" in ports:
+        cases.append(("litellm, named", "litellm", "named"))
     found = {}
     for _ in range(options.rounds):
         for n in options.connections:

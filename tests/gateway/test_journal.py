@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 import threading
+import time
 
 import pytest
 
@@ -159,6 +160,18 @@ def test_files_older_than_asked_go(written, tmp_path):
     journal.flush()
     assert not old.exists()
     assert other.exists(), "what is no journal is left alone"
+
+
+@pytest.mark.parametrize("jump_s", [800 * 86_400, -800 * 86_400])
+def test_a_clock_that_is_set_loses_no_record(tmp_path, jump_s):
+    clock = [time.time()]
+    journal = Journal(tmp_path / "journal", now=lambda: clock[0])
+    for at in (0, jump_s, -jump_s):
+        clock[0] += at
+        journal.write(SERVED)
+        assert journal.flush()
+    journal.close()
+    assert len(lines(tmp_path / "journal")) == 3
 
 
 @pytest.mark.parametrize(("text", "hashed"), [("off", False), ("hashed", True)])

@@ -142,6 +142,35 @@ def test_a_kill_under_load_leaves_only_whole_lines(started):
     assert len(gateway.lines()) == 30
 
 
+def under_load(gateway, stop, n_callers=4):
+    """How many answers came whole while callers ask until the gateway is stopped."""
+
+    def ask(caller):
+        n_whole = 0
+        with contextlib.suppress(httpx.TransportError):
+            while gateway.post(f"hello {caller} {n_whole}", stream=caller % 2 == 0).is_success:
+                n_whole += 1
+        return n_whole
+
+    with ThreadPoolExecutor(n_callers) as pool:
+        asking = [pool.submit(ask, caller) for caller in range(n_callers)]
+        assert eventually(lambda: len(gateway.upstream.bodies) > 40)
+        stop()
+        gateway.process.wait(timeout=30)
+        return sum(each.result() for each in asking)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stop_and_a_kill_under_load_lose_no_line_of_an_answer(started, number):
+    gateway = started()
+    n_whole = under_load(gateway, lambda: gateway.process.send_signal(number))
+    outcomes = [line["response_type"] for line in gateway.lines()]
+    assert n_whole > 20
+    # A kill comes between an answer's last byte and its line; a stop does not.
+    n_between = 4 if number == signal.SIGKILL else 0
+    assert outcomes.count("success") >= n_whole - n_between
+
+
 def test_a_hangup_reads_settings_and_router_again(started):
     gateway = started()
     assert gateway.post("hello").headers["x-turnout-model"] == "quick-1"

@@ -1,5 +1,6 @@
 """What is remembered of conversations, in this process's memory."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -68,3 +69,13 @@ def test_json_of_something_else_is_no_session(text):
 @pytest.mark.parametrize(("now_s", "warm"), [(1100, 500), (1301, 0), (990, 500), (-90_000, 0)])
 def test_a_clock_that_is_set_back_leaves_no_cache_warm_for_ever(now_s, warm):
     assert CachedPrompt(500, 1000.0).warm_tokens(now_s) == warm
+
+
+@pytest.mark.parametrize("now_s", [0.0, 4e9])
+def test_a_jump_of_the_wall_clock_forgets_no_conversation(monkeypatch, now_s):
+    sessions = MemorySessions(lifetime_s=60)
+    sessions.replace(None, SESSION)
+    sessions.link("key", "a", 3)
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    assert sessions.get("a") == SESSION
+    assert sessions.ends("key")

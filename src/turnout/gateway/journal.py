@@ -144,6 +144,7 @@ class _JournalFiles:
         self._max_file_bytes = max(max_bytes / 10, 1.0)
         self._max_age_s = max_age_s
         self._now = now
+        self._clocks_s = now() - time.monotonic()
         self._path: Path | None = None
         self._stream = -1
         self._size = 0
@@ -215,8 +216,10 @@ class _JournalFiles:
         )
         sizes = {path: path.stat().st_size for path in files}
         total = sum(sizes.values())
+        # A clock that was set makes no file old.
+        is_set = abs(self._now() - time.monotonic() - self._clocks_s) > _DAY_S
         for path in files:
-            age_s = self._now() - path.stat().st_mtime
+            age_s = 0.0 if is_set else self._now() - path.stat().st_mtime
             if age_s <= self._max_age_s and total <= self._max_bytes - self._max_file_bytes:
                 continue
             total -= sizes[path]
