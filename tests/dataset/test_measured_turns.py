@@ -191,18 +191,23 @@ def test_a_few_large_groups_are_enough_for_three_splits(tmp_path):
     ("rows", "said"),
     [
         pytest.param(
-            measured_turns(1, 6), "They have 1 conversations, and each stays in one split",
+            measured_turns(1, 6), "They have one conversation, and each stays in one split",
             id="one conversation",
         ),
         pytest.param(
             measured_turns(groups=1),
-            "They have 1 values of cv_group.* Use rows of more of them, or rename the column",
+            "They have one value of cv_group.* Use rows of more of them, or rename the column",
             id="one cv_group",
         ),
         pytest.param(
             [row | {"label": None} for row in measured_turns()],
             "0 reasoning, 0 fast among 180 usable rows; expected both labels",
             id="no label",
+        ),
+        pytest.param(
+            [row | {"label": "fast"} for row in measured_turns()],
+            "0 reasoning, .* Use rows of both labels: the table's own labels count",
+            id="one label of its own",
         ),
         pytest.param(
             [

@@ -51,6 +51,7 @@ _BOTH_IN_A_LOG = (
     "turnout.toml. A log of one class gets labels from a judge (turnout judge), from measured "
     "answers (--outcomes) or from people (turnout label --human)."
 )
+_BOTH_IN_LABELS = "Use rows of both labels: the table's own labels count, not the scores."
 _BOTH_IN_OUTCOMES = (
     "Use prompts of which some gain from reasoning and a fast model does others as well, or "
     "another --margin."
@@ -374,7 +375,8 @@ def dataset_of_outcomes(
                 rows = rows[:size]
             splits = _split(rows, alike, _shares(split), seed)
     rows = [row for of_split in splits.values() for row in of_split]
-    _require_labels(outcomes.table.path, rows, splits, dropped, _BOTH_IN_OUTCOMES)
+    advice = _BOTH_IN_LABELS if "label" in outcomes.columns else _BOTH_IN_OUTCOMES
+    _require_labels(outcomes.table.path, rows, splits, dropped, advice)
     details = {
         "source": "outcomes",
         "size": size,
@@ -472,13 +474,18 @@ def _require_labels(
 def _enough_for_splits(rows: Sequence[Candidate]) -> str:
     """What to do where rows that stay together are too few things for three splits."""
     kinds = {
-        "conversation_id": ("conversations", "Use rows of more of them."),
-        "cv_group": ("values of cv_group", "Use rows of more of them, or rename the column."),
+        "conversation_id": ("conversation", "conversations", "Use rows of more of them."),
+        "cv_group": (
+            "value of cv_group",
+            "values of cv_group",
+            "Use rows of more of them, or rename the column.",
+        ),
     }
-    for column, (name, advice) in kinds.items():
+    for column, (one, several, advice) in kinds.items():
         values = {row.values[column] for row in rows}
         if None not in values and len(values) < len(SPLITS):
-            return f"They have {len(values)} {name}, and each stays in one split. {advice}"
+            shown = f"one {one}" if len(values) == 1 else f"{len(values)} {several}"
+            return f"They have {shown}, and each stays in one split. {advice}"
     return "Use more rows, or a --split with larger parts for validation and test."
 
 
