@@ -1,6 +1,7 @@
 """From how many labelled turns on an encoder is better; results in docs/results/few-labels.md.
 
 Usage: python benchmarks/learning_curve.py TABLE.parquet|simulated [--rows N …] [--models M …]
+       [--plot CURVE.svg]
 
 TABLE is as `grouped_cv.py` says; `simulated` makes a log of 4,000 conversations, its turns with the
 labels that the simulator knows, as a person would give them. A fifth of groups is held out, at
@@ -16,7 +17,7 @@ Prints AUROC on the held-out turns with 95 % intervals over groups, and the firs
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -26,9 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from grouped_cv import Floats, Rows, Turns, router_scores, shown, tfidf_with_context, trained
 
+from turnout.pages.drawing import ACCENT, SECOND, THIRD, svg_file
+from turnout.pages.drawing import drawn as figure_of
 from turnout.records import LABEL_REASONING
 from turnout.simulation import simulate
-from turnout.stats.bootstrap import Resampling
+from turnout.stats.bootstrap import Estimate, Resampling
 from turnout.stats.metrics import auroc
 from turnout.tables import read_known_labels
 from turnout.training import Recipe
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("source", help="a table of measured turns, or the word simulated")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000, 5000])
     parser.add_argument("--models", nargs="+", default=["encoder", "words"])
+    parser.add_argument("--plot", type=Path, help="where to draw the curves, as SVG")
     parser.add_argument("--by", default="cv_group")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -57,16 +61,22 @@ def main() -> None:
     held = held[turns.labelled[held]][:MAX_HELD_ROWS]
     print(f"| labelled turns | {' | '.join(asked.models)} | TF-IDF | the first over TF-IDF |")
     print("|---" * (3 + len(asked.models)) + "|", flush=True)
+    points = {}
     for count in asked.rows:
         if count <= len(known):
             few = drawn(turns, known, count, asked.seed)
-            print_row(turns, few, held, [Recipe(seed=asked.seed, model=m) for m in asked.models])
+            recipes = [Recipe(seed=asked.seed, model=m) for m in asked.models]
+            points[count] = print_row(turns, few, held, recipes)
         else:
             print(f"| {count:,} | only {len(known):,} are there |", file=sys.stderr)
+    if asked.plot:
+        asked.plot.write_text(curves([*asked.models, "TF-IDF"], points), encoding="utf-8")
 
 
-def print_row(turns: Turns, known: Rows, held: Rows, recipes: Sequence[Recipe]) -> None:
-    """Train on `known`, judge on `held`."""
+def print_row(
+    turns: Turns, known: Rows, held: Rows, recipes: Sequence[Recipe]
+) -> Sequence[Estimate]:
+    """Train on `known`, judge on `held`; AUROC of every model, TF-IDF last."""
     scores = [routed(turns, known, held, recipe) for recipe in recipes]
     scores.append(tfidf_with_context(turns, known, held))
     resampling = Resampling(turns.groups[held].tolist())
@@ -78,6 +88,29 @@ def print_row(turns: Turns, known: Rows, held: Rows, recipes: Sequence[Recipe]) 
     *each, lead = resampling.estimates(measured)
     cells = [*map(shown, each), shown(lead, "+.3f")]
     print(f"| {len(known):,} | {' | '.join(cells)} |", flush=True)
+    return each
+
+
+def curves(names: Sequence[str], points: Mapping[int, Sequence[Estimate]]) -> str:
+    """AUROC of every model by labelled turns, with its interval, as SVG."""
+    with figure_of(6.4, 3.6) as (figure, axes):
+        for place, (name, colour) in enumerate(zip(names, (ACCENT, SECOND, THIRD), strict=False)):
+            each = [estimates[place] for estimates in points.values()]
+            # Beside one another, so that intervals do not hide each other.
+            shift = 1 + 0.06 * (place - (len(names) - 1) / 2)
+            axes.errorbar(
+                [shift * rows for rows in points],
+                [estimate.value for estimate in each],
+                [[e.value - e.low for e in each], [e.high - e.value for e in each]],
+                color=colour, marker="o", markersize=4, capsize=2, label=name,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xticks(list(points), [f"{rows:,}" for rows in points])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled turns")
+        axes.set_ylabel("AUROC")
+        axes.legend(loc="lower right")
+        return svg_file(figure, "few-labels", "AUROC by labelled turns")
 
 
 def routed(turns: Turns, known: Rows, held: Rows, recipe: Recipe) -> Floats:
