@@ -188,15 +188,11 @@ class SessionStore(Protocol):
         """Every conversation with this transcript, none claimed."""
 
 
-# (conversation, turn) → whether it was continued.
-_Ends = OrderedDict[tuple[str, int], bool]
-
-
 class MemorySessions:
     """Sessions in this process; the least recently used go first when it is full.
 
     Args:
-        max_sessions: How many conversations are remembered (about 1 kB each), and four times as
+        max_sessions: How many conversations are remembered (about 2 kB each), and four times as
             many transcripts.
         lifetime_s: Seconds without a request after which a conversation is forgotten.
         clock: Seconds that never run backwards.
@@ -211,7 +207,7 @@ class MemorySessions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
-        self._links: OrderedDict[str, tuple[_Ends, float]] = OrderedDict()
+        self._links: OrderedDict[str, tuple[tuple[TranscriptEnd, ...], float]] = OrderedDict()
         self._max_sessions = max_sessions
         self._lifetime_s = lifetime_s
         self._clock = clock
@@ -242,12 +238,14 @@ class MemorySessions:
 
     def link(self, key: str, conversation_id: str, turn_index: int) -> None:
         """Note that the transcript with this digest ends in a turn of a conversation."""
+        end = TranscriptEnd(conversation_id, turn_index)
         with self._lock:
-            ends, _ = self._links.get(key, (_Ends(), 0.0))
-            ends[conversation_id, turn_index] = False
-            ends.move_to_end((conversation_id, turn_index), last=False)
-            self._drop_oldest(ends, MAX_ENDS)
-            self._links[key] = ends, self._clock()
+            others = [
+                each
+                for each in self._ends_of(key)
+                if (each.conversation_id, each.turn_index) != (conversation_id, turn_index)
+            ]
+            self._links[key] = (end, *others[: MAX_ENDS - 1]), self._clock()
             self._links.move_to_end(key)
             self._drop_oldest(self._links, 4 * self._max_sessions)
 
@@ -258,18 +256,19 @@ class MemorySessions:
             if not ends:
                 return None
             # Those not yet continued stand first.
-            (conversation_id, turn_index), continued = ends.popitem(last=False)
-            ends[conversation_id, turn_index] = True
-            return TranscriptEnd(conversation_id, turn_index, continued)
+            first, *rest = ends
+            taken = replace(first, continued=True)
+            self._links[key] = (*rest, taken), self._links[key][1]
+            return first
 
     def ends(self, key: str) -> list[TranscriptEnd]:
         """Every conversation with this transcript, none claimed."""
         with self._lock:
-            return [TranscriptEnd(*end, continued) for end, continued in self._ends_of(key).items()]
+            return list(self._ends_of(key))
 
-    def _ends_of(self, key: str) -> _Ends:
-        ends, linked_at = self._links.get(key, (_Ends(), 0.0))
-        return ends if self._clock() - linked_at <= self._lifetime_s else _Ends()
+    def _ends_of(self, key: str) -> tuple[TranscriptEnd, ...]:
+        ends, linked_at = self._links.get(key, ((), 0.0))
+        return ends if self._clock() - linked_at <= self._lifetime_s else ()
 
     def _current(self, conversation_id: str) -> Session | None:
         session, stored_at = self._sessions.get(conversation_id, (None, 0.0))
