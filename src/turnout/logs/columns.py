@@ -15,6 +15,8 @@ from turnout.schema import CHOSEN_BY, TURNS, stored_text
 
 # Which model call a turn's row tells of, where the reader knows: calls of one turn are added up.
 CALL_ID = "call_id"
+# A NUL or line end inside a text is mended, not refused. One for all: making it takes time.
+DECODER = json.JSONDecoder(strict=False)
 NUL_BYTES = "NUL bytes (left out)"
 HALF_CHARACTERS = "half characters (replaced)"
 NOT_UTF8 = "bytes that are not UTF-8 (read as Windows-1252)"
@@ -22,6 +24,7 @@ NOT_UTF8 = "bytes that are not UTF-8 (read as Windows-1252)"
 _ROUNDED_ID = re.compile(r"\d(?:[.,]\d+)?E\+\d+")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_NAMES = tuple(TURNS.names)  # the schema makes its list of names anew each time
 _SHOWN_CHARS = 80
 # Stands for the turn index of a row that is numbered by its time.
 BY_TIME = -1
@@ -56,18 +59,23 @@ def canonical(
     Raises:
         UnreadableRowError: If conversation id, turn index or message cannot be read.
     """
-    raw = {field: value_at(values, column) for field, column in columns.items()}
-    row: dict[str, Any] = dict.fromkeys(TURNS.names)
+    raw = {
+        field: values[column] if column in values else value_at(values, column)
+        for field, column in columns.items()
+    }
+    row: dict[str, Any] = dict.fromkeys(_NAMES)
     row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
     row["turn_index"] = BY_TIME if by_time else _turn_index(raw.get("turn_index"))
     row["user_message"] = _message(raw.get("user_message"))
     flawed = {NUMBERED_BY_TIME} if by_time else set[str]()
     for field, value in raw.items():
+        if value is None:
+            continue
         if field in OPTIONAL:
             row[field] = OPTIONAL[field](value)
-            if row[field] is None and value is not None and value != "":
+            if row[field] is None and value != "":
                 flawed.add(misread(field))
-        if field in TEXTS and value is not None:
+        if field in TEXTS:
             flawed.update(flaws(value))
     if row["user_id"] is not None:
         row["user_id"] = salt.pseudonym(row["user_id"])
@@ -80,7 +88,7 @@ def parsed(value: object) -> object:
     """What JSON text says; anything else as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value, strict=False)
+            return DECODER.decode(value)
         except (ValueError, RecursionError):
             return value
     return value

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from turnout.errors import RecordError
 from turnout.logs.archives import ARCHIVE
-from turnout.logs.columns import NOT_UTF8
+from turnout.logs.columns import DECODER, NOT_UTF8
 from turnout.logs.places import LogFile
 from turnout.logs.stores import reason
 
@@ -39,7 +39,6 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _SEPARATOR_LINE = re.compile(r"sep=(.)")
 _SEPARATORS = (",", ";", "\t", "|")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder(strict=False)  # a NUL or line end inside a text is mended, not refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +308,7 @@ def _mended(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _json_row(where: str, text: str, mended: tuple[str, ...]) -> RawRow:
     try:
-        values = json.loads(text, strict=False)
+        values = DECODER.decode(text)
     except ValueError as error:
         return RawRow(where, {}, f"not JSON ({error})")
     except RecursionError:
@@ -378,7 +377,7 @@ class _Document:
         self.next_char()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self.offset)
+                value, end = DECODER.raw_decode(self._text, self.offset)
             except json.JSONDecodeError:
                 held = len(self._text) - self.offset
                 # Twice as much each time, so that a long value is not read over and over.

@@ -87,7 +87,7 @@ def _moment(value: object) -> dt.datetime | None:
         return None if inner is None else _moment(inner)
     number = number_of(value)
     if number is not None:
-        return _moment_of_number(number, str(value).strip())
+        return _moment_of_number(number, value)
     return _moment_of_text(value.strip()) if isinstance(value, str) else None
 
 
@@ -103,7 +103,7 @@ def _moment_of_other_text(text: str) -> dt.datetime | None:
     if milliseconds := _DOTNET.fullmatch(text):
         return _moment_of_number(float(milliseconds[1]), milliseconds[1])
     if serial := _EXCEL_DECIMAL_COMMA.fullmatch(text):
-        return _moment_of_number(float(f"{serial[1]}.{serial[2]}"), text)
+        return _moment_of_number(float(f"{serial[1]}.{serial[2]}"), None)
     match = next(filter(None, (pattern.fullmatch(text) for pattern in _TIMES)), None)
     if match is None:
         return None
@@ -150,15 +150,15 @@ def _zone_of(parts: Mapping[str, str | None]) -> dt.tzinfo:
     return dt.timezone(-offset if zone[0] == "-" else offset)
 
 
-def _moment_of_number(number: float, text: str) -> dt.datetime | None:
-    short = _SCIENTIFIC.fullmatch(text)
-    if short and 1 + len(short[1] or "") < _DIGITS_OF_A_SECOND:
+def _moment_of_number(number: float, written: object) -> dt.datetime | None:
+    short = _SCIENTIFIC.fullmatch(written.strip()) if isinstance(written, str) else None
+    if short is not None and 1 + len(short[1] or "") < _DIGITS_OF_A_SECOND:
         return None
     for per_s in _UNITS_PER_S:
         if _YEAR_2000_S * per_s <= number < _YEAR_2100_S * per_s:
             return dt.datetime.fromtimestamp(number / per_s, dt.UTC)
-    if (written := _moment_of_digits(text)) is not None:
-        return written
+    if (time := _moment_of_digits(str(written).strip())) is not None:
+        return time
     days = dt.timedelta(days=round(number * _SECONDS_A_DAY) / _SECONDS_A_DAY)
     return _EXCEL_START + days if 0 < number < _YEAR_2100_S else None
 

@@ -96,8 +96,9 @@ class RowWriter:
         self._writer.close()
 
     def write(self, row: dict[str, Any], n_chars: int) -> None:
-        """Write one row, which holds about that many characters."""
-        self._rows.append(row | {POSITION: self.n_rows})
+        """Write one row, which holds about that many characters; the row is the writer's then."""
+        row[POSITION] = self.n_rows
+        self._rows.append(row)
         self.n_rows += 1
         self._chars += n_chars
         if len(self._rows) >= _CHUNK_ROWS or self._chars >= _CHUNK_CHARS:
@@ -189,7 +190,7 @@ class TurnRowWriter(RowWriter):
         self.has_decisions |= row["chosen_by"] is not None
         self.by_time |= row["turn_index"] == BY_TIME
         # Requests say their messages whole: of several the later one counts, not the longest.
-        row = row | {N_CHARS: len(row["user_message"]) if row[CALL_ID] is None else 0}
+        row[N_CHARS] = len(row["user_message"]) if row[CALL_ID] is None else 0
         for name, offset_name in TEXT_OFFSETS.items():
             row[name], row[offset_name] = self._shortened(row[name])
         self.write(row, sum(len(row[name] or "") for name in TEXT_OFFSETS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -87,7 +87,8 @@ class Transcript:
     def row(self, conversation_id: str) -> dict[str, Any]:
         """The columns of `TRANSCRIPTS` that it tells."""
         key = text_digest("id", conversation_id) if self.named else self.owner
-        return asdict(self) | {"id_key": key}
+        told = {name: getattr(self, name) for name in self.__slots__}
+        return told | {"id_key": key}
 
 
 def transcript_of(

@@ -87,6 +87,7 @@ _BEGINNINGS = (
     ("instructions", "# AGENTS.md instructions for "),
 )
 
+_ANY_BEGINNING = tuple(words for _, words in _BEGINNINGS)
 # What a text with harness text in it holds, for engines that search many texts at once.
 HARNESS_SIGNS = "|".join(
     [
@@ -117,9 +118,10 @@ def split_harness(text: str) -> Words:
 
     An element counts only where it is closed: a person may write of `<system-reminder>` too.
     """
-    for kind, words in _BEGINNINGS:
-        if text.lstrip().startswith(words):
-            return Words("", (kind,))
+    beginning = text.lstrip()
+    if beginning.startswith(_ANY_BEGINNING):
+        kind = next(kind for kind, words in _BEGINNINGS if beginning.startswith(words))
+        return Words("", (kind,))
     if "<" not in text and "[" not in text:
         return Words(text, ())
     kinds: list[str] = []

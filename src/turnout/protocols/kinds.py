@@ -21,32 +21,31 @@ KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 
 # A helper call shows at the beginning of its last user message or of its system prompt.
 _BEGINNING_CHARS = 600
-_WORDINGS: tuple[tuple[RequestKind, re.Pattern[str]], ...] = (
+_WORDINGS: tuple[tuple[RequestKind, str], ...] = (
     (
         "compaction",
-        re.compile(
-            r"CRITICAL: Respond with TEXT ONLY"
-            r"|Your (?:urgent )?task is to create a (?:comprehensive )?(?:detailed )?summary of the"
-            r" conversation"
-            r"|The current conversation is rapidly running out of context"
-            r"|Provide a detailed (?:prompt|summary) for continuing our conversation"
-            r"|You are performing a CONTEXT CHECKPOINT COMPACTION"
-            r"|Summarize the (?:discussion|conversation) briefly in \d+ words or less to use as a"
-            r"|Progressively summarize the lines of conversation"
-            r"|First, reason in your scratchpad\. Then, generate the <state_snapshot>"
-        ),
+        r"CRITICAL: Respond with TEXT ONLY"
+        r"|Your (?:urgent )?task is to create a (?:comprehensive )?(?:detailed )?summary of the"
+        r" conversation"
+        r"|The current conversation is rapidly running out of context"
+        r"|Provide a detailed (?:prompt|summary) for continuing our conversation"
+        r"|You are performing a CONTEXT CHECKPOINT COMPACTION"
+        r"|Summarize the (?:discussion|conversation) briefly in \d+ words or less to use as a"
+        r"|Progressively summarize the lines of conversation"
+        r"|First, reason in your scratchpad\. Then, generate the <state_snapshot>",
     ),
-    ("permission check", re.compile(r"<transcript>|<policy_spec>")),
-    ("title", re.compile(r"<session>")),
-    ("follow-ups", re.compile(r"\[SUGGESTION MODE\b")),
-    ("auxiliary", re.compile(r"Web page content:\s*\n---|Warmup\s*$")),
+    ("permission check", r"<transcript>|<policy_spec>"),
+    ("title", r"<session>|(?i:Generate a title for this (?:conversation|chat|thread))"),
+    ("follow-ups", r"\[SUGGESTION MODE\b"),
+    ("auxiliary", r"Web page content:\s*\n---|Warmup\s*$"),
+    # A question is to be rewritten so that a search understands it: LangChain, LlamaIndex.
+    (
+        "query",
+        r"Perform a web search for the query:"
+        r"|(?is:Given (?:a|the following) (?:conversation|chat history)\b.{0,300}?\bstandalone\b)",
+    ),
 )
-# A question is to be rewritten so that a search understands it, as LangChain and LlamaIndex do.
-_QUERY = re.compile(
-    r"Given (?:a|the following) (?:conversation|chat history)\b.{0,300}?\bstandalone\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_QUERY_TO_SEARCH = re.compile(r"Perform a web search for the query:")
+_WORDING = re.compile("|".join(f"({words})" for _, words in _WORDINGS))
 # A title is asked for and the conversation quoted, as LibreChat and others do.
 _TITLE = re.compile(
     r"(?:please )?(?:provide|write|generate|create) an? (?:very )?(?:concise|short|brief)"
@@ -72,17 +71,13 @@ _BARE = re.compile(
     r"|\bno additional text\b|\ba brief title for the following request:",
     re.IGNORECASE,
 )
-_TITLE_FOR_CHAT = re.compile(
-    r"Generate a title for this (?:conversation|chat|thread)", re.IGNORECASE
-)
 # What the message of a helper call holds, for engines that search many texts at once.
 HELPER_SIGNS = "|".join(
     [
-        r"^\s*(?:### Task:|(?i:given (?:a|the following) (?:conversation|chat history)))",
+        r"^\s*### Task:",
         r"^\s*(?i:(?:please )?(?:provide|write|generate|create) an? )",
-        rf"^\s*(?:{_QUERY_TO_SEARCH.pattern})",
-        *(rf"^\s*(?:{pattern.pattern})" for _, pattern in _WORDINGS),
-        *(rf"(?i:{pattern.pattern})" for pattern in (_TITLE_FOR_CHAT, _BARE)),
+        *(rf"^\s*(?:{words})" for _, words in _WORDINGS),
+        rf"(?i:{_BARE.pattern})",
     ]
 )
 # What the system prompt of a call for a title says.
@@ -167,11 +162,8 @@ def helper_by_wording(text: str) -> RequestKind | None:
     """
     text = text.lstrip()
     beginning = text[:_BEGINNING_CHARS]
-    for kind, pattern in _WORDINGS:
-        if pattern.match(beginning):
-            return kind
-    if _QUERY.match(beginning) or _QUERY_TO_SEARCH.match(beginning):
-        return "query"
+    if (match := _WORDING.match(beginning)) is not None:
+        return _WORDINGS[(match.lastindex or 1) - 1][0]
     if _asks_for_title(text, beginning):
         return "title"
     task = _TASK.match(text)
@@ -183,7 +175,7 @@ def helper_by_wording(text: str) -> RequestKind | None:
 def _asks_for_title(text: str, beginning: str) -> bool:
     if "itle" not in beginning and "name" not in beginning:
         return False
-    if _TITLE_FOR_CHAT.match(beginning) or (_TITLE.match(beginning) and _QUOTED.search(text)):
+    if _TITLE.match(beginning) and _QUOTED.search(text):
         return True
     told = f"{beginning}\n{text[-_BEGINNING_CHARS:]}"
     return all(pattern.search(told) for pattern in (_NAMING, _OF_CHAT, _BARE))
@@ -192,8 +184,8 @@ def _asks_for_title(text: str, beginning: str) -> bool:
 def helper_by_instructions(text: str) -> RequestKind | None:
     """The kind of a helper call, by its system prompt; None where it is a product's for persons."""
     beginning = text.lstrip()[:_BEGINNING_CHARS]
-    if _QUERY.match(beginning):
-        return "query"
+    if (match := _WORDING.match(beginning)) is not None:
+        return _WORDINGS[(match.lastindex or 1) - 1][0]
     return "title" if _TITLE_MAKER.search(beginning) else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from turnout.errors import RecordError
@@ -33,7 +32,6 @@ from turnout.protocols import Request, read_answer, read_request
 from turnout.protocols.conversations import conversation_of
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
-from turnout.schema import TURNS
 
 _ROLES: Mapping[str, Role] = {
     "user": "user", "assistant": "assistant", "tool": "tool", "other": "system",
@@ -41,6 +39,9 @@ _ROLES: Mapping[str, Role] = {
 _FACTS = ("prompt_tokens", "completion_tokens", "response_type", "status", "duration_ms")
 _SESSIONS = tuple(name for name in IDS if name not in ("id", "uuid"))
 _USERS = ("user", "user_id", "end_user")
+_USAGE = (
+    "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "cache_write_tokens",
+)  # fmt: skip
 NO_CHAT = "a call that is no chat (embeddings, images, speech, a token count, …)"
 NOT_STORED = "a model call whose messages the proxy did not store"
 # As LiteLLM calls them, without the `a` of asynchronous ones.
@@ -73,7 +74,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     answer = read_answer(body)
     spoken = answer.text if body else text_of(values["response"])
     messages = [_as_read(message) for message in request.messages]
-    used = {name: n for name, n in asdict(answer.usage).items() if name in TURNS.names}
+    used = {name: getattr(answer.usage, name) for name in _USAGE}
     session = _session(headers, sent, metadata) or first_of(values, _SESSIONS)
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
     added = last_turn(
