@@ -304,3 +304,22 @@ def test_a_model_without_a_class_warms_no_classs_cache():
     assert conversations.store.get(place.conversation_id).caches == {}
     conversations.answered(place, Answer("hi", complete=True), cached, "fast", "local/quick-1")
     assert conversations.store.get(place.conversation_id).caches == {"fast": cached}
+
+
+def test_an_answer_begun_by_the_client_stays_in_its_conversation(served):
+    first = served.post([user("hello")])
+    history = [user("hello"), answered(first), user("thanks")]
+    begun = served.post([*history, assistant("Sure, ")])
+    assert place(begun)[0] == place(first)[0]
+    assert begun.headers["x-turnout-class"] == "fast"
+    whole = assistant("Sure, " + answered(begun)["content"])
+    after = served.post([*history, whole, user("prove it")])
+    apart = served.post([*history, assistant("Sure, "), answered(begun), user("rename it")])
+    assert place(after)[0] == place(apart)[0] == place(first)[0]
+
+
+def test_a_first_answer_begun_by_the_client_begins_a_conversation(served):
+    first = served.post([user("hello"), assistant("Sure, ")])
+    whole = assistant("Sure, " + answered(first)["content"])
+    second = served.post([user("hello"), whole, user("thanks")])
+    assert place(second)[0] == place(first)[0]

@@ -145,6 +145,7 @@ def test_the_gateway_is_not_opened_to_others_without_callers_keys():
         ({"authorization": "Basic door"}, 401),
         ({"authorization": "Bearer door"}, 200),
         ({"x-api-key": "door"}, 200),
+        ({"authorization": "Bearer of-a-vendor", "x-api-key": "door"}, 200),
     ],
 )
 def test_only_callers_with_a_key_are_served(own_key, headers, status):

@@ -15,8 +15,10 @@ from turnout.gateway.headers import RawHeaders
 from turnout.gateway.options import Caller, GatewayOptions
 from turnout.gateway.problems import Problem, bad_request
 
-_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
-_ALSO_KEYS = ("authorization", "x-litellm-api-key", "ocp-apim-subscription-key")
+_KEY_HEADERS = (
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "x-litellm-api-key",
+    "ocp-apim-subscription-key",
+)  # fmt: skip
 _KEY_IN_QUERY = re.compile("key|token|secret|password|credential|authori|^sig$", re.IGNORECASE)
 _MINUTE_S = 60.0
 
@@ -44,12 +46,13 @@ class Callers:
         """
         if not self._callers:
             return None
-        hashed = hashlib.sha256(key_of(headers).encode("utf-8", "surrogatepass")).hexdigest()
         caller = None
-        for each in self._callers:
-            # All are compared, so that the time tells nothing.
-            if hmac.compare_digest(each.key_sha256.lower(), hashed):
-                caller = each
+        for key in keys_of(headers):
+            hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+            for each in self._callers:
+                # All are compared, so that the time tells nothing.
+                if hmac.compare_digest(each.key_sha256.lower(), hashed):
+                    caller = each
         if caller is None:
             raise Problem(
                 401,
@@ -79,12 +82,10 @@ class Callers:
         self._windows[caller.name] = began, n_requests + 1
 
 
-def key_of(headers: Mapping[str, str]) -> str:
-    """The key that a caller sends; empty where it sends none."""
-    kind, _, key = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and key.strip():
-        return key.strip()
-    return next((headers[name] for name in _KEY_HEADERS if headers.get(name)), "")
+def keys_of(headers: Mapping[str, str]) -> list[str]:
+    """The keys that a caller sends, each once, in whichever headers."""
+    keys = {headers[name].strip() for name in _KEY_HEADERS if headers.get(name)}
+    return sorted({_without_scheme(key) for key in keys if key})
 
 
 def scope_of(headers: Mapping[str, str]) -> str:
@@ -92,8 +93,7 @@ def scope_of(headers: Mapping[str, str]) -> str:
 
     One key is one caller, in whichever header it comes; who sends several is told by all of them.
     """
-    keys = {headers[name].strip() for name in (*_KEY_HEADERS, *_ALSO_KEYS) if headers.get(name)}
-    return "\n".join(sorted({_without_scheme(key) for key in keys}))
+    return "\n".join(keys_of(headers))
 
 
 def digest_of_keys(headers: Mapping[str, str]) -> str:

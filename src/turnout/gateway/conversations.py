@@ -43,9 +43,11 @@ class _Block:
 
 
 def _block(is_assistant: bool, messages: Iterable[Message]) -> _Block:
-    # Clients give answers back with other white space than they came with.
-    said = [part for m in messages for part in (_reduced(m.text), *m.tools, *m.attachments)]
-    return _Block(is_assistant, digest(*(part for part in said if part)))
+    # Clients give answers back with other white space than they came with, and in other parts.
+    listed = list(messages)
+    text = "".join(_reduced(message.text) for message in listed)
+    others = [part for message in listed for part in (*message.tools, *message.attachments)]
+    return _Block(is_assistant, digest(text, *others))
 
 
 def _reduced(text: str) -> str:
@@ -70,6 +72,7 @@ class Transcript:
 
     def __init__(self, messages: Sequence[Message], scope: str) -> None:
         said = [m for m in messages if m.role != "system"]
+        self._said = said
         self._scope = scope
         self._blocks = [
             _block(side, group) for side, group in groupby(said, lambda m: m.role == "assistant")
@@ -101,6 +104,18 @@ class Transcript:
         return self._chain[self._n_history]
 
     @property
+    def prefill(self) -> list[Message]:
+        """The beginning of the answer, where the request gives one."""
+        n_other = len(self._said)
+        while n_other and self._said[n_other - 1].role == "assistant":
+            n_other -= 1
+        return self._said[n_other:]
+
+    def without_prefill(self) -> Transcript:
+        """The transcript of what is answered."""
+        return Transcript(self._said[: len(self._said) - len(self.prefill)], self._scope)
+
+    @property
     def key(self) -> str:
         """Digest of the whole request."""
         return self._chain[-1]
@@ -120,9 +135,14 @@ class Transcript:
 
     def answered_keys(self, answer: Answer) -> tuple[str, str]:
         """What `history_key` of the next request will be, and the exchange that is complete."""
-        block = _block(True, [Message("assistant", answer.text, tools=answer.tools)])
-        asked = self._blocks[-1].digest if self._blocks else ""
-        return digest(self.key, "True", block.digest), _exchange(asked, block.digest)
+        # What the answer was given as a beginning becomes one with it.
+        prefill = self.prefill
+        block = _block(True, [*prefill, Message("assistant", answer.text, tools=answer.tools)])
+        blocks = self._blocks[:-1] if prefill else self._blocks
+        asked = blocks[-1].digest if blocks else ""
+        return digest(self._chain[len(blocks)], "True", block.digest), _exchange(
+            asked, block.digest
+        )
 
     @property
     def exchanges(self) -> list[str]:
@@ -317,7 +337,10 @@ class Conversations:
             return (None if end is None or end.continued else end), "transcript"
         key = transcript.history_key
         end = self.store.claim(key) if claims else next(iter(self.store.ends(key)), None)
-        return end or self._reworded(transcript) or self._shortened(transcript), "transcript"
+        end = end or self._reworded(transcript) or self._shortened(transcript)
+        if end is None and transcript.prefill:
+            return self._end(asker, transcript.without_prefill(), claims=claims)
+        return end, "transcript"
 
     def _reworded(self, transcript: Transcript) -> TranscriptEnd | None:
         """The conversation whose answers the client gives back in other words.
