@@ -245,6 +245,10 @@ EVENTS = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\r\n\r\n
             head("content-type: text/event-stream", "connection: close") + b"\x00\xff\n\ndata: {",
             True, 200, "failed", id="garbage in a stream",
         ),
+        pytest.param(
+            head("content-length: 5", "content-length: 6") + JSON,
+            False, 502, "failed", id="two lengths",
+        ),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", False, 502, "failed", id="no HTTP"),
         pytest.param(b"", False, 502, "failed", id="nothing"),
         pytest.param(
@@ -481,3 +485,11 @@ def test_counts_that_no_answer_can_have_are_not_journalled(tmp_path):
         served.post([user("hello")])
         (line,) = served.lines()
     assert (line["prompt_tokens"], line["completion_tokens"]) == (None, 5)
+
+
+def test_an_upstream_that_speaks_no_http_is_not_said_to_be_down(tmp_path):
+    upstream = RawUpstream(*[b"SSH-2.0-OpenSSH_9.2\r\n"] * 4)
+    with upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        message = served.post([user("hello")]).json()["error"]["message"]
+    assert "no whole HTTP message" in message
+    assert "cannot be reached" not in message

@@ -243,6 +243,11 @@ class Forwarder:
                 f"upstream {target.upstream} did not answer within {upstream.timeout_s:g} s. "
                 "Try again, or raise its timeout_s."
             ) from error
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+            raise UpstreamError(
+                f"upstream {target.upstream} gave an answer that is no whole HTTP message "
+                f"({type(error).__name__}). Check what listens at its url in the settings."
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _unreachable(target, upstream, error) from error
 
