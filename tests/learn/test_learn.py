@@ -89,6 +89,19 @@ def test_a_plan_trains_nothing(log, tmp_path):
     assert not list((tmp_path / "mine").glob("*-router"))
 
 
+def test_longer_messages_of_the_same_log_are_planned_to_train_longer(log, tmp_path):
+    planned = plan([log], tmp_path / "mine", options())
+    table = pq.read_table(log)
+    longer = pa.array([f"{text} and so on" * 3 for text in table["user_message"].to_pylist()])
+    at = table.schema.get_field_index("user_message")
+    pq.write_table(table.set_column(at, "user_message", longer), tmp_path / "long.parquet")
+    slower = plan([tmp_path / "long.parquet"], tmp_path / "long", options())
+    assert all(
+        slower.training_minutes[name] > planned.training_minutes[name]
+        for name in ("session", "conversation")
+    )
+
+
 def test_models_are_counted_with_what_they_cost(tmp_path):
     rows = [
         {"model": "gpt-5", "prompt_tokens": 1_000_000, "completion_tokens": 0, "cached_tokens": 0},

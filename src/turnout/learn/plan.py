@@ -9,16 +9,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from turnout.judge import Estimate, judge_turns
 from turnout.labels import ExternalFiles, label_turns
 from turnout.learn.line import ARCHITECTURES, LearnOptions, Places, read_logs
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture
+from turnout.schema import TURN_KEYS
 
-# About how many rows a second the default encoder trains on two cores with bfloat16: an estimate.
-# `make demo` beside a test suite had 26.9 and 13.9.
-_ROWS_PER_S = {"session": 35.0, "conversation": 20.0}
+# Tokens a second that the default encoder trains on, on two quiet cores with bfloat16: `make demo`
+# had 1,970 (session) and 2,264 (conversation).
+_TOKENS_PER_S = 2_100
 _WITHOUT_BFLOAT16 = 4.0  # times slower
+# Start, linear model, calibration and export of a router.
+_OVERHEAD_S = 20.0
+_CHARS_PER_TOKEN = 4.0
+# Special tokens; a conversation's row has a header too.
+_OWN_TOKENS: dict[Architecture, float] = {"session": 2, "conversation": 12}
+# What a conversation router's row shows of the turns before.
+_PREVIOUS_TURNS, _PREVIOUS_CHARS = 4, 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +86,69 @@ def plan(
         external=ExternalFiles(options.human, options.outcomes),
         on_progress=on_progress,
     )
-    train_share = options.split[0] / sum(options.split)
-    train_rows = {
-        name: math.ceil(train_share * min(options.size, rows))
-        for name, rows in (
-            ("session", ingested.conversations),
-            ("conversation", labels.labelled),
-        )
-    }
     return Plan(
         ingested.rows_kept,
         ingested.conversations,
         labels.labelled,
-        {
-            name: train_rows[name]
-            * options.recipe.epochs_for(train_rows[name])
-            / _rows_per_s(name)
-            / 60
-            for name in ARCHITECTURES
-        },
+        {name: _training_s(name, place, options) / 60 for name in ARCHITECTURES},
         _judge_estimate(place, options, on_progress),
     )
 
 
-def _rows_per_s(architecture: Architecture) -> float:
+def _training_s(architecture: Architecture, place: Places, options: LearnOptions) -> float:
+    """About how long a router trains: tokens of its rows, times passes, by the machine's rate."""
+    from turnout.training.fitting import DEFAULT_MAX_TOKENS
+    from turnout.training.samples import MIN_ROWS_TO_SHUFFLE
+    from turnout.training.shuffled_context import SHUFFLED_SHARE
+
+    budget = DEFAULT_MAX_TOKENS[architecture]
+    if architecture == "conversation" and options.max_tokens is not None:
+        budget = options.max_tokens
+    tokens = _tokens_of_rows(architecture, place.turns, place.labels, budget)
+    train_share = options.split[0] / sum(options.split)
+    rows = math.ceil(train_share * min(options.size, len(tokens)))
+    passes = options.recipe.epochs_for(max(rows, 1))
+    if architecture == "conversation" and rows >= MIN_ROWS_TO_SHUFFLE:
+        rows = round(rows * (1 + SHUFFLED_SHARE))
+    mean = float(tokens.mean()) if len(tokens) else 0.0
+    return _OVERHEAD_S + rows * passes * mean / _tokens_per_s()
+
+
+def _tokens_of_rows(
+    architecture: Architecture, turns: Path, labels: Path, budget: int
+) -> NDArray[np.float64]:
+    """About how many tokens each labelled turn has that the router could be trained on."""
+    table = _lengths(turns).sort_by([(key, "ascending") for key in TURN_KEYS])
+    ids = pc.dictionary_encode(table["conversation_id"]).combine_chunks().indices.to_numpy()
+    chars = table["chars"].to_numpy().astype(np.float64)
+    shown = chars.copy()
+    if architecture == "conversation":
+        for lag in range(1, min(_PREVIOUS_TURNS, len(chars) - 1) + 1):
+            same = ids[lag:] == ids[:-lag]
+            shown[lag:] += same * np.minimum(chars[:-lag], _PREVIOUS_CHARS)
+    known = pq.read_table(labels, columns=list(TURN_KEYS))
+    keys = set(zip(*(known[key].to_pylist() for key in TURN_KEYS), strict=True))
+    rows = zip(*(table[key].to_pylist() for key in TURN_KEYS), strict=True)
+    first_only = architecture == "session"
+    used = [row in keys and (row[1] == 1 or not first_only) for row in rows]
+    tokens = shown[np.asarray(used, bool)] / _CHARS_PER_TOKEN + _OWN_TOKENS[architecture]
+    return np.asarray(np.minimum(tokens, budget), np.float64)
+
+
+def _lengths(turns: Path) -> pa.Table:
+    """Every turn and the characters of its message; the messages are not held."""
+    columns = [*TURN_KEYS, "user_message"]
+    with pq.ParquetFile(turns) as file:
+        parts = [
+            pa.table({key: batch[key] for key in TURN_KEYS}).append_column(
+                "chars", pc.utf8_length(batch["user_message"])
+            )
+            for batch in file.iter_batches(columns=columns)
+        ]
+    return pa.concat_tables(parts)
+
+
+def _tokens_per_s() -> float:
     import torch
 
     from turnout.training.precision import has_bfloat16
@@ -103,7 +156,7 @@ def _rows_per_s(architecture: Architecture) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cores = max(1, (os.cpu_count() or 2) / 2)
     slower = 1.0 if has_bfloat16(device, "auto") else _WITHOUT_BFLOAT16
-    return _ROWS_PER_S[architecture] * cores / slower
+    return _TOKENS_PER_S * cores / slower
 
 
 def _judge_estimate(
