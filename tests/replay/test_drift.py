@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.browser import opened
@@ -13,7 +15,11 @@ from tests.cli.command import run
 from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.catalog import load_catalog
+from turnout.dataset import build_from_turns
 from turnout.errors import ArtifactError, RecordError
+from turnout.labels import label_turns
+from turnout.logs import ingest
+from turnout.parquet import write_parquet
 from turnout.progress import silent
 from turnout.records import ModelInput, Turn
 from turnout.replay.drift import drift, is_journal_without_text, is_turns_table
@@ -26,6 +32,8 @@ from turnout.routing.reference import REFERENCE_NAME, read_reference
 from turnout.routing.served import Served
 from turnout.routing.traffic_rows import TrafficRows
 from turnout.samples import Samples, Traffic
+from turnout.simulation import simulate
+from turnout.training import Recipe, train
 from turnout.training.reference import write_traffic_reference
 
 CATALOG = load_catalog()
@@ -335,6 +343,20 @@ def test_a_journal_of_another_router_is_refused(routers, tmp_path):
         drift(routers["session"], path, tmp_path / "out", catalog=CATALOG)
 
 
+def test_a_journal_that_cannot_be_read_is_refused_with_the_place(routers, tmp_path):
+    path = journal(tmp_path / "journal", routers["session"], n=2)
+    (file,) = path.iterdir()
+    lines = file.read_text()
+    file.write_text(lines.replace('"served_version": 2', '"served_version": 9'))
+    with pytest.raises(RecordError, match=r"journal: served_version: found 9; expected 2"):
+        drift(routers["session"], path, tmp_path / "out", catalog=CATALOG)
+    file.write_text(lines + "{cut")
+    assert not is_journal_without_text(path)
+    shown = run("drift", routers["session"], "absent.jsonl", "-o", "out", cwd=tmp_path, ok=False)
+    assert shown.returncode == 3
+    assert "absent.jsonl" in shown.stderr
+
+
 def test_a_journal_with_texts_or_another_log_is_none_without_text(routers, tmp_path):
     path = journal(tmp_path / "journal", routers["session"], n=2, user_message="hello")
     assert not is_journal_without_text(path)
@@ -383,6 +405,27 @@ def test_a_raw_log_is_ingested_first(routers, tmp_path):
     shown = run("drift", routers["session"], "log.jsonl", "-o", "out", cwd=tmp_path)
     assert "leave the router as it is" in shown.stdout
     assert (tmp_path / "out.turns.parquet").exists()
+
+
+@pytest.mark.slow
+def test_a_log_that_trained_a_router_is_what_it_was_and_another_language_is_not(tmp_path):
+    simulate(tmp_path / "log", n_conversations=500, seed=3)
+    turns, labels = tmp_path / "turns.parquet", tmp_path / "labels.parquet"
+    ingest([tmp_path / "log" / "turns.parquet"], turns)
+    label_turns(turns, labels, CATALOG)
+    build_from_turns(
+        turns, tmp_path / "data", architecture="session", catalog=CATALOG, labels=labels
+    )
+    router = train(tmp_path / "data", tmp_path / "r", recipe=Recipe(model="words")).router
+    assert read_reference(router).source == "traffic"
+    assert drift(router, turns, tmp_path / "same", catalog=CATALOG).comparison.verdict == "leave"
+    table = pq.read_table(turns)
+    at = table.schema.get_field_index("user_message")
+    other = pa.array([f"bitte erkläre mir die Rechnung Nummer {n}" for n in range(len(table))])
+    write_parquet(table.set_column(at, "user_message", other), tmp_path / "german.parquet")
+    report = drift(router, tmp_path / "german.parquet", tmp_path / "german", catalog=CATALOG)
+    assert report.comparison.verdict == "retrain"
+    assert {"surprise", "kind"} <= moved(report.comparison)
 
 
 @pytest.mark.slow

@@ -94,7 +94,8 @@ p_reasoning = model(torch.tensor([ends[:1] + ids + ends[1:]])).logits.softmax(-1
 ## Licence
 
 The weights derive from {report.base} and keep its licence. The training rows are not in this
-folder.
+folder. `reference.json` has histograms of the traffic, for `turnout drift`: no message can be read
+from it.
 """
 
 READS = {

@@ -65,6 +65,7 @@ Plain `transformers` cannot load it: there is no encoder in this folder.
 
 The tokenizer derives from {report.base} and keeps its licence. The training rows are not in this
 folder; words and pairs of words that stand in two of them or more are, as features.
+`reference.json` has histograms of the traffic, for `turnout drift`: no message can be read from it.
 """
 
 

@@ -60,6 +60,8 @@ class NewTraffic:
 def is_journal_without_text(path: Path) -> bool:
     """Whether a path is a gateway's journal, or a folder of them, that keeps no message."""
     lines = 0
+    if not path.exists():
+        return False
     for served in _journal_lines(path, strict=False):
         if served is None or served.get("user_message") is not None:
             return False
@@ -138,7 +140,10 @@ def of_journal(router: RouterFolder, journal: Path) -> NewTraffic:
     turn_counts: Counter[str] = Counter()
     population = router.spec.priors.default
     for values in _journal_lines(journal):
-        served = Served.from_json(values or {})
+        try:
+            served = Served.from_json(values or {})
+        except RecordError as error:
+            raise RecordError(f"{journal}: {error}") from error
         if served.kind not in _TURN_KINDS:
             left_out["helper requests of a product"] += 1
             continue
