@@ -1,5 +1,6 @@
 """`make demo` at a tiny size; run this module to write its golden anew."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -29,6 +30,28 @@ def run_demo(out: Path) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return re.sub(r" +\n", "\n", done.stdout.replace(str(out), "build/demo"))
+
+
+def test_the_demo_of_an_own_log_maps_its_columns(tmp_path):
+    (tmp_path / "turnout").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$ARGUMENTS"\nexit 9\n')
+    (tmp_path / "turnout").chmod(0o755)
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 0\n")  # no torch to ask
+    (tmp_path / "python").chmod(0o755)
+    log = tmp_path / "log.jsonl"
+    log.write_text("{}")
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+                   "ARGUMENTS": str(tmp_path / "arguments")}  # fmt: skip
+    pairs = "model=engine user_message=payload.text"
+    done = subprocess.run(
+        ["sh", "examples/demo.sh", str(tmp_path / "demo"), str(log), pairs],
+        cwd=ROOT, env=environment, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 9
+    verb, *arguments = (tmp_path / "arguments").read_text().splitlines()
+    command = importlib.import_module(f"turnout.cli.{verb}").command
+    given = command.make_context(verb, arguments).params
+    assert tuple(given["logs"]) == (str(log),)
+    assert list(given["columns"]) == pairs.split()
 
 
 @pytest.mark.slow
