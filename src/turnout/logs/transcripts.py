@@ -143,9 +143,6 @@ def transcript_of(
 
 def text_digest(*parts: object) -> int:
     """64 bits of some texts and numbers, never `NOTHING_BEFORE` by itself."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        data = str(part).encode("utf-8", "replace")
-        digest.update(len(data).to_bytes(8))
-        digest.update(data)
+    told = "".join([f"{len(text)}:{text}" for text in map(str, parts)])
+    digest = hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=8)
     return int.from_bytes(digest.digest(), signed=True) or 1

@@ -23,6 +23,7 @@ CONVERSATION_HEADER = "x-turnout-conversation-id"
 MAX_ID_CHARS = 128
 # Given for Turnout: an id that does not fit is refused rather than replaced by its hash.
 _OWN = {CONVERSATION_HEADER, "metadata.conversation_id"}
+_NAMING = {"session_id", "metadata", "conversation", "prompt_cache_key", "previous_response_id"}
 _ALPHABET = re.compile(r"[A-Za-z0-9._:-]+")
 _VENDOR_SESSION = re.compile(r"x-[a-z0-9-]+-session-id")
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -81,6 +82,8 @@ def conversation_of(
 
 
 def _header_ids(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if not headers:
+        return
     names = [CONVERSATION_HEADER, "x-litellm-session-id", "x-claude-code-session-id"]
     client = headers.get("user-agent", "") + headers.get("originator", "")
     if "codex" in client.lower():
@@ -93,6 +96,8 @@ def _header_ids(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _body_ids(body: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    if _NAMING.isdisjoint(body):
+        return
     metadata = mapping(body.get("metadata"))
     conversation = body.get("conversation")
     candidates = {

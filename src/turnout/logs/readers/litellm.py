@@ -103,7 +103,7 @@ def _sent(values: Values) -> tuple[dict[str, str], Values]:
 def _session(headers: Mapping[str, str], sent: Values, metadata: Values) -> str | None:
     """The conversation that the client names; proxies give requests ids of their own beside it."""
     asked = mapping(parsed(metadata.get("requester_metadata")))
-    for body in (sent, {"metadata": asked}):
+    for body in (sent, {"metadata": asked} if asked else {}):
         try:
             named = conversation_of(headers, body)
         except RecordError:  # an id for Turnout that its gateway would refuse

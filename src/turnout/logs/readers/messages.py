@@ -226,7 +226,7 @@ def role_of(value: object) -> str:
 
 def mapping(value: object) -> Values:
     """The value where it is a mapping, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, (dict, Mapping)) else {}  # a dict is told apart faster
 
 
 def first_of(values: Values, names: Sequence[str]) -> object:
