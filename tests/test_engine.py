@@ -2,13 +2,16 @@
 
 import os
 import signal
+import tempfile
 import threading
 
 import duckdb
 import ibis
 import pytest
 
+from tests.disks import fill, small_disk
 from turnout.engine import batches, connect, materialized, reading
+from turnout.errors import StorageError
 
 
 def work(n):
@@ -53,3 +56,27 @@ def test_ctrl_c_ends_a_query_at_once_as_an_interrupt(tmp_path, ctrl_c, ask):
 def test_an_interrupt_that_duckdb_words_as_an_error_is_an_interrupt(tmp_path):
     with pytest.raises(KeyboardInterrupt), reading(tmp_path / "turns.parquet", connect()):
         raise duckdb.Error("KeyboardInterrupt: <EMPTY MESSAGE>")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("filled", ["by the query", "by others, meanwhile"])
+def test_a_full_temporary_folder_is_named_with_what_to_do(tmp_path, monkeypatch, filled):
+    spilling = (
+        "CREATE TEMP TABLE {} AS SELECT md5(range::VARCHAR) || md5((range + 1)::VARCHAR) AS text "
+        "FROM range({})"
+    )
+    said = "turns.parquet: .* the temporary folder .*small is full .* set TMPDIR to a folder"
+    with small_disk(tmp_path / "small", 20_000) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        backend = connect(memory_mb=50)
+        with (
+            pytest.raises(StorageError, match=said),
+            reading(tmp_path / "turns.parquet", backend),
+        ):
+            if filled != "by the query":
+                backend.raw_sql(spilling.format("first", 900_000))
+                assert list(disk.iterdir()), "nothing was spilled"
+                fill(disk)
+            backend.raw_sql(spilling.format("second", 3_000_000))
+        backend.disconnect()
+        assert {path.name for path in disk.iterdir()} <= {"filler"}

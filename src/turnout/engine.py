@@ -117,10 +117,10 @@ def batches(
         yield from spark.batches(ordered, _ROWS_A_BATCH)
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """What the engines in use raise; asking Spark for its own would load it."""
+def _spark_errors() -> tuple[type[Exception], ...]:
+    """What Spark raises where it is in use; asking for it would load Spark."""
     loaded = sys.modules.get("pyspark.errors")
-    return (duckdb.Error, loaded.PySparkException) if loaded else (duckdb.Error,)
+    return (loaded.PySparkException,) if loaded else ()
 
 
 def lacks_disk(error: duckdb.Error) -> bool:
@@ -180,23 +180,30 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
     try:
         with interruptible(backend):
             yield
-    except duckdb.OutOfMemoryException as error:
+    except duckdb.Error as error:
         if lacks_disk(error):
             raise StorageError(
-                f"{path}: its rows do not fit into memory and the temporary folder "
-                f"({first_line(error)}); expected space to spill to. Free some, or set TMPDIR to "
-                "a folder on a larger disk."
+                f"{path}: its rows do not fit into memory, and the temporary folder "
+                f"{tempfile.gettempdir()} is full ({first_line(error)}); expected space to spill "
+                "to. Free some, or set TMPDIR to a folder on a larger disk; nothing was left "
+                "half-written."
             ) from error
-        raise RecordError(
-            f"{path}: its rows are too long to be held in memory some thousands at a time "
-            f"({first_line(error)}); expected messages of less. Ingest the log without its "
-            "longest messages."
-        ) from error
-    except _errors() as error:
-        raise RecordError(
-            f"{path}: its rows cannot be read ({first_line(error)}); expected a whole Parquet "
-            "file of the turns table. If it was copied, copy it again; else ingest the log again."
-        ) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise RecordError(
+                f"{path}: its rows are too long to be held in memory some thousands at a time "
+                f"({first_line(error)}); expected messages of less. Ingest the log without its "
+                "longest messages."
+            ) from error
+        raise _unreadable(path, error) from error
+    except _spark_errors() as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RecordError:
+    return RecordError(
+        f"{path}: its rows cannot be read ({first_line(error)}); expected a whole Parquet file of "
+        "the turns table. If it was copied, copy it again; else ingest the log again."
+    )
 
 
 def first_line(error: Exception) -> str:
