@@ -27,7 +27,6 @@ from turnout.tables import read_known_labels
 from turnout.training import Recipe, train
 
 SPLITS = ("train", "validation", "test")
-GROUP_COLUMNS = ("cv_group", "conversation_id", "user_id", "group")
 # Of the rows that a fold's router may see, about one in so many chooses epoch and calibration.
 _VALIDATION_PARTS = 8
 
@@ -62,8 +61,8 @@ def cross_validate(
         dataset: What `turnout build` wrote; its own splits are put together.
         out: The folder for `report.json` and `report.html`; it appears only when whole.
         folds: How many, at least 2.
-        group_by: One of `GROUP_COLUMNS`; by default `cv_group`, and the conversation of rows
-            without one.
+        group_by: `cv_group`, `conversation_id`, `user_id` or `group`; by default `cv_group`, and
+            the conversation of rows without one.
         base: As in `turnout.training.train`.
         recipe: As in `turnout.training.train`.
         truth: What `turnout simulate` wrote beside its log; rows are then compared with it too.

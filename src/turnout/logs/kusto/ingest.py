@@ -38,7 +38,6 @@ from turnout.schema import LATER_TURN_COLUMNS, TURNS
 from turnout.stage import StageRun
 from turnout.storage import storage_error
 
-SCHEME = "kusto://"
 # A query's rows say nothing of a router's decisions.
 _NOT_READ = ("source", *LATER_TURN_COLUMNS)
 _READ = ", ".join(camel_case(name) for name in TURNS.names if name not in _NOT_READ)
