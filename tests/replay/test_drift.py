@@ -408,18 +408,21 @@ def test_a_raw_log_is_ingested_first(routers, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_log_that_trained_a_router_is_what_it_was_and_another_language_is_not(tmp_path):
-    simulate(tmp_path / "log", n_conversations=500, seed=3)
-    turns, labels = tmp_path / "turns.parquet", tmp_path / "labels.parquet"
-    ingest([tmp_path / "log" / "turns.parquet"], turns)
+def test_a_later_log_of_the_same_kind_is_left_alone_and_another_language_is_not(tmp_path):
+    turns, later = tmp_path / "turns.parquet", tmp_path / "later.parquet"
+    for seed, path in enumerate((turns, later), 3):
+        log = tmp_path / f"log-{seed}"
+        simulate(log, n_conversations=500, seed=seed)
+        ingest([log / "turns.parquet"], path)
+    labels = tmp_path / "labels.parquet"
     label_turns(turns, labels, CATALOG)
     build_from_turns(
         turns, tmp_path / "data", architecture="session", catalog=CATALOG, labels=labels
     )
     router = train(tmp_path / "data", tmp_path / "r", recipe=Recipe(model="words")).router
     assert read_reference(router).source == "traffic"
-    assert drift(router, turns, tmp_path / "same", catalog=CATALOG).comparison.verdict == "leave"
-    table = pq.read_table(turns)
+    assert drift(router, later, tmp_path / "same", catalog=CATALOG).comparison.verdict == "leave"
+    table = pq.read_table(later)
     at = table.schema.get_field_index("user_message")
     other = pa.array([f"bitte erkläre mir die Rechnung Nummer {n}" for n in range(len(table))])
     write_parquet(table.set_column(at, "user_message", other), tmp_path / "german.parquet")
