@@ -30,6 +30,8 @@ from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.samples import DatasetFolder
 from turnout.schema import LABELS
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 MODELS = ("o3", "gpt-4o")
 
 

@@ -11,6 +11,8 @@ from turnout.gateway.conversations import Asker, Conversations
 from turnout.protocols import Answer, Message
 from turnout.routing.sessions import CachedPrompt, MemorySessions, Session
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 CHOSEN = "x-turnout-conversation-id"
 AGENT = "x-claude-code-agent-id"
 

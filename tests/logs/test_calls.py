@@ -13,6 +13,8 @@ from turnout.logs import ingest
 from turnout.logs.calls import NO_SPAN, NOTHING_ASKED
 from turnout.logs.readers.otel import NO_CALL
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 NOON = 1777896000_000_000_000
 SAID = [("system", "be brief"), ("user", "hello"), ("assistant", "hi"), ("user", "prove it")]
 

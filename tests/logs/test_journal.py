@@ -19,6 +19,8 @@ from turnout.routing.served import Attempt, Served
 from turnout.schema import LATER_TURN_COLUMNS, TURNS
 from turnout.switches import report_switches
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 ROUTED = Served(
     request_id="r1", timestamp=NOON, protocol="chat", kind="turn", conversation_id="c1",
     turn_index=1, requested_model="turnout", model="o3", model_class="reasoning", target="deep",

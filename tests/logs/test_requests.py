@@ -13,6 +13,8 @@ from turnout.labels import label_turns
 from turnout.logs import ingest
 from turnout.switches import report_switches
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 JOINED = "request joined by its history to a conversation of another id"
 SPLIT = "request split by its history from conversations that share its id or beginning"
 OTHER_BRANCH = "another branch of the conversation (the person ended on a later one)"

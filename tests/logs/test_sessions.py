@@ -11,6 +11,8 @@ from turnout.logs import ingest
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import rows_of_turns
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 FACTS = ("turn_index", "user_message", "model", "assistant_message", "response_type")
 
 

@@ -10,6 +10,8 @@ from turnout.errors import RecordError
 from turnout.logs import ingest
 from turnout.logs.calls import WRAPPER
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 START_NS = 1_790_000_000_000_000_000
 SAID = [("system", "be brief"), ("user", "hello"), ("assistant", "hi"), ("user", "prove it")]
 FACTS = (

@@ -9,6 +9,8 @@ from turnout.errors import RecordError
 from turnout.logs import ingest
 from turnout.logs.readers import bedrock, langfuse, langsmith
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 FIRST = [("system", "be brief"), ("user", "hello")]
 SECOND = [*FIRST, ("assistant", "hi"), ("user", "prove it")]
 FACTS = (

@@ -25,6 +25,8 @@ from turnout.routing.folder import set_threshold
 from turnout.routing.policies import Target, TokenPrices
 from turnout.schema import DECISIONS, TRUTH
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 CATALOG = load_catalog()
 TARGETS = {
     "reasoning": Target("claude-opus-4-5", TokenPrices(5.0, 25.0, 0.5, 6.25)),

@@ -25,6 +25,8 @@ from turnout.training.tfidf_teacher import (
     out_of_fold_targets,
 )
 
+pytestmark = pytest.mark.slow  # many seconds in all
+
 
 def samples_of(inputs, targets, conversations=None, weights=None):
     n = len(inputs)
