@@ -21,8 +21,9 @@ from turnout.samples import FEW_LABELS, DatasetFolder, Samples
 from turnout.stats.bootstrap import Estimate
 from turnout.training import train
 from turnout.training.choice import ModelChoice, choose_model
+from turnout.training.encoder import load_base
 from turnout.training.linear import HEADER, PENALTIES, PREVIOUS_TURNS, fit_linear
-from turnout.training.linear_router import fit_words, write_words_graph
+from turnout.training.linear_router import fit_words, refit_words, write_words_graph
 from turnout.training.samples import read_dataset
 
 SILENT = lambda *_: None  # noqa: E731
@@ -72,6 +73,22 @@ def test_the_graph_gives_scikit_learns_scores(fitted, tmp_path):
     assert check.float_rows == len(dataset.validation)
     assert check.float_difference < 1e-5
     assert check.auroc_float > 0.9
+
+
+def test_the_model_that_serves_is_fitted_on_validation_rows_too(tmp_path):
+    folder = write_dataset(tmp_path / "data", "session")
+    dataset = read_dataset(folder, 0)
+    before = fit_words(dataset, load_base(None, 0).tokenizer, 0, SILENT)
+    served = refit_words(before, dataset, 0, SILENT)
+    assert served.model.rows == len(dataset.train) + len(dataset.validation)
+    assert served.model.penalty == before.model.penalty
+    assert served.calibration.n == served.model.rows
+    report = train(folder, tmp_path / "router", recipe=replace(QUICK, model="words"))
+    scores = RouterFolder.read(tmp_path / "router").scorer().score(dataset.validation.inputs)
+    np.testing.assert_allclose(scores, served.validation_scores(), atol=1e-5)
+    # Of the model that was not fitted on them.
+    check = write_words_graph(before, dataset.validation, tmp_path)
+    assert report.export.auroc_float == check.auroc_float
 
 
 def test_message_and_context_are_told_apart_whatever_types_the_tokenizer_gives(tmp_path):

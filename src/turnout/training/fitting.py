@@ -32,7 +32,7 @@ from turnout.training.export import (
 )
 from turnout.training.linear import MAX_TOKENS as WORDS_MAX_TOKENS
 from turnout.training.linear_card import write_words_card
-from turnout.training.linear_router import FittedWords, fit_words, write_words_graph
+from turnout.training.linear_router import FittedWords, fit_words, refit_words, write_words_graph
 from turnout.training.loop import Fit, FitContext, SplitView, fit
 from turnout.training.memory import require_memory, training_bytes
 from turnout.training.optimizer import adamw
@@ -175,8 +175,8 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
     )
     if words is not None:
+        words, check = _write_words(dataset, words, fitted.recipe.seed, folder, on_progress)
         calibration, cut_rows = words.calibration, words.cut_rows
-        check = write_words_graph(words, dataset.validation, folder)
     else:
         check = _exported(fitted, folder, on_progress)
     report = TrainReport(
@@ -223,7 +223,7 @@ def write_words_router(
     started_s = time.monotonic()
     encoder = load_base(base, seed)
     words = fit_words(dataset, encoder.tokenizer, seed, on_progress)
-    check = write_words_graph(words, dataset.validation, folder)
+    words, check = _write_words(dataset, words, seed, folder, on_progress)
     report = TrainReport(
         router=folder,
         fresh=True,
@@ -269,6 +269,31 @@ def _compared(
     return (words if choice.served == "words" else None), choice
 
 
+def _write_words(
+    dataset: Dataset, words: FittedWords, seed: int, folder: Path, on_progress: OnProgress
+) -> tuple[FittedWords, ExportCheck]:
+    """Write the router of a linear model; the model that serves is fitted on validation rows too.
+
+    Traffic is scored before that, as it may have conversations of validation rows; and the AUROC
+    on them is that of the model that was not fitted on them.
+    """
+    check = write_words_graph(words, dataset.validation, folder)
+    spec = RouterSpec(dataset.formatter, WORDS_MAX_TOKENS, priors=dataset.priors)
+    _write_reference(dataset, folder, spec, check, on_progress)
+    served = refit_words(words, dataset, seed, on_progress)
+    last = write_words_graph(served, dataset.validation, folder)
+    return served, replace(last, auroc_float=check.auroc_float)
+
+
+def _write_reference(
+    dataset: Dataset, folder: Path, spec: RouterSpec, check: ExportCheck, on_progress: OnProgress
+) -> None:
+    with disk_errors(folder):
+        write_traffic_reference(
+            folder, spec, check.serves, dataset.traffic, dataset.train, on_progress
+        )
+
+
 def _describe(
     dataset: Dataset,
     report: TrainReport,
@@ -291,11 +316,9 @@ def _describe(
     )
     if words is None:
         write_card(report.router, spec, report)
+        _write_reference(dataset, report.router, spec, report.export, on_progress)
     else:
         write_words_card(report.router, spec, report, words.model)
-    precision, traffic = report.export.serves, dataset.traffic
-    with disk_errors(report.router):
-        write_traffic_reference(report.router, spec, precision, traffic, dataset.train, on_progress)
     write_description(report.router, spec)
 
 

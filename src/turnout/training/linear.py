@@ -156,6 +156,7 @@ def fit_linear(
     samples: Samples,
     seed: int,
     on_progress: OnProgress,
+    penalties: Sequence[float] = PENALTIES,
 ) -> LinearModel:
     """Fit on targets, rows counted by their weights.
 
@@ -166,7 +167,8 @@ def fit_linear(
         separator: The token after the context's header; None where it is not one token.
         samples: n rows; weights above 0 for both outcomes.
         seed: Decides the folds.
-        on_progress: Told every fit.
+        on_progress: Called at every fit.
+        penalties: To choose from.
 
     Source:
         Joachims (1998), "Text categorization with support vector machines"; Wang and Manning
@@ -182,14 +184,14 @@ def fit_linear(
     # Sums over sparse rows are too short to share, and one thread adds in the same order anywhere.
     with threadpool_limits(1):
         candidates = []
-        for done, penalty in enumerate(PENALTIES):
-            on_progress(STEP, done, len(PENALTIES) + 1)
+        for done, penalty in enumerate(penalties):
+            on_progress(STEP, done, len(penalties) + 1)
             candidates.append(_held_out_margins(columns, samples, folds, penalty))
             losses.append(_loss(samples, candidates[-1]))
         best = int(np.argmin(losses))
-        penalty, held_out[used] = PENALTIES[best], candidates[best]
+        penalty, held_out[used] = penalties[best], candidates[best]
         model = _fitted(columns, samples, np.arange(len(samples)), penalty)
-    on_progress(STEP, len(PENALTIES) + 1, len(PENALTIES) + 1)
+    on_progress(STEP, len(penalties) + 1, len(penalties) + 1)
     return LinearModel(
         features, model.coef_[0], float(model.intercept_[0]), penalty, len(samples), held_out
     )

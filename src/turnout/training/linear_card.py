@@ -33,6 +33,7 @@ not have, and no order beyond two tokens. {why}
 | validation rows | {report.rows[validation]:,}, of which {report.labelled_rows[validation]:,} \
 carry a label |
 | features | {features} |
+| fitted on | training and validation rows, once everything else was chosen |
 | penalty | C = {penalty:g}, chosen by cross-validation on the training rows |
 | token budget | {spec.max_tokens:,}; {report.cut_rows:,} training rows were longer and were cut |
 | scores | {scores} |
@@ -43,9 +44,10 @@ carry a label |
 | {cal.method} | {cal.scale:.4f} | {cal.bias:.4f} | {cal.n:,} | {cal.ece_before:.3f} \
 | {cal.ece_after:.3f} |
 
-AUROC on the validation rows is {export.auroc_float:.4f}. They fitted the calibration, with training
-rows scored by models that had not seen them, so the numbers are optimistic: `turnout evaluate`
-gives honest ones, with intervals, beside trivial baselines.
+AUROC on the validation rows is {export.auroc_float:.4f}, of a model that was fitted on the training
+rows alone. All rows fitted the calibration, each scored by a model that had not seen it, so its
+errors are optimistic: `turnout evaluate` gives honest numbers, with intervals, beside trivial
+baselines.
 
 model.onnx ({megabytes:.1f} MB, float32) serves. On {export.float_rows:,} rows its scores differ
 from scikit-learn's by {export.float_difference:.1e} at most.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,15 @@ class FittedWords:
     Attributes:
         tokenizer: Its token types tell message and context apart.
         model: Not yet calibrated.
+        train: Tokens of the training rows.
         validation: Tokens of the validation rows.
-        calibration: Of its margins, by validation rows and by training rows held out in turn.
+        calibration: Of its margins, by rows that the model of each margin was not fitted on.
         cut_rows: Training rows of more than `MAX_TOKENS` tokens.
     """
 
     tokenizer: Tokenizer
     model: LinearModel
+    train: list[TokenIds]
     validation: list[TokenIds]
     calibration: Calibration
     cut_rows: int
@@ -79,7 +81,28 @@ def fit_words(
     margins = np.concatenate([model.held_out_margins, model.margins(validation)])
     calibration = _calibrated(margins, dataset.train.followed_by(dataset.validation))
     cut_rows = sum(row.truncated_tokens > 0 for row in train)
-    return FittedWords(own, model, validation, calibration, cut_rows)
+    return FittedWords(own, model, train, validation, calibration, cut_rows)
+
+
+def refit_words(
+    fitted: FittedWords, dataset: Dataset, seed: int, on_progress: OnProgress
+) -> FittedWords:
+    """Fit on training and validation rows, with the penalty that was chosen on training rows.
+
+    Called once nothing is left to choose on validation rows. All rows calibrate, each with the
+    margin of a model that was not fitted on its cluster.
+
+    Args:
+        fitted: See `fit_words`.
+        dataset: Its rows.
+        seed: Decides the folds.
+        on_progress: Called at every fit.
+    """
+    rows = dataset.train.followed_by(dataset.validation)
+    tokens = fitted.train + fitted.validation
+    separator, penalties = fitted.model.features.separator, (fitted.model.penalty,)
+    model = fit_linear(tokens, separator, rows, seed, on_progress, penalties)
+    return replace(fitted, model=model, calibration=_calibrated(model.held_out_margins, rows))
 
 
 def write_words_graph(fitted: FittedWords, validation: Samples, folder: Path) -> ExportCheck:
