@@ -247,7 +247,12 @@ def without(modules, lines, cwd):
 )
 def test_every_verb_names_the_extra_that_it_lacks(tmp_path, extra):
     typed = {"judge": ["t", "--base-url", "u", "--model", "m"], "push": ["r", "o/n"]}
-    typed |= {"threshold": ["r", "t"], "serve": ["r", "-c", "c"], "settings": []}
+    typed |= {
+        "threshold": ["r", "t"],
+        "drift": ["r", "t"],
+        "serve": ["r", "-c", "c"],
+        "settings": [],
+    }
     typed |= {"score": ["r", "t", "--text-column", "c"], "simulate": [], "evaluate": ["r", "t"]}
     verbs = [verb for verb in VERBS if extra in VERBS[verb].extras]
     no_output = {"kql", "push", "threshold", "serve", "settings"}

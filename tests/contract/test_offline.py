@@ -26,6 +26,7 @@ evaluate router data -o report
 threshold router turns.parquet --share 0.3
 replay router turns.parquet -o replay --reasoning-model o3 --fast-model gpt-4o-mini
 learn log/turns.parquet -o mine --dry-run
+drift router turns.parquet -o drift
 score router turns.parquet --text-column user_message -o scores.parquet
 route router hello
 settings

@@ -27,7 +27,10 @@ def test_two_processes_make_the_router_of_one(dataset, base, tmp_path):
     out = tmp_path / "out" / "together"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = ["-m", "turnout", "train", dataset, "-o", out, "--base", base, "--json"]
-    options = "--epochs 2 --learning-rate 3e-3 --batch-size 15 --max-tokens 48 --precision float32"
+    options = (
+        "--model encoder --epochs 2 --learning-rate 3e-3 --batch-size 15 --max-tokens 48 "
+        "--precision float32"
+    )
     done = subprocess.run(
         [*launch, *command, *options.split()], capture_output=True, text=True, check=False
     )
