@@ -49,7 +49,13 @@ for message in \
   "Split the billing service in two; breaking the callers that still use the old events is acceptable."; do
   turnout route "$out/session-router" "$message"
 done
-turnout route "$out/conversation-router" --all-turns --messages examples/conversation.json
+# With the threshold that the page recommends, where it is one of the conversation router.
+settings=""
+if grep -qs 'policy = "' "$out/turnout.toml" && ! grep -q 'policy = "session"' "$out/turnout.toml"; then
+  settings="-c $out/turnout.toml"
+fi
+# shellcheck disable=SC2086 (no word, or two)
+turnout route "$out/conversation-router" $settings --all-turns --messages examples/conversation.json
 
 step "Done. What now?"
 cat <<EOF

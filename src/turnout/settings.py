@@ -27,6 +27,7 @@ from turnout.gateway.options import (
     Upstream,
 )
 from turnout.records import ModelClass, Population
+from turnout.routing import Router, RouterFolder
 from turnout.routing.policies import Policy, PolicyName, PricedPolicy, policy_of
 from turnout.routing.policies import Target as PricedTarget
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
@@ -159,6 +160,21 @@ class Settings(Options):
                 max_switching_share=table.max_switching_share,
                 max_switching_usd=table.max_switching_usd,
             ),
+        )
+
+    def open_router(self, folder: Path) -> Router:
+        """The router of a folder, with the file's policy, threshold, population and prices.
+
+        Raises:
+            ArtifactError: If the folder is absent, altered, or newer than this version.
+            SettingsError: If the population's share of reasoning, or a price, is not known.
+        """
+        return Router(
+            RouterFolder.read(folder),
+            self.policy(),
+            threshold=self.router.threshold,
+            population=self.router.population,
+            targets=self.priced_targets(),
         )
 
     def own_catalog(self) -> Catalog:

@@ -95,6 +95,16 @@ def test_one_message_is_routed_with_its_reason(line):
     assert decided["model_class"] in ("reasoning", "fast")
 
 
+def test_a_message_is_routed_as_the_settings_serve_it(tmp_path):
+    router = write_router(tmp_path / "router")
+    config = tmp_path / "turnout.toml"
+    for threshold, model_class in ((0.0, "reasoning"), (1.0, "fast")):
+        config.write_text(f'[router]\nthreshold = {threshold}\npolicy = "conversation"\n')
+        decided = json.loads(run("route", router, "hi", "-c", config, "--json").stdout)
+        assert (decided["model_class"], decided["threshold"]) == (model_class, threshold)
+        assert decided["policy"] == "conversation"
+
+
 def test_a_conversation_is_routed_turn_by_turn(tmp_path):
     example = Path(__file__).resolve().parents[2] / "examples" / "conversation.json"
     router = write_router(tmp_path / "router", "conversation")

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     help="A JSON file with chat messages (role, content), instead of TEXT.",
 )
 @click.option("--all-turns", is_flag=True, help="With --messages: decide every turn, in order.")
+@click.option(
+    "-c",
+    "--config",
+    type=INPUT_PATH,
+    help="Settings file: decide by its policy, threshold and population, as `turnout serve` does.",
+)
 @POPULATION_OPTION
 @JSON_OPTION
 def command(
@@ -40,6 +46,7 @@ def command(
     text: str | None,
     messages: Path | None,
     all_turns: bool,
+    config: Path | None,
     population: Population | None,
     as_json: bool,
 ) -> None:
@@ -48,12 +55,19 @@ def command(
         raise click.UsageError("give either TEXT or --messages FILE")
     if all_turns and messages is None:
         raise click.UsageError("--all-turns needs --messages FILE")
+    if config is not None and population is not None:
+        raise click.UsageError("give either --config, whose population counts, or --population")
 
     from turnout.protocols import turns_of
     from turnout.routing import Router, RouterFolder
 
     turns = turns_of([{"role": "user", "content": text}] if messages is None else _read(messages))
-    loaded = Router(RouterFolder.read(router), population=population)
+    if config is None:
+        loaded = Router(RouterFolder.read(router), population=population)
+    else:
+        from turnout.settings import load_settings
+
+        loaded = load_settings(config).open_router(router)
     positions = range(1, len(turns) + 1) if all_turns else (len(turns),)
     decisions = [loaded.decide(turns[:n], conversation_id="this") for n in positions]
     if as_json:
@@ -62,7 +76,7 @@ def command(
         return
     for n, decision in zip(positions, decisions, strict=True):
         _show(turns[n - 1], decision)
-    next_command("serve", router, "-c", "turnout.toml")
+    next_command("serve", router, "-c", config or "turnout.toml")
 
 
 def _read(path: Path) -> list[Any]:

@@ -80,20 +80,11 @@ def _read(router: Path, config: Path, flags: Flags) -> tuple[Router, GatewayOpti
     Raises:
         TurnoutError: If one of them is wrong.
     """
-    from turnout.routing import Router, RouterFolder
     from turnout.settings import load_settings
 
     settings = load_settings(config, flags)
     options = settings.gateway_options(config)
-    table = settings.router
-    loaded = Router(
-        RouterFolder.read(router),
-        settings.policy(),
-        threshold=table.threshold,
-        population=table.population,
-        targets=settings.priced_targets(),
-    )
-    return loaded, options
+    return settings.open_router(router), options
 
 
 def _noted(notes: list[str]) -> list[str]:
