@@ -92,31 +92,38 @@ def write_many_turns(folder):
     pq.write_table(pa.Table.from_pylist(labels, LABELS), folder / "given.parquet")
 
 
-@pytest.fixture(scope="module", params=["local", "server"])
-def folder(request, tmp_path_factory):
-    """What Spark made in a folder whose name looks like a partition and a pattern.
-
-    Here where no Java is installed, and through a Connect server.
-    """
-    place = tmp_path_factory.mktemp("engines")
+def written(place):
+    """A folder whose name looks like a partition and a pattern, with turns and evidence."""
     folder = place / "user_message=x {1,2}[3]*"
     folder.mkdir()
     write_turns_and_evidence(folder)
     write_many_turns(folder)
-    verbs = [LABEL, SWITCHES, BUILD_LABELLED]
-    if request.param == "local":
-        environment = without_java(place / "bin")
-        run_verbs(folder, *verbs, BUILD, engine="spark://local[2]", environment=environment)
-        yield folder
-        return
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made_here(tmp_path_factory):
+    """What Spark made on a machine without Java."""
+    place = tmp_path_factory.mktemp("here")
+    folder, environment = written(place), without_java(place / "bin")
+    run_verbs(folder, LABEL, BUILD, engine="spark://local[2]", environment=environment)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made_by_server(tmp_path_factory):
+    """What a Spark Connect server made."""
+    place = tmp_path_factory.mktemp("server")
+    folder = written(place)
     with connect_server(place) as (address, server_log):
-        run_verbs(folder, *verbs, engine=address)
+        run_verbs(folder, SWITCHES, BUILD_LABELLED, engine=address)
         assert "SessionHolder: Closing session" in server_log.read_text()
-        yield folder
+    return folder
 
 
 @pytest.mark.slow
-def test_spark_gives_the_labels_that_duckdb_gives(folder):
+def test_spark_gives_the_labels_that_duckdb_gives(made_here):
+    folder = made_here
     here, there = folder / "labels.parquet", folder / "spark-labels.parquet"
     external = ExternalFiles(folder / "human.csv", folder / "outcomes.parquet")
     gold = folder / "gold.parquet"
@@ -130,7 +137,8 @@ def test_spark_gives_the_labels_that_duckdb_gives(folder):
 
 
 @pytest.mark.slow
-def test_spark_gives_the_switches_that_duckdb_gives(folder):
+def test_spark_gives_the_switches_that_duckdb_gives(made_by_server):
+    folder = made_by_server
     here, there = folder / "switches", folder / "spark-switches"
     report_switches(folder / "turns.parquet", CATALOG, out=here, n_examples=2, around=1)
     assert json.loads((there / "report.json").read_text()) == json.loads(
@@ -142,11 +150,12 @@ def test_spark_gives_the_switches_that_duckdb_gives(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["session", "conversation"])
-def test_spark_gives_the_data_set_that_duckdb_gives(folder, architecture):
+@pytest.mark.parametrize(
+    ("made", "architecture"), [("made_here", "session"), ("made_by_server", "conversation")]
+)
+def test_spark_gives_the_data_set_that_duckdb_gives(request, made, architecture):
+    folder = request.getfixturevalue(made)
     there, here = folder / f"spark-{architecture}", folder / architecture
-    if not there.exists():
-        pytest.skip("the server made one data set only")
     labels = folder / "given.parquet" if architecture == "conversation" else None
     build_from_turns(
         folder / "many.parquet", here, architecture=architecture, catalog=CATALOG,
