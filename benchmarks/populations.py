@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 
 from turnout.stats.bootstrap import Estimate, Resampling
 from turnout.stats.calibration import calibration_error, expected_calibration_error
-from turnout.stats.prior import prior_shares
+from turnout.stats.prior import log_ratios, prior_shares
 
 SHARE = 0.22
 _KEYS = ["conversation_id", "turn_index"]
@@ -80,7 +80,7 @@ def main() -> None:
             resampling.estimate(lambda w, p=p, y=needs[asked]: expected_calibration_error(p, y, w))
             for p in (scores, for_log)
         ]
-        prior = resampling.estimate(lambda w, p=scores: prior_shares(logit(p), w))
+        prior = resampling.estimate(lambda w, p=scores: prior_shares(log_ratios(p, 0.5), w))
         on_even = calibration_error(platt.predict_proba(margins[even])[:, 1], needs[even])
         print(
             f"{name}: {len(asked):,} messages; scores for balanced rows: mean {scores.mean():.2f}, "

@@ -18,13 +18,13 @@ from turnout.cli.console import (
     progress_bars,
     say,
     stdout,
+    with_interval,
 )
 from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
     from turnout.progress import OnProgress
     from turnout.replay.drift import DriftReport
-    from turnout.stats.bootstrap import Estimate
 
 # No error: the command did what it was asked, and the answer is yes.
 CHANGED_EXIT_CODE = 10
@@ -111,6 +111,8 @@ def _next(report: DriftReport, router: Path, traffic: Path, new: Path, config: P
 def _show(report: DriftReport, output: Path) -> None:
     from rich.table import Table
 
+    from turnout.replay.drift import p_text
+
     out = stdout()
     comparison = report.comparison
     table = Table(
@@ -122,20 +124,19 @@ def _show(report: DriftReport, output: Path) -> None:
     for q in comparison.quantities:
         table.add_row(
             q.title,
-            _with_interval(q.distance),
-            _p(q.p_value),
-            _with_interval(q.unexplained),
-            _p(q.unexplained_p_value),
+            with_interval(q.distance, "{:.1%}"),
+            p_text(q.p_value),
+            with_interval(q.unexplained, "{:.1%}"),
+            p_text(q.unexplained_p_value),
             "moved" if q.moved else "as before",
         )
     out.print(table)
     out.print(f"Has the traffic changed? {_ANSWERS[comparison.verdict]}", style="bold")
     for reason in comparison.because:
         out.print(f"  {reason}")
-    before, now = comparison.share_before, comparison.share_now
     out.print(
-        f"Estimated to need reasoning: {now.value:.1%} ({now.low:.1%} … {now.high:.1%}), before "
-        f"{before.value:.1%} ({before.low:.1%} … {before.high:.1%})."
+        f"Estimated to need reasoning: {with_interval(comparison.share_now, '{:.1%}')}, before "
+        f"{with_interval(comparison.share_before, '{:.1%}')}."
     )
     for quantity, reason in comparison.untested.items():
         out.print(f"Not tested: {quantity}, since {reason}.")
@@ -147,13 +148,3 @@ def _show(report: DriftReport, output: Path) -> None:
             "log. New traffic may differ from them without any change."
         )
     out.print(f"Report: {output / 'drift.html'}")
-
-
-def _with_interval(share: Estimate | None) -> str:
-    return "–" if share is None else f"{share.value:.1%} ({share.low:.1%} … {share.high:.1%})"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

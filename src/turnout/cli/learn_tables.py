@@ -100,8 +100,8 @@ def policies_table(report: ReplayReport) -> Table:
         "today", with_interval(today.usd, usd, scale), "–", f"at most {today.missed.value:.0%}",
         f"{today.share_reasoning.value:.0%}",
     )  # fmt: skip
-    at = next(at for at in comparison.at_missed if at.missed == report.max_missed)
-    for row in (*comparison.served[:2], *at.rows, *at.beside):
+    level = comparison.level(report.max_missed)
+    for row in (*comparison.served[:2], *level.rows, *level.beside):
         table.add_row(
             row.name.replace("always", "all"),
             with_interval(row.measured.usd, usd, scale),

@@ -90,12 +90,12 @@ def _drawn(
     while True:
         bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
         below = hashed.filter(hashed.key < bound)
-        found = below.group_by("conversation_id", "key").agg(
+        conversations = below.group_by("conversation_id", "key").agg(
             turns=below.turn_index.nunique(), first=below.turn_index.min()
         )
         if first_only:
-            found = found.filter(found["first"] == 1)
-        names = found.order_by("key").limit(_MOST_NAMES)
+            conversations = conversations.filter(conversations["first"] == 1)
+        names = conversations.order_by("key").limit(_MOST_NAMES)
         rows: list[_Row] = backend.to_pyarrow(names).to_pylist()
         if len(rows) == _MOST_NAMES or share >= 1:
             return sorted(rows, key=itemgetter("key"))

@@ -9,9 +9,9 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from typing import Any
 
+from turnout.manifest import package_version
 from turnout.protocols import CONVERSATION_HEADER
 from turnout.protocols.conversations import MAX_ID_CHARS
 
@@ -97,7 +97,7 @@ def document(served: Iterable[str]) -> dict[str, Any]:
     """The document of the paths that are served."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Turnout", "version": version("turnout")},
+        "info": {"title": "Turnout", "version": package_version()},
         "paths": {path: _item(path) for path in served},
         "components": {
             "securitySchemes": {

@@ -65,7 +65,8 @@ class LearnOptions:
         split: Parts of training, validation and test.
         recipe: How to fine-tune.
         max_tokens: Token budget of the conversation router; None for the default.
-        targets: Class → the model that it would go to; by default the log's own most used.
+        targets: Class → the model that it would go to; by default one of the log's own, in
+            the middle by price.
         max_missed: Share in (0, 1) of the messages that need reasoning that may be missed by what
             is recommended.
         by: A column of the log that costs are split by.

@@ -63,10 +63,10 @@ def moment(value: object) -> dt.datetime | None:
     and 2100: many products write 1970 or year 1 where they have none.
     """
     try:
-        found = _moment(value)
+        instant = _moment(value)
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found and FIRST_YEAR <= found.year < YEAR_AFTER_LAST else None
+    return instant if instant and FIRST_YEAR <= instant.year < YEAR_AFTER_LAST else None
 
 
 def number_of(value: object) -> float | None:

@@ -59,10 +59,10 @@ def _with_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibi
         return rows
     before = ibis.window(group_by=("owner", "before", "message"), order_by="place", rows=(None, -1))
     begun = ibis.ifelse(orphaned, ibis.null("int64"), rows.place)
-    found = rows.mutate(orphaned=orphaned, found=rows.node.argmax(begun).over(before))
-    found = found.filter(found.orphaned, found.found.notnull()).select("node", "found")
-    joined = rows.left_join(found, "node")
-    joined = joined.mutate(node=ibis.coalesce(joined.found, joined.node))
+    adopted = rows.mutate(orphaned=orphaned, parent=rows.node.argmax(begun).over(before))
+    adopted = adopted.filter(adopted.orphaned, adopted.parent.notnull()).select("node", "parent")
+    joined = rows.left_join(adopted, "node")
+    joined = joined.mutate(node=ibis.coalesce(joined.parent, joined.node))
     return materialized(backend, joined.select(*rows.columns))
 
 

@@ -75,18 +75,18 @@ def read_conversation(value: object) -> tuple[Turn, ...]:
     Raises:
         RecordError: If it is no list, a message is malformed or none has the role user.
     """
-    found = value
+    read = value
     if isinstance(value, str):
         try:
-            value = json.loads(value, strict=False)
+            read = json.loads(value, strict=False)
         except (ValueError, RecursionError):
-            value = None
-    if not isinstance(value, list):
+            read = None
+    if not isinstance(read, list):
         raise RecordError(
-            f"found {reprlib.repr(found)}; expected a list of messages (role, content), or its "
+            f"found {reprlib.repr(value)}; expected a list of messages (role, content), or its "
             "JSON text."
         )
-    messages = chat.checked_messages(value)
+    messages = chat.checked_messages(read)
     if not any(message.role == "user" for message in messages):
         raise RecordError(
             f"found {len(messages)} messages; expected at least one message with the role user."

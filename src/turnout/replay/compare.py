@@ -119,8 +119,7 @@ class Comparing:
             max_missed: As for `compared`. A policy that cannot miss so little decides by its
                 router's own threshold.
         """
-        at = next(at for at in comparison.at_missed if at.missed == max_missed)
-        chosen = {row.name: row.threshold for row in at.rows}
+        chosen = {row.name: row.threshold for row in comparison.level(max_missed).rows}
         for name in self.routed:
             router = self.architecture_of(name)
             threshold = chosen.get(name)

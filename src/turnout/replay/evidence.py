@@ -122,5 +122,5 @@ def _conversations(split: Path) -> set[str]:
 
 
 def _is_in(column: pa.ChunkedArray, names: set[str]) -> NDArray[np.bool_]:
-    found = pc.is_in(column, value_set=pa.array(sorted(names), pa.string()))
-    return np.asarray(found.to_numpy(), bool)
+    is_in = pc.is_in(column, value_set=pa.array(sorted(names), pa.string()))
+    return np.asarray(is_in.to_numpy(), bool)

@@ -52,8 +52,8 @@ def _by_segment(comparison: Stored, max_missed: float) -> dict[str, Any] | None:
         return None
     segments = []
     for segment in by["segments"]:
-        at = next(a for a in segment["at_missed"] if a["missed"] == max_missed)
-        segments.append({**segment, "rows": [*segment["fixed"], *at["rows"], *at["beside"]]})
+        level = _level(segment, max_missed)
+        segments.append({**segment, "rows": [*segment["fixed"], *level["rows"], *level["beside"]]})
     return {**by, "segments": segments}
 
 
@@ -62,9 +62,15 @@ def chosen_row(comparison: Stored) -> Stored | None:
     recommended = comparison["recommendation"]
     if recommended is None:
         return None
-    at = next(a for a in comparison["at_missed"] if a["missed"] == recommended["missed"])
-    row: Stored = next(row for row in at["rows"] if row["name"] == recommended["policy"])
+    rows = _level(comparison, recommended["missed"])["rows"]
+    row: Stored = next(row for row in rows if row["name"] == recommended["policy"])
     return row
+
+
+def _level(compared: Stored, missed: float) -> Stored:
+    """The policies of the log, or of a segment, that miss at most this share."""
+    level: Stored = next(each for each in compared["at_missed"] if each["missed"] == missed)
+    return level
 
 
 def money(stored: Stored | None, form: str = ",.2f") -> Markup:

@@ -145,3 +145,7 @@ class Comparison:
     curves: list[Curve]
     recommendation: Recommendation | None
     sampled_turns: int
+
+    def level(self, missed: float) -> AtMissed:
+        """The policies that miss at most this share."""
+        return next(level for level in self.at_missed if level.missed == missed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +16,14 @@ from turnout.replay.decisions import write_decisions
 from turnout.replay.evidence import Evidence, EvidenceKind
 from turnout.replay.log import ScoredLog, read_scored
 from turnout.replay.page import render
+from turnout.replay.report_files import spread, write_report
 from turnout.replay.results import AtMissed, Comparison, PolicyRow
 from turnout.replay.scored import OtherScorer, score_turns
 from turnout.routing import RouterFolder
 from turnout.routing.policies import Target
 from turnout.stage import StageRun, report_json
-from turnout.stats.bootstrap import Estimate
 
 REPORT_NAME = "replay.json"
-PAGE_NAME = "replay.html"
 TABLE_NAME = "policies.csv"
 _DAY_S = 86_400.0
 _MONTH_DAYS = 30.44
@@ -184,8 +181,10 @@ def replay(
     with deciding.output() as partial:
         write_decisions(policies, log, targets, report.population, partial)
     run.record(report)
+    content = report_json(report)
+    rows = [_HEADER, *_table(comparison)]
     with run.output() as partial:
-        _write(partial, report)
+        write_report(partial / REPORT_NAME, content, render(content), partial / TABLE_NAME, rows)
     return report
 
 
@@ -267,15 +266,6 @@ def _facts(target: Target) -> TargetFacts:
     )
 
 
-def _write(folder: Path, report: ReplayReport) -> None:
-    folder.mkdir()
-    content = report_json(report)
-    (folder / REPORT_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
-    with (folder / TABLE_NAME).open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([_HEADER, *_table(report.comparison)])
-
-
 def _table(comparison: Comparison) -> Iterator[list[object]]:
     yield from (["as served", "", *_cells(row)] for row in comparison.served)
     yield from _levels("", comparison.at_missed)
@@ -306,15 +296,11 @@ def _cells(row: PolicyRow) -> list[object]:
         m.usd, row.against_reasoning, row.against_today, m.share_reasoning, m.missed, m.switches,
         m.warm_switches, m.agreement, m.under, m.over,
     )  # fmt: skip
-    spread = [cell for estimate in estimates for cell in _spread(estimate)]
+    ends = [cell for estimate in estimates for cell in spread(estimate)]
     return [
         row.name,
         "" if row.threshold is None else row.threshold,
         row.matched_on or "",
-        *spread,
+        *ends,
         *m.parts_usd.values(),
     ]
-
-
-def _spread(estimate: Estimate | None) -> list[object]:
-    return ["", "", ""] if estimate is None else [estimate.value, estimate.low, estimate.high]

@@ -28,7 +28,7 @@ from turnout.stage import StageRun
 from turnout.stats.bootstrap import Estimate, Resampling
 from turnout.stats.calibration import Calibration, calibration
 from turnout.stats.metrics import recall, share
-from turnout.stats.prior import prior_shares
+from turnout.stats.prior import log_ratios, prior_shares
 
 Floats = NDArray[np.float64]
 Prices = Mapping[ModelClass, Price]
@@ -441,9 +441,8 @@ def _calibration(source: Path, samples: Samples, scores: Floats) -> Calibration:
 def _need(
     resampling: Resampling, scores: Floats, priors: Priors, population: Population
 ) -> Estimate:
-    prior = priors.log if population == "log" and priors.log is not None else priors.balanced
-    log_ratios = np.log(scores) - np.log1p(-scores) - np.log(prior) + np.log1p(-prior)
-    return resampling.estimate(lambda weights: prior_shares(log_ratios, weights))
+    ratios = log_ratios(scores, priors.of(population) or priors.balanced)
+    return resampling.estimate(lambda weights: prior_shares(ratios, weights))
 
 
 def _by_turn(traffic: Traffic, fires: NDArray[np.bool_]) -> list[TurnShare]:

@@ -31,6 +31,11 @@ class Priors:
         """The population that scores are for where nobody asks for another."""
         return "balanced" if self.log is None else "log"
 
+    @property
+    def default_share(self) -> float:
+        """The share of reasoning in that population."""
+        return self.balanced if self.log is None else self.log
+
     def shift(self, population: Population) -> float:
         """What to add to the log-odds of a score for balanced rows.
 

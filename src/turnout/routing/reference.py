@@ -48,10 +48,10 @@ class Bins:
     def of(self, values: Sequence[str] | NDArray[np.generic]) -> NDArray[np.int64]:
         """The bin of every value, shape `(n,)`."""
         if self.names is None:
-            found = np.searchsorted(self.edges, np.asarray(values, np.float64), side="right")
-            return found.astype(np.int64)
-        place = {name: at for at, name in enumerate(self.names)}
-        return np.array([place.get(str(v), len(self.names)) for v in values], np.int64)
+            bins = np.searchsorted(self.edges, np.asarray(values, np.float64), side="right")
+            return bins.astype(np.int64)
+        bin_of = {name: number for number, name in enumerate(self.names)}
+        return np.array([bin_of.get(str(v), len(self.names)) for v in values], np.int64)
 
     def labels(self) -> list[str]:
         """What a person calls the bins."""

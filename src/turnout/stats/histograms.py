@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.stats.prior import prior_shares
+from turnout.stats.prior import log_ratios, prior_shares
 
 Floats = NDArray[np.float64]
 
 _LEAST_PRIOR = 0.01
 _DRAWS = 2000
 _LEVEL = 0.95
-_LARGEST_LOG_RATIO = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,10 @@ def posterior(scores: NDArray[np.floating[Any]], prior: float, weights: Floats) 
         Saerens, Latinne and Decaestecker (2002), section 2.2; see `stats.prior`.
     """
     exact = np.clip(np.asarray(scores, np.float64), 1e-12, 1 - 1e-12)
-    log_ratios = np.log(exact) - np.log1p(-exact) - np.log(prior) + np.log1p(-prior)
-    log_ratios = np.clip(log_ratios, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
-    gain = np.expm1(log_ratios)
-    tells = bool(np.ptp(log_ratios) > 0)
-    share = float(prior_shares(log_ratios, weights[None])[0]) if tells else prior
+    ratios = log_ratios(exact, prior)
+    gain = np.expm1(ratios)
+    tells = bool(np.ptp(ratios) > 0)
+    share = float(prior_shares(ratios, weights[None])[0]) if tells else prior
     share = min(max(share, _LEAST_PRIOR), 1 - _LEAST_PRIOR)
     slope = gain / (1 + share * gain)
     information = float(np.average(slope**2, weights=weights))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -17,9 +17,9 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     Source:
         Wilson (1927), "Probable inference, the law of succession, and statistical inference".
     """
-    total = n + _Z**2
-    centre = (share * n + _Z**2 / 2) / total
-    half = _Z / total * math.sqrt(n * share * (1 - share) + _Z**2 / 4)
+    total = n + NORMAL_975**2
+    centre = (share * n + NORMAL_975**2 / 2) / total
+    half = NORMAL_975 / total * math.sqrt(n * share * (1 - share) + NORMAL_975**2 / 4)
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 

@@ -66,7 +66,6 @@ def write_traffic_reference(
         on_progress: Told of every few rows.
     """
     population = spec.priors.default
-    prior = spec.priors.of(population) or spec.priors.balanced
     encoder = InputEncoder.from_file(folder / TOKENIZER_NAME, spec.max_tokens)
     scorer = OnnxScorer(folder / GRAPHS[precision], encoder, None, spec.priors.shift(population))
     scores = scorer.score(
@@ -81,7 +80,7 @@ def write_traffic_reference(
         scores=scores.astype(np.float64),
         facts=message_facts([row.message for row in traffic.inputs], tokenizer, words),
         weights=traffic.weights,
-        prior=prior,
+        prior=spec.priors.default_share,
     )
     threshold = spec.threshold_for(population)
     write_reference(folder, reference_of(rows, words, population, threshold, traffic.source))

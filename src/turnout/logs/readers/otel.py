@@ -34,10 +34,10 @@ def turns(values: Values) -> Sequence[TOLD] | None:
     Spans of tools and embeddings, other log records and metrics say nothing.
     """
     names = ("resourceSpans", "resourceLogs", "resourceMetrics", "batches")
-    found = [values.get(name) for name in names]
-    if not any(isinstance(one, list) for one in found):
+    records_of = [values.get(name) for name in names]
+    if not any(isinstance(records, list) for records in records_of):
         return None
-    spans, records, _, batches = map(_list, found)  # Tempo calls the spans' resources batches
+    spans, records, _, batches = map(_list, records_of)  # Tempo calls the spans' resources batches
     spans = spans or batches
     of_spans = map(_of_span, _records(spans, "scopeSpans", "spans"))
     of_logs = map(_of_log, _records(records, "scopeLogs", "logRecords"))

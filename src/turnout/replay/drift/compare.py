@@ -13,6 +13,7 @@ from turnout.routing.reference import QUANTITIES, SCORE, Bins, Quantity, Referen
 from turnout.routing.traffic_rows import TrafficRows
 from turnout.stats.bootstrap import Estimate
 from turnout.stats.histograms import Difference, Histogram, difference, holm
+from turnout.stats.intervals import NORMAL_975
 
 Verdict = Literal["leave", "recalibrate", "retrain"]
 
@@ -22,7 +23,6 @@ FLOOR = 0.10
 DECISION_FLOOR = 0.05
 DECISION = "decision"
 NO_TEXT = "the journal keeps no text"
-_NORMAL_975 = 1.959964
 # Where chance alone may give this distance, a change could go unseen.
 _ROUGH = 0.20
 
@@ -221,12 +221,12 @@ def _floor(name: str) -> float:
     return DECISION_FLOOR if name == DECISION else FLOOR
 
 
-def _estimate(found: Difference) -> Estimate:
-    return Estimate(found.distance, found.low, found.high)
+def _estimate(tested: Difference) -> Estimate:
+    return Estimate(tested.distance, tested.low, tested.high)
 
 
 def _share(counted: Histogram) -> Estimate:
-    half = _NORMAL_975 * float(np.sqrt(max(counted.covariance[-1, -1], 0.0)))
+    half = NORMAL_975 * float(np.sqrt(max(counted.covariance[-1, -1], 0.0)))
     return Estimate(counted.prior, max(0.0, counted.prior - half), min(1.0, counted.prior + half))
 
 

@@ -117,7 +117,7 @@ def of_turns(
         scores=np.array([scores[at] for at in decided], np.float64),
         facts=facts,
         weights=np.ones(len(decided)),
-        prior=_prior(router),
+        prior=router.spec.priors.default_share,
     )
     left_out = {}
     if architecture == "session" and (missing := len(turn_counts) - len(decided)):
@@ -174,18 +174,13 @@ def of_journal(router: RouterFolder, journal: Path) -> NewTraffic:
         scores=exact,
         facts=None,
         weights=np.ones(len(names)),
-        prior=_prior(router),
+        prior=router.spec.priors.default_share,
     )
     return NewTraffic(rows, int(codes.max()) + 1, None, dict(left_out))
 
 
 def _decides(router: RouterFolder, served: Served) -> bool:
     return router.spec.formatter.architecture == "conversation" or served.turn_index == 1
-
-
-def _prior(router: RouterFolder) -> float:
-    priors = router.spec.priors
-    return priors.balanced if priors.log is None else priors.log
 
 
 def _codes(names: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -234,8 +229,8 @@ def _sampled(turns: Path, out: Path) -> tuple[Path, int | None]:
 def _drawn(backend: ibis.BaseBackend, log: ibis.Table) -> pa.Table:
     """Conversations with the least hashes, at least one, up to both bounds."""
     key = (ibis.literal("drift|") + log.conversation_id).hexdigest("md5")
-    found = log.group_by(log.conversation_id, key=key).agg(turns=log.count())
-    rows = backend.to_pyarrow(found.order_by("key").limit(MOST_CONVERSATIONS)).to_pylist()
+    conversations = log.group_by(log.conversation_id, key=key).agg(turns=log.count())
+    rows = backend.to_pyarrow(conversations.order_by("key").limit(MOST_CONVERSATIONS)).to_pylist()
     rows.sort(key=itemgetter("key"))
     taken: list[str] = []
     turns = 0

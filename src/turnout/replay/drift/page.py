@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from turnout.pages import estimate, render_page
+from turnout.pages import render_page
 from turnout.pages.drawing import ACCENT, SECOND, drawn, inline_svg
+from turnout.replay.page import percent
 
 Stored = Mapping[str, Any]
 _MOST_TICKS = 5
@@ -33,11 +33,6 @@ def render(content: Stored) -> str:
     return render_page(
         "turnout.replay.drift", "drift.html", values, {"percent": percent, "p": p_text}
     )
-
-
-def percent(stored: Stored | None) -> Markup:
-    """A share in percent with its interval."""
-    return estimate(stored, ".1f", 100.0, " %")
 
 
 def p_text(value: float | None) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,7 @@ from turnout.errors import RecordError
 from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, Population
-from turnout.replay.drift.compare import Comparison, compare
+from turnout.replay.drift.compare import Compared, Comparison, compare
 from turnout.replay.drift.new_traffic import (
     NewTraffic,
     is_journal_without_text,
@@ -25,15 +22,14 @@ from turnout.replay.drift.new_traffic import (
     of_turns,
 )
 from turnout.replay.drift.page import render
-from turnout.routing import RouterFolder
+from turnout.replay.report_files import spread, write_report
+from turnout.routing import Priors, RouterFolder
 from turnout.routing.folder import SCORING_LIBRARIES
 from turnout.routing.reference import Reference, read_reference
 from turnout.schema import REQUIRED_TURN_COLUMNS
 from turnout.stage import StageRun, report_json
-from turnout.stats.bootstrap import Estimate
 
 REPORT_NAME = "drift.json"
-PAGE_NAME = "drift.html"
 TABLE_NAME = "drift.csv"
 # Fewer give no covariance worth a test.
 MIN_CONVERSATIONS = 30
@@ -127,8 +123,10 @@ def drift(
     comparison = compare(reference, traffic.rows, threshold)
     report = _report(folder, reference, traffic, threshold, comparison)
     run.record(report)
+    content = report_json(report)
+    rows = [_HEADER, *map(_row, comparison.quantities)]
     with run.output() as partial:
-        _write(partial, report)
+        write_report(partial / REPORT_NAME, content, render(content), partial / TABLE_NAME, rows)
     return report
 
 
@@ -149,7 +147,8 @@ def _report(
     comparison: Comparison,
 ) -> DriftReport:
     before, now = comparison.share_before.value, comparison.share_now.value
-    same = _at_share(threshold, before, now)
+    # What means the same on unchanged scores, as if the new messages were the balanced rows.
+    same = Priors(before, now).converted(threshold, "log", "balanced")
     scores = traffic.rows.scores
     return DriftReport(
         architecture=folder.spec.formatter.architecture,
@@ -169,19 +168,6 @@ def _report(
     )
 
 
-def _at_share(threshold: float, before: float, now: float) -> float:
-    """The threshold on unchanged scores that means the same at another share of reasoning.
-
-    Source:
-        Saerens, Latinne and Decaestecker (2002), equation 2.4, solved for the score.
-    """
-    if not 0 < threshold < 1:
-        return threshold
-    log_odds = math.log(threshold / (1 - threshold))
-    log_odds -= math.log(now / (1 - now)) - math.log(before / (1 - before))
-    return 1 / (1 + math.exp(-log_odds))
-
-
 _HEADER = (
     "quantity", "kind", "reference_median", "new_median", "distance", "distance_low",
     "distance_high", "adjusted_p", "moved", "unexplained_distance", "unexplained_low",
@@ -189,27 +175,13 @@ _HEADER = (
 )  # fmt: skip
 
 
-def _write(folder: Path, report: DriftReport) -> None:
-    folder.mkdir()
-    content = report_json(report)
-    (folder / REPORT_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (folder / PAGE_NAME).write_text(render(content), encoding="utf-8")
-    with (folder / TABLE_NAME).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(_HEADER)
-        for q in report.comparison.quantities:
-            writer.writerow(
-                [
-                    q.name, "input" if q.is_input else "score", _cell(q.median_before),
-                    _cell(q.median_now), *_spread(q.distance), q.p_value, q.moved,
-                    *_spread(q.unexplained), _cell(q.unexplained_p_value), q.needs_training,
-                ]
-            )  # fmt: skip
+def _row(q: Compared) -> list[object]:
+    return [
+        q.name, "input" if q.is_input else "score", _cell(q.median_before), _cell(q.median_now),
+        *spread(q.distance), q.p_value, q.moved, *spread(q.unexplained),
+        _cell(q.unexplained_p_value), q.needs_training,
+    ]  # fmt: skip
 
 
 def _cell(value: float | None) -> object:
     return "" if value is None else value
-
-
-def _spread(estimate: Estimate | None) -> list[object]:
-    return ["", "", ""] if estimate is None else [estimate.value, estimate.low, estimate.high]
