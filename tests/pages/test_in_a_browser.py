@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 PAGES = {
     "index": ("index.html", ("all reasoning", "You use ")),
     "switches": ("switches/report.html", ("conversations",)),
+    "build": ("session-data/dataset.html", ("labelled turns are used", "not the first turn")),
     "evaluate": ("report/report.html", ("AUROC", "ahead of length by")),
     "replay": ("replay/replay.html", ("USD for 1,000 turns",)),
     "drift": ("drift/drift.html", ("turns",)),

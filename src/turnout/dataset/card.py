@@ -54,7 +54,7 @@ load_dataset("parquet", data_files={{"train": "train.parquet", "test": "test.par
 ```
 """
 
-_LABELS = {
+LABELS = {
     "turns": "The only evidence is the class of the model that served the turn (`model_choice`): "
     "what people chose, not what they needed.",
     "labels": "The target is what all evidence of the turn adds up to (`turnout label`), the "
@@ -76,6 +76,11 @@ _APART = {
     False: "Splits are by conversation and by text; the log has too few users to split by them",
     None: "Splits are by conversation and by text; the log names no users",
 }
+
+
+def near_sentence(description: Mapping[str, Any]) -> str:
+    """What became of duplicates."""
+    return _NEAR[description["source"] == "outcomes" or bool(description.get("weighting"))]
 
 
 def _used(usage: Mapping[str, Any]) -> str:
@@ -105,7 +110,7 @@ def card(description: Mapping[str, Any]) -> str:
         )
     if description.get("repeated"):
         account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
-    labels = _LABELS[description["source"]]
+    labels = LABELS[description["source"]]
     if description.get("weighting"):
         labels += " Weights balance the rows too, so that none is left out for it."
     return _CARD.format(
@@ -119,7 +124,7 @@ def card(description: Mapping[str, Any]) -> str:
         plots="\n\n".join(f"![{title}]({PLOTS_NAME}/{name})" for name, title in PLOTS.items()),
         usage=usage_sentence(description),
         used=_used(description["usage"]),
-        near=_NEAR[description["source"] == "outcomes" or bool(description.get("weighting"))],
+        near=near_sentence(description),
         apart=_APART[description.get("users_apart")],
         formatter=description["formatter"]["version"],
         **description["leaks"],

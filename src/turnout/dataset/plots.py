@@ -1,4 +1,4 @@
-"""The composition of a data set → SVG drawings for its card."""
+"""The composition of a data set → SVG drawings for its card and its page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from turnout.buckets import turn_buckets
 from turnout.dataset.card import PLOTS
 from turnout.dataset.description import by_first_number
-from turnout.pages.drawing import ACCENT, CARD, MUTED, SECOND, drawn, svg_file
+from turnout.pages.drawing import ACCENT, CARD, MUTED, SECOND, drawn, file_and_inline
 from turnout.records import ID2LABEL
 
 # Label → colour and hatching: told apart without colour too.
@@ -24,8 +24,8 @@ _LENGTH_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 Counts = Mapping[str, Mapping[int | None, int]]
 
 
-def plots(tables: Mapping[str, pa.Table]) -> dict[str, str]:
-    """File name → SVG, the same bytes for the same rows.
+def plots(tables: Mapping[str, pa.Table]) -> dict[str, tuple[str, str]]:
+    """File name → SVG as a file and as an element of a page, the same bytes for the same rows.
 
     Args:
         tables: Split → samples.
@@ -108,7 +108,7 @@ def _frequent(counts: Counts, most: int = _MOST_BARS) -> dict[str, Mapping[int |
     return frequent
 
 
-def _bars(counts: Counts, name: str, title: str) -> str:
+def _bars(counts: Counts, name: str, title: str) -> tuple[str, str]:
     """One bar a row of `counts`, its labels side by side in it, with their numbers."""
     present = [label for label in _STYLES if any(of.get(label) for of in counts.values())]
     with drawn(7.2, 0.3 * len(counts) + 0.9) as (figure, axes):
@@ -135,4 +135,4 @@ def _bars(counts: Counts, name: str, title: str) -> str:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, labelcolor=MUTED)
-        return svg_file(figure, name.removesuffix(".svg"), title)
+        return file_and_inline(figure, name.removesuffix(".svg"), title)

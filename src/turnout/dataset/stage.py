@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gc
 import json
 from collections import Counter
@@ -21,6 +22,7 @@ from turnout.dataset import description as describe
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.card import PLOTS_NAME, card
 from turnout.dataset.cells import SPLITS, Ratio, shared_out
+from turnout.dataset.csv_tables import csv_tables
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, kept_together, leaks
@@ -43,6 +45,7 @@ DEFAULT_SIZE = 100_000
 DEFAULT_SPLIT = (80, 10, 10)
 _COUNT, _READ, _WRITE = "count the log", "read outcomes", "write"
 _SAMPLE = "sample the log as it is"
+PAGE_NAME = "dataset.html"
 # What the engine may use before it spills to disk, however long the log.
 _MEMORY_MB = 2_000
 # What to do where one label is missing.
@@ -202,6 +205,7 @@ def dataset_from_turns(
     details = {
         "source": "labels" if labels else "turns",
         "size": spec.size,
+        "ratio": list(spec.ratio),
         "seed": spec.seed,
         "turns": log.total,
         "users_apart": selection.users_apart,
@@ -518,7 +522,8 @@ def _dataset(
 
 
 def _write(run: StageRun, dataset: Dataset, steps: Steps) -> BuildReport:
-    # Drawing needs the extra `report`; a data set that stays in memory does without.
+    # Pages need the extra `report`; a data set that stays in memory does without.
+    from turnout.dataset.page import render
     from turnout.dataset.plots import plots
 
     description = dataset.description
@@ -530,11 +535,17 @@ def _write(run: StageRun, dataset: Dataset, steps: Steps) -> BuildReport:
         if dataset.traffic is not None and len(dataset.traffic):
             write_parquet(dataset.traffic, partial / TRAFFIC_NAME)
         (partial / PLOTS_NAME).mkdir()
-        for name, drawing in plots(dataset.tables).items():
+        drawings = plots(dataset.tables)
+        for name, (drawing, _) in drawings.items():
             (partial / PLOTS_NAME / name).write_text(drawing, encoding="utf-8")
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         (partial / DESCRIPTION_NAME).write_text(text, encoding="utf-8")
         (partial / "README.md").write_text(card(description), encoding="utf-8")
+        page = render(description, {name: inline for name, (_, inline) in drawings.items()})
+        (partial / PAGE_NAME).write_text(page, encoding="utf-8")
+        for name, rows in csv_tables(description).items():
+            with (partial / name).open("w", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerows(rows)
     return BuildReport(description, fresh=True)
 
 

@@ -68,33 +68,44 @@ def inline_svg(
         title: What a screen reader says.
         hints: `gid` of a drawn part → what it shows when pointed at.
     """
-    text = _parts_named(_svg(figure, chart_id, title), hints or {})
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart_id}-", text)
-    text = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', r'<svg role="img" viewBox="\1">', text)
-    for mark, (variable, _, _) in _MARKS.items():
-        text = text.replace(mark, f"var({variable})")
-    return text
+    return _inline(_parts_named(_svg(figure, chart_id, title), hints or {}), chart_id)
 
 
-def svg_file(figure: Figure, chart_id: str, title: str) -> str:
-    """The drawing as a file of its own, on a ground that makes it readable wherever it is shown.
+def file_and_inline(figure: Figure, chart_id: str, title: str) -> tuple[str, str]:
+    """The drawing as a file and as one element of a page, for the time of one.
+
+    The file is readable wherever it is shown: it has its own colours and ground.
 
     Args:
         figure: What was drawn.
-        chart_id: What its ids are made from.
+        chart_id: Unlike that of any other drawing on the page; its ids are made from it.
         title: What a screen reader says.
     """
     text = _svg(figure, chart_id, title)
+    return _file(text), _inline(text, chart_id)
+
+
+def _inline(text: str, chart_id: str) -> str:
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart_id}-", text)
+    text = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', r'<svg role="img" viewBox="\1">', text)
+    return _coloured(text)
+
+
+def _file(text: str) -> str:
     light = "".join(f"{name}:{colour};" for name, colour, _ in _MARKS.values())
     dark = "".join(f"{name}:{colour};" for name, _, colour in _MARKS.values())
     style = (
         f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>\n"
         '<rect width="100%" height="100%" fill="#070707"/>\n'
     )
-    text = text.replace("</title>", f"</title>\n{style}", 1)
+    text = _coloured(text.replace("</title>", f"</title>\n{style}", 1))
+    return text.replace("font: ", "font-family: system-ui, sans-serif; font: ")
+
+
+def _coloured(text: str) -> str:
     for mark, (variable, _, _) in _MARKS.items():
         text = text.replace(mark, f"var({variable})")
-    return text.replace("font: ", "font-family: system-ui, sans-serif; font: ")
+    return text
 
 
 def _svg(figure: Figure, chart_id: str, title: str) -> str:
