@@ -67,7 +67,7 @@ def test_every_format_gives_every_row_in_order(tmp_path, name):
     rows = [{"n": n, "text": text} for n, text in enumerate(texts)]
     found = list(read(file(tmp_path, name, WRITERS[name](rows)), "text", "n"))
     assert [row.text("text") for row in found] == texts
-    assert [row.whole("n") for row in found] == list(range(7))
+    assert [row.integer("n") for row in found] == list(range(7))
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1))
@@ -89,7 +89,7 @@ def test_the_mark_before_utf_8_is_no_part_of_a_name(tmp_path):
 def test_columns_that_may_be_absent_may_be_absent(tmp_path):
     for name in WRITERS:
         (row,) = read(file(tmp_path, name, WRITERS[name]([{"n": 1}])), "n", optional=["who"])
-        assert (row.whole("n"), row.identity("who")) == (1, None)
+        assert (row.integer("n"), row.identity("who")) == (1, None)
     (row,) = read(file(tmp_path, "t.csv", "n,who\n1,x\n"), "n", optional=["who"])
     assert row.identity("who") == "x"
 
@@ -207,7 +207,7 @@ def test_ids_are_read_as_a_turns_table_has_them(tmp_path):
 )
 def test_numbers_are_read_alike_as_text_and_as_numbers(tmp_path, value, whole, number):
     (row,) = read(file(tmp_path, "t.jsonl", json.dumps({"n": value})), "n")
-    assert (row.whole("n"), row.number("n")) == (whole, number)
+    assert (row.integer("n"), row.number("n")) == (whole, number)
 
 
 def test_a_decimal_is_a_number(tmp_path):

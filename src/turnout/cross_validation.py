@@ -27,7 +27,7 @@ from turnout.tables import read_known_labels
 from turnout.training import Recipe, train
 
 SPLITS = ("train", "validation", "test")
-# Of the rows that a fold's router may see, about one in so many chooses epoch and calibration.
+# Of the rows outside a fold, about one in eight chooses the epoch and fits the calibration.
 _VALIDATION_PARTS = 8
 
 
@@ -124,23 +124,25 @@ def folds_of(table: pa.Table, folds: int, seed: int, *, where: str) -> list[Fold
 
     groups = np.asarray(table["cv_group"].to_pylist(), dtype=object)
     labels = table["label"].fill_null(NO_LABEL).to_numpy()
-    if (found := len(set(groups))) < max(folds, 3):
+    if (n_groups := len(set(groups))) < max(folds, 3):
         raise RecordError(
-            f"{where}: {found} groups in {len(groups):,} rows; expected at least {max(folds, 3)}, "
-            "one a fold and one to validate on. Ask for fewer --folds, or group by another column."
+            f"{where}: {n_groups} groups in {len(groups):,} rows; expected at least "
+            f"{max(folds, 3)}, one a fold and one to validate on. Ask for fewer --folds, or group "
+            "by another column."
         )
-    # Rows without a label need no even share; a class of few rows would be warned of.
+    # Rows without a label need no even share; scikit-learn would warn of a class of few rows.
     strata = np.where(labels == 0, 0, 1)
     _require_labels(labels, folds, where)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     plan = []
-    for number, (seen, held) in enumerate(splitter.split(groups, strata, groups), 1):
-        choices = (
-            Fold(seen[fitted], seen[chosen], held)
-            for fitted, chosen in _inner_splits(strata[seen], groups[seen], seed)
-            if _has_both(labels[seen[fitted]]) and _has_both(labels[seen[chosen]])
+    for number, (rest, test) in enumerate(splitter.split(groups, strata, groups), 1):
+        candidates = (
+            Fold(rest[train_rows], rest[validation_rows], test)
+            for train_rows, validation_rows in _inner_splits(strata[rest], groups[rest], seed)
+            if _has_both_labels(labels[rest[train_rows]])
+            and _has_both_labels(labels[rest[validation_rows]])
         )
-        fold = next(choices, None)
+        fold = next(candidates, None)
         if fold is None:
             raise RecordError(
                 f"{where}: fold {number} of {folds} leaves no groups with both labels to train and "
@@ -173,7 +175,7 @@ def _require_labels(labels: NDArray[np.int8], folds: int, where: str) -> None:
             )
 
 
-def _has_both(labels: NDArray[np.int8]) -> bool:
+def _has_both_labels(labels: NDArray[np.int8]) -> bool:
     return set(ID2LABEL) <= set(labels.tolist())
 
 

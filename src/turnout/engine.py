@@ -24,9 +24,10 @@ import ibis
 import pyarrow as pa
 
 from turnout import spark
-from turnout.errors import RecordError, SettingsError, StorageError
+from turnout.errors import RecordError, SettingsError, StorageError, first_line
 
 DUCKDB = "duckdb"
+MEMORY_MB = 2_000  # what a stage gives DuckDB before it spills to disk, however long the log
 _ROWS_A_BATCH = 2_048  # few, as each may hold megabytes
 
 
@@ -81,7 +82,7 @@ def connect(
 
 def materialized(backend: ibis.BaseBackend, table: ibis.Table) -> ibis.Table:
     """Compute the rows of an expression once; the engine holds them for later expressions."""
-    name = f"kept_{uuid.uuid4().hex[:12]}"
+    name = f"rows_{uuid.uuid4().hex[:12]}"
     if backend.name == DUCKDB:
         return backend.create_table(name, table, temp=True)
     backend.create_view(f"{name}_as_asked", table)
@@ -117,8 +118,16 @@ def batches(
         yield from spark.batches(ordered, _ROWS_A_BATCH)
 
 
+def ordered_rows(
+    backend: ibis.BaseBackend, table: ibis.Table, order_by: Sequence[str], schema: pa.Schema
+) -> pa.Table:
+    """All rows of an expression in memory, in order, as columns of `schema`."""
+    rows = (pa.Table.from_batches([b]).cast(schema) for b in batches(backend, table, order_by))
+    return pa.concat_tables([schema.empty_table(), *rows])
+
+
 def _spark_errors() -> tuple[type[Exception], ...]:
-    """What Spark raises where it is in use; asking for it would load Spark."""
+    """Spark's errors if Spark is loaded; importing them would load it."""
     loaded = sys.modules.get("pyspark.errors")
     return (loaded.PySparkException,) if loaded else ()
 
@@ -204,8 +213,3 @@ def _unreadable(path: Path, error: Exception) -> RecordError:
         f"{path}: its rows cannot be read ({first_line(error)}); expected a whole Parquet file of "
         "the turns table. If it was copied, copy it again; else ingest the log again."
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an engine's error message, without the query that it quotes."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

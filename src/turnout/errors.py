@@ -21,6 +21,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """The first line with text of another library's error message, else its type's name."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class TurnoutError(Exception):
     """A failure that the user can fix; its text is shown without a traceback."""
 

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from turnout.errors import ArtifactError, SettingsError, UpstreamError
+from turnout.errors import ArtifactError, SettingsError, UpstreamError, first_line
 from turnout.manifest import Input, Manifest, package_version
 from turnout.routing import RouterFolder
 from turnout.routing.folder import DESCRIPTION_NAME, read_description
@@ -182,11 +182,11 @@ def _client_errors_as_ours(repo_id: str) -> Iterator[None]:
     except (LocalEntryNotFoundError, RuntimeError) as error:
         # What the client says when a transfer breaks off.
         raise UpstreamError(
-            f"{where}: {_first_line(error)} Expected the transfer to end. Run it again."
+            f"{where}: {first_line(error)} Expected the transfer to end. Run it again."
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         raise ArtifactError(
-            f"{where}: {_first_line(error)} Expected a router that `turnout push` sent. Check the "
+            f"{where}: {first_line(error)} Expected a router that `turnout push` sent. Check the "
             "name; a private one needs a token (`hf auth login`)."
         ) from error
     except HfHubHTTPError as error:
@@ -210,9 +210,5 @@ def _refused(where: str, error: HfHubHTTPError) -> ArtifactError | SettingsError
             "to. Make one for this organisation and run `hf auth login`."
         )
     return UpstreamError(
-        f"{where}: HTTP {status}: {_first_line(error)} Expected the hub to take it. Run it again."
+        f"{where}: HTTP {status}: {first_line(error)} Expected the hub to take it. Run it again."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -45,11 +45,11 @@ def write_parquet_in_order(
         for batch in batches:
             table = pa.Table.from_batches([batch]).cast(schema)
             start = 0
-            for at, row_bytes in enumerate(_text_bytes(table, texts)):
+            for row, row_bytes in enumerate(_text_bytes(table, texts)):
                 n_rows, n_bytes = n_rows + 1, n_bytes + row_bytes
                 if n_rows == _GROUP_ROWS or n_bytes >= _GROUP_BYTES:
-                    _write_group(writer, [*pending, table.slice(start, at + 1 - start)])
-                    pending, start, n_rows, n_bytes = [], at + 1, 0, 0
+                    _write_group(writer, [*pending, table.slice(start, row + 1 - start)])
+                    pending, start, n_rows, n_bytes = [], row + 1, 0, 0
             if start < table.num_rows:
                 pending.append(table.slice(start))
         if pending:

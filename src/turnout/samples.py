@@ -66,21 +66,21 @@ class Samples:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def followed_by(self, more: Samples) -> Samples:
+    def followed_by(self, other: Samples) -> Samples:
         """These rows followed by those of `other`."""
         return Samples(
-            inputs=self.inputs + more.inputs,
-            conversation_ids=self.conversation_ids + more.conversation_ids,
-            turn_indices=np.concatenate([self.turn_indices, more.turn_indices]),
-            groups=self.groups + more.groups,
-            labels=np.concatenate([self.labels, more.labels]),
-            targets=np.concatenate([self.targets, more.targets]),
-            weights=np.concatenate([self.weights, more.weights]),
-            cv_groups=self.cv_groups + more.cv_groups,
+            inputs=self.inputs + other.inputs,
+            conversation_ids=self.conversation_ids + other.conversation_ids,
+            turn_indices=np.concatenate([self.turn_indices, other.turn_indices]),
+            groups=self.groups + other.groups,
+            labels=np.concatenate([self.labels, other.labels]),
+            targets=np.concatenate([self.targets, other.targets]),
+            weights=np.concatenate([self.weights, other.weights]),
+            cv_groups=self.cv_groups + other.cv_groups,
         )
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
-        """The given rows, in that order."""
+        """The rows of these numbers, in that order."""
         return Samples(
             inputs=[self.inputs[row] for row in rows],
             conversation_ids=[self.conversation_ids[row] for row in rows],
@@ -93,14 +93,14 @@ class Samples:
         )
 
     def clusters_of(self, rows: Iterable[int]) -> list[str]:
-        """Units that intervals resample and folds hold together: `cv_group` or the conversation."""
+        """The cluster of each row for intervals and folds: `cv_group`, else the conversation."""
         return [self.cv_groups[row] or self.conversation_ids[row] for row in rows]
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """Which rows have a label, bool, shape `(n,)`."""
-        known: NDArray[np.bool_] = self.labels != NO_LABEL
-        return known
+        mask: NDArray[np.bool_] = self.labels != NO_LABEL
+        return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,8 @@ class DatasetFolder:
     def label_factors(self, name: str, labels: NDArray[np.int8]) -> NDArray[np.float64]:
         """Factors for the rows' weights that bring the labels to the data set's ratio.
 
-        All count alike where rows were drawn in that ratio, or where outcomes were measured. The
-        rows of a log too short for that have it by their weights alone.
+        They are all 1 where rows were drawn in that ratio, or where outcomes were measured. A log
+        too short for that is balanced by these factors alone.
 
         Args:
             name: `train`, `validation` or `test`.
@@ -229,10 +229,10 @@ class DatasetFolder:
         return samples_of(pa.table(columns))
 
     def traffic(self) -> Traffic:
-        """The log as it is, in a sample that training rows are no part of.
+        """A sample of the log as it is; no training row is in it.
 
-        Data sets of measured outcomes, and those that an earlier version built, have none: then the
-        validation rows, weighted to the log's share of reasoning where it is known.
+        A data set of measured outcomes, or of an earlier version, has no such sample. Its
+        validation rows take that place, weighted to the log's share of reasoning where known.
 
         Raises:
             ArtifactError: If the file is unreadable or lacks a column.
@@ -264,17 +264,19 @@ class DatasetFolder:
     def _weights_of_log(self, labels: NDArray[np.int8]) -> NDArray[np.float64]:
         """Weights that give labels the share that they have in the log, where it is known."""
         weights = np.ones(len(labels))
-        for label, share in ((LABEL_REASONING, self.priors.log), (LABEL_FAST, self.priors.log)):
+        reasoning = self.priors.log
+        if reasoning is None:
+            return weights
+        for label, share in ((LABEL_REASONING, reasoning), (LABEL_FAST, 1 - reasoning)):
             rows = labels == label
-            if share is not None and rows.any():
-                wanted = share if label == LABEL_REASONING else 1 - share
-                weights[rows] = wanted / rows.mean()
+            if rows.any():
+                weights[rows] = share / rows.mean()
         return weights
 
     def previous(
         self, name: str, rows: NDArray[np.int64] | None = None
     ) -> list[tuple[Turn, ...]] | None:
-        """The turns before each row of a split, newest first; None where the data set keeps none.
+        """The turns before each row of a split, newest first; None where the data set stores none.
 
         Args:
             name: `train`, `validation` or `test`.
@@ -298,7 +300,7 @@ class DatasetFolder:
 
 
 def few_labels(labelled: int) -> str | None:
-    """What to expect of so many labelled training rows; None where they are not few."""
+    """A warning about so few labelled training rows; None where they are enough."""
     if labelled >= FEW_LABELS:
         return None
     return (
@@ -325,7 +327,7 @@ def samples_of(table: pa.Table) -> Samples:
 def previous_of(
     column: pa.ChunkedArray, rows: NDArray[np.int64] | None = None
 ) -> list[tuple[Turn, ...]] | None:
-    """The turns before each row, newest first; None where a row keeps none.
+    """The turns before each row, newest first; None where a row stores none.
 
     Args:
         column: `previous` of `schema.SAMPLES`.

@@ -1,8 +1,7 @@
-"""The canonical tables as Arrow schemas, with units; knows no reader, no engine and no model.
+"""The canonical tables as Arrow schemas, with units.
 
-`TURNS` is what every reader produces, `TRUTH` what the simulator knows apart, `LABELS` what
-evidence adds up to, `SAMPLES` what a data set holds. A column is absent from no file: optional ones
-are null.
+Readers write `TURNS`, the simulator writes `TRUTH` beside its log, evidence adds up to `LABELS`,
+and a data set holds `SAMPLES`. Every file has all columns; optional ones may be null.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ EXPLAINED_LABELS = pa.schema(
     ]
 )
 
-# What `turnout judge` writes, answers that are none among it.
+# What `turnout judge` writes: also the turns for which no usable answer came.
 JUDGED = pa.schema(
     [
         pa.field("conversation_id", pa.string(), nullable=False),

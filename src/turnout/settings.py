@@ -1,4 +1,4 @@
-"""turnout.toml: what it may say, and the options that each stage takes from it."""
+"""The tables and keys of turnout.toml, checked, and the options that each stage takes from them."""
 
 from __future__ import annotations
 
@@ -183,8 +183,8 @@ class Settings(Options):
 
     def model_targets(self) -> dict[ModelClass, Target]:
         """The target of each class; empty where the file names none."""
-        found = self.targets
-        return {"reasoning": found.reasoning, "fast": found.fast} if found else {}
+        targets = self.targets
+        return {"reasoning": targets.reasoning, "fast": targets.fast} if targets else {}
 
     def priced_targets(self) -> dict[ModelClass, PricedTarget]:
         """The target of each class with its list price, for policies that weigh prices.
@@ -218,10 +218,10 @@ class Settings(Options):
             SettingsError: If a class has no model, or its model no price.
         """
         named: dict[ModelClass, str | None] = {"reasoning": reasoning_model, "fast": fast_model}
-        own, catalog = self.model_targets(), self.own_catalog()
+        file_targets, catalog = self.model_targets(), self.own_catalog()
         targets = {}
         for name, flag in named.items():
-            model = flag or (own[name].model if name in own else None)
+            model = flag or (file_targets[name].model if name in file_targets else None)
             tokens = EXPECTED_OUTPUT_TOKENS[name]
             target = PricedTarget.from_catalog(model, catalog, tokens) if model else None
             if target is None:
@@ -278,7 +278,7 @@ def unpriced(model_class: ModelClass, model: str | None) -> SettingsError:
 
 
 def load_settings(path: Path | None, flags: Flags | None = None) -> Settings:
-    """Read a settings file; flags of the command line stand above it.
+    """Read a settings file; flags of the command line override it.
 
     Args:
         path: None leaves all at its default.
@@ -310,9 +310,9 @@ def setting_values(path: Path | None, flags: Flags | None = None) -> list[Settin
     values = []
     for key, value in _leaves(settings.model_dump(by_alias=True)):
         origin: Origin = "default"
-        if _at(flags or {}, key) is not None:
+        if _value_at(flags or {}, key) is not None:
             origin = "flag"
-        elif _at(stored, key) is not None:
+        elif _value_at(stored, key) is not None:
             origin = "file"
         values.append(SettingValue(".".join(map(str, key)), _masked(key, value), origin))
     return values
@@ -336,9 +336,9 @@ def _read(path: Path | None) -> dict[str, Any]:
 def _with_flags(stored: Mapping[str, Any], flags: Flags | None) -> dict[str, Any]:
     merged = dict(stored)
     for table, values in (flags or {}).items():
-        given = {key: value for key, value in values.items() if value is not None}
-        if given and isinstance(merged.get(table, {}), dict):
-            merged[table] = {**merged.get(table, {}), **given}
+        overrides = {key: value for key, value in values.items() if value is not None}
+        if overrides and isinstance(merged.get(table, {}), dict):
+            merged[table] = {**merged.get(table, {}), **overrides}
     return merged
 
 
@@ -347,7 +347,7 @@ def _checked(path: Path | None, stored: Mapping[str, Any]) -> Settings:
     try:
         settings = Settings.model_validate(stored, context=path.parent if path else None)
     except ValidationError as error:
-        problems = [_problem(found) for found in error.errors()] + problems
+        problems = [_problem(detail) for detail in error.errors()] + problems
     if problems:
         apart = "\n  " if len(problems) > 1 else " "
         raise SettingsError(apart.join([f"{path or 'settings'}:", *problems]))
@@ -355,15 +355,15 @@ def _checked(path: Path | None, stored: Mapping[str, Any]) -> Settings:
 
 
 def _unknown_upstreams(stored: Mapping[str, Any]) -> list[str]:
-    """Targets of upstreams that the file does not have: no field tells that of itself."""
+    """Targets whose upstream is not in the file; no single field can check that."""
     upstreams = stored.get("upstreams", {})
     if not isinstance(upstreams, dict):
         return []
     return [
-        f"[{where}] upstream: found {wanted!r}; expected one of [upstreams]: "
+        f"[{where}] upstream: found {name!r}; expected one of [upstreams]: "
         f"{', '.join(upstreams) or 'none is there'}."
         for where, target in _with_upstream(stored)
-        if isinstance(wanted := target.get("upstream"), str) and wanted not in upstreams
+        if isinstance(name := target.get("upstream"), str) and name not in upstreams
     ]
 
 
@@ -375,14 +375,14 @@ def _with_upstream(stored: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
             if not isinstance(target, dict):
                 continue
             yield f"{table}.{name}", target
-            others = target.get("stand_ins", ())
-            for other in others if isinstance(others, list) else ():
-                if isinstance(other, dict):
-                    yield f"{table}.{name}.stand_ins", other
+            stand_ins = target.get("stand_ins", ())
+            for stand_in in stand_ins if isinstance(stand_ins, list) else ():
+                if isinstance(stand_in, dict):
+                    yield f"{table}.{name}.stand_ins", stand_in
 
 
 def _problem(error: ErrorDetails) -> str:
-    """What pydantic found wrong, in the words of the file."""
+    """An error of pydantic as a message with the file's table and key."""
     table, key = _place(error["loc"])
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(key), names := _keys(error["loc"][:-1]), n=1)
@@ -411,7 +411,7 @@ def _keys(location: Sequence[str | int]) -> list[str]:
     schema = Settings.model_json_schema()
     node: Mapping[str, Any] = schema
     for step in [*location, None]:
-        node = next((one for one in node.get("anyOf", ()) if "$ref" in one), node)
+        node = next((choice for choice in node.get("anyOf", ()) if "$ref" in choice), node)
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
         if step is not None:
@@ -433,7 +433,7 @@ def _leaves(node: object, key: tuple[str | int, ...] = ()) -> Iterator[tuple[Any
             yield from _leaves(inside, (*key, step))
 
 
-def _at(node: Any, key: Sequence[str | int]) -> object:  # noqa: ANN401 (any TOML value)
+def _value_at(node: Any, key: Sequence[str | int]) -> object:  # noqa: ANN401 (any TOML value)
     for step in key:
         try:
             node = node[step]

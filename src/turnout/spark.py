@@ -119,13 +119,15 @@ def keep(rows: DataFrame, name: str) -> None:
 
 def batches(rows: DataFrame, size: int) -> Iterator[pa.RecordBatch]:
     """Fetch the rows in order, one partition at a time, in batches of `size`."""
-    held = rows.persist()
+    persisted = rows.persist()
     try:
-        found = held.selectExpr("spark_partition_id() AS at").distinct().collect()
-        for at in sorted(row["at"] for row in found):
-            yield from held.where(f"spark_partition_id() = {at}").toArrow().to_batches(size)
+        partitions = persisted.selectExpr("spark_partition_id() AS partition").distinct().collect()
+        for partition in sorted(row["partition"] for row in partitions):
+            yield from (
+                persisted.where(f"spark_partition_id() = {partition}").toArrow().to_batches(size)
+            )
     finally:
-        held.unpersist()
+        persisted.unpersist()
 
 
 def _with_java(address: str) -> None:

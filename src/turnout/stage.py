@@ -109,7 +109,7 @@ class StageRun:
                 raise storage_error(self.out, error) from error
 
     def _replace(self, new: Path, place: Path) -> None:
-        digests = _output_digests(new, shown=self.out.name)
+        digests = _output_digests(new, name=self.out.name)
         # Write everything before moving anything.
         written = (new if new.is_dir() else place) / MANIFEST_NAME
         written.write_text(manifest_text(self.manifest.to_json(digests)), encoding="utf-8")
@@ -151,8 +151,8 @@ def _without_manifest(out: Path) -> str:
     return f"there is a file already, and no {manifest_beside(out).name} beside it"
 
 
-def _output_digests(output: Path, shown: str | None = None) -> dict[str, Any]:
+def _output_digests(output: Path, name: str | None = None) -> dict[str, Any]:
     if output.is_file():
-        return {shown or output.name: file_sha256(output)}
+        return {name or output.name: file_sha256(output)}
     files = (p for p in output.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
     return {p.relative_to(output).as_posix(): file_sha256(p) for p in sorted(files)}

@@ -1,4 +1,4 @@
-"""Reads tables that people bring (Parquet, CSV, JSON Lines): all rows, or an error with its place.
+"""Reads tables that users bring (Parquet, CSV, JSON Lines): all rows, or an error with its place.
 
 Rows of a log that cannot be read may be left out and counted. These tables are read to their last
 row or not at all: labels, scores or texts with rows missing would give a wrong answer.
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from turnout.errors import RecordError
+from turnout.errors import RecordError, first_line
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.schema import TURN_KEYS, stored_text
 
@@ -36,7 +36,7 @@ _LABELS = {
 _BATCH_ROWS = 10_000
 _BUFFER_BYTES = 1 << 20
 _MAX_TURN_INDEX = 2**31 - 1  # the turns table holds 32 bits
-_WHOLE = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)  # where a column has gaps, 3 is written 3.0
+_INTEGER = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)  # where a column has gaps, 3 is written 3.0
 _Item = TypeVar("_Item")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -54,9 +54,9 @@ class Row:
     values: Mapping[str, Any]
 
     def refused(self, name: str, expected: str) -> RecordError:
-        """The error that this value is not what was expected."""
-        shown = reprlib.repr(self.values.get(name))
-        return RecordError(f"{self.where}: {name} is {shown}; expected {expected}. Fix the row.")
+        """The error for a value that is not what was expected."""
+        value = reprlib.repr(self.values.get(name))
+        return RecordError(f"{self.where}: {name} is {value}; expected {expected}. Fix the row.")
 
     def text(self, name: str) -> str | None:
         """Text as it is written; None where there is none.
@@ -81,10 +81,10 @@ class Row:
         text = self.text(name)
         return text and stored_text(text)
 
-    def whole(self, name: str) -> int | None:
+    def integer(self, name: str) -> int | None:
         """A whole number from 0; None where it is anything else."""
-        found = _WHOLE.fullmatch(str(self.values.get(name)))
-        return int(found[0].partition(".")[0]) if found else None
+        match = _INTEGER.fullmatch(str(self.values.get(name)))
+        return int(match[0].partition(".")[0]) if match else None
 
     def number(self, name: str) -> float | None:
         """A number; None where it is anything else."""
@@ -100,9 +100,9 @@ class Row:
         """Conversation id and turn index.
 
         Raises:
-            RecordError: If one is missing or is none.
+            RecordError: If one of them is missing or not valid.
         """
-        conversation_id, index = self.identity("conversation_id"), self.whole("turn_index")
+        conversation_id, index = self.identity("conversation_id"), self.integer("turn_index")
         if conversation_id is None:
             raise self.refused("conversation_id", "an id")
         if index is None or not 1 <= index <= _MAX_TURN_INDEX:
@@ -173,19 +173,18 @@ def table_batches(
             a column.
     """
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "not found"
-        raise RecordError(f"{path}: {found}; expected a table's file. Check the path.")
+        problem = "is a folder" if path.is_dir() else "not found"
+        raise RecordError(f"{path}: {problem}; expected a table's file. Check the path.")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
     reader = _READERS.get(suffixes[-1] if suffixes else "", _parquet)
     try:
         for batch in reader(path, (*required, *optional)):
             yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecordError(
-            f"{path}: not readable ({reason}); expected a whole table: Parquet, or CSV or JSON "
-            "Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or name it what "
-            "it is."
+            f"{path}: not readable ({first_line(error)}); expected a whole table: Parquet, or CSV "
+            "or JSON Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or give "
+            "it the ending of its format."
         ) from error
     # Of JSON Lines the last row may name a column that no other has.
     require_columns(batch, required, remedy)
@@ -215,30 +214,30 @@ def require_columns(table: Table, required: Sequence[str], remedy: str) -> None:
         RecordError: If it lacks one.
     """
     if missing := [name for name in required if name not in table.names]:
-        found = ", ".join(table.names) or "none"
-        raise RecordError(f"{table.path}: no column {', '.join(missing)}; found {found}. {remedy}")
+        names = ", ".join(table.names) or "none"
+        raise RecordError(f"{table.path}: no column {', '.join(missing)}; found {names}. {remedy}")
 
 
 def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
-    """Conversation and turn index → label, of turns whose need is known.
+    """Conversation and turn index → label, for turns whose need is labels.
 
     Raises:
         RecordError: If the file cannot be read, lacks a column or contradicts itself.
     """
-    remedy = "Give turns whose need is known, such as the truth that `turnout simulate` writes."
-    known: dict[tuple[str, int], int] = {}
+    remedy = "Give turns whose need is labels, such as the truth that `turnout simulate` writes."
+    labels: dict[tuple[str, int], int] = {}
     for row in read_whole_table(path, (*TURN_KEYS, "label"), remedy=remedy):
         label = row.label()
         if label is None:
             continue
         turn = row.turn()
-        if known.setdefault(turn, label) != label:
-            raise row.refused("label", f"{known[turn]}, as an earlier row has it for {turn}")
-    return known
+        if labels.setdefault(turn, label) != label:
+            raise row.refused("label", f"{labels[turn]}, as an earlier row has it for {turn}")
+    return labels
 
 
 def decompressed(stream: pa.NativeFile, compression: str | None) -> io.BufferedReader:
-    """Its bytes; a compressed file that ends early is an `OSError` when read."""
+    """The stream's bytes, decompressed; a file that ends early raises `OSError` when read."""
     if compression is None:
         return io.BufferedReader(stream, _BUFFER_BYTES)
     if stream.size() == 0:
@@ -247,23 +246,23 @@ def decompressed(stream: pa.NativeFile, compression: str | None) -> io.BufferedR
     return io.BufferedReader(pa.CompressedInputStream(stream, compression), _BUFFER_BYTES)
 
 
-def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
+def _parquet(path: Path, requested: Sequence[str]) -> Iterator[Table]:
     with pq.ParquetFile(path) as file:
         names = _named_once(path, file.schema_arrow.names)
-        taken = [name for name in wanted if name in names]
+        present = [name for name in requested if name in names]
         start = 1
-        for batch in file.iter_batches(_BATCH_ROWS, columns=taken):
-            columns = {name: batch[name].to_pylist() for name in taken}
+        for batch in file.iter_batches(_BATCH_ROWS, columns=present):
+            columns = {name: batch[name].to_pylist() for name in present}
             yield Table(path, names, columns, range(start, start + len(batch)), by_line=False)
             start += len(batch)
-    yield Table(path, names, {name: [] for name in taken}, (), by_line=False)
+    yield Table(path, names, {name: [] for name in present}, (), by_line=False)
 
 
-def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
+def _csv(path: Path, requested: Sequence[str]) -> Iterator[Table]:
     with _opened(path) as stream:
         records = _records(path, stream)
         names = _named_once(path, next(records, (0, []))[1])
-        at = {name: names.index(name) for name in wanted if name in names}
+        positions = {name: names.index(name) for name in requested if name in names}
         for rows in _batched(records):
             for place, fields in rows:
                 if len(fields) != len(names):
@@ -271,7 +270,10 @@ def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
                         f"{path}:{place}: {len(fields)} fields; expected {len(names)}, as the "
                         "header names. Fix the row; a text with commas or line ends needs quotes."
                     )
-            columns = {name: [fields[i] or None for _, fields in rows] for name, i in at.items()}
+            columns = {
+                name: [fields[position] or None for _, fields in rows]
+                for name, position in positions.items()
+            }
             yield Table(path, names, columns, [place for place, _ in rows], by_line=True)
 
 
@@ -285,7 +287,7 @@ def _batched(items: Iterator[_Item]) -> Iterator[list[_Item]]:
 
 
 def _records(path: Path, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
-    """The first line of each record and its fields; lines without any at the end are none."""
+    """The first line of each record and its fields; empty lines at the end are ignored."""
     csv.field_size_limit(sys.maxsize)  # messages are longer than the module's 128 kB
     reader = csv.reader(_lines(path, stream), strict=True)
     start, width, blank = 1, 0, 0
@@ -309,7 +311,7 @@ def _records(path: Path, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _json_lines(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
+def _json_lines(path: Path, requested: Sequence[str]) -> Iterator[Table]:
     names: dict[str, None] = {}
     with _opened(path) as stream:
         lines = (
@@ -321,28 +323,28 @@ def _json_lines(path: Path, wanted: Sequence[str]) -> Iterator[Table]:
             for _, row in rows:
                 names.update(dict.fromkeys(row))
             # A row that lacks a value may lack its name too.
-            columns = {name: [row.get(name) for _, row in rows] for name in wanted}
+            columns = {name: [row.get(name) for _, row in rows] for name in requested}
             yield Table(path, list(names), columns, [place for place, _ in rows], by_line=True)
 
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line, strict=False)
+        value = json.loads(line, strict=False)
     except (ValueError, RecursionError) as error:
         raise RecordError(
             f"{where}: not JSON ({error}); expected one whole object a line. Fix the line, or "
             "copy the file again if it was cut."
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise RecordError(
-            f"{where}: a JSON {type(found).__name__}; expected an object, column to value. Write "
+            f"{where}: a JSON {type(value).__name__}; expected an object, column to value. Write "
             "one object a line."
         )
-    return found
+    return value
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
-    """Lines with their ends, without the mark that some programs put before UTF-8."""
+    """Lines with their line ends, without a byte order mark."""
     for number, line in enumerate(stream, start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from turnout.catalog import Catalog
-from turnout.engine import first_line, materialized, read_parquet
-from turnout.errors import RecordError
+from turnout.engine import materialized, read_parquet
+from turnout.errors import RecordError, first_line
 from turnout.schema import LABELS, LATER_TURN_COLUMNS, TURNS
 
 
@@ -23,15 +23,15 @@ def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     Raises:
         RecordError: If the file is absent, is not whole Parquet or is not a turns table.
     """
-    found = _parquet_schema(path, "the turns table", "ingest")
-    absent = [name for name in TURNS.names if name not in found.names]
+    schema = _parquet_schema(path, "the turns table", "ingest")
+    absent = [name for name in TURNS.names if name not in schema.names]
     if missing := [name for name in absent if name not in LATER_TURN_COLUMNS]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected the turns table that "
             "`turnout ingest` writes. Ingest the log first, or build from measured scores with "
             "`turnout build --outcomes`."
         )
-    _require_kinds(path, found, pa.schema([f for f in TURNS if f.name not in absent]))
+    _require_kinds(path, schema, pa.schema([f for f in TURNS if f.name not in absent]))
     turns = read_parquet(backend, path)
     return turns.mutate(**{name: _null(TURNS.field(name).type) for name in absent})
 
@@ -49,7 +49,7 @@ def require_places(path: Path) -> None:
         RecordError: If a row has none.
     """
     footer = pq.read_metadata(path)
-    leaves = {footer.schema.column(at).path: at for at in range(len(footer.schema))}
+    leaves = {footer.schema.column(index).path: index for index in range(len(footer.schema))}
     for field in TURNS:
         if field.nullable:
             continue
@@ -62,7 +62,7 @@ def require_places(path: Path) -> None:
         if nulls:
             raise RecordError(
                 f"{path}: {nulls:,} rows have no {field.name}; expected one in every row. Ingest "
-                "the log again with `turnout ingest`, which tells or counts such rows."
+                "the log again with `turnout ingest`, which reports or counts such rows."
             )
 
 
@@ -83,12 +83,12 @@ def refuse_repeats(path: Path, repeats: int) -> None:
         )
 
 
-def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+def _require_kinds(path: Path, schema: pa.Schema, expected: pa.Schema) -> None:
     """Refuse a column with values of another type, such as text instead of numbers."""
     wrong = [
-        f"{field.name} is {found.field(field.name).type}, expected {field.type}"
+        f"{field.name} is {schema.field(field.name).type}, expected {field.type}"
         for field in expected
-        if _kind(found.field(field.name).type) not in (_kind(field.type), "null")
+        if _kind(schema.field(field.name).type) not in (_kind(field.type), "null")
     ]
     if wrong:
         raise RecordError(
@@ -97,9 +97,9 @@ def _require_kinds(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
         )
 
 
-def _kind(found: pa.DataType) -> str:
-    if pa.types.is_dictionary(found):
-        return _kind(found.value_type)
+def _kind(arrow_type: pa.DataType) -> str:
+    if pa.types.is_dictionary(arrow_type):
+        return _kind(arrow_type.value_type)
     kinds = {
         "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
         "whole number": (pa.types.is_integer,),
@@ -108,7 +108,9 @@ def _kind(found: pa.DataType) -> str:
         "list": (pa.types.is_list, pa.types.is_large_list),
         "null": (pa.types.is_null,),
     }
-    return next((k for k, tests in kinds.items() if any(t(found) for t in tests)), str(found))
+    return next(
+        (k for k, tests in kinds.items() if any(t(arrow_type) for t in tests)), str(arrow_type)
+    )
 
 
 def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
@@ -117,13 +119,13 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     Raises:
         RecordError: If the file is absent, is not whole Parquet or holds no labels.
     """
-    found = _parquet_schema(path, "the labels", "label")
-    if missing := [name for name in LABELS.names if name not in found.names]:
+    schema = _parquet_schema(path, "the labels", "label")
+    if missing := [name for name in LABELS.names if name not in schema.names]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
             "Check --labels."
         )
-    _require_kinds(path, found, LABELS)
+    _require_kinds(path, schema, LABELS)
     return read_parquet(backend, path).select(*LABELS.names)
 
 
@@ -134,9 +136,9 @@ def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
         RecordError: If the file is absent or is not whole Parquet.
     """
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "not found"
+        problem = "is a folder" if path.is_dir() else "not problem"
         raise RecordError(
-            f"{path}: {found}; expected the Parquet file with {what} that `turnout {verb}` "
+            f"{path}: {problem}; expected the Parquet file with {what} that `turnout {verb}` "
             "writes. Check the path."
         )
     try:
@@ -184,11 +186,11 @@ _MODEL_FACTS = pa.schema(
 
 
 def _model_facts(logged: str, reasoned: bool, catalog: Catalog) -> dict[str, Any]:
-    known = catalog.lookup(logged, reasoned=reasoned)
+    entry = catalog.lookup(logged, reasoned=reasoned)
     return {
         "logged_model": logged,
         "logged_reasoned": reasoned,
         "model_name": catalog.canonical_name(logged),
-        "provider": known.provider if known else None,
-        "model_class": known.model_class if known else None,
+        "provider": entry.provider if entry else None,
+        "model_class": entry.model_class if entry else None,
     }

@@ -24,7 +24,7 @@ from turnout.catalog import Price, load_catalog
 from turnout.cli.judge import command
 from turnout.errors import RecordError, SettingsError, StorageError, UpstreamError
 from turnout.judge import JudgeOptions, judge_turns
-from turnout.judge.answers import Answer, Answers
+from turnout.judge.answers import Answer, AnswerFile
 from turnout.judge.endpoint import MAX_ANSWER_TOKENS
 from turnout.judge.verdicts import load_rubric, question_text, read_answer
 from turnout.labels import ExternalFiles, label_turns
@@ -438,13 +438,13 @@ def test_a_killed_run_resumes_to_the_same_result_and_pays_for_no_answer_twice(tm
 def test_an_attempt_in_flight_when_the_run_died_counts_at_its_bound(tmp_path):
     answer = Answer("judged", 5, "x", 1, 1, 0.25)
     keys = ("known", "refused", "timed out", "in flight")
-    with Answers(tmp_path / "a.sqlite") as stored:
+    with AnswerFile(tmp_path / "a.sqlite") as stored:
         for key in keys:
             stored.attempt(key, 1.0)
         stored.store("known", answer)
         stored.failed("refused", 0.0)
         stored.failed("timed out", 1.0)
-    with Answers(tmp_path / "a.sqlite") as stored:
+    with AnswerFile(tmp_path / "a.sqlite") as stored:
         assert stored.stored(keys) == {"known": answer}
         assert [stored.spent_usd([key]) for key in (*keys, "never")] == [0.25, 0, 1, 1, 0]
 
@@ -478,11 +478,11 @@ def test_a_disk_too_full_to_keep_answers_is_told_before_any_is_asked(tmp_path):
 
 
 def test_answers_are_held_by_one_run_at_a_time(tmp_path):
-    with Answers(tmp_path / "a.sqlite"), pytest.raises(StorageError, match="earlier"):
-        Answers(tmp_path / "a.sqlite")
+    with AnswerFile(tmp_path / "a.sqlite"), pytest.raises(StorageError, match="earlier"):
+        AnswerFile(tmp_path / "a.sqlite")
     (tmp_path / "other").write_text("not a database, " * 100)
     with pytest.raises(StorageError, match="cannot be used"):
-        Answers(tmp_path / "other")
+        AnswerFile(tmp_path / "other")
 
 
 def test_a_log_without_messages_is_refused(tmp_path):

@@ -26,7 +26,7 @@ from turnout.errors import SettingsError
 
 if TYPE_CHECKING:
     from turnout.catalog import Price
-    from turnout.judge import Estimate, JudgeReport
+    from turnout.judge import CostEstimate, JudgeReport
 
 
 @verb(
@@ -99,7 +99,7 @@ def command(
         redact=redact_text if redact else None,
     )
 
-    def agree(estimate: Estimate) -> None:
+    def agree(estimate: CostEstimate) -> None:
         say(_estimate_line(estimate, options.price, max_usd))
         if not yes and estimate.answered < estimate.questions:
             _ask()
@@ -138,7 +138,7 @@ def _ask() -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _estimate_line(estimate: Estimate, price: Price | None, max_usd: float | None) -> str:
+def _estimate_line(estimate: CostEstimate, price: Price | None, max_usd: float | None) -> str:
     asked = estimate.questions - estimate.answered
     questions = (
         f"{estimate.turns:,} turns, {estimate.questions:,} different questions, "

@@ -29,7 +29,7 @@ from turnout.dataset.groups import assigned, kept_together, leaks
 from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes, read_outcomes
 from turnout.dataset.selection import BEYOND_SIZE, COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
 from turnout.dataset.traffic import sampled_traffic
-from turnout.engine import DUCKDB, connect, reading
+from turnout.engine import DUCKDB, MEMORY_MB, connect, reading
 from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
@@ -46,8 +46,6 @@ DEFAULT_SPLIT = (80, 10, 10)
 _COUNT, _READ, _WRITE = "count the log", "read outcomes", "write"
 _SAMPLE = "sample the log as it is"
 PAGE_NAME = "dataset.html"
-# What the engine may use before it spills to disk, however long the log.
-_MEMORY_MB = 2_000
 # What to do where one label is missing.
 _BOTH_IN_A_LOG = (
     "Use a log where both model classes were used, or say which models reason under [catalog] in "
@@ -186,7 +184,7 @@ def dataset_from_turns(
     """
     steps = steps or Steps(silent, _COUNT, DRAW, COMPARE, SPLIT, _SAMPLE)
     formatter = Formatter(architecture)
-    backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
+    backend = connect(engine, memory_mb=MEMORY_MB, joined_as_written=True)
     with reading(turns, backend):
         with steps.step(_COUNT):
             log = Log(backend, turns, labels, formatter, catalog, spec.seed)

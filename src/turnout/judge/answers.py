@@ -1,7 +1,7 @@
-"""Answers that were paid, stored so that none is paid twice.
+"""Stores paid answers in one SQLite file, so that none is paid twice.
 
-One SQLite file. An answer is on disk before the next question of its worker is asked. An attempt in
-flight when a run was killed may have been billed: it counts at its bound from then on.
+An answer is on disk before its worker asks the next question. An attempt in flight when a run was
+killed may have been billed, so it counts at its bound.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Answer:
         status: As in `verdicts.Verdict`.
         need: As there.
         reason: As there.
-        prompt_tokens: What the endpoint counted; None where it did not say.
+        prompt_tokens: As the endpoint counted; None where it did not.
         completion_tokens: The same.
         cost_usd: By those counts; the bound where they are missing; None where no price is known.
     """
@@ -50,11 +50,11 @@ class Answer:
     cost_usd: float | None
 
 
-class Answers:
-    """The file, held by one process at a time.
+class AnswerFile:
+    """The file of stored answers, open in one process at a time.
 
     Raises:
-        StorageError: If it cannot be opened, is another file, or another run holds it.
+        StorageError: If it cannot be opened, is another file, or another run has it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class Answers:
                 "output."
             ) from error
 
-    def __enter__(self) -> Answers:
+    def __enter__(self) -> AnswerFile:
         return self
 
     def __exit__(
@@ -83,7 +83,7 @@ class Answers:
         self._file.close()
 
     def stored(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """The answers to the questions of some keys, where there are any."""
+        """The stored answers of questions, by their key."""
         names = "status, need, reason, prompt_tokens, completion_tokens, cost_usd"
         answers = {}
         for key in keys:
@@ -93,12 +93,12 @@ class Answers:
         return answers
 
     def spent_usd(self, keys: Iterable[str]) -> float:
-        """The cost of questions so far, attempts that may have been billed at their bound."""
+        """The cost so far; attempts that may have been billed count at their bound."""
         sql = "SELECT coalesce(cost_usd, 0) + lost_usd FROM answers WHERE key = ?"
         return sum(float((self._row(sql, key) or (0.0,))[0]) for key in keys)
 
     def attempt(self, key: str, bound_usd: float) -> None:
-        """Note that an attempt at a question is about to be sent."""
+        """Record that an attempt at a question is about to be sent."""
         self._write(
             "INSERT INTO answers (key, asked_usd) VALUES (?, ?) "
             "ON CONFLICT (key) DO UPDATE SET asked_usd = excluded.asked_usd",
@@ -106,14 +106,14 @@ class Answers:
         )
 
     def failed(self, key: str, cost_usd: float) -> None:
-        """Note that the attempt ended without an answer, and what it counts as."""
+        """Record that the attempt ended without an answer, and the cost it counts at."""
         self._write(
             "UPDATE answers SET asked_usd = 0, lost_usd = lost_usd + ? WHERE key = ?",
             (cost_usd, key),
         )
 
     def store(self, key: str, answer: Answer) -> None:
-        """Store the answer of the attempt for good."""
+        """Store the answer of the attempt."""
         self._write(
             "UPDATE answers SET asked_usd = 0, status = ?, need = ?, reason = ?, "
             "prompt_tokens = ?, completion_tokens = ?, cost_usd = ? WHERE key = ?",
@@ -136,7 +136,7 @@ class Answers:
 
 
 def _locked(path: Path) -> sqlite3.Connection:
-    """The file, locked for this process; attempts in flight when the last one died are lost."""
+    """Open and lock the file; attempts that a killed process left in flight count as lost."""
     file = sqlite3.connect(path, isolation_level=None, timeout=1)
     try:
         file.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -1,4 +1,4 @@
-"""Money that attempts reserve before they are sent, and spend at most."""
+"""A budget: an attempt reserves its highest cost before it is sent, then pays its true cost."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 
 
 class Budget:
-    """What may still be spent.
+    """What may still be spent, in USD.
 
     Args:
-        limit_usd: What may be spent in all; None for no limit.
-        spent_usd: What was spent before.
+        limit_usd: The most that may be spent in total; None for no limit.
+        spent_usd: Spent by earlier runs.
     """
 
     def __init__(self, limit_usd: float | None, spent_usd: float) -> None:
@@ -22,13 +22,13 @@ class Budget:
 
     @property
     def spent_usd(self) -> float:
-        """What was spent in all, without reservations."""
+        """Spent in total, without reservations."""
         return self._spent_usd
 
     async def reserve(self, usd: float) -> bool:
-        """Reserve what an attempt costs at most, once it fits.
+        """Reserve the highest cost of an attempt, once it fits.
 
-        Waits while attempts in flight may still release money. False where it will not fit.
+        Waits while attempts in flight may still release money. Returns False if it will not fit.
         """
         async with self._settled:
             while not self._fits(usd):

@@ -21,8 +21,8 @@ _TIMEOUT_S = 120.0
 # As OpenAI's client has them.
 _RETRIED = (408, 409, 429)
 _MAX_RETRY_AFTER_S = 60.0
-# What an endpoint may not support, in the order in which it is given up: the exact form of the
-# answer, the newer name of the token bound, any form.
+# Forms of a request, tried in order until the endpoint supports one: with a JSON schema, with the
+# older name of the token bound, with any JSON, and with no answer format.
 _DIALECTS: tuple[dict[str, Any], ...] = (
     {
         "response_format": {"type": "json_schema", "json_schema": ANSWER_SCHEMA},
@@ -60,7 +60,7 @@ class AttemptError(Exception):
     Attributes:
         may_be_billed: Whether the endpoint may have computed an answer: it timed out, was cut off
             or failed inside (5xx). A refusal (4xx) or a connection never made costs nothing.
-        retried: Whether another attempt may do better.
+        retried: Whether another attempt may succeed.
         retry_after_s: How long the endpoint asks to wait; None where it does not say.
     """
 
@@ -84,7 +84,7 @@ class Endpoint:
     Args:
         base_url: Up to and with the version, such as `https://api.openai.com/v1`.
         model: As the endpoint names it.
-        api_key: None for endpoints that want none.
+        api_key: None for endpoints that need none.
         timeout_s: How long one attempt may wait for the endpoint.
     """
 
@@ -98,7 +98,7 @@ class Endpoint:
             )
         from openai import AsyncOpenAI
 
-        # Each attempt is counted, so that the client must make none of its own.
+        # Every attempt is counted, so the client itself must not retry.
         self._client: AsyncOpenAI = AsyncOpenAI(
             base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout_s
         )
@@ -136,7 +136,7 @@ class Endpoint:
         ]
         for dialect in range(self._dialect, len(_DIALECTS)):
             try:
-                reply = await self._sent(messages, dialect)
+                reply = await self._send(messages, dialect)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 refused = error
                 continue
@@ -164,12 +164,12 @@ class Endpoint:
                 ) from error
             except (openai.OpenAIError, ValueError) as error:  # a body that is no JSON
                 raise AttemptError(error, may_be_billed=True, retried=False) from error
-            # Nobody else asks in a dialect that was just refused.
+            # Later questions skip the dialects that were refused.
             self._dialect = max(self._dialect, dialect)
             return reply
         raise AttemptError(refused, may_be_billed=False, retried=False)
 
-    async def _sent(self, messages: list[dict[str, str]], dialect: int) -> Reply:
+    async def _send(self, messages: list[dict[str, str]], dialect: int) -> Reply:
         create: Any = self._client.chat.completions.create
         answer = await create(model=self._model, messages=messages, **_DIALECTS[dialect])
         choices = getattr(answer, "choices", None)
@@ -194,16 +194,16 @@ def _never_connected(error: Exception) -> bool:
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """The pause that a response asks for: seconds or a date (RFC 9110), or milliseconds."""
-    asked = headers.get("retry-after")
+    retry_after = headers.get("retry-after")
     try:
         if milliseconds := headers.get("retry-after-ms"):
             pause_s = float(milliseconds) / 1000
-        elif asked is None:
+        elif retry_after is None:
             return None
-        elif asked.replace(".", "", 1).isdecimal():
-            pause_s = float(asked)
+        elif retry_after.replace(".", "", 1).isdecimal():
+            pause_s = float(retry_after)
         else:
-            pause_s = email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
+            pause_s = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
     except ValueError:
         return None
     return pause_s if 0 <= pause_s <= _MAX_RETRY_AFTER_S else None

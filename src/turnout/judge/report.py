@@ -1,4 +1,4 @@
-"""What a judge run is asked for, is about to cost, and came to."""
+"""The options, the cost estimate and the report of a judge run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from turnout.catalog import Price
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """Whom to ask, how much, and for how much.
+    """Which model to ask, about which turns, and at what cost.
 
     Attributes:
         base_url: The endpoint, up to and with its version.
         model: As the endpoint names it.
-        api_key: None where it wants none; never written anywhere.
+        api_key: None where it needs none; never stored.
         sample: Turns to judge, drawn evenly; None for all.
         seed: Decides which turns, and the order.
-        max_usd: What the questions of this output may cost in all, killed and resumed runs
-            included; None for no limit.
+        max_usd: The most that all questions of this output may cost, including killed and resumed
+            runs; None for no limit.
         timeout_s: How long one attempt may wait for the endpoint.
         concurrency: Questions in flight at once, at least 1.
         price: What the model costs; None where it is not known.
@@ -39,17 +39,17 @@ class JudgeOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a run is about to cost.
+class CostEstimate:
+    """What a run will cost.
 
     Attributes:
         turns: Turns to judge.
         questions: Different questions among them.
-        answered: Of those, answered by earlier runs: free.
-        prompt_tokens: About how many are sent.
-        usual_usd: About what it costs; None where no price is known.
-        most_usd: The same if every answer is as long as it may be; without retries.
-        spent_usd: What these questions have cost before.
+        answered: Of those, already answered by earlier runs.
+        prompt_tokens: To be sent, roughly.
+        usual_usd: The likely cost; None where no price is known.
+        most_usd: The cost if every answer is as long as it may be, without retries.
+        spent_usd: What these questions have cost in earlier runs.
     """
 
     turns: int
@@ -67,12 +67,12 @@ class JudgeReport:
 
     Attributes:
         turns: Turns chosen.
-        statuses: judged, or why not → turns; "not asked" where the money ended first.
+        statuses: judged, or why not → turns; "not asked" where the budget ended first.
         needs: 1 to 5 → turns.
         questions: Different questions.
         asked: Of them, those asked in this run.
-        spent_usd: What all of them have cost, earlier runs included, attempts that may have been
-            billed at their bound; None without a price.
+        spent_usd: What all of them have cost, including earlier runs; attempts that may have been
+            billed count at their bound. None without a price.
         max_usd: The limit.
         rubric: Its version.
         fresh: False where an earlier run on the same input was there.
@@ -89,6 +89,6 @@ class JudgeReport:
     fresh: bool = True
 
     @property
-    def whole(self) -> bool:
-        """Whether another run would find nothing to ask."""
+    def complete(self) -> bool:
+        """Whether another run would have nothing to ask."""
         return not self.statuses.get("failed") and not self.statuses.get("not asked")

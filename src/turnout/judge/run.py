@@ -1,4 +1,4 @@
-"""Asking a judge model the questions of one run, within its budget."""
+"""Asks a judge model the questions of one run, within its budget."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from turnout.errors import UpstreamError
-from turnout.judge.answers import Answer, Answers
+from turnout.judge.answers import Answer, AnswerFile
 from turnout.judge.budget import Budget
 from turnout.judge.endpoint import MAX_ANSWER_TOKENS, AttemptError, Endpoint, Reply
-from turnout.judge.report import Estimate, JudgeOptions, JudgeReport
+from turnout.judge.report import CostEstimate, JudgeOptions, JudgeReport
 from turnout.judge.verdicts import Question, Rubric
 from turnout.progress import OnProgress
 from turnout.schema import JUDGED
@@ -25,19 +25,19 @@ _USUAL_CHARS_A_TOKEN = 4
 _USUAL_ANSWER_TOKENS = 60
 _ATTEMPTS = 7
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-# The endpoint is taken to be down after so many questions in a row without an answer.
+# After so many questions in a row without an answer, the endpoint counts as down.
 _MAX_FAILURES = 20
 _PAID = ("prompt_tokens", "completion_tokens", "cost_usd")
 
 
 class JudgeRun:
-    """One run's questions, answers and money.
+    """One run's questions, answers and budget.
 
     Args:
         questions: In the order in which they are asked.
         rubric: The instructions to the judge.
-        options: Whom to ask, and for how much.
-        stored: Answers of earlier runs, and where those of this run go.
+        options: Which model to ask, and at what cost.
+        stored: The file of answers of earlier runs and of this one.
         on_progress: Called after every answer.
     """
 
@@ -46,7 +46,7 @@ class JudgeRun:
         questions: Sequence[Question],
         rubric: Rubric,
         options: JudgeOptions,
-        stored: Answers,
+        stored: AnswerFile,
         on_progress: OnProgress,
     ) -> None:
         self._questions = questions
@@ -63,19 +63,19 @@ class JudgeRun:
         self._budget = Budget(options.max_usd, stored.spent_usd(keys))
         self._next_question = asyncio.Lock()
 
-    def estimate(self) -> Estimate:
-        """What asking the rest is about to cost."""
-        rest = [q for q in self._questions if q.key not in self._answers]
+    def estimate(self) -> CostEstimate:
+        """What the questions without an answer will cost."""
+        open_questions = [q for q in self._questions if q.key not in self._answers]
         price = self._options.price
-        chars = sum(len(self._rubric.text) + len(q.text) for q in rest)
+        chars = sum(len(self._rubric.text) + len(q.text) for q in open_questions)
         tokens = chars // _USUAL_CHARS_A_TOKEN
         usual = most = None
         if price is not None:
             usual = price.cost_usd(
-                prompt_tokens=tokens, completion_tokens=_USUAL_ANSWER_TOKENS * len(rest)
+                prompt_tokens=tokens, completion_tokens=_USUAL_ANSWER_TOKENS * len(open_questions)
             )
-            most = sum(self._bound_usd(q) for q in rest)
-        return Estimate(
+            most = sum(self._bound_usd(q) for q in open_questions)
+        return CostEstimate(
             turns=sum(len(q.turns) for q in self._questions),
             questions=len(self._questions),
             answered=len(self._answers),
@@ -86,7 +86,7 @@ class JudgeRun:
         )
 
     async def ask_all(self) -> None:
-        """Ask until all is answered or the money ends.
+        """Ask until all questions are answered or the budget ends.
 
         Raises:
             UpstreamError: If the endpoint answers nothing.
@@ -112,7 +112,7 @@ class JudgeRun:
             await self._ask(endpoint, question)
 
     async def _next(self) -> Question | None:
-        """The next question, its first attempt reserved; None where none is left or fits."""
+        """The next question, with its first attempt reserved; None if none is left or fits."""
         async with self._next_question:
             question = next(self._waiting, None)
             if question is None or not await self._reserve(question):
@@ -204,7 +204,7 @@ class JudgeRun:
         )
 
     def report(self) -> JudgeReport:
-        """Answers and costs in all."""
+        """The answers and their total cost."""
         statuses: Counter[str] = Counter()
         needs: Counter[str] = Counter()
         for question in self._questions:
@@ -238,7 +238,7 @@ class JudgeRun:
                 continue
             shared = asdict(answer) | {"model": self._options.model, "rubric": self._rubric.version}
             for place, (conversation_id, turn_index) in enumerate(question.turns):
-                # Turns that read alike were asked about once: the first carries what it took.
+                # Turns with the same text were asked about once: the first one carries the cost.
                 row = shared if place == 0 else shared | dict.fromkeys(_PAID)
                 rows.append(row | {"conversation_id": conversation_id, "turn_index": turn_index})
         rows.sort(key=lambda row: (row["conversation_id"], row["turn_index"]))

@@ -1,7 +1,7 @@
-"""Turns → a judge model's answers on which need reasoning, within a sum of money.
+"""Turns → a judge model's answers on which need reasoning, within a budget.
 
-Apart from `turnout label` because it costs money and needs a network: labels stay free and
-repeatable, and take these answers as one source.
+Judging costs money and needs a network. It is a stage of its own, so that labels stay free and
+repeatable; they use these answers as one source.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from turnout.engine import connect, reading
 from turnout.errors import RecordError, SettingsError
-from turnout.judge.answers import Answers
-from turnout.judge.report import Estimate, JudgeOptions, JudgeReport
+from turnout.judge.answers import AnswerFile
+from turnout.judge.report import CostEstimate, JudgeOptions, JudgeReport
 from turnout.judge.run import JudgeRun
 from turnout.judge.verdicts import (
     PREVIOUS_TURNS,
@@ -44,7 +44,7 @@ def judge_turns(
     options: JudgeOptions,
     *,
     answers: Path | None = None,
-    agree: Callable[[Estimate], None] = lambda _: None,
+    agree: Callable[[CostEstimate], None] = lambda _: None,
     on_progress: OnProgress = silent,
 ) -> JudgeReport:
     """Ask a judge model about turns and write its answers.
@@ -56,7 +56,7 @@ def judge_turns(
     Args:
         turns: A turns table.
         out: The Parquet file (`schema.JUDGED`), one row a turn asked about.
-        options: Whom to ask.
+        options: Which model to ask, and how.
         answers: Where answers are stored; by default beside `out`.
         agree: Called with the estimate before anything is sent; raises to stop.
         on_progress: Called after every answer.
@@ -69,15 +69,15 @@ def judge_turns(
     """
     _check(options)
     rubric = load_rubric()
-    stage = StageRun(out, Manifest.of("judge", {"turns": turns}, _deciding(options, rubric)))
+    stage = StageRun(out, Manifest.of("judge", {"turns": turns}, _output_options(options, rubric)))
     if stage.is_done():
         earlier = stage.stored(JudgeReport)
-        if earlier.whole:
+        if earlier.complete:
             return earlier
     backend = connect()
     with reading(turns, backend):
         questions = list(_questions(backend, turns, options, rubric))
-    with Answers(answers or out.with_name(out.name + ".answers.sqlite")) as stored:
+    with AnswerFile(answers or out.with_name(out.name + ".answers.sqlite")) as stored:
         run = JudgeRun(questions, rubric, options, stored, on_progress)
         agree(run.estimate())
         asyncio.run(run.ask_all())
@@ -113,15 +113,15 @@ def _questions(
     refuse_repeats(turns, n_rows - n_places)
     log = log.filter(log.user_message.strip().length() > 0)
     keys = backend.to_pyarrow(log.select(*TURN_KEYS))
-    drawn = sorted(
+    sample = sorted(
         zip(*(keys[name].to_pylist() for name in TURN_KEYS), strict=True),
         key=lambda place: _draw(options.seed, *place),
     )[: options.sample]
-    if not drawn:
+    if not sample:
         raise RecordError(f"{turns}: no turn has a message; expected at least one.")
-    texts = _texts(backend, log, drawn, options)
+    texts = _texts(backend, log, sample, options)
     by_text: dict[str, list[tuple[str, int]]] = {}
-    for key in drawn:
+    for key in sample:
         by_text.setdefault(texts[key], []).append(key)
     for text, keys_of_text in by_text.items():
         yield Question(question_key(options.model, rubric, text), text, tuple(keys_of_text))
@@ -134,10 +134,10 @@ def _draw(seed: int, conversation_id: str, turn_index: int) -> bytes:
 def _texts(
     backend: ibis.BaseBackend,
     log: ibis.Table,
-    drawn: Sequence[tuple[str, int]],
+    sample: Sequence[tuple[str, int]],
     options: JudgeOptions,
 ) -> dict[tuple[str, int], str]:
-    """The question text of each turn drawn."""
+    """The question text of each sampled turn."""
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     sides = ("user_message", "assistant_message")
     before = {
@@ -145,13 +145,13 @@ def _texts(
         for side in sides
         for back in range(1, PREVIOUS_TURNS + 1)
     }
-    wanted = pa.table(
+    sample_keys = pa.table(
         {
-            "conversation_id": pa.array([key[0] for key in drawn], pa.string()),
-            "turn_index": pa.array([key[1] for key in drawn], pa.int32()),
+            "conversation_id": pa.array([key[0] for key in sample], pa.string()),
+            "turn_index": pa.array([key[1] for key in sample], pa.int32()),
         }
     )
-    near = log.mutate(**before).semi_join(ibis.memtable(wanted), list(TURN_KEYS))
+    near = log.mutate(**before).semi_join(ibis.memtable(sample_keys), list(TURN_KEYS))
     rows = backend.to_pyarrow(near.select(*TURN_KEYS, sides[0], *before))
     texts = {}
     for batch in rows.to_batches(max_chunksize=1000):
@@ -172,8 +172,8 @@ def _turns(row: dict[str, Any]) -> list[Turn]:
     return [*previous, Turn(row["user_message"])]
 
 
-def _deciding(options: JudgeOptions, rubric: Rubric) -> dict[str, Any]:
-    """The options that decide the output; the endpoint's key, patience and pace do not."""
+def _output_options(options: JudgeOptions, rubric: Rubric) -> dict[str, Any]:
+    """The options that change the output; key, timeout and concurrency do not."""
     return {
         "base_url": options.base_url,
         "model": options.model,

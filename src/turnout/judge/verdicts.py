@@ -1,6 +1,6 @@
-"""The questions to a judge model, and its answers read.
+"""Writes the questions to a judge model, and reads its answers.
 
-An unusable answer is recorded as what it is and never becomes a label.
+An unusable answer is recorded with its reason and never becomes a label.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Rubric:
     """The instructions to the judge model.
 
     Attributes:
-        text: The whole of it.
-        version: The first 12 hex digits of its sha256: another text is another version.
+        text: The system message.
+        version: The first 12 hex digits of its sha256.
     """
 
     text: str
@@ -74,7 +74,7 @@ class Question:
 def question_text(
     turns: Sequence[Turn], turn_index: int, *, redact: Callable[[str], str] | None = None
 ) -> str:
-    """A turn as it is sent: a JSON object, so that no message can pass for an instruction.
+    """A turn as it is sent: a JSON object, so that no message is taken for an instruction.
 
     Args:
         turns: Oldest first, the one to judge last.
@@ -82,31 +82,31 @@ def question_text(
         redact: Applied to every text before it is cut.
     """
 
-    def shown(text: str, max_chars: int) -> str:
+    def prepared(text: str, max_chars: int) -> str:
         return shortened(redact(text) if redact else text, max_chars)
 
     previous = [
-        {"user": shown(turn.user_message, _PREVIOUS_CHARS)}
+        {"user": prepared(turn.user_message, _PREVIOUS_CHARS)}
         | (
-            {"assistant": shown(turn.assistant_message, _PREVIOUS_CHARS)}
+            {"assistant": prepared(turn.assistant_message, _PREVIOUS_CHARS)}
             if turn.assistant_message
             else {}
         )
         for turn in reversed(turns[:-1])
     ]
-    message = shown(turns[-1].user_message, _MESSAGE_CHARS)
-    asked = {"turn": turn_index, "previous": previous, "message": message}
-    return json.dumps(asked, ensure_ascii=False)
+    message = prepared(turns[-1].user_message, _MESSAGE_CHARS)
+    question = {"turn": turn_index, "previous": previous, "message": message}
+    return json.dumps(question, ensure_ascii=False)
 
 
 def question_key(model: str, rubric: Rubric, text: str) -> str:
-    """Hex sha256 over all that decides an answer."""
+    """Hex sha256 over everything that changes an answer."""
     return hashlib.sha256(json.dumps([model, rubric.version, text]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An answer, read.
+    """What an answer says.
 
     Attributes:
         status: "judged", or why the answer is unusable.
@@ -144,7 +144,7 @@ def read_answer(text: str | None, finish_reason: str | None, refusal: str | None
 
 
 def _unfenced(text: str) -> str:
-    """Without the code fence that models without structured output put around JSON."""
+    """The text without the code fence that some models put around JSON."""
     text = text.strip()
     if not (text.startswith("```") and text.endswith("```")):
         return text

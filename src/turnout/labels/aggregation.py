@@ -1,6 +1,6 @@
-"""Votes → the probability that a turn needs reasoning, by how accurate each source is.
+"""Votes → the probability that a turn needs reasoning, from the accuracy of each source.
 
-Sources are taken as independent given the need, so the log-odds that each is right add up.
+Sources are assumed independent given the need, so that their log-odds add up.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.labels.evidence import SOURCES
+from turnout.labels.vote_patterns import Votes
 from turnout.stats.intervals import effective_trials
 
 Floats = NDArray[np.float64]
-Votes = NDArray[np.int8]
 Flags = NDArray[np.bool_]
 
 # A source that is nearly always right on few votes is not certain.
 _MAX_ACCURACY = 0.98
-# How many turns of known truth the even prior counts as.
+# The even prior counts as so many turns of known truth.
 _PRIOR_TURNS = 50.0
-# How strongly a calibration is held near none, and enough steps to converge.
+# Strength of the pull towards no calibration, and enough steps to converge.
 _RIDGE = 4.0
 _NEWTON_STEPS = 25
 _SMALL_STEP = 1e-9
@@ -33,14 +33,14 @@ def _log_odds(share: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class SourceAccuracies:
-    """How accurate sources are taken to be.
+    """The accuracy of each source, and the weight of its votes.
 
     Attributes:
-        accuracy: Share of each source's votes taken to be right, shape `(s,)`.
-        votes: How many independent votes of known truth each accuracy rests on, those that the
-            stated one counts as among them; shape `(s,)`.
-        log_odds: What one vote of each source weighs, shape `(s,)`.
-        prior_log_odds: What stands before any vote.
+        accuracy: The assumed share of each source's votes that are right, shape `(s,)`.
+        votes: The number of independent votes of known truth behind each accuracy, including the
+            prior votes of the stated one; shape `(s,)`.
+        log_odds: The weight of one vote of each source, shape `(s,)`.
+        prior_log_odds: The log-odds of reasoning before any vote.
     """
 
     accuracy: Floats
@@ -50,7 +50,7 @@ class SourceAccuracies:
 
     @property
     def prior(self) -> float:
-        """Share of turns taken to need reasoning where nothing votes."""
+        """The assumed share of turns that need reasoning, where no source votes."""
         return float(1 / (1 + np.exp(-self.prior_log_odds)))
 
 
@@ -62,13 +62,13 @@ STATED_ACCURACIES = SourceAccuracies(
 
 @dataclass(frozen=True, slots=True)
 class CheckedVotes:
-    """Votes counted where the truth is known.
+    """Counts of votes on turns whose truth is known.
 
     Attributes:
         votes: How many of each source, shape `(s,)`.
         right: Of them, those that are right, shape `(s,)`.
-        independent: What they are worth as independent votes, shape `(s,)`: turns of one
-            conversation resemble each other.
+        independent: Their number as independent votes, shape `(s,)`; smaller than `votes`, as turns
+            of one conversation resemble each other.
         turns: Turns whose truth is known.
         reasoning: Of them, those that need reasoning.
     """
@@ -88,22 +88,22 @@ def check_votes(votes: Votes, truth: Votes, conversation: NDArray[np.int64]) -> 
         truth: 1 = needs reasoning, 0 = does not, −1 = not known; shape `(n,)`.
         conversation: A number for each turn's conversation, shape `(n,)`.
     """
-    known = truth >= 0
-    voted = votes[known] != 0
-    right = voted & ((votes[known] > 0) == (truth[known] == 1)[:, None])
-    cluster = np.unique(conversation[known], return_inverse=True)[1].astype(np.int64)
+    has_truth = truth >= 0
+    voted = votes[has_truth] != 0
+    right = voted & ((votes[has_truth] > 0) == (truth[has_truth] == 1)[:, None])
+    cluster = np.unique(conversation[has_truth], return_inverse=True)[1].astype(np.int64)
     independent = [_independent(voted[:, s], right[:, s], cluster) for s in range(votes.shape[1])]
     return CheckedVotes(
         voted.sum(axis=0).astype(np.float64),
         right.sum(axis=0).astype(np.float64),
         np.asarray(independent),
-        int(known.sum()),
+        int(has_truth.sum()),
         int((truth == 1).sum()),
     )
 
 
 def fitted_accuracies(checked: CheckedVotes) -> SourceAccuracies:
-    """Estimate how often sources are right, held near what is stated where known turns are few."""
+    """Estimate accuracies; where few turns have a known truth they stay near the stated ones."""
     stated = STATED_ACCURACIES
     accuracy = (checked.right + stated.votes * stated.accuracy) / (checked.votes + stated.votes)
     # A source right less than half the time is ignored: its votes never count for the other side.
@@ -120,13 +120,13 @@ def fitted_accuracies(checked: CheckedVotes) -> SourceAccuracies:
 def calibrated(
     accuracies: SourceAccuracies, votes: Votes, truth: Votes, scaled: Flags
 ) -> SourceAccuracies:
-    """Scale and shift the log-odds to what they turned out to mean on turns of known truth.
+    """Scale and shift the log-odds so that they are calibrated on turns of known truth.
 
-    Sources are not quite independent, so their sum is over- or underconfident. Held near what it
-    was where known turns are few.
+    Sources are not quite independent, so the sum of their log-odds is over- or underconfident. With
+    few known turns it changes little.
 
     Args:
-        accuracies: What is scaled.
+        accuracies: Whose log-odds are scaled.
         votes: −1, 0 or +1, shape `(n, s)`.
         truth: 1 = needs reasoning, 0 = does not, −1 = not known; shape `(n,)`.
         scaled: The sources whose weights change, shape `(s,)`.
@@ -138,7 +138,7 @@ def calibrated(
     z = accuracies.prior_log_odds + votes[rows] @ accuracies.log_odds
     x = np.stack([z, np.ones_like(z)], axis=1)
     line = _fitted_line(x, truth[rows].astype(np.float64))
-    # Below 0 evidence would speak for its opposite.
+    # Below 0, evidence for reasoning would count for fast.
     scale, shift = max(0.0, float(line[0])), float(line[1])
     return replace(
         accuracies,
@@ -159,7 +159,7 @@ def probability(votes: Votes, accuracies: SourceAccuracies) -> Floats:
 
 
 def _fitted_line(x: Floats, truth: Floats) -> Floats:
-    """Scale and shift of least log loss, by Newton's steps, halved while they overshoot."""
+    """Scale and shift of least log loss, by Newton steps that are halved while they overshoot."""
     identity = np.asarray([1.0, 0.0])
 
     def loss(line: Floats) -> float:
@@ -180,7 +180,10 @@ def _fitted_line(x: Floats, truth: Floats) -> Floats:
 
 
 def _independent(voted: Flags, right: Flags, cluster: NDArray[np.int64]) -> float:
-    """Votes by their design effect; the number of conversations where all are right or wrong."""
+    """The number of independent votes, by the design effect.
+
+    It is the number of conversations where all votes are right, or all are wrong.
+    """
     n = np.bincount(cluster, weights=voted)
     r = np.bincount(cluster, weights=right)
     n, r = n[n > 0], r[n > 0]

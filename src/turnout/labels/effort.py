@@ -1,7 +1,7 @@
 """The effort of a turn: whether much or little was spent on it for a model of its class.
 
-Ranks come from counts of the values that there are, never from an order of
-all turns, so that a log of any length needs little memory.
+Ranks are computed from counts of distinct values, never by sorting all turns, so that a log of any
+length needs little memory.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from turnout.schema import FAILED
 
 # Columns of `effort_counts`.
 MEASURES = ("completion_tokens", "reasoning_tokens", "llm_calls", "tool_calls", "duration_ms")
-# Shares of effort inside a model class that count as little and as much.
+# Ranks of effort within a model class up to which it is little, and from which it is much.
 _LITTLE, _MUCH = 0.3, 0.7
 
 
 def effort_counts(turns: ibis.Table) -> dict[str, ibis.Value]:
-    """The measures of what was spent on a turn; null where not counted or the turn did not end."""
+    """Each measure of a turn's effort; null where the log has none or the turn did not finish."""
     unfinished = lower(turns.response_type).isin(("cancelled", *FAILED)).fill_null(False)
     counted = {name: turns[name] for name in MEASURES if name != "tool_calls"}
     counted["tool_calls"] = _tool_calls(turns.tool_counts)
@@ -37,10 +37,10 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
 
     Args:
         facts: Turns that are `materialized`, with `model_class` and the columns of `effort_counts`.
-        backend: Where they are kept.
+        backend: Where they are.
     """
-    known = facts.agg(**{name: facts[name].count() for name in MEASURES})
-    counts = backend.to_pyarrow(known).to_pylist()[0]
+    filled = facts.agg(**{name: facts[name].count() for name in MEASURES})
+    counts = backend.to_pyarrow(filled).to_pylist()[0]
     ranks = []
     for name in (name for name in MEASURES if counts[name]):
         ranked = materialized(backend, _ranks(facts, name)).select(
@@ -57,24 +57,24 @@ def with_effort(facts: ibis.Table, backend: ibis.BaseBackend) -> ibis.Table:
     total = reduce(add, [facts[rank].fill_null(0.0) for rank in ranks])
     mean = ibis.ifelse(counted > 0, total / counted, ibis.null("float64"))
     facts = facts.mutate(mean=mean).drop(*ranks)
-    of_all = materialized(backend, _ranks(facts, "mean"))
-    cuts = of_all.group_by(class_cut="model_class").agg(
-        little=of_all.value.max(where=of_all["rank"] <= _LITTLE),
-        much=of_all.value.min(where=of_all["rank"] >= _MUCH),
+    mean_ranks = materialized(backend, _ranks(facts, "mean"))
+    bounds = mean_ranks.group_by(bounds_class="model_class").agg(
+        little=mean_ranks.value.max(where=mean_ranks["rank"] <= _LITTLE),
+        much=mean_ranks.value.min(where=mean_ranks["rank"] >= _MUCH),
     )
-    facts = facts.left_join(cuts, facts.model_class == cuts.class_cut)
+    facts = facts.left_join(bounds, facts.model_class == bounds.bounds_class)
     effort = ibis.cases(
         ((facts["mean"] >= facts.much).fill_null(False), 1),
         ((facts["mean"] <= facts.little).fill_null(False), -1),
         else_=0,
     )
-    return facts.mutate(effort=effort).drop("mean", "class_cut", "little", "much", *MEASURES)
+    return facts.mutate(effort=effort).drop("mean", "bounds_class", "little", "much", *MEASURES)
 
 
 def _ranks(facts: ibis.Table, name: str) -> ibis.Table:
-    """Of every value in each model class its rank in [0, 1]: equal ones share the middle."""
-    known = facts.filter(facts[name].notnull(), facts.model_class.notnull())
-    values = known.group_by("model_class", value=known[name]).agg(n=known.count())
+    """The rank in [0, 1] of every distinct value within its model class; ties have their mean."""
+    filled = facts.filter(facts[name].notnull(), facts.model_class.notnull())
+    values = filled.group_by("model_class", value=filled[name]).agg(n=filled.count())
     up_to = ibis.window(group_by="model_class", order_by="value", rows=(None, 0))
     values = values.mutate(
         until=values.n.sum().over(up_to).cast("int64"),
@@ -87,7 +87,7 @@ def _ranks(facts: ibis.Table, name: str) -> ibis.Table:
 
 
 def _tool_calls(counts: ibis.Value) -> ibis.Value:
-    """The sum of a JSON object's numbers: keys go first, then all that is no digit."""
+    """The sum of a JSON object's numbers: its keys are removed, then everything but digits."""
     numbers = counts.re_replace(r'"[^"\\]*(?:\\[^\n][^"\\]*)*"', "").re_replace(r"[^0-9]+", " ")
     numbers = numbers.strip()
     each = ibis.ifelse(numbers == "", "0", numbers).split(" ")

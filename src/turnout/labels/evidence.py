@@ -1,7 +1,7 @@
-"""Turns → votes: what in the log speaks for or against a need for reasoning.
+"""Turns → votes: the evidence in a log for or against a need for reasoning.
 
-A vote is +1 (speaks for reasoning), −1 (speaks for fast) or 0 (says nothing). Every source has a
-code. What a log lacks (token counts, feedback, times) does not vote.
+A vote is +1 (reasoning), −1 (fast) or 0 (none). Every source has a code. What a log lacks (token
+counts, feedback, times) gives no vote.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Source:
     Attributes:
         code: Stable name, as in the labels' `evidence`.
         reason: What it is, for a person.
-        accuracy: Share of its votes taken to be right before any truth is known.
-        prior_votes: How many votes of known truth that accuracy counts as.
+        accuracy: Assumed share of its votes that are right, before any truth is known.
+        prior_votes: That accuracy counts as so many votes of known truth.
     """
 
     code: str
@@ -84,7 +84,7 @@ def votes(
         external: Votes from outside the log, at most one of each source.
     """
     facts = with_effort(materialized(backend, _facts(turns, backend, catalog, external)), backend)
-    facts = _with_chosen(with_fallbacks(with_switches(facts)))
+    facts = _with_choices(with_fallbacks(with_switches(facts)))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = facts.mutate(
         next_upgraded=facts.upgraded.lead().over(in_order),
@@ -94,11 +94,11 @@ def votes(
     )
     fast, reasoning = near.model_class == "fast", near.model_class == "reasoning"
     stayed = near.chosen & (near.turn_index > 1) & ~(near.upgraded | near.downgraded)
-    own_class = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
+    class_vote = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
     columns = {
-        "model_first": ibis.ifelse(near.chosen & (near.turn_index == 1), own_class, 0),
-        # A switch at this turn says the same and more: it votes in its place.
-        "model_later": ibis.ifelse(stayed, own_class, 0),
+        "model_first": ibis.ifelse(near.chosen & (near.turn_index == 1), class_vote, 0),
+        # Where the turn switched models, `upgrade` or `downgrade` votes instead.
+        "model_later": ibis.ifelse(stayed, class_vote, 0),
         "upgrade": _vote(near.upgraded, 1),
         "before_upgrade": _vote(near.goes_on & fast & near.next_upgraded, 1),
         "downgrade": _vote(near.downgraded, -1),
@@ -121,11 +121,10 @@ def votes(
     )
 
 
-def _with_chosen(facts: ibis.Table) -> ibis.Table:
+def _with_choices(facts: ibis.Table) -> ibis.Table:
     """Add whether a person chose the turn's model, and whether that was an up- or downgrade.
 
-    Nothing is said across a gap: a switch counts where every turn since the last named model is in
-    the log.
+    A switch counts only where every turn since the last named model is in the log.
     """
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     facts = facts.mutate(number=ibis.row_number().over(in_order))
@@ -134,7 +133,7 @@ def _with_chosen(facts: ibis.Table) -> ibis.Table:
     )
     before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
     gaps_of_named = ibis.ifelse(facts.model_name.notnull(), facts.gaps, ibis.null("int64"))
-    # Gaps only grow: the greatest before is that of the last turn that names a model.
+    # Gaps never shrink, so the greatest one before belongs to the last turn that names a model.
     unbroken = facts.chosen & (gaps_of_named.max().over(before) == facts.gaps)
     return facts.mutate(
         upgraded=_true(unbroken & (facts.kind == "upgrade")),
@@ -148,7 +147,7 @@ def _facts(
     catalog: Catalog,
     external: Sequence[ExternalVotes],
 ) -> ibis.Table:
-    """What each turn alone shows, without its texts."""
+    """The facts of each turn alone, without its texts."""
     facts = with_model_facts(turns, backend, catalog)
     repeated = repeated_requests(facts, _true(facts.model_class == "fast"), backend)
     facts = _with_external(facts, external)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from turnout.errors import RecordError
 from turnout.schema import EXPLAINED_LABELS
 
-_SHOWN_CHARS = 100
+_MESSAGE_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Vote:
 
     Attributes:
         code: The source's name.
-        weight: Log-odds; above 0 speaks for reasoning.
+        weight: Log-odds; above 0 for reasoning.
         reason: What the source is.
     """
 
@@ -39,7 +39,7 @@ class ExplainedTurn:
         user_message: Its beginning, in one line.
         p_reasoning: None where nothing votes.
         confidence: None where nothing votes.
-        votes: The heaviest first.
+        votes: The largest weight first.
     """
 
     turn_index: int
@@ -58,7 +58,7 @@ def explain(turns: Path, labels: Path, where: str) -> list[ExplainedTurn]:
         where: A conversation's id, or `ID:TURN`. An id may hold a colon.
 
     Returns:
-        The turns of the log in their order, those without evidence among them.
+        The turns in order, including those without evidence.
 
     Raises:
         RecordError: If the log has no such turn.
@@ -83,16 +83,16 @@ def explain(turns: Path, labels: Path, where: str) -> list[ExplainedTurn]:
 def _rows(
     path: Path, columns: list[str], conversation: str, index: int | None
 ) -> list[dict[str, Any]]:
-    wanted = [("conversation_id", "=", conversation)]
+    filters = [("conversation_id", "=", conversation)]
     if index is not None:
-        wanted.append(("turn_index", "=", index))  # type: ignore[arg-type]
-    table: pa.Table = pq.read_table(path, columns=columns, filters=wanted, partitioning=None)
+        filters.append(("turn_index", "=", index))  # type: ignore[arg-type]
+    table: pa.Table = pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     rows: list[dict[str, Any]] = table.sort_by("turn_index").to_pylist()
     return rows
 
 
 def _explained(row: dict[str, Any], label: dict[str, Any] | None) -> ExplainedTurn:
-    message = " ".join(row["user_message"].split())[:_SHOWN_CHARS]
+    message = " ".join(row["user_message"].split())[:_MESSAGE_CHARS]
     if label is None:
         return ExplainedTurn(row["turn_index"], message, None, None, [])
     parts = zip(label["evidence"], label["weights"], label["reasons"], strict=True)

@@ -1,4 +1,4 @@
-"""Files from outside the log → votes: people's labels, a judge model's, measured outcomes."""
+"""Files from outside the log → votes: people's labels, a judge's answers, measured outcomes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from turnout.records import LABEL_REASONING, Turn
 from turnout.schema import TURN_KEYS, stored_text
 from turnout.tables import Row, Table, read_whole_table
 
-# A gap below this is noise: as `turnout build --outcomes` has it.
+# A smaller gap is noise; as in `turnout build --outcomes`.
 _MARGIN = 0.1
-# A fast model that scores less than this does not suffice.
+# A fast model suffices where it scores at least this.
 _SUFFICES = 0.5
 # A judge's need of 1 to 5 → the source and its vote.
 _NEEDS = {
@@ -38,8 +38,8 @@ class ExternalVotes:
     Attributes:
         path: The file.
         keys: The columns of the turns table that say which turns a row is about.
-        codes: The sources it holds votes of.
-        votes: The keys and a column of −1, 0 or +1 for each code; one row a key.
+        codes: The sources of its votes.
+        votes: The key columns, and a column of −1, 0 or +1 for each code; one row a key.
         rows: Rows of the file.
         unused: Rows without a vote: no label yet, no usable answer.
         annotators: How many people labelled; 0 where the file does not name them.
@@ -57,12 +57,12 @@ class ExternalVotes:
 
 
 def human_labels(path: Path) -> ExternalVotes:
-    """People's labels of turns: the majority votes, and a tie says nothing.
+    """People's labels of turns: the majority of each turn is one vote, a tie none.
 
     Args:
         path: Parquet, CSV or JSON Lines with `conversation_id`, `turn_index`, `label` (0 or
-            reasoning, 1 or fast; empty where not labelled yet) and optionally `annotator`. Of one
-            annotator's labels of one turn the last counts.
+            reasoning, 1 or fast; empty where not labelled yet) and optionally `annotator`. The last
+            label of one annotator for one turn counts.
 
     Raises:
         RecordError: If the file cannot be read, or a label is none of these.
@@ -70,7 +70,7 @@ def human_labels(path: Path) -> ExternalVotes:
     by_turn: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
     people: set[str] = set()
     unused = 0
-    table = _whole(path, (*TURN_KEYS, "label"), ("annotator",))
+    table = _read(path, (*TURN_KEYS, "label"), ("annotator",))
     for row in table:
         label = row.label()
         if label is None:
@@ -78,7 +78,7 @@ def human_labels(path: Path) -> ExternalVotes:
             continue
         annotator = row.identity("annotator")
         people |= {annotator} if annotator else set()
-        # Without names every row is somebody else's.
+        # Without names, every row counts as another person.
         by_turn[row.turn()][annotator or row.where] = 1 if label == LABEL_REASONING else -1
     pairs = [a == b for labels in by_turn.values() for a, b in combinations(labels.values(), 2)]
     agreement = sum(pairs) / len(pairs) if pairs else None
@@ -90,10 +90,10 @@ def human_labels(path: Path) -> ExternalVotes:
 
 
 def measured_outcomes(path: Path) -> ExternalVotes:
-    """Scores of models of both classes on turns or prompts; rows about the same are averaged.
+    """Scores of models of both classes on turns or prompts; rows about the same turn are averaged.
 
-    They vote for reasoning where reasoning models scored better by a margin, for fast where a fast
-    model did as well and suffices, and say nothing where neither did well.
+    The vote is for reasoning where reasoning models scored better by a margin, for fast where a
+    fast model did as well and suffices. There is none where neither did well.
 
     Args:
         path: Parquet, CSV or JSON Lines with `reasoning_score` and `fast_score` in [0, 1], and
@@ -107,19 +107,19 @@ def measured_outcomes(path: Path) -> ExternalVotes:
             not say which turn it is about.
     """
     scores: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
-    table = _whole(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt", "messages"))
+    table = _read(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt", "messages"))
     keys, key_of = _outcome_keys(table)
     for row in table:
         pair = (_score(row, "reasoning_score"), _score(row, "fast_score"))
         scores[key_of(row)].append(pair)
-    votes = {key: {"outcome": _of_scores(pairs)} for key, pairs in scores.items()}
+    votes = {key: {"outcome": _vote_of(pairs)} for key, pairs in scores.items()}
     return ExternalVotes(
         path, keys, ("outcome",), _vote_table(keys, ("outcome",), votes), len(table)
     )
 
 
 def judged_needs(path: Path) -> ExternalVotes:
-    """A judge model's answers, as `turnout judge` wrote them; those without a need say nothing.
+    """A judge model's answers, as `turnout judge` wrote them; those without a need give no vote.
 
     Raises:
         RecordError: If the file cannot be read or is another table.
@@ -127,12 +127,12 @@ def judged_needs(path: Path) -> ExternalVotes:
     codes = ("judge", "judge_leaning")
     votes: dict[tuple[str, int], dict[str, int]] = {}
     unused = 0
-    table = _whole(path, (*TURN_KEYS, "need"))
+    table = _read(path, (*TURN_KEYS, "need"))
     for row in table:
         if row.values["need"] is None:
             unused += 1
             continue
-        need = row.whole("need")
+        need = row.integer("need")
         if need not in _NEEDS:
             raise row.refused("need", "a whole number from 1 to 5, or nothing")
         code, vote = _NEEDS[need]
@@ -145,20 +145,20 @@ def judged_needs(path: Path) -> ExternalVotes:
     )
 
 
-def _of_scores(pairs: list[tuple[float, float]]) -> int:
+def _vote_of(pairs: list[tuple[float, float]]) -> int:
     reasoning, fast = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
     if reasoning - fast >= _MARGIN:
         return 1
     return -1 if fast >= _SUFFICES else 0
 
 
-def _whole(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+def _read(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
     remedy = "See docs/labels.md for what the file holds."
     return read_whole_table(path, required, optional, remedy=remedy)
 
 
 def _outcome_keys(table: Table) -> tuple[tuple[str, ...], Callable[[Row], tuple[Any, ...]]]:
-    """The columns of the turns table that rows are matched by, and a row's values of them."""
+    """The columns of the turns table that rows are matched by, and how to read them from a row."""
     if "conversation_id" in table.names:
         by_place = "turn_index" not in table.names and "messages" in table.names
         return TURN_KEYS, _turn_of_messages if by_place else Row.turn

@@ -1,4 +1,4 @@
-"""Turns whose request is made again in the turn after, repeated or rephrased."""
+"""Finds turns whose request the next turn repeats or rephrases."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rapidfuzz import fuzz, process, utils
 from turnout.engine import batches
 from turnout.schema import TURN_KEYS, TURNS
 
-# Two messages are one request from this similarity on, of 100: words in any order, so that a
-# rephrased one counts.
+# Messages of at least this similarity, of 100, are the same request. Word order is ignored, so that
+# a rephrased request counts.
 _SAME_REQUEST = 75
 # Very short messages ("yes", "no") are similar by chance.
 _SHORT_CHARS = 12
-# Comparing is quadratic: longer messages are compared by their beginnings.
+# Comparing takes quadratic time, so only the beginnings of longer messages are compared.
 _COMPARED_CHARS = 400
 
 

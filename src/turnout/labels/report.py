@@ -1,4 +1,4 @@
-"""The report of a labelling run: each source's votes, and what they add up to."""
+"""The report of a labelling run: each source's votes, and the labels they give."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class SourceReport:
     Attributes:
         code: Its name.
         reason: What it is.
-        turns: On how many turns it votes.
+        turns: Turns with a vote of it.
         coverage: Their share of all turns, in [0, 1].
-        for_reasoning: Share of its votes that speak for reasoning.
-        agreement: Share of its votes that the other sources together agree with; None where it is
-            always alone.
+        for_reasoning: Share of its votes that are for reasoning.
+        agreement: Share of its votes with which the other sources together agree; None where no
+            other source votes on its turns.
         known: Its votes on turns of known truth.
         right: Share of those that are right; None where there are none.
-        accuracy: Share of its votes taken to be right: stated, or fitted on known truth.
-        low: Lower end of the accuracy's 95 % interval; the stated one counts as its prior votes.
-        high: Upper end.
+        accuracy: Assumed share of its votes that are right: stated, or fitted on known truth.
+        low: Lower end of the accuracy's 95 % interval.
+        high: Its upper end.
         weight: Log-odds of one vote.
     """
 
@@ -68,18 +68,18 @@ class ExternalFileReport:
 
 @dataclass(frozen=True, slots=True)
 class LabelReport:
-    """What the evidence adds up to.
+    """The labels of a log, and where they come from.
 
     Attributes:
         turns: Rows of the log.
         labelled: Of them, those with any evidence.
         reasoning: Labelled turns with p_reasoning of at least 0.5.
-        prior: Share of turns taken to need reasoning before any evidence.
+        prior: Assumed share of turns that need reasoning, before any evidence.
         gold_turns: Turns of known truth that the accuracies were fitted on; 0 where none.
-        fitted_on: gold, human or stated: where the source accuracies come from.
+        fitted_on: Where the source accuracies come from: gold, human or stated.
         sources: In the order of `evidence.SOURCES`.
         external: In the order of `ExternalFiles`.
-        not_chosen: Turns whose model a router or the product chose: it is no evidence there.
+        not_chosen: Turns whose model a router or the product chose, so that it is no evidence.
         fresh: False where the report is that of an earlier run on the same input.
     """
 
@@ -107,8 +107,8 @@ def label_report(
 
     Args:
         patterns: The turns by their votes.
-        accuracies: What the sources are weighed by.
-        checked: The votes where the truth is known; None without any.
+        accuracies: The weights of the sources.
+        checked: Votes on turns of known truth; None without any.
         fitted_on: As in `LabelReport`.
         external: As in `LabelReport`.
         not_chosen: As in `LabelReport`.
@@ -131,13 +131,13 @@ def label_report(
 def _source(
     patterns: VotePatterns, accuracies: SourceAccuracies, checked: CheckedVotes | None, s: int
 ) -> SourceReport:
-    own, turns = patterns.votes[:, s], patterns.turns
-    others = patterns.votes.copy()
-    others[:, s] = 0
-    voted = int(turns[own != 0].sum())
-    compared = (own != 0) & (others != 0).any(axis=1)
-    agrees = (probability(others[compared], accuracies) >= 0.5) == (own[compared] > 0)
-    in_company = int(turns[compared].sum())
+    votes, turns = patterns.votes[:, s], patterns.turns
+    other_votes = patterns.votes.copy()
+    other_votes[:, s] = 0
+    voted = int(turns[votes != 0].sum())
+    compared = (votes != 0) & (other_votes != 0).any(axis=1)
+    agrees = (probability(other_votes[compared], accuracies) >= 0.5) == (votes[compared] > 0)
+    n_compared = int(turns[compared].sum())
     known = int(checked.votes[s]) if checked else 0
     accuracy = float(accuracies.accuracy[s])
     low, high = wilson(accuracy, float(accuracies.votes[s]))
@@ -146,8 +146,8 @@ def _source(
         reason=SOURCES[s].reason,
         turns=voted,
         coverage=voted / int(turns.sum()),
-        for_reasoning=int(turns[own > 0].sum()) / max(1, voted),
-        agreement=int(turns[compared][agrees].sum()) / in_company if in_company else None,
+        for_reasoning=int(turns[votes > 0].sum()) / max(1, voted),
+        agreement=int(turns[compared][agrees].sum()) / n_compared if n_compared else None,
         known=known,
         right=float(checked.right[s] / known) if checked and known else None,
         accuracy=accuracy,

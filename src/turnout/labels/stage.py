@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from turnout.catalog import Catalog
-from turnout.engine import DUCKDB, batches, connect, materialized, reading
+from turnout.engine import DUCKDB, MEMORY_MB, batches, connect, materialized, ordered_rows, reading
 from turnout.errors import RecordError
 from turnout.labels.aggregation import (
     STATED_ACCURACIES,
     CheckedVotes,
     SourceAccuracies,
-    Votes,
     calibrated,
     check_votes,
     fitted_accuracies,
@@ -33,6 +32,7 @@ from turnout.labels.external_votes import (
 from turnout.labels.report import ExternalFileReport, LabelReport, label_report
 from turnout.labels.vote_patterns import (
     VotePatterns,
+    Votes,
     count_patterns,
     pattern_number,
     voteless_number,
@@ -49,8 +49,6 @@ from turnout.turns import read_turns, refuse_repeats, require_places
 _MATCH, _GATHER, _AGGREGATE, _WRITE = (
     "match external votes", "gather evidence", "aggregate votes", "write labels"
 )  # fmt: skip
-# What the engine may use before it spills to disk, however long the log.
-_MEMORY_MB = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +86,16 @@ def label_turns(
     gold: Path | None = None,
     external: ExternalFiles = ExternalFiles(),
     engine: str = DUCKDB,
-    memory_mb: int = _MEMORY_MB,
+    memory_mb: int = MEMORY_MB,
     on_progress: OnProgress = silent,
 ) -> LabelReport:
-    """Aggregate the votes of all evidence on every turn and write the labels.
+    """Aggregate all votes on every turn and write the labels.
 
-    Sources are taken as independent given the need, so their log-odds add up. How often each is
-    right is stated, or fitted on turns of known truth where there are any: `gold`, or else the
-    majority of people's labels.
+    Sources are assumed independent given the need, so that their log-odds add up. Their accuracies
+    are stated, or fitted on turns of known truth: `gold`, or else the majority of people's labels.
 
-    The log stays on the engine; turns of known truth, files of external votes and the keys of turns
-    whose request is repeated come here.
+    The log stays on the engine. Only turns of known truth, files of external votes and the keys of
+    repeated requests are held in memory.
 
     Args:
         turns: A turns table.
@@ -147,7 +144,7 @@ def label_turns(
 def _patterns(
     votes: ibis.Table, turns: Path, backend: ibis.BaseBackend
 ) -> tuple[ibis.Table, VotePatterns]:
-    """The keys and the `pattern` of every turn, kept on the engine; and the patterns counted."""
+    """The keys and the `pattern` of every turn, on the engine, and the counted patterns."""
     pattern = pattern_number(votes, CODES)
     rows = materialized(backend, votes.select(*TURN_KEYS, "repeats", "not_chosen", pattern=pattern))
     patterns = count_patterns(backend, rows, len(CODES))
@@ -194,7 +191,7 @@ def _file_report(
 def _accuracies(
     gold: Path | None, rows: ibis.Table, patterns: VotePatterns, backend: ibis.BaseBackend
 ) -> tuple[str, CheckedVotes | None, SourceAccuracies]:
-    """What accuracies are fitted on, the votes checked there, and the accuracies."""
+    """The turns that accuracies are fitted on, the counts of votes there, and the accuracies."""
     people = np.asarray([code == "human" for code in CODES])
     labelled = patterns.votes[:, people].any(axis=1)
     if gold is not None:
@@ -208,7 +205,7 @@ def _accuracies(
     known_votes = patterns.votes[patterns.positions(known["pattern"].to_numpy())]
     if gold is None:
         truth = (known_votes[:, people].ravel() > 0).astype(np.int8)
-        # People are not right by agreeing with themselves.
+        # People's labels are the truth here, so they cannot be checked against it.
         known_votes = np.where(people, 0, known_votes).astype(np.int8)
     ids = known["conversation_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     checked = check_votes(known_votes, truth, ids)
@@ -219,7 +216,7 @@ def _accuracies(
 def _known_turns(
     path: Path, rows: ibis.Table, patterns: VotePatterns, backend: ibis.BaseBackend
 ) -> pa.Table:
-    """The turns of the log that a file has the truth of, with their `truth`."""
+    """The turns of the log whose label a file knows, with their `truth`."""
     labels = read_known_labels(path)
     truth = pa.table(
         {
@@ -238,19 +235,15 @@ def _known_turns(
 
 
 def _in_order(rows: ibis.Table, backend: ibis.BaseBackend) -> pa.Table:
-    """A few rows of the log, whole, whatever the engine in the same order."""
+    """A few rows of the log in memory, in the same order on every engine."""
     few = materialized(backend, rows)
-    schema = few.schema().to_pyarrow()
-    ordered = [
-        pa.Table.from_batches([batch]).cast(schema) for batch in batches(backend, few, TURN_KEYS)
-    ]
-    return pa.concat_tables([schema.empty_table(), *ordered])
+    return ordered_rows(backend, few, TURN_KEYS, few.schema().to_pyarrow())
 
 
 def _labels(
     rows: Iterable[pa.RecordBatch], patterns: VotePatterns, accuracies: SourceAccuracies
 ) -> Iterator[pa.RecordBatch]:
-    """The rows with their labels; what a pattern adds up to is computed once."""
+    """The rows with their labels, computed once a pattern."""
     types = dict(zip(EXPLAINED_LABELS.names, EXPLAINED_LABELS.types, strict=True))
     p = probability(patterns.votes, accuracies)
     by_pattern = {

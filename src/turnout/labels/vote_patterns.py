@@ -1,7 +1,7 @@
-"""Turns counted by their votes, which are one number for each turn.
+"""Turns counted by the pattern of their votes, which is one number for each turn.
 
-Turns share few patterns of votes: all that is computed of turns is computed once a pattern, so that
-the log itself stays on the engine.
+Turns share few patterns. Labels are computed once a pattern, so that the log itself stays on the
+engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class VotePatterns:
-    """The different votes of a log's turns, in the order of their numbers.
+    """The distinct patterns of votes in a log, in the order of their numbers.
 
     Attributes:
         numbers: As `pattern_number` gives them, shape `(m,)`.
@@ -44,7 +44,7 @@ class VotePatterns:
 
 
 def pattern_number(votes: ibis.Table, codes: Sequence[str]) -> ibis.Value:
-    """A number for the votes of each row: the digits to base 3 of one more than each vote."""
+    """A number for the votes of each row: its digits in base 3 are each vote + 1."""
     digits = [
         (votes[code].cast("int64") + 1) * 3**place for place, code in enumerate(reversed(codes))
     ]
@@ -52,12 +52,12 @@ def pattern_number(votes: ibis.Table, codes: Sequence[str]) -> ibis.Value:
 
 
 def voteless_number(sources: int) -> int:
-    """The number of a row without any vote."""
+    """The pattern number of a row without any vote."""
     return sum(3**place for place in range(sources))
 
 
 def count_patterns(backend: ibis.BaseBackend, rows: ibis.Table, sources: int) -> VotePatterns:
-    """The patterns among rows with their `pattern`."""
+    """Count the rows of each `pattern`."""
     counted = rows.group_by("pattern").agg(turns=rows.count())
     table = backend.to_pyarrow(counted).sort_by("pattern")
     numbers = table["pattern"].to_numpy().astype(np.int64)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from turnout.judge import Estimate, judge_turns
+from turnout.judge import CostEstimate, judge_turns
 from turnout.labels import ExternalFiles, label_turns
 from turnout.learn.line import ARCHITECTURES, LearnOptions, Places, read_logs
 from turnout.progress import OnProgress, silent
@@ -51,7 +51,7 @@ class Plan:
     conversations: int
     labelled: int
     training_minutes: dict[Architecture, float]
-    judge: Estimate | None
+    judge: CostEstimate | None
 
 
 class _EstimatedError(Exception):
@@ -161,12 +161,12 @@ def _tokens_per_s() -> float:
 
 def _judge_estimate(
     place: Places, options: LearnOptions, on_progress: OnProgress
-) -> Estimate | None:
+) -> CostEstimate | None:
     if options.judge is None:
         return None
-    estimates: list[Estimate] = []
+    estimates: list[CostEstimate] = []
 
-    def stop(estimate: Estimate) -> None:
+    def stop(estimate: CostEstimate) -> None:
         estimates.append(estimate)
         raise _EstimatedError
 

@@ -1,4 +1,4 @@
-"""Intervals by resampling conversations, paired over all that is compared."""
+"""Intervals by resampling conversations, with the same resamplings for everything compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CELLS_A_CHUNK = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95 % interval; `low` and `high` are NaN where no interval can be had."""
+    """A number and its 95 % interval; `low` and `high` are NaN where there is no interval."""
 
     value: float
     low: float
@@ -70,7 +70,7 @@ class Resampling:
         return points, np.concatenate([metrics(weights) for weights in self._weights()])
 
     def _weights(self) -> Iterator[Floats]:
-        """How often every row stands in each resampling, a chunk of resamplings at a time."""
+        """How often each resampling draws every row, some resamplings at a time."""
         draw = np.random.default_rng(self._seed)
         even = np.full(self._n_clusters, 1 / self._n_clusters)
         chunk = max(1, _CELLS_A_CHUNK // max(1, len(self._cluster_of)))
@@ -81,9 +81,9 @@ class Resampling:
 
 
 def _estimate(point: float, draws: Floats) -> Estimate:
-    known = draws[np.isfinite(draws)]
-    # Where most resamplings lack a class, the rest are lucky draws.
-    if len(known) < len(draws) / 2 or not np.isfinite(point):
+    finite = draws[np.isfinite(draws)]
+    # Where most resamplings lack a class, the other ones are no fair sample.
+    if len(finite) < len(draws) / 2 or not np.isfinite(point):
         return Estimate(float(point), float("nan"), float("nan"))
-    low, high = np.quantile(known, TAILS)
+    low, high = np.quantile(finite, TAILS)
     return Estimate(float(point), float(low), float(high))

@@ -1,8 +1,8 @@
 """The calibration error of scores, and how much of it chance alone explains.
 
-The error is never below what chance gives: with few rows in a bin, the observed share strays from
-the mean score even where the scores are right. So the error stands beside the level that chance
-alone gives, and beside an estimate with chance taken out.
+With few rows in a bin, the observed share differs from the mean score by chance, even where the
+scores are right. So the error is given with the level that chance alone reaches, and with an
+estimate from which chance is removed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Calibration:
     Attributes:
         rows: How many.
         ece: Mean |score − observed share| over bins of equal mass, biased upwards by chance.
-        chance: What a perfect score stays under with 95 % probability on as many rows.
-        debiased: Root mean square of score − observed share over the same bins, the sampling
-            variance taken out. Without chance it is never less than the mean that `ece` stands for.
+        chance: The `ece` that a perfect score does not exceed with 95 % probability on these rows.
+        debiased: Root mean square of score − observed share over the same bins, less the sampling
+            variance. Without chance it is at least `ece`, as a root mean square is at least a mean.
     """
 
     rows: int
@@ -57,12 +57,14 @@ def calibration(
         seed: Decides what chance is measured on.
         weights: How much each row counts, shape `(n,)`; by default all the same.
     """
-    own = np.ones(len(scores)) if weights is None else weights
+    row_weights = np.ones(len(scores)) if weights is None else weights
     return Calibration(
         rows=len(scores),
-        ece=resampling.estimate(lambda w: expected_calibration_error(scores, positive, w * own)),
-        chance=_chance_error(scores, seed, own),
-        debiased=_debiased(scores, positive, resampling, own),
+        ece=resampling.estimate(
+            lambda draws: expected_calibration_error(scores, positive, draws * row_weights)
+        ),
+        chance=_chance_error(scores, seed, row_weights),
+        debiased=_debiased(scores, positive, resampling, row_weights),
     )
 
 
@@ -74,15 +76,15 @@ def calibration_error(scores: Floats, positive: Bools, weights: Floats | None = 
         positive: Rows that need reasoning, shape `(n,)`.
         weights: How much each row counts, shape `(n,)`; by default all the same.
     """
-    own = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
-    return float(expected_calibration_error(scores, positive, own[None])[0])
+    row_weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
+    return float(expected_calibration_error(scores, positive, row_weights[None])[0])
 
 
 def expected_calibration_error(scores: Floats, positive: Bools, weights: Floats) -> Floats:
-    """Mean |score − observed share| over bins of equal mass; the bins are those of the rows given.
+    """Mean |score − observed share| over bins of equal mass of these rows.
 
-    It is biased upwards where rows are few: even a perfect score has some. `Calibration.chance`
-    says how much.
+    It is biased upwards where rows are few: even a perfect score has some error. See
+    `Calibration.chance`.
 
     Args:
         scores: Shape `(n,)`.
@@ -112,9 +114,9 @@ def equal_mass_bins(scores: Floats, n_bins: int) -> list[NDArray[np.intp]]:
 
 
 def _bins(scores: Floats) -> list[NDArray[np.intp]]:
-    """Fewer bins where rows are few."""
-    wanted = int(np.clip(len(scores) // ROWS_PER_BIN, MIN_BINS, MAX_BINS))
-    return equal_mass_bins(scores, wanted)
+    """Bins of equal mass; fewer of them where rows are few."""
+    n_bins = int(np.clip(len(scores) // ROWS_PER_BIN, MIN_BINS, MAX_BINS))
+    return equal_mass_bins(scores, n_bins)
 
 
 def _chance_error(scores: Floats, seed: int, weights: Floats) -> float:
@@ -133,8 +135,8 @@ def _chance_error(scores: Floats, seed: int, weights: Floats) -> float:
 def _debiased(scores: Floats, positive: Bools, resampling: Resampling, weights: Floats) -> Estimate:
     """Each bin's squared gap less its variance over resamplings of conversations.
 
-    A resampling strays from the rows as the rows stray from the truth, so a draw's squared gap has
-    the variance twice.
+    A resampling varies around the rows as the rows vary around the truth, so a squared gap of a
+    resampling contains the variance twice.
 
     Source:
         Kumar, Liang and Ma (2019), "Verified uncertainty calibration".
@@ -145,9 +147,9 @@ def _debiased(scores: Floats, positive: Bools, resampling: Resampling, weights: 
         member[rows, number] = weights[rows]
     surplus = (scores - positive)[:, None] * member
 
-    def gaps(drawn: Floats) -> Floats:
-        mass = drawn @ member  # (b, k)
-        return np.divide(drawn @ surplus, mass, out=np.zeros_like(mass), where=mass > 0)
+    def gaps(draws: Floats) -> Floats:
+        mass = draws @ member  # (b, k)
+        return np.divide(draws @ surplus, mass, out=np.zeros_like(mass), where=mass > 0)
 
     points, draws = resampling.draws(gaps)
     variance = draws.var(axis=0)

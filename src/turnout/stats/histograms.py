@@ -1,4 +1,4 @@
-"""Histograms of rows that come in clusters, and how sure two of them differ."""
+"""Histograms of rows in clusters, and a test of whether two of them differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """The estimated share of reasoning among some rows, and what it says of each of them.
+    """The estimated share of reasoning among some rows, and each row's probability of needing it.
 
     Attributes:
         prior: The share, in [0.01, 0.99].
@@ -47,8 +47,8 @@ def posterior(scores: NDArray[np.floating[Any]], prior: float, weights: Floats) 
     exact = np.clip(np.asarray(scores, np.float64), 1e-12, 1 - 1e-12)
     ratios = log_ratios(exact, prior)
     gain = np.expm1(ratios)
-    tells = bool(np.ptp(ratios) > 0)
-    share = float(prior_shares(ratios, weights[None])[0]) if tells else prior
+    scores_differ = bool(np.ptp(ratios) > 0)
+    share = float(prior_shares(ratios, weights[None])[0]) if scores_differ else prior
     share = min(max(share, _LEAST_PRIOR), 1 - _LEAST_PRIOR)
     slope = gain / (1 + share * gain)
     information = float(np.average(slope**2, weights=weights))
@@ -58,11 +58,11 @@ def posterior(scores: NDArray[np.floating[Any]], prior: float, weights: Floats) 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Rows by bin, apart by whether they need reasoning; k bins.
+    """Shares of rows in k bins, split by whether they need reasoning.
 
     Attributes:
         reasoning: Share of all rows that lie in a bin and need reasoning, shape `(k,)`.
-        fast: The same of those that do not, shape `(k,)`.
+        fast: Share of all rows that lie in a bin and do not need it, shape `(k,)`.
         prior: The estimated share of reasoning.
         covariance: Of `reasoning`, `fast` and `prior`, in this order, shape `(2k + 1, 2k + 1)`;
             over clusters.
@@ -81,16 +81,16 @@ class Histogram:
         return np.asarray(self.reasoning + self.fast)
 
     def merged(self, groups: Floats) -> Histogram:
-        """Bins put together; `groups`, shape `(m, k)`, says how much of each goes where."""
+        """The histogram over m coarser bins; `groups[i, j]`: the part of j that goes to i."""
         m, k = groups.shape
-        whole = np.zeros((2 * m + 1, 2 * k + 1))
-        whole[:m, :k] = whole[m : 2 * m, k : 2 * k] = groups
-        whole[-1, -1] = 1
+        merge = np.zeros((2 * m + 1, 2 * k + 1))
+        merge[:m, :k] = merge[m : 2 * m, k : 2 * k] = groups
+        merge[-1, -1] = 1
         return Histogram(
             groups @ self.reasoning,
             groups @ self.fast,
             self.prior,
-            whole @ self.covariance @ whole.T,
+            merge @ self.covariance @ merge.T,
             self.clusters,
         )
 
@@ -139,9 +139,9 @@ class Difference:
         expected: Shares of the reference, shape `(k,)`.
         seen: Shares of the new rows, shape `(k,)`.
         distance: Total variation in [0, 1]: the share of rows that lie in another bin.
-        low: Of a 95 % interval that is never too narrow.
-        high: The same.
-        p_value: Of no difference; 1 where nothing can differ.
+        low: Lower end of a conservative 95 % interval of `distance`.
+        high: Its upper end.
+        p_value: Of the hypothesis that nothing differs.
     """
 
     expected: Floats
@@ -158,8 +158,8 @@ def difference(reference: Histogram, new: Histogram, *, at_new_prior: bool = Fal
     Args:
         reference: Of the earlier rows.
         new: Of other rows, in the same bins.
-        at_new_prior: Whether the reference is first moved to the share of reasoning of the new
-            rows: what then differs is not explained by another share.
+        at_new_prior: Whether the reference is first moved to the new rows' share of reasoning, so
+            that only differences beyond that share count.
 
     Source:
         Rao and Scott (1984), "On chi-squared tests for multiway contingency tables with cell
@@ -199,21 +199,21 @@ def difference(reference: Histogram, new: Histogram, *, at_new_prior: bool = Fal
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for how many there are: the chance that any of them is a false alarm.
+    """P-values adjusted for their number: the chance that any of them is a false alarm.
 
     Source:
         Holm (1979), "A simple sequentially rejective multiple test procedure".
     """
     adjusted = [1.0] * len(p_values)
     largest = 0.0
-    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, p_values[at] * (len(p_values) - rank)))
-        adjusted[at] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = largest
     return adjusted
 
 
 def _chance(covariance: Floats) -> float:
-    """The distance that chance stays under in 95 % of draws."""
+    """The distance that chance does not exceed in 95 % of draws."""
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))
     draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values))) @ root.T

@@ -1,4 +1,4 @@
-"""Intervals of shares that were counted, also where trials come in clusters."""
+"""Intervals of counted shares, also where trials come in clusters."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 
 
 def effective_trials(count: float, trials: float, deviation: float) -> float:
-    """The number of independent trials that would vary as much as clustered ones do.
+    """The number of independent trials that would vary as much as these clustered ones do.
 
-    At most `trials`, and `trials` where nothing varies.
+    It is at most `trials`, and equal to `trials` where nothing varies.
 
     Args:
         count: Trials on which something happened.

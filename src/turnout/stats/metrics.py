@@ -26,7 +26,7 @@ def auroc(scores: Floats, positive: Bools, weights: Floats) -> Floats:
 
 
 def brier(scores: Floats, positive: Bools, weights: Floats) -> Floats:
-    """Mean squared distance of the score from what was so (Brier 1950); lower is better."""
+    """Mean squared difference of score and outcome (Brier 1950); lower is better."""
     return _ratio(weights @ (scores - positive) ** 2, weights.sum(1))
 
 
@@ -36,15 +36,15 @@ def share(sent: Bools, weights: Floats) -> Floats:
 
 
 def recall(sent: Bools, positive: Bools, weights: Floats) -> Floats:
-    """Share of the rows that need reasoning which are sent there."""
+    """Of the rows that need reasoning, the share that is sent to the reasoning class."""
     return share(sent, weights * positive)
 
 
 def recovered(scores: Floats, gain: Floats, weights: Floats) -> Floats:
     """The cost–quality curve, shape `(b, len(SHARES))`.
 
-    At every share of traffic sent to the reasoning class, highest scores first: how much of the
-    whole gain is had. Rows of one score enter together, in proportion.
+    For every share of traffic sent to the reasoning class, highest scores first: the part of the
+    total gain that this traffic has. Rows of equal score enter together, in proportion.
 
     Args:
         scores: Shape `(n,)`.
@@ -75,16 +75,16 @@ def area(curves: Floats) -> Floats:
     return np.asarray(np.trapezoid(curves, SHARES, axis=1))
 
 
-def share_for(curves: Floats, wanted: float) -> Floats:
-    """The least share of traffic at which a curve of `recovered` reaches `wanted`."""
-    reached = curves >= wanted
+def share_for(curves: Floats, target: float) -> Floats:
+    """The least share of traffic at which a curve of `recovered` reaches `target`."""
+    reached = curves >= target
     first = np.argmax(reached, axis=1)
     before = np.maximum(first - 1, 0)
     rows = np.arange(len(curves))
     low, high = curves[rows, before], curves[rows, first]
-    part = np.divide(wanted - low, high - low, out=np.ones_like(low), where=high > low)
-    reached_at = SHARES[before] + part * (SHARES[first] - SHARES[before])
-    return np.where(reached.any(axis=1), reached_at, np.nan)
+    part = np.divide(target - low, high - low, out=np.ones_like(low), where=high > low)
+    shares = SHARES[before] + part * (SHARES[first] - SHARES[before])
+    return np.where(reached.any(axis=1), shares, np.nan)
 
 
 def _by_score(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

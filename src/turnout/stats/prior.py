@@ -19,11 +19,11 @@ _HALVINGS = 40  # to 1e-12
 
 
 def estimated_prior(scores: NDArray[np.floating[Any]], prior: float) -> Estimate:
-    """The share of reasoning among messages of which only scores are known.
+    """The share of reasoning among messages without labels, estimated from their scores.
 
-    Right as far as the scores are calibrated, and as messages that need reasoning look alike here
-    and in the population of the scores, and the others too. The interval is the normal one of a
-    maximum-likelihood estimate, for messages that are independent.
+    It assumes that the scores are calibrated, and that the messages of each class look the same
+    here and in the population of the scores. The interval is the normal one of a
+    maximum-likelihood estimate, for independent messages.
 
     Args:
         scores: Probabilities for one population, shape `(n,)`, in (0, 1); at least one.

@@ -20,7 +20,7 @@ def ratio(numerators: Floats, denominators: Floats) -> Estimate:
         denominators: Of each conversation, shape `(c,)`.
 
     Returns:
-        The ratio with its 95 % interval; NaN where the denominators add up to nothing, and without
+        The ratio with its 95 % interval; NaN where the denominators add up to 0, and without
         an interval where there is only one conversation.
 
     Source:

@@ -1,7 +1,4 @@
-"""The switch report as inline SVG.
-
-What colour distinguishes, shape, position and words distinguish too.
-"""
+"""The switch report as inline SVG; nothing is told apart by colour alone."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ _LEFT, _RIGHT, _NODE_WIDTH = 0.0, 1.0, 0.018
 
 @dataclass(slots=True)
 class _Node:
-    """A model of one class on one side of the flow: where it lies, and how far it is filled."""
+    """A model of one class on one side of the flow: its top edge, and the part its ribbons use."""
 
     name: str
     model_class: str
@@ -53,7 +50,7 @@ class _Node:
 
 
 def flow(pairs: Sequence[ModelPair], chart_id: str) -> str:
-    """Which models people leave, and for which: one ribbon a pair, as wide as it is frequent."""
+    """From which model to which people switch: one ribbon a pair, as wide as it is frequent."""
     ribbons = _ribbons(pairs)
     sides = [_placed(ribbons, side) for side in (0, 1)]
     total = sum(ribbons.values())
@@ -89,23 +86,23 @@ def flow(pairs: Sequence[ModelPair], chart_id: str) -> str:
 
 def by_turn(rates: Sequence[Rate], chart_id: str) -> str:
     """How often people switch at each turn, with intervals."""
-    seen = [rate for rate in rates if rate.turns]
+    rates = [rate for rate in rates if rate.turns]
     with drawn(7.2, 3.4) as (figure, axes):
         for number, (measure, (label, marker, line, colour)) in enumerate(_SERIES.items()):
-            xs = [position + (number - 1) * 0.14 for position in range(len(seen))]
-            ys = [getattr(rate, measure).value for rate in seen]
+            xs = [position + (number - 1) * 0.14 for position in range(len(rates))]
+            ys = [getattr(rate, measure).value for rate in rates]
             axes.plot(xs, ys, linestyle=line, color=colour, linewidth=1, alpha=0.7)
-            for x, rate in zip(xs, seen, strict=True):
+            for x, rate in zip(xs, rates, strict=True):
                 low, high = getattr(rate, measure).low, getattr(rate, measure).high
                 axes.plot([x, x], [low, high], color=colour, linewidth=1.6)
             axes.plot(xs, ys, marker, color=colour, markersize=7, label=label)
-        labels = [f"{rate.name}\n{rate.turns:,}" for rate in seen]
-        axes.set_xticks(range(len(seen)), labels)
+        labels = [f"{rate.name}\n{rate.turns:,}" for rate in rates]
+        axes.set_xticks(range(len(rates)), labels)
         axes.set_xlabel(
             "turn index of the first turn after the switch, and turns that could switch"
         )
         _share_axis(
-            axes, [getattr(rate, m).high for rate in seen for m in _SERIES if rate.turns >= 30]
+            axes, [getattr(rate, m).high for rate in rates for m in _SERIES if rate.turns >= 30]
         )
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, labelcolor=MUTED)
         return inline_svg(figure, chart_id, "Switches by turn index, with 95 % intervals")
@@ -147,7 +144,7 @@ def by_clock(rates: Sequence[Rate], label: str, chart_id: str) -> str:
 
 
 def _share_axis(axes: Axes, tops: Sequence[float]) -> None:
-    """Shares from 0; a stretch of few turns, whose interval is wide, does not flatten the rest."""
+    """Shares from 0 up to `tops`, which leaves out the wide intervals of few turns."""
     axes.set_ylim(0, 1.08 * max(tops) if tops else 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     axes.set_ylabel("of the turns that could switch")
@@ -155,17 +152,17 @@ def _share_axis(axes: Axes, tops: Sequence[float]) -> None:
 
 
 def _ribbons(pairs: Sequence[ModelPair]) -> dict[tuple[tuple[str, str], tuple[str, str]], int]:
-    """(model, class) left, (model, class) chosen → people's switches; rare models put together."""
+    """(model, class) before, (model, class) after → switches by people; rare models are merged."""
     counted: dict[tuple[tuple[str, str], tuple[str, str]], int] = {}
-    chosen = [pair for pair in pairs if pair.count > pair.fallbacks]
-    own_nodes = [
-        _most_frequent(chosen, f"{side}_model", f"{side}_class") for side in ("from", "to")
+    by_people = [pair for pair in pairs if pair.count > pair.fallbacks]
+    frequent = [
+        _most_frequent(by_people, f"{side}_model", f"{side}_class") for side in ("from", "to")
     ]
-    for pair in chosen:
+    for pair in by_people:
         ends = []
-        for side, own in zip(("from", "to"), own_nodes, strict=True):
+        for side, models in zip(("from", "to"), frequent, strict=True):
             end = (getattr(pair, f"{side}_model"), getattr(pair, f"{side}_class"))
-            ends.append(end if end in own else ("other models", end[1]))
+            ends.append(end if end in models else ("other models", end[1]))
         key = (ends[0], ends[1])
         counted[key] = counted.get(key, 0) + pair.count - pair.fallbacks
     return counted

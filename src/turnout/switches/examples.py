@@ -11,16 +11,16 @@ import ibis
 import pyarrow as pa
 
 from turnout.chosen_by.model_switches import KINDS
-from turnout.engine import batches, materialized
+from turnout.engine import batches, materialized, ordered_rows
 from turnout.schema import TURNS
 from turnout.switches.report import Example
 
-# More than anybody reads.
+# Few enough to read, and to hold in memory.
 SAMPLED_SWITCHES = 1000
 _EXAMPLE_CHARS = 160
 _KEYS = ("conversation_id", "switch_turn_index", "kind", "from_model", "to_model", "fallback_kind")
 _SWITCH = ("conversation_id", "turn_index", "kind", "from_model", "to_model", "fallback_kind")
-_SHOWN = (
+_TURN_COLUMNS = (
     "turn_index", "model", "response_type", "timestamp", "user_message", "assistant_message",
 )  # fmt: skip
 
@@ -48,36 +48,35 @@ def turns_around(
         switches: As `sampled` gives them.
         around: At least 1.
     """
-    wanted = ibis.memtable(
+    sample = ibis.memtable(
         pa.Table.from_pylist(
-            [{**row, "switch_turn_index": row["turn_index"]} for row in switches], _WANTED
+            [{**row, "switch_turn_index": row["turn_index"]} for row in switches], _SAMPLE
         )
     )
-    of_them = turns.semi_join(wanted, "conversation_id").select("conversation_id", *_SHOWN)
+    in_sample = turns.semi_join(sample, "conversation_id").select("conversation_id", *_TURN_COLUMNS)
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
-    numbered = of_them.mutate(number=ibis.row_number().over(in_order))
-    placed = wanted.join(
+    numbered = in_sample.mutate(number=ibis.row_number().over(in_order))
+    located = sample.join(
         numbered.select("conversation_id", "turn_index", at_number=numbered.number),
         [
-            wanted.conversation_id == numbered.conversation_id,
-            wanted.switch_turn_index == numbered.turn_index,
+            sample.conversation_id == numbered.conversation_id,
+            sample.switch_turn_index == numbered.turn_index,
         ],
     ).select(*_KEYS, "at_number")
-    near = placed.join(
+    near = located.join(
         numbered,
         [
-            placed.conversation_id == numbered.conversation_id,
-            (numbered.number - placed.at_number).between(-around, around),
+            located.conversation_id == numbered.conversation_id,
+            (numbered.number - located.at_number).between(-around, around),
         ],
     )
-    offset = (numbered.number - placed.at_number).cast("int32")
-    shown = near.select(
-        *(placed[key] for key in _KEYS), *(numbered[n] for n in _SHOWN), offset=offset
+    offset = (numbered.number - located.at_number).cast("int32")
+    columns = near.select(
+        *(located[key] for key in _KEYS), *(numbered[n] for n in _TURN_COLUMNS), offset=offset
     )
-    few = materialized(backend, shown.select(*_AROUND.names))
+    few = materialized(backend, columns.select(*_AROUND.names))
     order = ("conversation_id", "switch_turn_index", "offset")
-    rows = [pa.Table.from_batches([batch]).cast(_AROUND) for batch in batches(backend, few, order)]
-    return pa.concat_tables([_AROUND.empty_table(), *rows])
+    return ordered_rows(backend, few, order, _AROUND)
 
 
 def examples(
@@ -85,18 +84,18 @@ def examples(
 ) -> list[Example]:
     """At most `each` switches of each kind that people made, with their messages cut."""
     by_people = switches.filter(~switches.fallback)
-    chosen = [
+    picked = [
         row
         for kind in KINDS
         for row in sampled(backend, by_people.filter(by_people.kind == kind), each)
     ]
-    if not chosen:
+    if not picked:
         return []
     messages = {
         (row["conversation_id"], row["switch_turn_index"], row["offset"]): row["user_message"]
-        for row in turns_around(backend, turns, chosen, 1).to_pylist()
+        for row in turns_around(backend, turns, picked, 1).to_pylist()
     }
-    return [_example(row, messages) for row in chosen]
+    return [_example(row, messages) for row in picked]
 
 
 def _example(row: dict[str, Any], messages: dict[tuple[str, int, int], str]) -> Example:
@@ -113,7 +112,7 @@ def _example(row: dict[str, Any], messages: dict[tuple[str, int, int], str]) -> 
     )
 
 
-_WANTED = pa.schema(
+_SAMPLE = pa.schema(
     [
         pa.field("conversation_id", pa.string()),
         pa.field("switch_turn_index", TURNS.field("turn_index").type),
@@ -124,7 +123,7 @@ _WANTED = pa.schema(
     ]
 )
 _AROUND = pa.schema(
-    [*_WANTED, pa.field("offset", pa.int32()), *(TURNS.field(name) for name in _SHOWN)]
+    [*_SAMPLE, pa.field("offset", pa.int32()), *(TURNS.field(name) for name in _TURN_COLUMNS)]
 )
 
 

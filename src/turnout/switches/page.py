@@ -45,17 +45,17 @@ def render(report: SwitchReport) -> str:
 
 def _charts(report: SwitchReport, chosen: int) -> dict[str, str | None]:
     """Name → drawing, None where the log has nothing to draw."""
-    drawn: dict[str, str | None] = dict.fromkeys(("flow", "by_turn", "by_date", *_CLOCKS))
+    drawings: dict[str, str | None] = dict.fromkeys(("flow", "by_turn", "by_date", *_CLOCKS))
     if not chosen:
-        return drawn
-    drawn["flow"] = charts.flow(report.pairs, "flow")
-    drawn["by_turn"] = charts.by_turn(report.by_turn, "by-turn")
+        return drawings
+    drawings["flow"] = charts.flow(report.pairs, "flow")
+    drawings["by_turn"] = charts.by_turn(report.by_turn, "by-turn")
     if report.date_unit is not None and _several(report.by_date):
-        drawn["by_date"] = charts.by_date(report.by_date, report.date_unit, "by-date")
+        drawings["by_date"] = charts.by_date(report.by_date, report.date_unit, "by-date")
     for name, label in _CLOCKS.items():
         if _several(getattr(report, name)):
-            drawn[name] = charts.by_clock(getattr(report, name), label, name)
-    return drawn
+            drawings[name] = charts.by_clock(getattr(report, name), label, name)
+    return drawings
 
 
 def _several(rates: Sequence[Rate]) -> bool:

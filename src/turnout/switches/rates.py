@@ -1,7 +1,7 @@
 """How often conversations switch models, by turn and by time.
 
-Turns of one conversation belong together, so an interval is Wilson's on the number of independent
-turns that would vary as much as the conversations do.
+Intervals are Wilson's, on the number of independent turns that would vary as much as these turns,
+clustered by conversation, do.
 """
 
 from __future__ import annotations

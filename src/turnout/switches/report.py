@@ -14,8 +14,7 @@ class Share:
     Attributes:
         count: How many times.
         value: Share in [0, 1] of the times it could have.
-        low: Lower end of the 95 % interval, which counts a conversation's turns as belonging
-            together.
+        low: Lower end of the 95 % interval, clustered by conversation.
         high: Its upper end.
     """
 
@@ -33,9 +32,9 @@ class Rate:
         name: The stretch: a turn index or several, a date, an hour, a day of the week.
         turns: Turns on which a switch was possible: those with an earlier turn on a named model.
         switches: Those that people made.
-        upgrades: Of them.
-        downgrades: Of them.
-        laterals: Of them.
+        upgrades: Those of `switches` from fast to reasoning.
+        downgrades: Those of `switches` from reasoning to fast.
+        laterals: Those of `switches` within a class.
         fallbacks: Those that a product made.
     """
 
@@ -53,7 +52,8 @@ class SwitchKind:
     """Switches of one kind.
 
     Attributes:
-        kind: upgrade (fast → reasoning), downgrade, lateral (same class) or unknown (a class is).
+        kind: upgrade (fast → reasoning), downgrade, lateral (same class), or unknown where a
+            class is.
         count: How many.
         provider_switches: Of them, how many also change the provider.
         fallbacks: Of them, how many a product made rather than a person.
@@ -73,7 +73,7 @@ class FallbackCount:
         kind: A code of `fallbacks.FALLBACKS`.
         reason: What it is.
         count: How many.
-        by_kind: The same as upgrade, downgrade, lateral, unknown.
+        by_kind: upgrade, downgrade, lateral or unknown → how many of them.
     """
 
     kind: str
@@ -130,7 +130,7 @@ class SwitchMedians:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One switch that a person made, with the messages around it, cut; for a person to read.
+    """One switch that a person made, with the shortened messages around it.
 
     `first` is the first message to the new model.
     """
@@ -155,7 +155,7 @@ class SwitchReport:
         unknown_models: Names that the catalog does not know, normalised → turns; never guessed.
         conversations: Those with at least one named model.
         by_models: Distinct models ("1", "2", "3+") → conversations.
-        by_models_chosen: The same without the models that only stood in as a fallback.
+        by_models_chosen: The same without models that served only as a fallback.
         turns_by_class: reasoning, fast or unknown → turns.
         switches: In order of `model_switches.KINDS`.
         fallbacks: In order of `fallbacks.FALLBACKS`.

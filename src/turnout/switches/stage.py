@@ -1,7 +1,7 @@
 """Which models conversations use, and where they switch.
 
 A switch is a pair of consecutive turns of one conversation on different models. Turns that name
-no model are passed over. Models are compared by their canonical names, so two spellings of one
+no model are skipped. Models are compared by their canonical names, so two spellings of one
 model are no switch.
 """
 
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from turnout.catalog import Catalog
 from turnout.chosen_by.fallbacks import FALLBACKS, fallback_signs, with_fallbacks
 from turnout.chosen_by.model_switches import KINDS, latest_before, with_switches
-from turnout.engine import DUCKDB, batches, connect, materialized, reading
+from turnout.engine import DUCKDB, MEMORY_MB, batches, connect, materialized, reading
 from turnout.errors import RecordError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet, write_parquet_in_order
@@ -40,8 +40,6 @@ from turnout.switches.report import (
 from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
 
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
-# What the engine may use before it spills to disk, however long the log.
-_MEMORY_MB = 2_000
 _FIND, _COUNT, _RATE, _QUOTE, _WRITE = (
     "find switches", "count models and switches", "rate by turn and time", "quote examples", "write"
 )  # fmt: skip
@@ -105,9 +103,9 @@ def report_switches(
     if run and run.is_done():
         stored = json.loads((run.out / REPORT_NAME).read_text(encoding="utf-8"))
         return stored_report(SwitchReport, stored)
-    asked = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
-    steps = Steps(on_progress, _FIND, _COUNT, _RATE, *asked)
-    backend = connect(engine, memory_mb=_MEMORY_MB, joined_as_written=True)
+    optional = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
+    steps = Steps(on_progress, _FIND, _COUNT, _RATE, *optional)
+    backend = connect(engine, memory_mb=MEMORY_MB, joined_as_written=True)
     with reading(turns, backend):
         table = read_turns(backend, turns)
         require_places(turns)
@@ -136,9 +134,9 @@ def report_switches(
             with steps.step(_WRITE), run.output() as partial:
                 _write(partial, report, backend, switches)
                 if around:
-                    drawn = sampled(backend, switches, SAMPLED_SWITCHES)
-                    sample = turns_around(backend, table, drawn, around)
-                    write_parquet(sample, partial / "switch_turns.parquet")
+                    sample = sampled(backend, switches, SAMPLED_SWITCHES)
+                    rows = turns_around(backend, table, sample, around)
+                    write_parquet(rows, partial / "switch_turns.parquet")
     return report
 
 
@@ -157,9 +155,9 @@ def _write(
 
 
 def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog) -> ibis.Table:
-    """One row a turn that names a model, with the change that led to it, if any.
+    """One row a turn that names a model, with the switch before it, if any.
 
-    Rows that repeat another's place are there too, so that they can be refused.
+    Rows that repeat the conversation and turn index of another are in it too, to be refused.
     """
     facts = with_model_facts(table, backend, catalog)
     facts = facts.select(
@@ -194,7 +192,7 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
 def _counts_of(
     backend: ibis.BaseBackend, turns: int, named: ibis.Table, switches: ibis.Table
 ) -> dict[str, Any]:
-    """All of the report but rates and examples."""
+    """All of the report except rates and examples."""
     counted = backend.to_pyarrow(switches.group_by(*_COUNTED_BY).agg(n=switches.count()))
     groups = counted.to_pylist()
     return {
@@ -269,8 +267,10 @@ def _fallbacks(groups: Sequence[dict[str, Any]]) -> list[FallbackCount]:
 
 
 def _medians(backend: ibis.BaseBackend, switches: ibis.Table) -> list[SwitchMedians]:
-    chosen = switches.filter(~switches.fallback)
-    medians = chosen.group_by("kind").agg(**{name: chosen[name].median() for name in _MEDIANS})
+    by_people = switches.filter(~switches.fallback)
+    medians = by_people.group_by("kind").agg(
+        **{name: by_people[name].median() for name in _MEDIANS}
+    )
     by_kind = {row.pop("kind"): row for row in backend.to_pyarrow(medians).to_pylist()}
     nothing = dict.fromkeys(_MEDIANS)
     return [SwitchMedians(kind, **by_kind.get(kind, nothing)) for kind in KINDS]
