@@ -180,18 +180,6 @@ def test_ids_that_a_spreadsheet_rounded_are_refused_rather_than_shared(tmp_path,
     assert (report.rows_kept, report.dropped) == (2, {"unreadable": 2})
 
 
-def test_a_table_of_single_messages_is_refused_rather_than_read_as_turns(tmp_path):
-    said = [("user", "hi"), ("assistant", "hello"), ("user", "why?")]
-    rows = [
-        {"conversation_id": "a", "turn_index": n, "role": role, "message": text, "model": "o3"}
-        for n, (role, text) in enumerate(said, start=1)
-    ]
-    with pytest.raises(RecordError, match="a row is a single message, of which role says"):
-        ingested(tmp_path, "\n".join(map(json.dumps, rows)), "log.jsonl")
-    _, turns = ingested(tmp_path, "\n".join(map(json.dumps, rows[::2])), "log.jsonl")
-    assert len(turns) == 2
-
-
 @pytest.mark.parametrize(
     "header",
     [

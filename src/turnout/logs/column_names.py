@@ -13,15 +13,21 @@ from turnout.schema import REQUIRED_TURN_COLUMNS, TURNS
 
 # What other products call our columns; the first one found is taken.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
-    "conversation_id": ("session_id", "thread_id", "chat_id", "conversation"),
+    "conversation_id": (
+        "session_id", "thread_id", "chat_id", "conversation", "conversation_uuid", "session_uuid",
+        "thread_uuid", "chat_uuid", "conv_id", "dialogue_id", "dialog_id", "topic_id",
+    ),
     "turn_index": ("turn", "turn_number", "turn_no"),
     "user_message": ("prompt", "user_prompt", "message", "user_text"),
     "model": ("model_name", "model_id"),
-    "timestamp": ("created_at", "time", "date", "start_time", "time_generated"),
+    "timestamp": (
+        "created_at", "time", "date", "start_time", "time_generated", "sent_at", "create_time",
+        "created", "inserted_at", "date_created", "ts",
+    ),
     "assistant_message": ("response", "answer", "completion"),
     "response_type": ("status",),
     "user_id": ("user",),
-}
+}  # fmt: skip
 # Columns in which Application Insights and Log Analytics keep what an application says of itself;
 # the columns beside them are of every application.
 _OWN_FACTS = {"customdimensions", "custommeasurements", "properties"}
@@ -51,6 +57,7 @@ class ColumnNames:
         self._by_shape: dict[tuple[str, ...], dict[str, str]] = {}
         self._paths: dict[str, None] = {}
         self._read_in_rows: set[str] = set()
+        self._read_beside: set[str] = set()
         self.ignored: set[str] = set()
         self.carried_in_rows: set[str] = set()
         self.by_time = False
@@ -91,7 +98,8 @@ class ColumnNames:
             read = {*mapped.values(), *self._carried}
             roots = {root_of(column) for column in read - set(columns)}
             paths = {path for path in self._paths if root_of(path) in roots}
-            self.ignored |= (set(columns) - roots | paths) - read - {CALL_ID, TRANSCRIPT}
+            read |= {CALL_ID, TRANSCRIPT, *self._read_beside}
+            self.ignored |= (set(columns) - roots | paths) - read
             if len(self._by_shape) < _MAX_SHAPES:
                 self._by_shape[shape] = mapped
         return mapped
@@ -116,6 +124,11 @@ class ColumnNames:
         self.carried_in_rows |= found.keys()
         return {"segments": found} if found else {}
 
+    def note_read(self, columns: Collection[str]) -> None:
+        """Note that columns are read that feed no field of a turn by themselves."""
+        self._read_beside |= {*columns}
+        self.ignored -= self._read_beside
+
     @property
     def needs_rows(self) -> bool:
         """Whether a field is fed by more than a column: by a path into one, or by several."""
@@ -126,9 +139,9 @@ class ColumnNames:
         )
 
     def _mapped(self, columns: Collection[str]) -> dict[str, str]:
-        names = {_plain(column): column for column in reversed(list(columns))}
+        names = {plain_name(column): column for column in reversed(list(columns))}
         paths = [path for path in self._paths if root_of(path) in columns]
-        own = _by_last_name(path for path in paths if _plain(root_of(path)) in _OWN_FACTS)
+        own = _by_last_name(path for path in paths if plain_name(root_of(path)) in _OWN_FACTS)
         mapped: dict[str, str] = {}
         for field in TURNS.names:
             chosen = self._chosen.get(field)
@@ -151,7 +164,7 @@ def _first(
 ) -> str | None:
     """The first of a field's names that a log has, in its exact spelling or any other."""
     for name in (field, *_SYNONYMS.get(field, ())):
-        plain = _plain(name)
+        plain = plain_name(name)
         if plain in paths:
             return paths[plain]
         exact = next((each for each in (name, camel_case(name)) if each in columns), None)
@@ -163,7 +176,7 @@ def _first(
 def _by_last_name(paths: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in paths:
-        found.setdefault(_plain(path.rpartition(".")[2]), path)
+        found.setdefault(plain_name(path.rpartition(".")[2]), path)
     return found
 
 
@@ -179,6 +192,6 @@ def paths_in(values: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
             yield from (f"{column}.{path}" for path in paths_in(inner, depth + 1))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index (x)` are alike."""
     return _NO_LETTERS.sub("", name.lower())

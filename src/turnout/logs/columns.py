@@ -64,7 +64,7 @@ def canonical(
         for field, column in columns.items()
     }
     row: dict[str, Any] = dict.fromkeys(_NAMES)
-    row["conversation_id"] = _conversation_id(raw.get("conversation_id"))
+    row["conversation_id"] = conversation_id_of(raw.get("conversation_id"))
     row["turn_index"] = BY_TIME if by_time else _turn_index(raw.get("turn_index"))
     row["user_message"] = _message(raw.get("user_message"))
     flawed = {NUMBERED_BY_TIME} if by_time else set[str]()
@@ -225,7 +225,12 @@ def camel_case(name: str) -> str:
     return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
 
 
-def _conversation_id(value: object) -> str:
+def conversation_id_of(value: object) -> str:
+    """A conversation's id as text.
+
+    Raises:
+        UnreadableRowError: If it is none, or a spreadsheet has rounded it.
+    """
     text = (clean_text(value) or "").strip()
     if not text:
         raise UnreadableRowError(f"conversation_id is {_shown(value)}; expected a non-empty id")

@@ -21,9 +21,6 @@ _NAMES = {
     "model": r"model|engine|deploy|llm|backend|provider",
     "timestamp": r"time|date|when|created|stamp|^ts$|_at$|At$",
 }
-_ROLE_NAMES = r"(?:message_?|author_?)?role|sender(?:_?type)?|speaker|author|from"
-_ANSWERING = {"assistant", "ai", "bot", "model", "gpt"}
-_ROLES = {"user", "human", "system", "developer", "tool", "function"} | _ANSWERING
 _MAX_TURNS = 100_000
 _LEAST_SHARE = 0.8
 _TEXT_SHARE = 0.5
@@ -121,20 +118,6 @@ _FITS: dict[str, Callable[[Sequence[Any]], float]] = {
     "user_message": _as_text,
     "conversation_id": _as_id,
 }
-
-
-def role_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The column that says who speaks, where each row is a single message; None elsewhere.
-
-    Args:
-        rows: The first rows of a log.
-    """
-    for name in dict.fromkeys(name for row in rows for name in row):
-        if re.fullmatch(_ROLE_NAMES, name, re.IGNORECASE):
-            roles = {str(row[name]).lower() for row in rows if row.get(name)}
-            if roles <= _ROLES and roles & _ANSWERING:
-                return name
-    return None
 
 
 def refusal(

@@ -33,11 +33,13 @@ from turnout.logs.formats import (
     parquet_batches,
     read_rows,
 )
-from turnout.logs.guesses import guessed_columns, refusal, role_column
+from turnout.logs.guesses import guessed_columns, refusal
+from turnout.logs.message_table import MessageTable, turns_of_table
 from turnout.logs.numbering import OTHER_BRANCH, numbered_rows
 from turnout.logs.places import LogFile, files_of
 from turnout.logs.pseudonyms import Salt, salt_beside
 from turnout.logs.readers import KNOWN_SOURCES, TURN_A_ROW, read_by_turns, rows_of_turns
+from turnout.logs.readers.message_rows import MESSAGE_A_ROW, MessageColumns, message_columns
 from turnout.logs.readers.messages import HARNESS_ALONE, HARNESS_LEFT_OUT, HELPER_CALL
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
@@ -64,7 +66,7 @@ _FIRST_ROWS = 1_000
 _FIRST_CHARS = 1 << 25  # they are in memory at the same time
 _PROGRESS_ROWS = 20_000
 _MEMORY_MB = 2_000
-_CALLS = "model calls"
+_JOINED = "rows joined to turns"
 _MESSAGES = ("user_message", "assistant_message")
 
 
@@ -207,9 +209,13 @@ def ingest_files(
     with run.output() as partial:
         counts, ignored, kept = RowCounts(), set[str](), set[str]()
         with TurnRowWriter(partial.with_name("rows.parquet")) as rows:
-            with CallParts(partial.with_name("parts.parquet"), counts) as parts:
+            with (
+                CallParts(partial.with_name("parts.parquet"), counts) as parts,
+                MessageTable(partial.with_name("messages.parquet"), counts) as messages,
+            ):
+                read = _Gathered(rows, parts, messages, counts)
                 for file in files:
-                    source = _Source(file.label, options, counts, rows, parts, on_progress)
+                    source = _Source(file.label, options, read, on_progress)
                     try:
                         source.read(file)
                     except NotALogError as error:
@@ -222,12 +228,16 @@ def ingest_files(
                         ignored |= source.names.ignored
                     kept |= source.names.carried_in_rows
             _refuse_absent([column for column in options.keep if column not in kept])
-            if parts.n_rows:
+            if parts.n_rows or messages.n_rows:
                 with _sorting_engine(partial, out) as backend:
-                    named = replace(options, columns={}, keep=())  # where the parts were read
-                    source = _Source(_CALLS, named, counts, rows, parts, on_progress)
-                    source.read_rows(joined_calls(backend, parts.path), _CALLS)
-                    counts.layouts.pop(_CALLS)
+                    named = replace(options, columns={}, keep=())  # where the rows were read
+                    source = _Source(_JOINED, named, read, on_progress)
+                    joined = chain(
+                        joined_calls(backend, parts.path) if parts.n_rows else (),
+                        turns_of_table(backend, messages, counts) if messages.n_rows else (),
+                    )
+                    source.read_rows(joined, _JOINED)
+                    counts.layouts.pop(_JOINED)
         if rows.n_rows == 0:
             raise RecordError(_nothing_left([file.name for file in files], counts))
         report = _deduplicated(
@@ -245,33 +255,44 @@ def _refuse_absent(columns: Sequence[str]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What all sources are read into.
+
+    Attributes:
+        rows: Rows of turns.
+        parts: Parts of calls, which are joined when all sources are read.
+        messages: Single messages, which are joined then too.
+        counts: Added to.
+    """
+
+    rows: TurnRowWriter
+    parts: CallParts
+    messages: MessageTable
+    counts: RowCounts
+
+
 class _Source:
     """Reads one source and writes its rows to disk.
 
     Args:
         label: The turns' `source` where the log names none.
         options: How rows are read.
-        counts: Added to.
-        rows: Where the rows of turns are written.
-        parts: Where parts of calls are written, which are joined when all sources are read.
+        gathered: Where they are written.
         on_progress: Told every few thousand rows.
     """
 
     def __init__(
-        self,
-        label: str,
-        options: IngestOptions,
-        counts: RowCounts,
-        rows: TurnRowWriter,
-        parts: CallParts,
-        on_progress: OnProgress,
+        self, label: str, options: IngestOptions, gathered: _Gathered, on_progress: OnProgress
     ) -> None:
         self.names = ColumnNames(options.columns, options.keep)
         self._label = label
         self._options = options
-        self._counts = counts
-        self._rows = rows
-        self._parts = parts
+        self._counts = gathered.counts
+        self._rows = gathered.rows
+        self._parts = gathered.parts
+        self._messages = gathered.messages
+        self._message_columns: MessageColumns | None = None
         self._on_progress = on_progress
         self._n_read = 0
 
@@ -294,34 +315,61 @@ class _Source:
         first = list(_first(rows))
         samples = [raw.values for raw in first if raw.values]
         if samples:
-            self._check(samples, where)
-        for raw in chain(first, rows):
-            self._read_row(raw)
+            self._check(samples, where, may_be_messages=not any(raw.is_read for raw in first))
+        if (columns := self._message_columns) is not None:
+            self._messages.begin_file()
+            layouts[MESSAGE_A_ROW] = layouts.pop(TURN_A_ROW)
+            for raw in chain(first, rows):
+                self._read_message(raw, columns)
+            layouts[MESSAGE_A_ROW] += layouts.pop(TURN_A_ROW, 0)
+        else:
+            for raw in chain(first, rows):
+                self._read_row(raw)
         self._on_progress(f"ingest {self._label}", self._n_read, self._n_read)
 
-    def _check(self, samples: Sequence[Mapping[str, Any]], where: str) -> None:
-        """Refuse a log whose columns cannot be turns.
+    def _check(
+        self, samples: Sequence[Mapping[str, Any]], where: str, *, may_be_messages: bool = True
+    ) -> None:
+        """Find the columns of a log; refuse one whose columns cannot be turns.
 
         A log of a single model need not name it, where no column looks as if it did.
 
         Args:
             samples: Its first rows.
             where: The log, for messages.
+            may_be_messages: Whether a row may be a single message.
 
         Raises:
             SettingsError: If the user names a field or column that does not exist.
-            NotALogError: If a required column is missing, or a row is a single message.
+            NotALogError: If a required column is missing.
         """
-        if (role := role_column(samples)) is not None:
-            raise NotALogError(
-                f"{where}: a row is a single message, of which {role} says who speaks; expected a "
-                "row a turn, or a row a conversation. Put each answer into the row of its message "
-                "as assistant_message, or gather a conversation's messages in one list, messages."
-            )
         missing = self.names.missing(samples)
-        taken = self.names.of(dict.fromkeys(name for row in samples for name in row)).values()
-        if missing and (missing != ["model"] or guessed_columns(samples, missing, taken)):
-            raise NotALogError(refusal(where, samples, missing, taken, KNOWN_SOURCES))
+        columns = dict.fromkeys(name for row in samples for name in row)
+        mapped = self.names.of(columns)
+        if may_be_messages:
+            fields = ("conversation_id", "timestamp", "model")
+            taken = [mapped[field] for field in fields if field in mapped]
+            text = self._options.columns.get("user_message")
+            self._message_columns = message_columns(samples, text, taken)
+        if self._message_columns is not None:
+            self.names.note_read(self._message_columns.read)
+            missing = [field for field in missing if field == "conversation_id"]
+        taken_all = mapped.values()
+        if missing and (missing != ["model"] or guessed_columns(samples, missing, taken_all)):
+            raise NotALogError(refusal(where, samples, missing, taken_all, KNOWN_SOURCES))
+
+    def _read_message(self, raw: RawRow, columns: MessageColumns) -> None:
+        """Read a row that is a single message; its turn is read when all messages are there."""
+        if raw.problem is not None or raw.dropped_as is not None or raw.is_read:
+            self._read_row(raw)
+            return
+        facts = self.names.segments_in(raw.values) | {"source": self._label}
+        try:
+            self._messages.add(raw, columns, self.names.of(raw.values), facts)
+        except UnreadableRowError as error:
+            self._read_row(replace(raw, values={}, problem=str(error)))
+        else:
+            self._count_read(1)
 
     def _without_parts(self, rows: Iterable[RawRow | CallPart]) -> Iterator[RawRow]:
         for row in rows:
@@ -395,7 +443,7 @@ class _Source:
         if first is None or not read_by_turns(first.schema.names):
             return False
         self._check(first.slice(0, _FIRST_ROWS).to_pylist(), file.name)
-        if self.names.needs_rows:
+        if self.names.needs_rows or self._message_columns is not None:
             return False
         self._counts.layouts[file.name] = layouts = Counter[str]()
         n_before = 0

@@ -45,7 +45,7 @@ def messages_in(value: object, depth: int = 0) -> list[ChatMessage] | None:
         return _listed(value, depth)
     if not isinstance(value, Mapping):
         return None
-    if (message := _message(value)) is not None:
+    if (message := chat_message(value)) is not None:
         return [message]
     system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
     for name in _INPUTS:
@@ -57,7 +57,7 @@ def messages_in(value: object, depth: int = 0) -> list[ChatMessage] | None:
 def _listed(value: list[Any], depth: int) -> list[ChatMessage] | None:
     if value and isinstance(value[0], list):
         return messages_in(value[0], depth + 1)
-    messages = [_message(item) for item in value]
+    messages = [chat_message(item) for item in value]
     found = [message for message in messages if message is not None]
     if found or not value or isinstance(value[0], Mapping):
         return found or None
@@ -65,7 +65,7 @@ def _listed(value: list[Any], depth: int) -> list[ChatMessage] | None:
     return messages_in("\n".join(texts), depth + 1)
 
 
-def _message(item: object) -> ChatMessage | None:
+def chat_message(item: object) -> ChatMessage | None:
     """A message of any library as chat completions write it; None where it is none."""
     item = mapping(parsed(item))
     if item.get("lc") and isinstance(item.get("kwargs"), Mapping):  # LangChain, serialised
@@ -112,7 +112,7 @@ def answer_in(value: object, depth: int = 0) -> Values:
         return _said({"content": read})
     if _is_body(read):
         return read
-    if (message := _message(read)) is not None:
+    if (message := chat_message(read)) is not None:
         return _said(message)
     if "generations" in read:
         return answer_in(_first_generation(read["generations"]), depth + 1)
@@ -134,7 +134,7 @@ def _said(message: ChatMessage) -> Values:
 
 
 def _last_answer(value: Sequence[object]) -> object:
-    answers = [item for item in value if (_message(item) or {}).get("role") == "assistant"]
+    answers = [item for item in value if (chat_message(item) or {}).get("role") == "assistant"]
     return answers[-1] if answers else (value[-1] if value else None)
 
 

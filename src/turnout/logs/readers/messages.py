@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from turnout.logs.columns import camel_case
@@ -33,11 +34,19 @@ _ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset")
 _MODELS = ("model", "model_name", "model_id")
 _TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
 _CAMEL_CASE = {name: camel_case(name) for name in (*IDS, *_MODELS, *_TIMES, "user_id")}
+# Names of roles, without case, signs and a `message` at the end.
 _ROLES = {
-    "user": "user", "human": "user", "prompter": "user",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "client": "user",
+    "prompt": "user", "question": "user", "query": "user", "visitor": "user", "enduser": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
     "bing": "assistant", "bard": "assistant", "bot": "assistant", "ai": "assistant",
-    "tool": "tool", "function": "tool",
+    "chatbot": "assistant", "agent": "assistant", "llm": "assistant", "claude": "assistant",
+    "gemini": "assistant", "copilot": "assistant", "completion": "assistant",
+    "response": "assistant", "answer": "assistant", "aimessagechunk": "assistant",
+    "tool": "tool", "function": "tool", "functioncall": "tool", "toolcall": "tool",
+    "tooluse": "tool", "toolresult": "tool", "toolresponse": "tool", "functionresult": "tool",
+    "functionresponse": "tool", "observation": "tool", "reasoning": "tool", "thinking": "tool",
+    "system": "other", "developer": "other", "instructions": "other", "context": "other",
 }  # fmt: skip
 
 
@@ -215,13 +224,28 @@ def _texts_of(value: object) -> list[str]:
     if isinstance(value, Mapping) and value.get("type", "text") in (
         "text", "input_text", "output_text",
     ):  # fmt: skip
-        return _texts_of(value.get("text") or value.get("content") or value.get("parts"))
+        text = value.get("text")
+        if isinstance(text, Mapping):  # OpenAI's threads: {"value": …, "annotations": …}
+            text = text.get("value")
+        return _texts_of(text or value.get("content") or value.get("parts"))
     return []
 
 
 def role_of(value: object) -> str:
     """user, assistant, tool or other, by any product's name for it."""
-    return _ROLES.get(str(value).lower(), "other")
+    return known_role(value) or "other"
+
+
+def known_role(value: object) -> str | None:
+    """The same; None where the name is no role's."""
+    return _role(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=1_000)
+def _role(name: str) -> str | None:
+    """`MessageRole.USER`, `HumanMessage` and `end-user` are persons too."""
+    plain = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
+    return _ROLES.get(plain) or _ROLES.get(plain.removesuffix("message").removeprefix("role"))
 
 
 def mapping(value: object) -> Values:
