@@ -11,7 +11,7 @@ import pytest
 
 from tests.disks import fill, small_disk
 from turnout.engine import batches, connect, materialized, reading
-from turnout.errors import StorageError
+from turnout.errors import RecordError, StorageError
 
 
 def work(n):
@@ -80,3 +80,15 @@ def test_a_full_temporary_folder_is_named_with_what_to_do(tmp_path, monkeypatch,
             backend.raw_sql(spilling.format("second", 3_000_000))
         backend.disconnect()
         assert {path.name for path in disk.iterdir()} <= {"filler"}
+
+
+def test_what_sparks_executors_raise_is_said_in_one_sentence(tmp_path):
+    errors = pytest.importorskip("pyspark.errors")
+    raised = errors.PythonException(
+        "An exception was thrown from the Python worker.\nTraceback (most recent call last):\n"
+        '  File "worker.py", line 1, in main\nturnout.errors.ArtifactError: router: not found\n\n'
+        "\tat org.apache.spark.api.python.BasePythonRunner"
+    )
+    said = r"turns: Spark's executors cannot work on it \(turnout.errors.ArtifactError: router: not"
+    with pytest.raises(RecordError, match=said), reading(tmp_path / "turns", connect()):
+        raise raised

@@ -16,11 +16,13 @@ from tests.dataset.test_selection import CATALOG, log
 from tests.spark import connect_server, run_verbs, without_java
 from tests.switches.switch_log import write_log
 from tests.tables import turn, write_turns
+from tests.tiny_router import write_router
 from turnout.dataset import build_from_turns
 from turnout.engine import connect
 from turnout.errors import SettingsError
 from turnout.labels import ExternalFiles, label_turns
 from turnout.manifest import file_sha256, read_manifest, tree_sha256
+from turnout.replay.scored import score_turns
 from turnout.schema import LABELS
 from turnout.switches import report_switches
 
@@ -30,6 +32,10 @@ LABEL = [
 ]  # fmt: skip
 SWITCHES = [
     "switches", "turns.parquet", "-o", "spark-switches", "--examples", "2", "--around", "1",
+]  # fmt: skip
+REPLAY = [
+    "replay", "session-router", "conversation-router", "turns.parquet", "-o", "spark-replay",
+    "--reasoning-model", "claude-opus-4-5", "--fast-model", "claude-haiku-4-5",
 ]  # fmt: skip
 BUILD = [
     "build", "many.parquet", "-o", "spark-session", "--size", "100", "--architecture", "session",
@@ -98,6 +104,8 @@ def written(place):
     folder.mkdir()
     write_turns_and_evidence(folder)
     write_many_turns(folder)
+    for architecture in ("session", "conversation"):
+        write_router(folder / f"{architecture}-router", architecture)
     return folder
 
 
@@ -106,7 +114,7 @@ def made_here(tmp_path_factory):
     """What Spark made on a machine without Java."""
     place = tmp_path_factory.mktemp("here")
     folder, environment = written(place), without_java(place / "bin")
-    run_verbs(folder, LABEL, BUILD, engine="spark://local[2]", environment=environment)
+    run_verbs(folder, LABEL, BUILD, REPLAY, engine="spark://local[2]", environment=environment)
     return folder
 
 
@@ -134,6 +142,22 @@ def test_spark_gives_the_labels_that_duckdb_gives(made_here):
     for file in (*counts_here["external"], *counts_there["external"]):
         file["path"] = Path(file["path"]).name
     assert counts_here == counts_there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["session", "conversation"])
+def test_spark_gives_the_scores_that_duckdb_gives(made_here, architecture):
+    folder = made_here
+    router, here = folder / f"{architecture}-router", folder / f"{architecture}-scores.parquet"
+    report = score_turns(router, folder / "turns.parquet", here, catalog=CATALOG)
+    there = folder / f"spark-replay.{architecture}-scores.parquet"
+    assert pq.read_table(there).to_pylist() == pq.read_table(here).to_pylist()
+    assert file_sha256(there) == file_sha256(here)
+    counted = read_manifest(there)["counts"]
+    assert {name: counted[name] for name in ("turns", "conversations", "scored", "estimated")} == {
+        "turns": report.turns, "conversations": report.conversations, "scored": report.scored,
+        "estimated": report.estimated,
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -28,6 +29,8 @@ from turnout.errors import RecordError, SettingsError, StorageError, first_line
 
 DUCKDB = "duckdb"
 MEMORY_MB = 2_000  # what a stage gives DuckDB before it spills to disk, however long the log
+# How a Python traceback ends; what Spark's executors raise comes as one.
+_RAISED = re.compile(r"^\s*([\w.]+(?:Error|Exception): .*)$", re.MULTILINE)
 _ROWS_A_BATCH = 2_048  # few, as each may hold megabytes
 
 
@@ -126,6 +129,34 @@ def ordered_rows(
     return pa.concat_tables([schema.empty_table(), *rows])
 
 
+def mapped(
+    backend: ibis.BaseBackend,
+    table: ibis.Table,
+    function: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+    *,
+    together: str,
+    order_by: Sequence[str],
+) -> Iterator[pa.RecordBatch]:
+    """What a function makes of an expression's rows, in order; on Spark its executors run it.
+
+    Args:
+        backend: Where the table is computed.
+        table: Made of files and of tables that are `materialized`.
+        function: Batches in order → batches of `schema`, which have the columns of `order_by` too.
+            Spark sends it to its executors, each of which reads a part of the rows.
+        schema: Of what the function gives.
+        together: A column; rows that share its value come to one call of the function.
+        order_by: Columns that give the order; `together` is the first.
+    """
+    if backend.name == DUCKDB:
+        yield from function(batches(backend, table, order_by))
+        return
+    rows = backend.raw_sql(backend.compile(table))
+    made = spark.mapped(rows, function, schema, together=together, order_by=order_by)
+    yield from spark.batches(made, _ROWS_A_BATCH)
+
+
 def _spark_errors() -> tuple[type[Exception], ...]:
     """Spark's errors if Spark is loaded; importing them would load it."""
     loaded = sys.modules.get("pyspark.errors")
@@ -205,6 +236,12 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
             ) from error
         raise _unreadable(path, error) from error
     except _spark_errors() as error:
+        if failed := _RAISED.findall(str(error)):
+            raise RecordError(
+                f"{path}: Spark's executors cannot work on it ({failed[-1]}); expected files under "
+                "the same paths there, and Turnout with the packages of its serving install in "
+                "their Python. Or leave --engine out."
+            ) from error
         raise _unreadable(path, error) from error
 
 

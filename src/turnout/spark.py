@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +115,23 @@ def keep(rows: DataFrame, name: str) -> None:
     Otherwise Spark would run the whole plan again for every expression that uses them.
     """
     rows.localCheckpoint(eager=True).createOrReplaceTempView(name)
+
+
+def mapped(
+    rows: DataFrame,
+    function: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+    *,
+    together: str,
+    order_by: Sequence[str],
+) -> DataFrame:
+    """What a function makes of rows on the executors, in order; see `engine.mapped`."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    parts = rows.repartition(together).sortWithinPartitions(*order_by)
+    made = parts.mapInArrow(function, from_arrow_schema(schema))
+    # Sorting reads its rows twice: once to learn how to share them out.
+    return made.localCheckpoint(eager=True).sort(*order_by)
 
 
 def batches(rows: DataFrame, size: int) -> Iterator[pa.RecordBatch]:

@@ -353,7 +353,7 @@ def test_conversations_without_their_first_turn_are_left_out_and_counted(routers
 def test_a_turn_of_several_rows_is_refused(routers, tmp_path):
     rows = [turn("a", 1, "hello", "o3"), turn("a", 1, "hello again", "o3")]
     turns = write_turns(tmp_path / "turns.parquet", rows)
-    with pytest.raises(RecordError, match="conversation a has several rows for a turn"):
+    with pytest.raises(RecordError, match="1 rows repeat the conversation and index"):
         replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
 
 

@@ -10,6 +10,7 @@ import click
 
 from turnout.cli.console import (
     CONFIG_OPTION,
+    ENGINE_OPTION,
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     help="What a miss costs you, in USD, for the priced policy.  [default: from the threshold]",
 )
+@ENGINE_OPTION
 @CONFIG_OPTION
 @JSON_OPTION
 def command(
@@ -73,6 +75,7 @@ def command(
     by: str | None,
     max_missed: float,
     miss_usd: float | None,
+    engine: str,
     config: Path | None,
     *,
     as_json: bool,
@@ -103,6 +106,7 @@ def command(
             by=by,
             max_missed=max_missed,
             miss_usd=miss_usd,
+            engine=engine,
             on_progress=on_progress,
         )
     if not report.fresh:

@@ -5,21 +5,22 @@ The table is a file: what was scored once is never scored again.
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from turnout.catalog import Catalog
-from turnout.engine import batches, connect, reading
-from turnout.errors import RecordError
+from turnout.engine import DUCKDB, connect, mapped, reading
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet_in_order
 from turnout.progress import OnProgress, silent
@@ -30,7 +31,7 @@ from turnout.routing.folder import SCORING_LIBRARIES, TOKENIZER_NAME
 from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.schema import TIMESTAMP, TURN_KEYS
 from turnout.stage import StageRun
-from turnout.turns import read_turns, require_places, with_model_facts
+from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
 
 SCORED = pa.schema(
     [
@@ -65,6 +66,8 @@ _READ = (
     "segments",
 )
 _CONVERSATIONS_A_BATCH = 256
+# With the time that scoring took, in the first row of what was scored together.
+_TIMED = SCORED.append(pa.field("seconds", pa.float64()))
 _Row = dict[str, Any]
 Score = Callable[[Sequence[ModelInput]], NDArray[np.floating]]
 
@@ -114,6 +117,7 @@ def score_turns(
     *,
     catalog: Catalog,
     other: OtherScorer | None = None,
+    engine: str = DUCKDB,
     on_progress: OnProgress = silent,
 ) -> ScoredReport:
     """Score every turn that the router decides on, in bounded memory.
@@ -127,11 +131,13 @@ def score_turns(
         out: Where the scored table goes (Parquet); the file appears only when whole.
         catalog: Says which model and class a logged name means.
         other: Scores in the router's place what the router reads.
+        engine: Where turns are read and scored; see `engine.connect`. It changes no byte.
         on_progress: Called every few conversations.
 
     Raises:
         ArtifactError: If the router cannot be used.
         RecordError: If the file is not a whole turns table, or has several rows for a turn.
+        SettingsError: If the engine is not there.
         StorageError: If `out` cannot be written.
     """
     folder = RouterFolder.read(router)
@@ -151,122 +157,119 @@ def score_turns(
     run = StageRun(out, Manifest.of("replay", read, options, libraries=SCORING_LIBRARIES))
     if run.is_done():
         return run.stored(ScoredReport)
-    score = folder.scorer(population=population).score if other is None else other.fit()
-    scoring = _Scoring(folder, score, turns, catalog, on_progress)
-    with run.output() as partial:
-        write_parquet_in_order(scoring.batches(), SCORED, partial)
-        report = scoring.report()
-        run.record(report)
+    scoring = _Scoring(folder.path.absolute(), None if other is None else other.fit())
+    backend = connect(engine)
+    with reading(turns, backend):
+        log = read_turns(backend, turns)
+        require_places(turns)
+        total = int(backend.to_pyarrow(log.count()).as_py())
+        places = log.select(*TURN_KEYS).distinct().count()
+        refuse_repeats(turns, total - int(backend.to_pyarrow(places).as_py()))
+        facts = with_model_facts(log, backend, catalog).select(*_READ)
+        counted = _Counted(turns, total, on_progress)
+        timed = mapped(
+            backend, facts, scoring, _TIMED, together="conversation_id", order_by=TURN_KEYS
+        )
+        with run.output() as partial:
+            write_parquet_in_order(counted.rows(timed), SCORED, partial)
+            report = counted.report(population)
+            run.record(report)
     return report
 
 
+@dataclass(frozen=True, slots=True)
 class _Scoring:
-    """The scored rows, and what is counted on the way."""
+    """What scores the turns of whole conversations, in this process or in Spark's.
 
-    def __init__(
-        self,
-        folder: RouterFolder,
-        score: Score,
-        turns: Path,
-        catalog: Catalog,
-        on_progress: OnProgress,
-    ) -> None:
-        self._folder = folder
+    Attributes:
+        router: The router folder.
+        score: Scores in the router's place; None for the router itself.
+    """
+
+    router: Path
+    score: Score | None
+
+    def __call__(self, turns: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Scored rows of turns that come conversation by conversation, in order of their index."""
+        folder = RouterFolder.read(self.router)
+        score = self.score or folder.scorer(population=folder.spec.priors.default).score
+        tokenizer = read_tokenizer(folder.path / TOKENIZER_NAME)
+        rows = (row for batch in turns for row in batch.to_pylist())
+        conversations = (list(of) for _, of in groupby(rows, key=itemgetter("conversation_id")))
+        while some := list(islice(conversations, _CONVERSATIONS_A_BATCH)):
+            for conversation in some:
+                _count_tokens(conversation, tokenizer)
+            yield _scored(some, folder.spec.formatter, score)
+
+
+def _scored(conversations: list[list[_Row]], formatter: Formatter, score: Score) -> pa.RecordBatch:
+    rows = [row for conversation in conversations for row in conversation]
+    shown = [each for turns in conversations for each in _inputs(turns, formatter)]
+    decided = [at for at, each in enumerate(shown) if each is not None]
+    began = time.perf_counter()
+    scores = score([each for each in shown if each is not None]).tolist()
+    seconds = time.perf_counter() - began
+    for at, p_reasoning in zip(decided, scores, strict=True):
+        rows[at]["p_reasoning"] = p_reasoning
+    rows[0]["seconds"] = seconds
+    columns = {field.name: [row.get(field.name) for row in rows] for field in _TIMED}
+    columns["model"] = [row["model_name"] for row in rows]
+    return pa.RecordBatch.from_pydict(columns, _TIMED)
+
+
+def _count_tokens(conversation: list[_Row], tokenizer: Tokenizer) -> None:
+    """Give rows the tokenizer's counts where the log has none, and mark them."""
+
+    def tokens(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    before = 0
+    for row in conversation:
+        asked, answered = row["user_message"], row["assistant_message"] or ""
+        row["message_chars"] = len(asked)
+        row["estimated"] = row["prompt_tokens"] is None or row["completion_tokens"] is None
+        if row["estimated"]:
+            own, answer = tokens(asked), tokens(answered)
+            if row["prompt_tokens"] is None:
+                row["prompt_tokens"] = before + own
+            if row["completion_tokens"] is None and answered:
+                row["completion_tokens"] = answer
+            before = row["prompt_tokens"] + answer
+        else:
+            before = row["prompt_tokens"] + row["completion_tokens"]
+
+
+class _Counted:
+    """Scored rows on their way into the file, and what is counted on the way."""
+
+    def __init__(self, turns: Path, total: int, on_progress: OnProgress) -> None:
         self._turns = turns
-        self._catalog = catalog
+        self._total = total
         self._on_progress = on_progress
-        self._population = folder.spec.priors.default
-        self._score = score
-        self._tokenizer = read_tokenizer(folder.path / TOKENIZER_NAME)
         self._counts = dict.fromkeys(("turns", "conversations", "scored", "estimated"), 0)
         self._seconds = 0.0
+        self._last: str | None = None
 
-    def report(self) -> ScoredReport:
+    def report(self, population: Population) -> ScoredReport:
+        """What was scored."""
         return ScoredReport(
-            **self._counts, population=self._population, seconds=self._seconds, fresh=True
+            **self._counts, population=population, seconds=self._seconds, fresh=True
         )
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        backend = connect()
-        with reading(self._turns, backend):
-            log = read_turns(backend, self._turns)
-            require_places(self._turns)
-            facts = with_model_facts(log, backend, self._catalog).select(*_READ)
-            total = int(backend.to_pyarrow(log.count()).as_py())
-            rows = (
-                row
-                for batch in batches(backend, facts, order_by=TURN_KEYS)
-                for row in batch.to_pylist()
+    def rows(self, timed: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows as they are stored."""
+        for batch in timed:
+            ids = batch["conversation_id"].to_pylist()
+            self._counts["turns"] += len(ids)
+            self._counts["conversations"] += sum(
+                one != before for before, one in pairwise([self._last, *ids])
             )
-            pending: list[list[_Row]] = []
-            for _, group in groupby(rows, key=itemgetter("conversation_id")):
-                pending.append(list(group))
-                if len(pending) == _CONVERSATIONS_A_BATCH:
-                    yield self._scored(pending)
-                    pending = []
-                    self._on_progress("score", self._counts["turns"], total)
-            if pending:
-                yield self._scored(pending)
-            self._on_progress("score", total, total)
-
-    def _scored(self, conversations: list[list[_Row]]) -> pa.RecordBatch:
-        formatter = self._folder.spec.formatter
-        inputs: list[ModelInput] = []
-        rows: list[_Row] = []
-        decided: list[_Row] = []
-        for conversation in conversations:
-            self._refuse_repeats(conversation)
-            for row, shown in zip(conversation, _inputs(conversation, formatter), strict=True):
-                if shown is not None:
-                    inputs.append(shown)
-                    decided.append(row)
-            rows += self._with_tokens(conversation)
-        began = dt.datetime.now(dt.UTC)
-        for row, score in zip(decided, self._score(inputs).tolist(), strict=True):
-            row["p_reasoning"] = score
-        self._seconds += (dt.datetime.now(dt.UTC) - began).total_seconds()
-        self._counts["turns"] += len(rows)
-        self._counts["conversations"] += len(conversations)
-        self._counts["scored"] += len(inputs)
-        self._counts["estimated"] += sum(row["estimated"] for row in rows)
-        columns = {
-            field.name: [row.get(field.name) for row in rows]
-            for field in SCORED
-            if field.name != "model"
-        }
-        columns["model"] = [row["model_name"] for row in rows]
-        return pa.RecordBatch.from_pydict(columns, SCORED)
-
-    def _refuse_repeats(self, conversation: list[_Row]) -> None:
-        indices = [row["turn_index"] for row in conversation]
-        if len(set(indices)) < len(indices):
-            raise RecordError(
-                f"{self._turns}: conversation {conversation[0]['conversation_id']} has several "
-                "rows for a turn; expected one row a turn. Ingest the table with `turnout ingest`, "
-                "which keeps one."
-            )
-
-    def _with_tokens(self, conversation: list[_Row]) -> list[_Row]:
-        """Rows with the tokenizer's counts where the log has none, and marked so."""
-        before = 0
-        for row in conversation:
-            asked, answered = row["user_message"], row["assistant_message"] or ""
-            row["message_chars"] = len(asked)
-            row["estimated"] = row["prompt_tokens"] is None or row["completion_tokens"] is None
-            if row["estimated"]:
-                own = self._tokens(asked)
-                answer = self._tokens(answered)
-                if row["prompt_tokens"] is None:
-                    row["prompt_tokens"] = before + own
-                if row["completion_tokens"] is None and answered:
-                    row["completion_tokens"] = answer
-                before = row["prompt_tokens"] + answer
-            else:
-                before = row["prompt_tokens"] + row["completion_tokens"]
-        return conversation
-
-    def _tokens(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+            self._last = ids[-1] if ids else self._last
+            self._counts["scored"] += len(ids) - batch["p_reasoning"].null_count
+            self._counts["estimated"] += batch["estimated"].true_count
+            self._seconds += pc.sum(batch["seconds"]).as_py() or 0.0
+            self._on_progress("score", self._counts["turns"], self._total)
+            yield batch.select(SCORED.names)
 
 
 def _inputs(conversation: list[_Row], formatter: Formatter) -> Iterator[ModelInput | None]:

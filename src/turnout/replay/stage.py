@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turnout.catalog import Catalog
+from turnout.engine import DUCKDB
 from turnout.errors import SettingsError
 from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
@@ -96,6 +97,7 @@ def replay(
     decisions: Path | None = None,
     max_missed: float = 0.10,
     miss_usd: float | None = None,
+    engine: str = DUCKDB,
     on_progress: OnProgress = silent,
 ) -> ReplayReport:
     """Score a log once and walk it under every policy.
@@ -116,13 +118,16 @@ def replay(
         decisions: Where decisions go; None for `NAME.decisions.parquet` beside `out`.
         max_missed: Share of misses in (0, 1) that the recommendation is for.
         miss_usd: The price of a miss for `priced`; None derives it from the threshold.
+        engine: Where the routers score; see `engine.connect`. What `others` score and the walk
+            are computed here.
         on_progress: Called while scoring.
 
     Raises:
         ArtifactError: If a router cannot be used.
         RecordError: If the turns or evidence cannot be read, no conversation can be replayed, or
             no turn carries the column `by`.
-        SettingsError: If two routers have one architecture, or a number is out of range.
+        SettingsError: If two routers have one architecture, a number is out of range, or the
+            engine is not there.
         StorageError: If `out` cannot be written.
     """
     if not 0 < max_missed < 1:
@@ -130,7 +135,7 @@ def replay(
             f"--max-missed: found {max_missed:g}; expected a share between 0 and 1, such as 0.1."
         )
     folders = _by_architecture(routers)
-    scored = _Scored(folders, turns, out, catalog, on_progress)
+    scored = _Scored(folders, turns, out, catalog, engine, on_progress)
     beside = scored.of_others(others)
     read: dict[str, Path | Sequence[Path] | None]
     read = {
@@ -197,6 +202,7 @@ class _Scored:
         turns: Path,
         out: Path,
         catalog: Catalog,
+        engine: str,
         on_progress: OnProgress,
     ) -> None:
         self._out, self._turns, self._catalog = out, turns, catalog
@@ -208,7 +214,12 @@ class _Scored:
         for name, folder in folders.items():
             self.tables[name] = self._place(name)
             scoring = score_turns(
-                folder.path, turns, self.tables[name], catalog=catalog, on_progress=on_progress
+                folder.path,
+                turns,
+                self.tables[name],
+                catalog=catalog,
+                engine=engine,
+                on_progress=on_progress,
             )
             seconds, decided = seconds + scoring.seconds, decided + scoring.scored
         self.decision_ms = 1000 * seconds / max(decided, 1)
