@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import threading
+import weakref
 
 import duckdb
 import ibis
@@ -22,13 +23,19 @@ def work(n):
 
 
 @pytest.fixture
-def ctrl_c():
-    """Presses Ctrl-C after a while; also where a shell lets its background jobs ignore it."""
+def default_sigint():
+    """Python's own handler, also where a shell lets its background jobs ignore Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def ctrl_c(default_sigint):
+    """Presses Ctrl-C after a while."""
     pressed = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     yield pressed
     pressed.join()
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +60,41 @@ def test_ctrl_c_ends_a_query_at_once_as_an_interrupt(tmp_path, ctrl_c, ask):
     assert backend.raw_sql("SELECT 1").fetchall() == [(1,)]
 
 
-def test_an_interrupt_that_duckdb_words_as_an_error_is_an_interrupt(tmp_path):
+def test_an_interrupt_that_duckdb_words_as_an_error_is_an_interrupt(tmp_path, ctrl_c):
+    signal.signal(signal.SIGINT, lambda *_: None)
     with pytest.raises(KeyboardInterrupt), reading(tmp_path / "turns.parquet", connect()):
+        ctrl_c.start()
+        ctrl_c.join()
         raise duckdb.Error("KeyboardInterrupt: <EMPTY MESSAGE>")
+
+
+def press_where_python_goes_on():
+    """Presses Ctrl-C in the callback of a weak reference, from which no exception gets out."""
+
+    class Held:
+        pass
+
+    held = Held()
+    reference = weakref.ref(held, lambda _: signal.raise_signal(signal.SIGINT))
+    del held
+    assert reference() is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("default_sigint")
+def test_ctrl_c_that_python_loses_ends_the_next_query(tmp_path):
+    backend, results = connect(), []
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path / "turns.parquet", backend):
+        press_where_python_goes_on()
+        results.append(backend.to_pyarrow(work(60_000)))
+    assert results == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("default_sigint")
+def test_ctrl_c_that_python_loses_ends_the_run_where_no_query_follows(tmp_path):
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path / "turns.parquet", connect()):
+        press_where_python_goes_on()
 
 
 @pytest.mark.slow

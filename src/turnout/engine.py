@@ -32,6 +32,7 @@ MEMORY_MB = 2_000  # what a stage gives DuckDB before it spills to disk, however
 # How a Python traceback ends; what Spark's executors raise comes as one.
 _RAISED = re.compile(r"^\s*([\w.]+(?:Error|Exception): .*)$", re.MULTILINE)
 _ROWS_A_BATCH = 2_048  # few, as each may hold megabytes
+_SECONDS_BETWEEN_INTERRUPTS = 0.05
 
 
 def connect(
@@ -168,43 +169,59 @@ def lacks_disk(error: duckdb.Error) -> bool:
     return "max_temp_directory_size" in str(error) or "No space left" in str(error)
 
 
+class _CtrlC:
+    """Interrupts query after query of a DuckDB connection from Ctrl-C on."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._pressed, self._ended = threading.Event(), threading.Event()
+        self._numbers, self._written = socket.socketpair()
+        self._written.setblocking(False)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._previous = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while received := self._numbers.recv(64):
+            if signal.SIGINT in received:
+                self._pressed.set()
+                self._connection.interrupt()
+                while not self._ended.wait(_SECONDS_BETWEEN_INTERRUPTS):
+                    self._connection.interrupt()
+
+    def pressed(self) -> bool:
+        """Stop watching, and say whether Ctrl-C was pressed."""
+        signal.set_wakeup_fd(self._previous)
+        self._ended.set()
+        self._written.close()
+        self._thread.join()
+        self._numbers.close()
+        return self._pressed.is_set()
+
+
 @contextlib.contextmanager
 def interruptible(backend: ibis.BaseBackend) -> Iterator[None]:
-    """Let Ctrl-C end a running query of DuckDB at once, as KeyboardInterrupt.
+    """Let Ctrl-C end the queries of DuckDB at once, as KeyboardInterrupt.
 
-    Python handles signals between its own instructions, so not while a query runs. The signal's
-    number is therefore also written to a socket (`signal.set_wakeup_fd`) that a thread reads.
+    Python handles signals between its own instructions, so not while a query runs; and if it does
+    so in the callback of a weak reference, KeyboardInterrupt goes no further. The signal's number
+    is therefore also written to a socket (`signal.set_wakeup_fd`). The thread that reads it
+    interrupts every query until the block ends.
     """
     if backend.name != DUCKDB or threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers, written = socket.socketpair()
-    written.setblocking(False)
-
-    def watch() -> None:
-        while received := numbers.recv(64):
-            if signal.SIGINT in received:
-                backend.con.interrupt()
-
-    previous = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    ctrl_c = _CtrlC(backend.con)
     try:
         yield
     except (duckdb.Error, RuntimeError) as error:
-        # DuckDB raises it in three ways, one of them no error of its own.
-        if (
-            isinstance(error, duckdb.InterruptException)
-            or isinstance(error.__cause__, KeyboardInterrupt)
-            or str(error).startswith("KeyboardInterrupt")
-        ):
+        if ctrl_c.pressed():
             raise KeyboardInterrupt from error
         raise
     finally:
-        signal.set_wakeup_fd(previous)
-        written.close()
-        watcher.join()
-        numbers.close()
+        pressed = ctrl_c.pressed()
+    if pressed:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

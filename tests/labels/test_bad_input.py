@@ -104,6 +104,8 @@ def test_nul_bytes_long_messages_and_clocks_that_run_backwards_are_read(tmp_path
     assert counts["upgrade"] == 2
 
 
+# Where Python is in the callback of a weak reference, it prints the interrupt and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_ends_labelling_at_once_and_leaves_nothing(tmp_path):
     few = pq.read_table(write_turns(tmp_path / "t.parquet", ROWS))
     label_turns(tmp_path / "t.parquet", tmp_path / "few", CATALOG)  # imports what it needs
