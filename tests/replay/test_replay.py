@@ -15,15 +15,17 @@ from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
 from turnout.catalog import load_catalog
 from turnout.cli import turnout
+from turnout.dataset import build_from_turns
 from turnout.errors import RecordError, SettingsError
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
-from turnout.replay.evidence import Evidence
+from turnout.replay.evidence import Evidence, training_data
 from turnout.replay.scored import OtherScorer
 from turnout.replay.stage import replay
 from turnout.routing import Priors
 from turnout.routing.folder import set_threshold
 from turnout.routing.policies import Target, TokenPrices
-from turnout.schema import DECISIONS, TRUTH
+from turnout.schema import DECISIONS, LABELS, TRUTH
 
 pytestmark = pytest.mark.slow  # many seconds in all
 
@@ -358,8 +360,6 @@ def test_a_turn_of_several_rows_is_refused(routers, tmp_path):
 
 
 def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
-    from turnout.schema import LABELS
-
     turns = log(tmp_path / "turns.parquet", 6)
     labels = [
         {
@@ -377,6 +377,68 @@ def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
     assert (report.evidence, report.evident_turns) == ("strong evidence", 3)
     # c000 is never hard to the router and needs reasoning; c003 is, and does not.
     assert (row.under.value, row.over.value) == (0.5, 1.0)
+
+
+def without_two_alike(path):
+    """The log with a number in every message."""
+    rows = pq.read_table(log(path)).to_pylist()
+    texts = [f"{row['user_message']} {at}" for at, row in enumerate(rows)]
+    return write_turns(
+        path, [row | {"user_message": text} for row, text in zip(rows, texts, strict=True)]
+    )
+
+
+def trained(folder, turns):
+    """A router, and beside it the data set that its manifest names."""
+    data, router = folder / "data", write_router(folder / "router", "conversation")
+    build_from_turns(turns, data, architecture="conversation", catalog=CATALOG, size=60)
+    made_from = Manifest.of("train", {"dataset": data}, {}).to_json({})
+    (router / "manifest.json").write_text(json.dumps(made_from))
+    return router, data
+
+
+def labels_of_second_turns(path, conversations):
+    rows = [
+        {
+            "conversation_id": f"c{at:03}", "turn_index": 2, "p_reasoning": float(at % 2),
+            "confidence": 0.9, "evidence": [],
+        }
+        for at in range(conversations)
+    ]  # fmt: skip
+    write_parquet(pa.Table.from_pylist(rows, LABELS), path)
+    return path
+
+
+def test_evidence_in_conversations_that_trained_the_router_is_left_out_and_counted(tmp_path):
+    turns = without_two_alike(tmp_path / "turns.parquet")
+    router, data = trained(tmp_path, turns)
+    labels = labels_of_second_turns(tmp_path / "labels.parquet", 40)
+    seen = {
+        name
+        for split in ("train", "validation")
+        for name in pq.read_table(data / f"{split}.parquet")["conversation_id"].to_pylist()
+    }
+    given = ["replay", str(router), str(turns), "--labels", str(labels), *FLAGS]
+    shown = CliRunner().invoke(turnout, [*given, "-o", str(tmp_path / "r")])
+    assert f"Evidence of {len(seen)} turns is left out" in shown.output
+    report = json.loads((tmp_path / "r" / "replay.json").read_text())
+    assert (report["evident_turns"], report["evidence_left_out"]) == (40 - len(seen), len(seen))
+    assert 0 < len(seen) < 40
+    # Without the data set nobody knows which they are, and the page says so.
+    data.rename(tmp_path / "elsewhere")
+    shown = CliRunner().invoke(turnout, [*given, "-o", str(tmp_path / "r")])
+    assert "Evidence may be of conversations that trained a router" in shown.output
+    assert "its data set was not found" in (tmp_path / "r" / "replay.html").read_text()
+    assert json.loads((tmp_path / "r" / "replay.json").read_text())["evident_turns"] == 40
+
+
+def test_a_data_set_that_moved_together_with_its_router_is_found(tmp_path):
+    (tmp_path / "before").mkdir()
+    trained(tmp_path / "before", without_two_alike(tmp_path / "turns.parquet"))
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert training_data(tmp_path / "after" / "router") == tmp_path / "after" / "data"
+    (tmp_path / "after" / "data" / "README.md").write_text("changed")
+    assert training_data(tmp_path / "after" / "router") is None
 
 
 def test_two_routers_of_one_architecture_are_refused(routers, tmp_path):

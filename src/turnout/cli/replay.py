@@ -176,6 +176,16 @@ def _warnings(report: ReplayReport) -> list[str]:
         )
     if report.left_out:
         lines.append(f"Left out: {report.left_out:,} conversations without their first turn.")
+    if report.evidence_left_out:
+        lines.append(
+            f"Evidence of {report.evidence_left_out:,} turns is left out: their conversations "
+            "trained a router."
+        )
+    if report.evidence is not None and not report.held_out:
+        lines.append(
+            "Evidence may be of conversations that trained a router: its data set is neither where "
+            "the router's manifest.json says nor beside the router."
+        )
     if report.unpriced:
         named = ", ".join(f"{model} ({turns:,})" for model, turns in report.unpriced.items())
         lines.append(f"Without a price, left out of what the log paid: {named}.")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from turnout.engine import connect, reading
 from turnout.errors import ArtifactError
+from turnout.manifest import read_manifest, tree_sha256
 from turnout.records import LABEL_FAST, LABEL_REASONING
 from turnout.schema import TURN_KEYS
 from turnout.tables import read_known_labels
@@ -24,6 +25,19 @@ from turnout.turns import read_labels
 STRONG_CONFIDENCE = 0.8
 NO_LABEL = -1
 EvidenceKind = Literal["strong evidence", "weighed evidence", "simulated truth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the n turns of a log needed.
+
+    Attributes:
+        labels: 0 = reasoning, 1 = fast, −1 where it is not known, shape `(n,)`.
+        left_out: Turns with evidence in conversations that trained a router; −1 in `labels`.
+    """
+
+    labels: NDArray[np.int8]
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +51,15 @@ class Evidence:
         truth: Truth of a simulated log; taken in place of labels.
         datasets: What the routers were trained on. Evidence then counts only in conversations of
             test splits that no router saw in training.
+        trained_on: The same, where the log may be another one: evidence counts in all
+            conversations that no router saw in training.
     """
 
     labels: Path | None = None
     least_confidence: float = STRONG_CONFIDENCE
     truth: Path | None = None
     datasets: Sequence[Path] = ()
+    trained_on: Sequence[Path] = ()
 
     @property
     def kind(self) -> EvidenceKind | None:
@@ -54,15 +71,17 @@ class Evidence:
         is_strong = self.least_confidence >= STRONG_CONFIDENCE
         return "strong evidence" if is_strong else "weighed evidence"
 
-    def of(self, scored: Path, table: pa.Table) -> NDArray[np.int8] | None:
-        """0 = reasoning, 1 = fast, −1 where it is not known; None without evidence.
+    @property
+    def needs_training_data(self) -> bool:
+        """Whether it is not said which conversations trained the routers."""
+        return self.kind is not None and not (self.datasets or self.trained_on)
+
+    def of(self, scored: Path, table: pa.Table) -> Needs | None:
+        """What the turns of a log needed; None without evidence.
 
         Args:
             scored: A scored table.
             table: The same, read.
-
-        Returns:
-            Shape `(n,)`, in the order of the table.
 
         Raises:
             ArtifactError: If a data set cannot be read.
@@ -76,7 +95,9 @@ class Evidence:
             return None
         if self.datasets:
             codes[~_is_in(table["conversation_id"], _held_out(self.datasets))] = NO_LABEL
-        return codes
+        seen = _is_in(table["conversation_id"], _seen(self.trained_on)) & (codes != NO_LABEL)
+        codes[seen] = NO_LABEL
+        return Needs(codes, int(seen.sum()))
 
 
 def _true(table: pa.Table, truth: Path) -> NDArray[np.int8]:
@@ -98,19 +119,34 @@ def _labelled(scored: Path, labels: Path, least_confidence: float) -> NDArray[np
     return np.where(np.isfinite(p), codes, NO_LABEL).astype(np.int8)
 
 
+def training_data(router: Path) -> Path | None:
+    """The data set that a router was trained on; None where it is not there, or has changed.
+
+    Looked for where the router's manifest says, and beside the router.
+    """
+    for made_from in (read_manifest(router) or {}).get("inputs", {}).get("dataset", ()):
+        named = Path(made_from["path"])
+        for path in (named, router.absolute().parent / named.name):
+            if path.is_dir() and tree_sha256(path) == made_from["sha256"]:
+                return path
+    return None
+
+
 def _held_out(datasets: Sequence[Path]) -> set[str]:
     """Conversations of test splits, without those that another split of any data set has."""
-    test = {name for path in datasets for name in _conversations(path / "test.parquet")}
-    seen = {
-        name
-        for path in datasets
-        for split in ("train", "validation")
-        for name in _conversations(path / f"{split}.parquet")
-    }
-    return test - seen
+    return _conversations(datasets, "test") - _seen(datasets)
 
 
-def _conversations(split: Path) -> set[str]:
+def _seen(datasets: Sequence[Path]) -> set[str]:
+    """Conversations that training or calibration saw."""
+    return _conversations(datasets, "train") | _conversations(datasets, "validation")
+
+
+def _conversations(datasets: Sequence[Path], split: str) -> set[str]:
+    return {name for path in datasets for name in _conversations_of(path / f"{split}.parquet")}
+
+
+def _conversations_of(split: Path) -> set[str]:
     try:
         column = pq.read_table(split, columns=["conversation_id"], partitioning=None)
     except (OSError, pa.ArrowException) as error:

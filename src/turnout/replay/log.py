@@ -43,6 +43,7 @@ class ScoredLog:
         unpriced: Model without a price → its turns.
         labels: 0 = reasoning, 1 = fast by evidence, else −1, shape `(n,)`; None where no evidence
             was given.
+        evidence_left_out: Turns with evidence that trained a router; −1 in `labels`.
         others: Name → scores of the same turns by what a router is compared with, shape `(n,)`.
         segments: Of the conversations; None where they are not wanted.
         estimated: Share of the turns with a token count that the tokenizer gave.
@@ -59,6 +60,7 @@ class ScoredLog:
     logged_usd: NDArray[np.float32]
     unpriced: Mapping[str, int]
     labels: NDArray[np.int8] | None
+    evidence_left_out: int
     others: Mapping[str, NDArray[np.float32]]
     segments: Segments | None
     estimated: float
@@ -126,6 +128,7 @@ def read_scored(
     """
     first = next(iter(tables.values()))
     table = pq.read_table(first)
+    needs = evidence.of(first, table)
     starts = _starts(table["conversation_id"])
     log = ScoredLog(
         turns=_columns(table, starts),
@@ -135,7 +138,8 @@ def read_scored(
         logged_class=_classes(table["model_class"]),
         logged_usd=_logged_usd(table, catalog),
         unpriced=_unpriced(table["model"], catalog),
-        labels=evidence.of(first, table),
+        labels=None if needs is None else needs.labels,
+        evidence_left_out=0 if needs is None else needs.left_out,
         others={name: _scores(path) for name, path in others.items()},
         segments=None
         if by is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from turnout.catalog import Catalog
@@ -14,7 +14,7 @@ from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, ModelClass, Population
 from turnout.replay.compare import Comparing
 from turnout.replay.decisions import write_decisions
-from turnout.replay.evidence import Evidence, EvidenceKind
+from turnout.replay.evidence import Evidence, EvidenceKind, training_data
 from turnout.replay.log import ScoredLog, read_scored
 from turnout.replay.page import render
 from turnout.replay.report_files import spread, write_report
@@ -60,7 +60,9 @@ class ReplayReport:
         unpriced: Model of the log without a price → its turns, left out of what the log paid.
         evidence: What misses are counted by beside the scores; None where nothing was given.
         evident_turns: Turns whose need it shows.
-        held_out: Whether they are of conversations that no router saw in training.
+        held_out: Whether they are of conversations that no router saw in training; else the data
+            set of a router was not found.
+        evidence_left_out: Further turns with evidence, of conversations that trained a router.
         max_missed: The share of misses that the recommendation is for.
         comparison: The policies.
         fresh: False where an earlier run on the same inputs was there already.
@@ -79,6 +81,7 @@ class ReplayReport:
     evidence: EvidenceKind | None
     evident_turns: int
     held_out: bool
+    evidence_left_out: int
     max_missed: float
     comparison: Comparison
     fresh: bool
@@ -112,7 +115,9 @@ def replay(
         out: The folder to write: replay.html, replay.json, policies.csv.
         catalog: Says which models served, and what they cost.
         targets: What each class would go to.
-        evidence: What turns needed, for misses and needless turns beside the expected ones.
+        evidence: What turns needed, for misses and needless turns beside the expected ones. Where
+            it names no data set, those that the routers' manifests name are looked for, and
+            conversations that trained a router give no evidence.
         others: What routers are compared with; each scores what the conversation router reads.
         by: The column carried by `turnout ingest --keep` that results are split by.
         decisions: Where decisions go; None for `NAME.decisions.parquet` beside `out`.
@@ -135,6 +140,8 @@ def replay(
             f"--max-missed: found {max_missed:g}; expected a share between 0 and 1, such as 0.1."
         )
     folders = _by_architecture(routers)
+    trained_on = [training_data(path) for path in routers] if evidence.needs_training_data else []
+    evidence = replace(evidence, trained_on=[path for path in trained_on if path is not None])
     scored = _Scored(folders, turns, out, catalog, engine, on_progress)
     beside = scored.of_others(others)
     read: dict[str, Path | Sequence[Path] | None]
@@ -143,7 +150,7 @@ def replay(
         "turns": turns,
         "labels": evidence.labels,
         "truth": evidence.truth,
-        "datasets": list(evidence.datasets),
+        "datasets": [*evidence.datasets, *evidence.trained_on],
         "others": list(beside.values()),
     }
     options = {
@@ -177,7 +184,8 @@ def replay(
         unpriced=log.unpriced,
         evidence=evidence.kind,
         evident_turns=0 if log.labels is None else int((log.labels >= 0).sum()),
-        held_out=bool(evidence.datasets),
+        held_out=evidence.kind is not None and None not in trained_on,
+        evidence_left_out=log.evidence_left_out,
         max_missed=max_missed,
         comparison=comparison,
         fresh=True,
