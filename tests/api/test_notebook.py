@@ -122,7 +122,7 @@ def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame
         ),
         pytest.param(
             lambda router, data: tn.evaluate({"r": router, "mine": ["x"]}, data.test),
-            "mine: found list of other than numbers",
+            "mine: found list, not of numbers",
             id="words",
         ),
         pytest.param(

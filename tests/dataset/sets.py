@@ -2,8 +2,11 @@
 
 from tests.tables import write_turns
 from turnout.catalog import load_catalog
+from turnout.dataset import assembly
+from turnout.dataset.assembly import Dataset, dataset_from_turns
+from turnout.dataset.outcomes import read_outcomes
 from turnout.dataset.selection import DatasetSpec
-from turnout.dataset.stage import BuildReport, Dataset, build_from_turns, dataset_from_turns
+from turnout.dataset.stage import BuildReport, build_from_turns
 
 CATALOG = load_catalog()
 
@@ -30,6 +33,11 @@ def dataset(
     turns = write_turns(folder / "turns.parquet", rows)
     spec = DatasetSpec(size, ratio, shares, oversample, seed)
     return dataset_from_turns(turns, spec, **{"catalog": CATALOG} | options)
+
+
+def dataset_from_outcomes(prompts, *, columns=None, **options) -> Dataset:
+    """The data set of a file of measured outcomes; see `assembly.dataset_from_outcomes`."""
+    return assembly.dataset_from_outcomes(read_outcomes(prompts, columns or {}), **options)
 
 
 def build_folder(folder, rows, architecture="session", **options) -> BuildReport:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dataset.sets import dataset, rows_of
+from tests.dataset.sets import dataset, dataset_from_outcomes, rows_of
 from tests.tables import turn
 from turnout.dataset.candidates import candidate
 from turnout.dataset.card import card
@@ -21,7 +21,6 @@ from turnout.dataset.duplicates import (
     near_groups,
     without_near,
 )
-from turnout.dataset.stage import dataset_from_outcomes
 from turnout.records import Turn
 from turnout.routing import Formatter
 

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.sets import rows_of, splits_of
+from tests.dataset.sets import dataset_from_outcomes, rows_of, splits_of
 from turnout.dataset.description import usage_sentence
-from turnout.dataset.stage import dataset_from_outcomes
 from turnout.errors import RecordError
 from turnout.records import Turn
 from turnout.routing import Formatter

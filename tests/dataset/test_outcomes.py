@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.sets import rows_of
+from tests.dataset.sets import dataset_from_outcomes, rows_of
 from turnout.dataset import build_from_outcomes
-from turnout.dataset.stage import dataset_from_outcomes
 from turnout.errors import RecordError, SettingsError
 
 

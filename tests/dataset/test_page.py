@@ -5,12 +5,11 @@ import json
 
 import pytest
 
-from tests.dataset.sets import build_folder, dataset
+from tests.dataset.sets import build_folder, dataset, dataset_from_outcomes
 from tests.tables import turn
 from turnout.dataset.card import PLOTS
 from turnout.dataset.csv_tables import csv_tables
 from turnout.dataset.page import checks, render, steps
-from turnout.dataset.stage import dataset_from_outcomes
 
 NOTHING_DRAWN = dict.fromkeys(PLOTS, "<svg></svg>")
 

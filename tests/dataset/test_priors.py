@@ -4,10 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.sets import CATALOG, dataset
+from tests.dataset.sets import CATALOG, dataset, dataset_from_outcomes
 from tests.tables import turn
+from turnout.dataset.assembly import dataset_from_turns
 from turnout.dataset.selection import DatasetSpec
-from turnout.dataset.stage import dataset_from_outcomes, dataset_from_turns
 from turnout.labels import label_turns
 from turnout.logs import ingest
 from turnout.schema import LABELS

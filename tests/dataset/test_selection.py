@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from tests.dataset.sets import CATALOG, build_folder, dataset, rows_of, splits_of
 from tests.tables import turn, write_turns
 from turnout.dataset import build_from_turns
+from turnout.dataset.assembly import dataset_from_turns
 from turnout.dataset.card import card
 from turnout.dataset.cells import SPLITS, STRATA, Cell, planned, position_of
 from turnout.dataset.drawing import Log
 from turnout.dataset.selection import COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
-from turnout.dataset.stage import dataset_from_turns
 from turnout.engine import connect
 from turnout.errors import RecordError
 from turnout.manifest import tree_sha256
@@ -237,7 +237,7 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
     expected = {k for cell, n in wanted.items() for k in sorted(cells[cell])[:n]}
     found = {
         (turn.order_key, (turn.conversation_id, turn.turn_index))
-        for turn in drawn.drawn(wanted)
+        for turn in drawn.draw(wanted)
         if turn.order_key is not None
     }
     assert found == expected

@@ -168,7 +168,7 @@ def test_weights_stay_within_their_caps_and_sum_to_what_they_did(sums, ratio, pl
         assert 1 / MOST_FOR_PLACE <= of_place * (1 + 1e-9) <= MOST_FOR_PLACE * (1 + 1e-8)
     if {label for label, _ in sums} == {0, 1}:
         reached = 1 / MOST_FOR_LABEL * 1.001 < factors[0] / factors[1] < MOST_FOR_LABEL * 0.999
-        assert not reached or weighting.share == pytest.approx(weighting.wanted_share)
+        assert not reached or weighting.share == pytest.approx(weighting.target_share)
 
 
 def test_the_samples_of_a_split_know_what_their_labels_count(tmp_path):

@@ -1,4 +1,4 @@
-"""What a notebook works with: data sets from tables in memory."""
+"""Data sets, routers and evaluation in memory, for notebooks."""
 
 from __future__ import annotations
 

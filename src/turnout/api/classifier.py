@@ -1,4 +1,4 @@
-"""A router as a classifier: fit it on a data set in memory, score, choose a threshold, save."""
+"""A router as a scikit-learn classifier: fit on a data set in memory, score, save."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _INSTALLED = "all-MiniLM-L6-v2"
 
 
-class _OwnFolder:
-    """A folder that goes with the last object that uses it."""
+class _TemporaryFolder:
+    """A folder that is removed with the last object that uses it."""
 
     def __init__(self) -> None:
         self.path = Path(mkdtemp(prefix="turnout-"))
@@ -41,16 +41,16 @@ class _OwnFolder:
 
 
 class RouterClassifier:
-    """A router that is trained and used as a scikit-learn classifier is.
+    """A router that is trained and used like a scikit-learn classifier.
 
     Args:
-        encoder: What to fine-tune: a local folder or a Hugging Face id; by default
+        encoder: The encoder to fine-tune: a local folder or a Hugging Face id; by default
             all-MiniLM-L6-v2, which is installed.
-        model: `encoder`, `words` for a linear model on words, which takes seconds, or `auto`:
-            both, of which the better one on validation serves.
-        epochs: Most passes over the training rows; by default those of `turnout train`.
-        max_tokens: Token budget of the encoder; by default that of `turnout train`.
-        seed: Same seed, same rows, same machine: same router.
+        model: `encoder`; `words` for a linear model on words, which takes seconds; or `auto`, the
+            better of both on validation.
+        epochs: The most passes over the training rows; by default as in `turnout train`.
+        max_tokens: Token budget of the encoder; by default as in `turnout train`.
+        seed: The same seed, rows and machine give the same router.
 
     Example:
         >>> import turnout as tn
@@ -83,25 +83,25 @@ class RouterClassifier:
         self.report_: TrainReport | None = None
         self._router: Router | None = None
         self._threshold: float | None = None
-        self._folder: _OwnFolder | None = None
+        self._folder: _TemporaryFolder | None = None
 
     def fit(
         self, train: Split, validation: Split, *, on_progress: OnProgress = silent
     ) -> RouterClassifier:
-        """Train, calibrate on validation, export; as `turnout train` does.
+        """Train, calibrate on validation and export, as `turnout train` does.
 
         Args:
-            train: What it learns from, such as `data.train`.
-            validation: What epoch, calibration and model are chosen on.
+            train: Rows to learn from, such as `data.train`.
+            validation: Rows to choose epoch, calibration and model on.
             on_progress: Called as `on_progress(step, done, total)`.
 
         Returns:
-            Itself; `report_` says how the training went.
+            Itself; `report_` is the report of the training.
 
         Raises:
             ArtifactError: If the encoder cannot be used.
             RecordError: If the rows cannot train a router.
-            SettingsError: If an option is out of range, or these are no splits of one data set.
+            SettingsError: If an option is out of range, or these are not splits of one data set.
         """
         from turnout.training import Recipe
         from turnout.training import train as train_router
@@ -113,7 +113,7 @@ class RouterClassifier:
                 f"validation: its rows are shown as {validation.formatter}, those of train as "
                 f"{train.formatter}; expected both from one data set."
             )
-        folder = _OwnFolder()
+        folder = _TemporaryFolder()
         dataset, router = folder.path / "data", folder.path / "router"
         _write_dataset(dataset, train, validation)
         recipe = Recipe(model=self.model, seed=self.seed)
@@ -130,31 +130,31 @@ class RouterClassifier:
                 on_progress=on_progress,
             )
         except RecordError as error:
-            # The user has splits, not the files that training reads.
-            said = str(error).replace(f"{dataset}/", "").replace(".parquet:", ":")
-            raise RecordError(said) from error
+            # Name the splits instead of the temporary files.
+            message = str(error).replace(f"{dataset}/", "").replace(".parquet:", ":")
+            raise RecordError(message) from error
         self._folder, self._threshold = folder, None
         self._router = Router.from_folder(router)
         return self
 
     @property
     def router(self) -> Router:
-        """What `turnout.load` gives.
+        """The fitted router, as `turnout.load` gives it.
 
         Raises:
             SettingsError: If it is not fitted.
         """
         if self._router is None:
-            raise SettingsError("this router is not fitted; expected fit before. Call fit first.")
+            raise SettingsError("this router is not fitted; expected a fitted one. Call fit first.")
         return self._router
 
     @property
     def threshold(self) -> float:
-        """The least p_reasoning that `predict` sends to reasoning, in [0, 1]."""
+        """The least p_reasoning that `predict` labels reasoning, in [0, 1]."""
         return self.router.threshold if self._threshold is None else self._threshold
 
     def predict_proba(self, rows: object) -> NDArray[np.float32]:
-        """Probabilities of `classes_`: column 0 is p_reasoning, column 1 is fast.
+        """Probabilities of `classes_`: column 0 is reasoning, column 1 is fast.
 
         Args:
             rows: Texts, or lists of chat messages (`role`, `content`), one a row: a list, a NumPy
@@ -175,7 +175,7 @@ class RouterClassifier:
         return self.router.predict_proba(rows)
 
     def predict(self, rows: object) -> NDArray[np.int64]:
-        """Labels, 0 = reasoning and 1 = fast, shape `(n,)`; a score at the threshold reasons.
+        """Labels, 0 = reasoning and 1 = fast, shape `(n,)`; a score at the threshold is reasoning.
 
         Args:
             rows: As `predict_proba` takes.
@@ -214,10 +214,10 @@ class RouterClassifier:
         return other
 
     def save(self, folder: str | Path) -> Path:
-        """Write the router folder that `turnout.load`, `turnout serve` and the hub take.
+        """Write a router folder for `turnout.load`, `turnout serve` and the hub.
 
         Args:
-            folder: A new path, or a router that was saved there before.
+            folder: A new path, or that of a router saved before.
 
         Raises:
             SettingsError: If it is not fitted.
@@ -252,5 +252,5 @@ def _write_dataset(folder: Path, train: Split, validation: Split) -> None:
 
 
 def folder_of(router: Router | RouterClassifier) -> RouterFolder:
-    """The folder behind either."""
+    """The router folder of a router or classifier."""
     return (router.router if isinstance(router, RouterClassifier) else router).folder

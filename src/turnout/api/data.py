@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.catalog import load_catalog
-from turnout.dataset import stage
+from turnout.dataset import assembly
 from turnout.dataset.cells import SPLITS
 from turnout.dataset.outcomes import outcomes_in
 from turnout.dataset.selection import DatasetSpec
+from turnout.dataset.stage import write_dataset
 from turnout.errors import RecordError, SettingsError
 from turnout.parquet import write_parquet
 from turnout.records import Architecture, Turn
 from turnout.routing import Formatter, Priors
 from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
-from turnout.schema import LABELS, TURNS
+from turnout.schema import LABELS, TURN_KEYS, TURNS
 from turnout.tables import Row, Table, require_columns
 
 Parts = tuple[float, float, float]
@@ -37,8 +39,8 @@ class Split:
 
     Attributes:
         table: One row a sample, as `turnout build` writes them.
-        rows: For each sample the row of the table it was made from, 0-based, shape `(n,)`: of
-            duplicates the first.
+        rows: For each sample its 0-based row in the input table, shape `(n,)`; of duplicates the
+            first.
         formatter: How the encoder reads a sample.
         priors: The share of reasoning among the training rows, and in the log they come from.
         measured: Whether targets are measured outcomes rather than labels.
@@ -73,9 +75,9 @@ class Data:
     """A data set in memory.
 
     Attributes:
-        train: What a router learns from.
-        validation: What its best epoch and its calibration are chosen on.
-        test: What it is judged on.
+        train: Rows to train a router on.
+        validation: Rows to choose the best epoch and to calibrate on.
+        test: Rows to evaluate it on.
         description: What `dataset.json` says: rows used and left out, leaks, shares of reasoning.
         traffic: A sample of the log as it is, for `turnout drift`; None for measured outcomes.
     """
@@ -88,7 +90,7 @@ class Data:
 
     @property
     def architecture(self) -> Architecture:
-        """What a router trained on it decides on: `session` or `conversation`."""
+        """The architecture of a router trained on it: `session` or `conversation`."""
         return self.train.formatter.architecture
 
     def save(self, folder: str | Path) -> None:
@@ -98,8 +100,8 @@ class Data:
             StorageError: If the place cannot be written, or holds something else.
         """
         tables = {name: getattr(self, name).table for name in SPLITS}
-        dataset = stage.Dataset(tables, dict(self.description), {}, self.traffic)
-        stage.write_dataset(dataset, Path(folder))
+        dataset = assembly.Dataset(tables, dict(self.description), {}, self.traffic)
+        write_dataset(dataset, Path(folder))
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{len(getattr(self, name)):,} {name}" for name in SPLITS)
@@ -107,10 +109,10 @@ class Data:
 
 
 def require_split(value: object, name: str) -> None:
-    """Refuse anything but a split.
+    """Refuse anything but a split; `name` is the argument in the message.
 
     Raises:
-        SettingsError: If it is none; `name` says which argument.
+        SettingsError: If it is not a split.
     """
     if isinstance(value, Data):
         raise SettingsError(f"{name}: found Data; expected one of its splits, such as data.{name}.")
@@ -142,8 +144,8 @@ def from_outcomes(
     """Make a data set from messages on which a strong and a weak model were both measured.
 
     Args:
-        df: A pandas or polars DataFrame, an Arrow table, anything else that gives an Arrow stream,
-            or a mapping of columns.
+        df: A pandas or polars DataFrame, an Arrow table, any other object with an Arrow stream, or
+            a mapping of columns.
         text: The column of single messages.
         messages: The column of conversations up to the measured turn: lists of chat messages
             (`role`, `content`), or their JSON text.
@@ -151,22 +153,22 @@ def from_outcomes(
         weak: The column of the fast model's scores, in [0, 1].
         conversation: The column that names conversations.
         group: The column of benchmarks or sources.
-        cv_group: The column of names that splits and folds hold together.
-        label: The column of labels (0 or reasoning, 1 or fast, or nothing), in place of what the
-            scores say.
-        target: The column of needs in [0, 1], in place of the gap between the scores.
+        cv_group: The column of groups that are never divided between splits or folds.
+        label: The column of labels (0 or reasoning, 1 or fast, or nothing), instead of those that
+            follow from the scores.
+        target: The column of targets in [0, 1], instead of the gap between the scores.
         weight: The column of weights, from 0 to 1,000,000.
         split: Parts of training, validation and test; or the column that says `train`,
-            `validation` or `test` of each row. Rows stay in a split of your own even where they
-            are nearly alike: `description["leaks"]` counts what stands in more than one.
-        architecture: `session` takes first turns, `conversation` all; by default the second where
-            `messages` is given.
-        margin: The least gap that shows that reasoning helps, in (0, 1].
-        seed: Decides what falls into which split.
+            `validation` or `test` of each row. With such a column, nearly equal rows may be in
+            different splits; `description["leaks"]` counts what is in more than one.
+        architecture: `session` uses first turns, `conversation` all; by default `conversation`
+            if `messages` is given.
+        margin: The least gap that counts as a need for reasoning, in (0, 1].
+        seed: Decides which rows go to which split.
 
     Raises:
         RecordError: If a column is missing, a row cannot be read, or a split lacks a label.
-        SettingsError: If `df` is no table, or an option is out of range.
+        SettingsError: If `df` is not a table, or an option is out of range.
 
     Example:
         >>> import pandas as pd
@@ -185,16 +187,16 @@ def from_outcomes(
     }  # fmt: skip
     _require_architecture(architecture or "session")
     names = {field: name for field, name in named.items() if name is not None}
-    own_split = split if isinstance(split, str) else None
-    required = [*names.values(), *([own_split] if own_split else [])]
+    split_column = split if isinstance(split, str) else None
+    required = [*names.values(), *([split_column] if split_column else [])]
     names |= {"prompt": text, "reasoning_score": strong, "fast_score": weak}
     table = _table_of(df, required, names.values())
-    dataset = stage.dataset_of_outcomes(
+    dataset = assembly.dataset_from_outcomes(
         outcomes_in(table, names, _REMEDY),
         architecture=architecture or ("conversation" if messages else "session"),
         margin=margin,
-        split=stage.DEFAULT_SPLIT if isinstance(split, str) else split,
-        own_split=None if own_split is None else _own_splits(table, own_split),
+        split=assembly.DEFAULT_SPLIT if isinstance(split, str) else split,
+        fixed_split=None if split_column is None else _fixed_splits(table, split_column),
         seed=seed,
     )
     rows = {name: np.asarray(places, np.int64) for name, places in dataset.places.items()}
@@ -213,7 +215,7 @@ def from_turns(
     user: str | None = None,
     label: str | None = None,
     architecture: Architecture = "session",
-    size: int = stage.DEFAULT_SIZE,
+    size: int = assembly.DEFAULT_SIZE,
     ratio: tuple[int, int] = (50, 50),
     split: str | Parts = (80, 10, 10),
     seed: int = 0,
@@ -222,71 +224,61 @@ def from_turns(
 
     Args:
         df: One row a turn; a table as `from_outcomes` takes.
-        labels: What `turnout label` wrote, as such a table; without it and without `label` the
-            class of each turn's model is its label.
+        labels: What `turnout label` wrote, as a table; without it and without `label`, the class
+            of each turn's model is its label.
         text: The column of user messages.
-        model: The column of model names; need not be there where labels are given.
+        model: The column of model names; not needed if labels are given.
         conversation: The column that names conversations.
-        turn: The column of 1-based turn indices; by default `turn_index` where it is there, else
-            the order of a conversation's rows.
-        answer: The column of the assistant's answers; by default `assistant_message`, if there.
-        user: The column of users, who are kept in one split; by default `user_id`, if there.
+        turn: The column of 1-based turn indices; by default `turn_index` if there is one, else the
+            order of a conversation's rows.
+        answer: The column of the assistant's answers; by default `assistant_message`, if any.
+        user: The column of users; a user is in one split only. By default `user_id`, if any.
         label: The column of known labels (0 or reasoning, 1 or fast, or nothing).
         architecture: `session` takes first turns, `conversation` all with their context.
-        size: Rows wanted; where there are fewer, all are used and weighted.
+        size: The number of rows; if there are fewer, all are used and weighted.
         ratio: Parts of reasoning and fast.
         split: Parts of training, validation and test; or the column that says `train`,
             `validation` or `test` of each row, as in `from_outcomes`.
-        seed: Decides which rows are drawn, and what falls into which split.
+        seed: Decides which rows are drawn, and which go to which split.
 
     Raises:
         RecordError: If a column is missing, a row cannot be read, or a split lacks a label.
-        SettingsError: If `df` is no table, or an option is out of range.
+        SettingsError: If `df` is not a table, or an option is out of range.
     """
     if labels is not None and label is not None:
         raise SettingsError("found labels and label; expected one of them.")
     _require_architecture(architecture)
     arrow = _arrow(df)
     index = turn or ("turn_index" if "turn_index" in arrow.column_names else None)
-    asked = {"user_message": text, "assistant_message": answer, "user_id": user}
+    named = {"user_message": text, "assistant_message": answer, "user_id": user}
     if labels is None and label is None:
-        asked["model"] = model
-    columns = {field: name or field for field, name in {"model": model, **asked}.items()}
-    own_split = split if isinstance(split, str) else None
-    required = [name for name in (conversation, turn, label, own_split, *asked.values()) if name]
+        named["model"] = model
+    columns = {field: name or field for field, name in {"model": model, **named}.items()}
+    split_column = split if isinstance(split, str) else None
+    required = [name for name in (conversation, turn, label, split_column, *named.values()) if name]
     table = _table_of(arrow, required, [*columns.values(), *([index] if index else [])])
     columns = {field: name for field, name in columns.items() if name in table.columns}
     keys = _turn_keys(table, conversation, index)
     if label is not None:
         labels = _labels_table(table, keys, label)
-    spec = stage.dataset_spec(
+    spec = assembly.dataset_spec(
         size,
         ratio,
-        stage.DEFAULT_SPLIT if isinstance(split, str) else split,
+        assembly.DEFAULT_SPLIT if isinstance(split, str) else split,
         seed=seed,
-        own_split=None if own_split is None else _split_of_turns(table, keys, own_split),
+        fixed_split=None if split_column is None else _split_of_turns(table, keys, split_column),
     )
-    dataset = _built(
+    dataset = _dataset_of(
         _turns_table(table, keys, columns),
         None if labels is None else _arrow(labels),
         spec,
         architecture,
     )
-    place = {key: row for row, key in reversed(list(enumerate(keys)))}
-    rows = {
-        name: np.asarray(
-            [
-                place[key]
-                for key in zip(
-                    samples["conversation_id"].to_pylist(),
-                    samples["turn_index"].to_pylist(),
-                    strict=True,
-                )
-            ],
-            np.int64,
-        )
-        for name, samples in dataset.tables.items()
-    }
+    first_row = {key: row for row, key in reversed(list(enumerate(keys)))}
+    rows = {}
+    for name, samples in dataset.tables.items():
+        sample_keys = zip(*(samples[column].to_pylist() for column in TURN_KEYS), strict=True)
+        rows[name] = np.asarray([first_row[key] for key in sample_keys], np.int64)
     return _data(dataset, rows)
 
 
@@ -295,17 +287,17 @@ def _require_architecture(name: str) -> None:
         raise SettingsError(f"architecture: found {name!r}; expected session or conversation.")
 
 
-def _built(
+def _dataset_of(
     turns: pa.Table, labels: pa.Table | None, spec: DatasetSpec, architecture: Architecture
-) -> stage.Dataset:
-    """The data set of some turns; the engine reads them from a file."""
+) -> assembly.Dataset:
+    """The data set of turns in memory, by way of a temporary file that the engine reads."""
     with TemporaryDirectory(prefix="turnout-") as folder:
         paths = {"turns": Path(folder) / "turns.parquet", "labels": Path(folder) / "labels.parquet"}
         write_parquet(turns, paths["turns"])
         if labels is not None:
             write_parquet(labels, paths["labels"])
         try:
-            return stage.dataset_from_turns(
+            return assembly.dataset_from_turns(
                 paths["turns"],
                 spec,
                 architecture=architecture,
@@ -313,13 +305,13 @@ def _built(
                 labels=None if labels is None else paths["labels"],
             )
         except RecordError as error:
-            said = str(error)
+            message = str(error)
             for name, path in paths.items():
-                said = said.replace(str(path), str(_TABLE) if name == "turns" else name)
-            raise RecordError(said) from error
+                message = message.replace(str(path), str(_TABLE) if name == "turns" else name)
+            raise RecordError(message) from error
 
 
-def _data(dataset: stage.Dataset, rows: Mapping[str, NDArray[np.int64]]) -> Data:
+def _data(dataset: assembly.Dataset, rows: Mapping[str, NDArray[np.int64]]) -> Data:
     description = dataset.description
     formatter = Formatter.from_json(description["formatter"], str(_TABLE))
     priors = Priors.from_json(description["priors"], str(_TABLE))
@@ -336,7 +328,7 @@ def _arrow(df: object) -> pa.Table:
 
     Raises:
         RecordError: If a column mixes types.
-        SettingsError: If it is no table.
+        SettingsError: If it is not a table.
     """
     try:
         return pa.table(dict(df) if isinstance(df, Mapping) else df)
@@ -348,7 +340,7 @@ def _arrow(df: object) -> pa.Table:
     except (TypeError, ValueError) as error:
         raise SettingsError(
             f"found {type(df).__name__}; expected a pandas or polars DataFrame, an Arrow table, or "
-            "a mapping of columns. Read a file, or make a list of rows a table, with pandas first."
+            "a mapping of columns. Use pandas to read a file, or to make a table of a list of rows."
         ) from error
 
 
@@ -357,7 +349,7 @@ def _table_of(df: object, required: Sequence[str], optional: Iterable[str] = ())
 
     Raises:
         RecordError: If a required one is missing.
-        SettingsError: If it is no table.
+        SettingsError: If it is not a table.
     """
     arrow = _arrow(df)
     names = dict.fromkeys([*required, *optional])
@@ -368,7 +360,7 @@ def _table_of(df: object, required: Sequence[str], optional: Iterable[str] = ())
     return table
 
 
-def _own_splits(table: Table, name: str) -> list[str]:
+def _fixed_splits(table: Table, name: str) -> list[str]:
     for row in table:
         if row.values[name] not in SPLITS:
             raise row.refused(name, " or ".join(SPLITS))
@@ -378,28 +370,27 @@ def _own_splits(table: Table, name: str) -> list[str]:
 def _split_of_turns(
     table: Table, keys: Sequence[tuple[str, int]], name: str
 ) -> dict[tuple[str, int], str]:
-    """Conversation and turn index → its own split.
+    """Conversation and turn index → the split that the column gives.
 
     Raises:
         RecordError: If two rows of a turn name different splits, or a split has another name.
     """
     splits: dict[tuple[str, int], str] = {}
-    for row, key, own in zip(table, keys, _own_splits(table, name), strict=True):
-        if splits.setdefault(key, own) != own:
+    for row, key, split in zip(table, keys, _fixed_splits(table, name), strict=True):
+        if splits.setdefault(key, split) != split:
             raise row.refused(name, f"{splits[key]}, as an earlier row of this turn has")
     return splits
 
 
 def _turn_keys(table: Table, conversation: str, turn: str | None) -> list[tuple[str, int]]:
     """Conversation and turn index of every row."""
-    seen: dict[Any, int] = {}
+    counts: Counter[Any] = Counter()
     keys = []
     for row in table:
         name = row.values[conversation]
-        seen[name] = seen.get(name, 0) + 1
-        index = row.values[turn] if turn else seen[name]
-        named = Row(row.where, {"conversation_id": name, "turn_index": index})
-        keys.append(named.turn())
+        counts[name] += 1
+        index = row.values[turn] if turn else counts[name]
+        keys.append(Row(row.where, {"conversation_id": name, "turn_index": index}).turn())
     return keys
 
 

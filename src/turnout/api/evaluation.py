@@ -1,4 +1,4 @@
-"""Routers and own scores on test rows → a table with intervals, curves, a threshold."""
+"""Routers, or other scores, on test rows → metrics with intervals, curves, a threshold."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-# Scores beyond [0, 1] rank rows, and are no probabilities to be right or wrong.
-_OF_PROBABILITIES = ("brier", "ece")
+# Metrics of probabilities, which scores outside [0, 1] are not.
+_PROBABILITY_METRICS = ("brier", "ece")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class Evaluation:
     Attributes:
         methods: In the order given; the first is what the others are compared with.
         rows: Rows compared.
-        conversations: Of so many conversations or prompts.
+        conversations: Their conversations or prompts.
     """
 
     methods: list[Method]
@@ -60,13 +60,13 @@ class Evaluation:
         """One row a method: every metric with its 95 % interval (`_low`, `_high`), as pandas.
 
         `auroc`, `brier`, `ece`, the shares of traffic for half and four fifths of the gain, and
-        `apgr` where outcomes were measured. `lead` is by how much the first method is ahead in
-        AUROC (APGR where measured), paired over the same resamplings of whole conversations.
+        `apgr` where outcomes were measured. `lead` is the lead of the first method in AUROC (APGR
+        where measured), paired over the same resamplings of whole conversations.
         """
         return self.arrow.to_pandas().set_index("method")
 
     def plot(self, ax: Any = None) -> Any:  # noqa: ANN401 - matplotlib publishes no types
-        """Draw the cost–quality curves: the share sent to reasoning, and of the gain had.
+        """Draw the cost–quality curves: the share of the gain, by the share sent to reasoning.
 
         Args:
             ax: Matplotlib axes to draw on; by default new ones.
@@ -99,19 +99,19 @@ class Evaluation:
 def evaluate(
     methods: Mapping[str, Router | RouterClassifier | ArrayLike], test: Split, *, seed: int = 0
 ) -> Evaluation:
-    """Compare routers and own scores on test rows.
+    """Compare routers, or other scores, on test rows.
 
     Args:
         methods: Name → a router, or scores of the test rows: p_reasoning of shape `(n,)`, or
-            `(n, 2)` as `predict_proba` gives; others that rank rows have no `brier` and no `ece`.
-            The first is what the others are compared with.
-        test: Rows that no method was trained on, such as `data.test`; `data.test.rows` says which
-            rows of the table they are.
+            `(n, 2)` as from `predict_proba`. Scores outside [0, 1] have no `brier` and no `ece`.
+            The others are compared with the first one.
+        test: Rows that no method was trained on, such as `data.test`; `data.test.rows` are their
+            rows in the table.
         seed: Decides the resampling.
 
     Raises:
-        SettingsError: If there is no method, scores are not one a row or not finite, or a router
-            reads rows in another way.
+        SettingsError: If there is no method, scores are not finite or not one a row, or a router
+            has another formatter.
 
     Example:
         >>> report = tn.evaluate({"router": router, "length": [0.5] * len(data.test)}, data.test)
@@ -119,9 +119,9 @@ def evaluate(
         ['router', 'length']
     """
     if not isinstance(methods, Mapping) or not methods:
-        shown = type(methods).__name__ if methods else "no method"
+        problem = type(methods).__name__ if methods else "no method"
         raise SettingsError(
-            f"methods: found {shown}; expected names with routers or scores, such as "
+            f"methods: found {problem}; expected names with routers or scores, such as "
             '{"router": router}.'
         )
     require_split(test, "test")
@@ -129,13 +129,13 @@ def evaluate(
     positive = samples.labels == LABEL_REASONING
     gap = 2.0 * samples.targets.astype(np.float64) - 1.0 if test.measured else None
     rows = np.flatnonzero(samples.labelled) if gap is None else np.arange(len(samples))
-    known = samples.labelled[rows]
-    if len(set(positive[rows][known].tolist())) < 2:
+    labelled = samples.labelled[rows]
+    if len(set(positive[rows][labelled].tolist())) < 2:
         raise SettingsError(
-            f"test: {int(known.sum())} labelled rows of one label; expected both. Make a data set "
-            "of more rows."
+            f"test: {int(labelled.sum())} labelled rows of one label; expected both. Make a data "
+            "set of more rows."
         )
-    reference = Reference("labels", positive[rows], known, None if gap is None else gap[rows])
+    reference = Reference("labels", positive[rows], labelled, None if gap is None else gap[rows])
     scored = [
         Scored(name, "router" if number == 0 else "baseline", _scores(name, method, test)[rows])
         for number, (name, method) in enumerate(methods.items())
@@ -157,21 +157,21 @@ def choose_threshold(
     share: float | None = None,
     confidence: float = 0.95,
 ) -> float:
-    """The greatest threshold that keeps a promise; changes nothing.
+    """The greatest threshold within a limit of misses, or for a share of rows; changes nothing.
 
     Args:
-        router: Whose scores.
+        router: The router.
         test: Rows that it was not trained on.
-        max_miss: The share, in (0, 1), of new messages that need reasoning and may go to fast.
-        share: The least share of these rows, in (0, 1], to send to reasoning; instead of
-            `max_miss`.
-        confidence: How sure `max_miss` must be, in (0, 1).
+        max_miss: Of new messages that need reasoning, the share in (0, 1) that may go to fast.
+        share: Instead of `max_miss`: the least share of these rows, in (0, 1], to send to
+            reasoning.
+        confidence: The confidence of `max_miss`, in (0, 1).
 
     Returns:
-        For the population of `predict_proba`.
+        A threshold for the population of `predict_proba`.
 
     Raises:
-        RecordError: If the rows are too few for the promise.
+        RecordError: If the rows are too few for `max_miss`.
         SettingsError: If not one of `max_miss` and `share` is given, or one is out of range.
 
     Example:
@@ -184,8 +184,8 @@ def choose_threshold(
         if value is not None and not 0 < value <= 1:
             raise SettingsError(f"{name}: found {value}; expected more than 0 and at most 1.")
     require_split(test, "test")
-    shown = router.router if isinstance(router, RouterClassifier) else router
-    scores = shown.probabilities_of(test.samples.inputs)[:, LABEL_REASONING].astype(np.float64)
+    scorer = router.router if isinstance(router, RouterClassifier) else router
+    scores = scorer.probabilities_of(test.samples.inputs)[:, LABEL_REASONING].astype(np.float64)
     if share is not None:
         ranked = np.sort(scores)[::-1]
         return float(ranked[max(int(np.ceil(share * len(ranked))), 1) - 1])
@@ -199,13 +199,13 @@ def _measured(
 ) -> Method:
     method = method_result(scored, first, reference, resampling)
     if scored.scores.min() < 0 or scored.scores.max() > 1:
-        nothing = Estimate(float("nan"), float("nan"), float("nan"))
-        method.metrics.update({name: nothing for name in _OF_PROBABILITIES})
+        undefined = Estimate(float("nan"), float("nan"), float("nan"))
+        method.metrics.update({name: undefined for name in _PROBABILITY_METRICS})
     return method
 
 
 def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Split) -> Floats:
-    """Scores of the test rows for balanced rows, shape `(n,)`."""
+    """Scores of the test rows, for the balanced population, shape `(n,)`."""
     if isinstance(method, Router | RouterClassifier):
         folder = folder_of(method)
         if folder.spec.formatter != test.formatter:
@@ -218,13 +218,13 @@ def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Spli
         scores = np.asarray(method, np.float64)
     except (TypeError, ValueError) as error:
         raise SettingsError(
-            f"{name}: found {type(method).__name__} of other than numbers ({error}); expected a "
-            "router, or a number for each test row."
+            f"{name}: found {type(method).__name__}, not of numbers ({error}); expected a router, "
+            "or a number for each test row."
         ) from error
     scores = scores[:, LABEL_REASONING] if scores.ndim == 2 else scores
     if scores.shape != (len(test),) or not np.isfinite(scores).all():
         raise SettingsError(
             f"{name}: found scores of shape {scores.shape}; expected {len(test)} finite numbers, "
-            "one a test row. Take those of data.test.rows from scores of the whole table."
+            "one a test row. Of scores of the whole table, take data.test.rows."
         )
     return scores

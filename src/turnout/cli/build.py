@@ -115,7 +115,7 @@ def command(
     them.
     """
     from turnout.dataset import build_from_outcomes, build_from_turns
-    from turnout.dataset.stage import DEFAULT_SIZE
+    from turnout.dataset.assembly import DEFAULT_SIZE
     from turnout.settings import catalog_of
 
     parts = _parts("--split", split, 3)

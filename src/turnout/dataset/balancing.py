@@ -1,6 +1,6 @@
-"""Candidates → the rows of one split, balanced.
+"""Candidates → the balanced rows of one split.
 
-Rows are taken by their order keys, so the order of the input changes nothing.
+Rows are taken in the order of their keys, so the order of the input changes nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def balanced(
 
     Args:
         candidates: In order of their order keys.
-        size: Rows wanted.
+        size: The number of rows to reach.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
-        inside: Keep the ratio inside every bucket and position too; see `cells.quotas`.
-        uses: How often a row may stand in the result; more than once only where the rows of its
-            cell do not suffice.
+        inside: Whether the ratio holds inside every bucket and position too; see `cells.quotas`.
+        uses: How often a row may be in the result; it repeats only where its cell has too few
+            rows.
 
     Returns:
         In order of their order keys.
@@ -32,8 +32,8 @@ def balanced(
     cells: dict[Cell, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         cells[candidate.cell].append(candidate)
-    room = {cell: len(rows) * uses for cell, rows in cells.items()}
-    taken: list[Candidate] = []
+    room = {cell: len(members) * uses for cell, members in cells.items()}
+    rows: list[Candidate] = []
     for cell, n in quotas(room, size, ratio, inside=inside).items():
-        taken += islice(cycle(cells[cell]), n)
-    return sorted(taken, key=lambda c: c.order_key)
+        rows += islice(cycle(cells[cell]), n)
+    return sorted(rows, key=lambda c: c.order_key)

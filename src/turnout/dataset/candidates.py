@@ -20,23 +20,22 @@ from turnout.schema import PREVIOUS_TURN
 
 MODEL_CHOICE = "model_choice"
 OTHER_TEXT = "another text of the same turn"
-# A previous turn as `schema.PREVIOUS_TURN`: a tuple takes half the time of a dict on its way there.
+# A previous turn as a tuple in the order of `schema.PREVIOUS_TURN`: faster than a dict.
 _PREVIOUS = attrgetter(*(field.name for field in PREVIOUS_TURN))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row of `schema.SAMPLES` that may be taken into the data set.
+    """A row of `schema.SAMPLES` that may become part of the data set.
 
     Attributes:
         values: The sample's columns.
-        order_key: Hex digest of seed and row: a repeatable random order.
+        order_key: Hex digest of seed and row, which gives a repeatable random order.
         message: The normal form of the message; see `routing.normalization`.
         group: Its conversation.
-        cell: What it is balanced over; no bucket and no position where first turns or measured
-            rows are taken alike.
-        both_labels: Whether it stands for duplicates of which some were labelled reasoning and
-            some fast.
+        cell: What it is balanced over. First turns and measured rows have no bucket and no
+            position.
+        both_labels: Whether it replaces duplicates with both labels.
     """
 
     values: dict[str, Any]
@@ -50,19 +49,19 @@ class Candidate:
 def from_turns(
     drawn: Iterable[DrawnTurn], formatter: Formatter, dropped: Counter[str]
 ) -> list[Candidate]:
-    """A candidate for every drawn turn that has a label, in order of their order keys.
+    """A candidate for every drawn turn with a label, in the order of their keys.
 
-    Cancelled and failed turns stay in: the user's need was real. Context comes from the previous
-    captured turns, as a server would have seen them.
+    Cancelled and failed turns are included, as the user's need was real. The context is made of the
+    captured turns before, as a server would have seen them.
 
     Args:
-        drawn: What `drawing.Log.drawn` yields.
+        drawn: What `drawing.Log.draw` yields.
         formatter: How a turn is formatted.
         dropped: Reason → rows, added to.
     """
     candidates: list[Candidate] = []
     for _, conversation in groupby(drawn, key=attrgetter("conversation_id")):
-        # Newest last, and no more than is kept: a conversation may have 100,000 turns.
+        # Newest last; bounded, as a conversation may have 100,000 turns.
         before: deque[Turn] = deque(maxlen=MAX_STORED_TURNS)
         for _, copies in groupby(conversation, key=attrgetter("turn_index")):
             turn = _longest(copies, dropped)
@@ -73,7 +72,7 @@ def from_turns(
 
 
 def _longest(copies: Iterable[DrawnTurn], dropped: Counter[str]) -> DrawnTurn:
-    """The longest text of a turn that the log holds more than once; ties go by content alone."""
+    """The longest of several texts of one turn; ties are broken by content, not by order."""
     first, *more = copies
     if not more:
         return first
@@ -117,7 +116,7 @@ def _of_turn(
 
 
 def _supervision(turn: DrawnTurn) -> dict[str, Any]:
-    """Target, weight and evidence: of the labels file, or of the class of the model alone."""
+    """Target, weight and evidence: from the labels file, else from the class of the model."""
     if turn.confidence is None:
         return {
             "target": 1.0 if turn.label == LABEL_REASONING else 0.0,
@@ -139,14 +138,14 @@ def candidate(
     values: dict[str, Any],
     cell: Cell,
 ) -> Candidate:
-    """Format the last of `turns` and make a row of it.
+    """Make a row of the last of `turns`.
 
     Args:
         formatter: How a turn is formatted.
         turns: Oldest first, the current one last.
         index: The current turn's, 1-based.
         order_key: See `Candidate`.
-        values: The columns that do not follow from the text; those left out are as of a turn.
+        values: The columns that do not follow from the text.
         cell: See `Candidate`.
     """
     model_input = formatter.format(turns, index)
@@ -164,9 +163,10 @@ def candidate(
 
 
 def input_keys(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
-    """A key of each candidate, equal for those that are one input to the encoder.
+    """A key of each candidate; candidates with the same input to the encoder have the same key.
 
-    They are message and context in normal form, the context only where another has its message.
+    It is the message and the context in normal form. The context is normalised only where several
+    candidates have the message.
     """
     counts = Counter(candidate.message for candidate in candidates)
     return [

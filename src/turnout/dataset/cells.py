@@ -1,4 +1,4 @@
-"""How many rows of each label, turn-count bucket and position a data set takes."""
+"""The cells that rows are balanced over, and how many rows a data set takes of each."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Cell(NamedTuple):
     """What rows are balanced over.
 
     Attributes:
-        label: 0 = reasoning, 1 = fast; None of a measured prompt where neither was shown.
-        stratum: The conversation's turn-count bucket; empty where all are taken alike.
-        position: Which third of its conversation the turn stands in; empty likewise.
+        label: 0 = reasoning, 1 = fast; None for a measured prompt that shows neither.
+        stratum: The conversation's turn-count bucket; empty where it is not balanced over.
+        position: The third of its conversation that the turn is in; empty likewise.
     """
 
     label: int | None
@@ -30,15 +30,15 @@ class Cell(NamedTuple):
 
 
 def position_of(turn_index: int, last_index: int) -> str:
-    """Where a turn stands in its conversation.
+    """The third of its conversation that a turn is in.
 
-    The first turn is early and the last late; a turn between stands where its index says, whether
-    or not all the turns before it were captured.
+    The first turn is early and the last late. Between them the turn index decides, even where not
+    all turns before were captured.
     """
-    before, whole = (turn_index - 1) * 3, last_index - 1
-    if turn_index == 1 or before < whole:
+    thirds, length = (turn_index - 1) * 3, last_index - 1
+    if turn_index == 1 or thirds < length:
         return "early"
-    return "late" if before > whole * 2 else "middle"
+    return "late" if thirds > length * 2 else "middle"
 
 
 Ratio: TypeAlias = tuple[int, int]
@@ -51,11 +51,11 @@ def planned(
     """Split → rows to take of each cell, where every split has its share of every cell.
 
     Args:
-        available: Rows there are.
-        size: Rows wanted over all splits.
+        available: Rows of each cell.
+        size: Rows over all splits.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
         shares: Of the splits; they sum to 1.
-        inside: Keep the ratio inside every bucket and position of the training rows too.
+        inside: Whether the ratio holds inside every bucket and position of the training rows too.
     """
     sizes = split_sizes(size, shares)
     by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
@@ -73,7 +73,7 @@ def shared_out(
 ) -> dict[str, dict[Cell, int]]:
     """Split → its share of the rows of each cell, and of all rows of a label.
 
-    A cell of a few rows has no whole row for a small split: what one does not give, the next does.
+    A cell of few rows may have none for a small split; the next cell then gives one more.
     """
     by_split: dict[str, dict[Cell, int]] = {name: {} for name in SPLITS}
     for label in {cell.label for cell in available}:
@@ -89,8 +89,8 @@ def shared_out(
 
 def split_sizes(size: int, shares: Sequence[float]) -> dict[str, int]:
     """Split → rows, which sum to `size`."""
-    held_out = [round(size * share) for share in shares[1:]]
-    return dict(zip(SPLITS, [size - sum(held_out), *held_out], strict=True))
+    later = [round(size * share) for share in shares[1:]]
+    return dict(zip(SPLITS, [size - sum(later), *later], strict=True))
 
 
 def quotas(
@@ -101,20 +101,20 @@ def quotas(
     Buckets are filled as equally as there are rows, then positions inside each bucket.
 
     Args:
-        available: Rows there are.
-        size: Rows wanted.
+        available: Rows of each cell.
+        size: Rows in total.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
-        inside: Keep the ratio inside every bucket and position too, so that the length of a
-            conversation says nothing about the label. Costs rows where a bucket lacks a label.
+        inside: Whether the ratio holds inside every bucket and position too, so that the length of
+            a conversation does not predict the label. This costs rows where a bucket lacks a label.
     """
     parts = dict(zip(ID2LABEL, ratio, strict=True))
     if not inside:
         rows_of = {label: sum(_of_label(available, label).values()) for label in parts}
-        wanted = label_sizes(size, ratio)
-        if any(rows_of[label] < wanted[label] for label in parts):
+        sizes = label_sizes(size, ratio)
+        if any(rows_of[label] < sizes[label] for label in parts):
             units = min(rows_of[label] // part for label, part in parts.items())
-            wanted = {label: units * part for label, part in parts.items()}
-        return _filled(available, wanted)
+            sizes = {label: units * part for label, part in parts.items()}
+        return _filled(available, sizes)
     places = {(cell.stratum, cell.position) for cell in available}
     units_of = {
         place: min(available.get(Cell(label, *place), 0) // part for label, part in parts.items())
@@ -127,7 +127,7 @@ def quotas(
         for label, part in parts.items()
     }
     if sum(filled.values()) == size // sum(ratio):
-        quota = _with_rest(quota, available, label_sizes(size, ratio))
+        quota = _with_remainder(quota, available, label_sizes(size, ratio))
     return quota
 
 
@@ -137,22 +137,23 @@ def label_sizes(size: int, ratio: Ratio) -> dict[int, int]:
     return dict(zip(ID2LABEL, (reasoning, size - reasoning), strict=True))
 
 
-def _with_rest(
-    quota: Mapping[Cell, int], available: Mapping[Cell, int], wanted: Mapping[int, int]
+def _with_remainder(
+    quota: Mapping[Cell, int], available: Mapping[Cell, int], sizes: Mapping[int, int]
 ) -> dict[Cell, int]:
     """The quota, and the few rows by which the size exceeds a multiple of the ratio's parts."""
-    left = {cell: rows - quota.get(cell, 0) for cell, rows in available.items()}
-    taken: Counter[int | None] = Counter()
+    unused = {cell: rows - quota.get(cell, 0) for cell, rows in available.items()}
+    counts: Counter[int | None] = Counter()
     for cell, rows in quota.items():
-        taken[cell.label] += rows
-    rest = _filled(left, {label: max(0, n - taken[label]) for label, n in wanted.items()})
-    return {cell: quota.get(cell, 0) + rest.get(cell, 0) for cell in {*quota, *rest}}
+        counts[cell.label] += rows
+    more = _filled(unused, {label: max(0, n - counts[label]) for label, n in sizes.items()})
+    return {cell: quota.get(cell, 0) + more.get(cell, 0) for cell in {*quota, *more}}
 
 
-def _filled(available: Mapping[Cell, int], wanted: Mapping[int, int]) -> dict[Cell, int]:
+def _filled(available: Mapping[Cell, int], sizes: Mapping[int, int]) -> dict[Cell, int]:
+    """Rows to take of each cell, so that every label has its size."""
     return {
         Cell(label, *place): rows
-        for label, n in wanted.items()
+        for label, n in sizes.items()
         for place, rows in _nested(_of_label(available, label), n).items()
     }
 
@@ -165,29 +166,29 @@ def _of_label(available: Mapping[Cell, int], label: int) -> dict[_Place, int]:
     }
 
 
-def _nested(available: Mapping[_Place, int], wanted: int) -> dict[_Place, int]:
-    """Share `wanted` among buckets, then each bucket's part among its positions."""
+def _nested(available: Mapping[_Place, int], size: int) -> dict[_Place, int]:
+    """Share `size` among buckets, then each bucket's part among its positions."""
     inside: dict[str, dict[str, int]] = defaultdict(dict)
     for (stratum, position), rows in available.items():
         inside[stratum][position] = rows
     by_stratum = {stratum: sum(rows.values()) for stratum, rows in inside.items()}
     return {
         (stratum, position): rows
-        for stratum, n in _water_filled(by_stratum, wanted).items()
+        for stratum, n in _water_filled(by_stratum, size).items()
         for position, rows in _water_filled(inside[stratum], n).items()
     }
 
 
-def _water_filled(available: Mapping[str, int], wanted: int) -> dict[str, int]:
-    """Share `wanted` among names as equally as there are rows."""
+def _water_filled(available: Mapping[str, int], size: int) -> dict[str, int]:
+    """Share `size` among names, as equally as their rows allow."""
     quota = dict.fromkeys(sorted(available), 0)
-    while wanted > 0:
+    while size > 0:
         open_ = [name for name in quota if quota[name] < available[name]]
         if not open_:
             break
-        each = max(1, wanted // len(open_))
+        each = max(1, size // len(open_))
         for name in open_:
-            units = min(each, available[name] - quota[name], wanted)
+            units = min(each, available[name] - quota[name], size)
             quota[name] += units
-            wanted -= units
+            size -= units
     return quota

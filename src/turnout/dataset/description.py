@@ -15,7 +15,7 @@ from turnout.dataset.selection import DatasetSpec, Selection
 from turnout.dataset.weighting import MOST_FOR_LABEL, MOST_FOR_PLACE, Weighting
 from turnout.records import ID2LABEL, LABEL_REASONING
 
-# Turns that the architecture does not take, or that have no label.
+# Reasons of turns that the architecture does not use, or that have no label.
 _NOT_TAKEN = (NOT_FIRST, UNPLACED, UNLABELLED, UNNAMED, UNKNOWN)
 _NAMES = {"outcomes": "measured rows"}
 
@@ -44,8 +44,8 @@ def usage(rows: int, dropped: Mapping[str, int]) -> dict[str, Any]:
     """How many labelled turns there are, how many are used, and why the others are not.
 
     Args:
-        rows: Rows of the data set, each once.
-        dropped: Reason → turns, all turns that are no such row.
+        rows: Distinct rows of the data set.
+        dropped: Reason → turns that are not in it.
     """
     by_count = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
     not_used = {reason: n for reason, n in by_count if n and reason not in _NOT_TAKEN}
@@ -59,7 +59,7 @@ def usage(rows: int, dropped: Mapping[str, int]) -> dict[str, Any]:
 
 
 def usage_sentence(description: Mapping[str, Any]) -> str:
-    """How many of the labelled turns are used; it begins with "Only" where a third is not."""
+    """How many of the labelled turns are used; it begins with "Only" if a third or more is not."""
     used, labelled = description["usage"]["used"], description["usage"]["labelled"]
     what = _NAMES.get(description["source"], "labelled turns")
     if used == labelled:
@@ -71,7 +71,7 @@ def usage_sentence(description: Mapping[str, Any]) -> str:
 def priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, float | None] | None:
     """The weighted share of reasoning among the labelled training rows, and of the log.
 
-    None where the training rows carry one label alone: no score can be moved from them to a log.
+    None where the training rows have one label only, as their scores cannot be moved to a log.
     """
     weights = {
         label: fsum(row.values["weight"] for row in train if row.values["label"] == label)
@@ -82,14 +82,14 @@ def priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, flo
     return {"balanced": weights[LABEL_REASONING] / sum(weights.values()), "log": log_prior}
 
 
-def with_both_labels(splits: Splits) -> int:
-    """Rows that stand for duplicates with both labels, each counted once."""
+def count_both_labels(splits: Splits) -> int:
+    """How many distinct rows replace duplicates with both labels."""
     rows = (row for split in splits.values() for row in split)
     return len({row.values["sample_id"] for row in rows if row.both_labels})
 
 
 def account(selection: Selection, spec: DatasetSpec) -> str | None:
-    """Why there are fewer rows than were wanted; None where there are not."""
+    """Why there are fewer rows than the size asks for; None where there are not."""
     rows = sum(map(len, selection.splits.values()))
     if rows == spec.size:
         return None
@@ -102,9 +102,9 @@ def account(selection: Selection, spec: DatasetSpec) -> str | None:
         )
     sizes = split_sizes(spec.size, spec.shares)
     short = ", ".join(
-        f"{name} {len(taken):,} of {sizes[name]:,}"
-        for name, taken in selection.splits.items()
-        if len(taken) < sizes[name]
+        f"{name} {len(split):,} of {sizes[name]:,}"
+        for name, split in selection.splits.items()
+        if len(split) < sizes[name]
     )
     return (
         f"{spec.size:,} rows were asked for; the log allows {rows:,} at this ratio "
@@ -115,7 +115,7 @@ def account(selection: Selection, spec: DatasetSpec) -> str | None:
 
 
 def _all_of_them(selection: Selection) -> str:
-    """What to ask for to have every row, where the log was read whole."""
+    """How to get every row, where the whole log was read."""
     if dict(selection.draws) != dict(selection.available):
         return ""
     return (
@@ -124,11 +124,11 @@ def _all_of_them(selection: Selection) -> str:
 
 
 def _reached(weighting: Weighting) -> str:
-    """What weights do, and what they cannot."""
+    """What the weights reach, and where they are capped."""
     reached = f"Weights give reasoning {weighting.share:.3f} of the training rows' weight"
-    if abs(weighting.share - weighting.wanted_share) > 1e-6:
+    if abs(weighting.share - weighting.target_share) > 1e-6:
         reached += (
-            f" where the ratio asks for {weighting.wanted_share:.3f}: a row of one label weighs at "
+            f" where the ratio asks for {weighting.target_share:.3f}: a row of one label weighs at "
             f"most {MOST_FOR_LABEL:.0f} times one of the other"
         )
     if weighting.capped_places:
@@ -141,12 +141,12 @@ def _reached(weighting: Weighting) -> str:
 
 
 def weighting(selection: Selection) -> dict[str, Any] | None:
-    """What rows were weighted by; None where they were drawn instead."""
+    """The weighting of the rows; None where rows were drawn instead."""
     if selection.weighting is None:
         return None
     applied = selection.weighting
     return {
-        "wanted_share": applied.wanted_share,
+        "wanted_share": applied.target_share,
         "share": applied.share,
         "label_factors": {
             split: {ID2LABEL[label]: factor for label, factor in factors.items()}
@@ -160,8 +160,8 @@ def weighting(selection: Selection) -> dict[str, Any] | None:
 
 
 def quotas(selection: Selection) -> list[dict[str, Any]]:
-    """Of each cell: rows in the log, rows drawn, and rows taken by each split."""
-    taken = {name: Counter(c.cell for c in rows) for name, rows in selection.splits.items()}
+    """For each cell: rows in the log, rows drawn, and rows in each split."""
+    by_split = {name: Counter(c.cell for c in rows) for name, rows in selection.splits.items()}
     return [
         {
             "stratum": cell.stratum or None,
@@ -169,7 +169,7 @@ def quotas(selection: Selection) -> list[dict[str, Any]]:
             "label": cell.label,
             "available": selection.available[cell],
             "drawn": selection.draws.get(cell, 0),
-            **{name: counts[cell] for name, counts in taken.items()},
+            **{name: counts[cell] for name, counts in by_split.items()},
         }
         for cell in sorted(selection.available, key=_cell_order)
     ]
@@ -181,6 +181,6 @@ def _cell_order(cell: Cell) -> tuple[int, int, int]:
 
 
 def by_first_number(stratum: str) -> tuple[int, str]:
-    """Sorts turn-count buckets by their first number, and groups by name."""
+    """A sort key: turn-count buckets by their first number, groups by name."""
     number = re.match(r"\d+", stratum)
     return int(number[0]) if number else 0, stratum

@@ -1,9 +1,9 @@
-"""Turns drawn from a log, as expressions on an engine.
+"""Draws turns from a log of any length, as expressions on an engine.
 
-A log of any length stays on the engine. A turn's place in the order is a hash of the seed and of
-its own name, so the same turns are drawn whatever the engine, its threads and the rows' order; and
-a bound on that hash finds the first turns without sorting the log. Ids and models are read first,
-to know how many turns each cell has; texts once, of the turns that are drawn.
+Turns are ordered by a hash of the seed and their key, so the same turns are drawn whatever the
+engine, its threads and the order of the rows. A bound on that hash finds the first turns without
+sorting the log. Ids and models are read first, to count the turns of each cell; texts are read
+once, of the drawn turns only.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ UNKNOWN = "model not in the catalog"
 UNLABELLED = "no evidence in the labels"
 
 _PLACE = ["stratum", "position"]
-# Evidence that says nothing still says that the turn happened.
+# A turn without confident evidence still counts a little.
 MIN_WEIGHT = 0.05
-# Weights are summed as whole numbers, which no order of the rows changes.
+# Weights are summed as integers, so that the order of the rows changes nothing.
 _WEIGHT_STEPS = 2**20
 _HASH_STEPS = 16**8
 # Greater than every hash.
 _NO_BOUND = "g"
-# A bound that lets through so many turns that it is not worth a filter before the join.
+# A bound that so many turns are below that a filter before the join does not pay.
 _MANY = "2"
-# Position → the least last index of a conversation that has a turn there: three turns have all.
+# Position → the least last index of a conversation with a turn in it.
 _LEAST_LAST_INDEX = {
     position_of(index, last): last for last in (3, 2, 1) for index in range(1, last + 1)
 }
@@ -63,7 +63,7 @@ _BOUNDS = pa.schema(
 
 
 class DrawnTurn(NamedTuple):
-    """A turn that was drawn, or that stands before one.
+    """A drawn turn, or a turn before one.
 
     Attributes:
         conversation_id: Its conversation.
@@ -74,13 +74,13 @@ class DrawnTurn(NamedTuple):
         user_id: As logged.
         turn_count: The conversation's turns.
         last_index: The conversation's greatest turn index.
-        order_key: Its place in the order; None of a turn that was not drawn.
+        order_key: Its sort key; None for a turn that was not drawn.
         named: Whether the log names a model.
         model_class: `reasoning` or `fast`, by the catalog; None where it does not know the model.
-        label: By the labels file if there is one, else by the class; None where neither says.
-        p_reasoning: Of a turn that was drawn, by the labels file; None where it has none.
-        confidence: Likewise.
-        evidence: Likewise.
+        label: By the labels file if there is one, else by the class; None where unknown.
+        p_reasoning: Of a drawn turn, by the labels file; None where it has none.
+        confidence: As `p_reasoning`.
+        evidence: As `p_reasoning`.
     """
 
     conversation_id: str
@@ -107,17 +107,17 @@ class Log:
         backend: Where the table is computed.
         turns: A turns table.
         labels: What `turnout label` wrote; without it the class of a turn's model is its label.
-        formatter: Its architecture says which turns count: the first, or all.
+        formatter: Its architecture decides which turns count: the first, or all.
         catalog: Model names to classes.
         seed: Decides the order.
 
     Attributes:
         total: Rows of the file.
         available: Rows of each cell.
-        left_out: Reason → rows that stand in no cell.
-        prior: Weighted share of label 0 among all labelled turns that the architecture takes, in
-            [0, 1]: what the score, which is calibrated on weighted labels, would average on them.
-            A turn weighs as much as its row would in the data set. None where no turn is labelled.
+        left_out: Reason → rows that are in no cell.
+        prior: Weighted share of label 0 in [0, 1], among all labelled turns that the architecture
+            uses. A turn weighs as much as its row would in the data set, so this is the mean of
+            the calibrated score on them. None where no turn is labelled.
     """
 
     def __init__(
@@ -133,22 +133,22 @@ class Log:
         self._stratified = formatter.architecture == "conversation"
         self._seed = seed
         self._models = _Models(catalog)
-        self._turns = _needed(read_turns(backend, turns))
+        self._turns = _columns_of(read_turns(backend, turns))
         self._labels = _valid(read_labels(backend, labels)) if labels else None
         self._usable = self._turns
         if not self._stratified:
             self._usable = self._turns.filter(self._turns.turn_index == 1)
         self._spans = materialized(backend, _spans(self._turns)) if self._stratified else None
-        self._counts = self._counted()
+        self._counts = self._cell_counts()
         self.total = pq.read_metadata(turns).num_rows
         self.available = Counter[Cell]()
         for row in self._counts:
             if row["label"] is not None:
                 self.available[_cell(row)] += row["rows"]
-        self.left_out = self._left_out()
+        self.left_out = self._left_out_counts()
         self.prior = self._prior()
 
-    def _counted(self) -> list[dict[str, Any]]:
+    def _cell_counts(self) -> list[dict[str, Any]]:
         """Rows and weight of each cell, by model where the class of the model is the label."""
         placed = _placed(self._labelled(self._usable), self._spans)
         sums = {"rows": placed.count()}
@@ -177,7 +177,7 @@ class Log:
         """The columns that a turn's label follows from."""
         return ["logged_model", "reasoned"] if self._labels is None else ["label"]
 
-    def _left_out(self) -> Counter[str]:
+    def _left_out_counts(self) -> Counter[str]:
         usable = sum(row["rows"] for row in self._counts)
         counts = Counter({UNPLACED if self._stratified else NOT_FIRST: self.total - usable})
         for row in self._counts:
@@ -186,32 +186,32 @@ class Log:
                 counts[UNLABELLED if self._labels is not None else reason] += row["rows"]
         return +counts
 
-    def drawn(self, draws: Mapping[Cell, int]) -> Iterator[DrawnTurn]:
-        """The first rows of each cell, among the turns of their conversations before them.
+    def draw(self, draws: Mapping[Cell, int]) -> Iterator[DrawnTurn]:
+        """The first rows of each cell, each with the turns before it.
 
         Args:
             draws: Rows of each cell.
 
         Yields:
-            Turns by conversation and index, a turn more than once where the log holds it so.
+            Turns by conversation and index; a turn twice where the log has it twice.
         """
-        drawn = materialized(self._backend, self._fully_labelled(self._first(draws)))
-        wanted = drawn.group_by("conversation_id").agg(
-            from_index=drawn.turn_index.min() - self._turns_before,
-            to_index=drawn.turn_index.max(),
+        first = materialized(self._backend, self._fully_labelled(self._first(draws)))
+        ranges = first.group_by("conversation_id").agg(
+            from_index=first.turn_index.min() - self._turns_before,
+            to_index=first.turn_index.max(),
         )
-        conversations = self._turns.inner_join(wanted, "conversation_id")
+        conversations = self._turns.inner_join(ranges, "conversation_id")
         spans = conversations.group_by("conversation_id", "from_index", "to_index").agg(
             turn_count=conversations.turn_index.nunique(),
             last_index=conversations.turn_index.max(),
         )
         turns = self._turns.inner_join(materialized(self._backend, spans), "conversation_id")
         turns = turns.filter(turns.turn_index.between(turns.from_index, turns.to_index))
-        rows = turns.left_join(drawn, list(TURN_KEYS)).drop(
+        rows = turns.left_join(first, list(TURN_KEYS)).drop(
             "conversation_id_right", "turn_index_right", "from_index", "to_index"
         )
         for batch in batches(self._backend, rows, order_by=TURN_KEYS):
-            # Column after column: a quarter of the work of row after row.
+            # Column by column takes a quarter of the time of row by row.
             columns = {name: batch[name].to_pylist() for name in batch.schema.names}
             models = zip(columns["logged_model"], columns["reasoned"], strict=True)
             labels = zip(*(self._models.label_of(*model) for model in models), strict=True)
@@ -224,9 +224,9 @@ class Log:
         return MAX_STORED_TURNS if self._stratified else 0
 
     def _first(self, draws: Mapping[Cell, int]) -> ibis.Table:
-        """The first rows of each cell by order key: a turn once, though the log holds it twice.
+        """The first rows of each cell by order key, each turn once.
 
-        Only turns below a bound are put in order, a bound that leaves a few more than are drawn.
+        Only turns below a bound are sorted; it leaves a few more than are drawn.
         """
         widening = 1.0
         while True:
@@ -244,7 +244,7 @@ class Log:
         return ranked.filter(ranked.rank < ranked.most).select(*TURN_KEYS, "order_key").distinct()
 
     def _bounds(self, draws: Mapping[Cell, int], widening: float) -> list[dict[str, Any]]:
-        """For each group of `_counts` of which rows are drawn, how many and below which key."""
+        """For each group of `_counts` to draw from: how many rows, and below which order key."""
         rows = []
         for row in self._counts:
             if row["label"] is not None and (most := draws.get(_cell(row), 0)):
@@ -256,18 +256,18 @@ class Log:
     def _below(self, bounds: Sequence[Mapping[str, Any]]) -> ibis.Table:
         """The turns whose order key is below the bound of their cell.
 
-        A cell of which most turns are drawn would need a join of every turn of the log: such turns
-        are looked for in the few conversations that can hold them.
+        To draw most turns of a scarce cell, every turn of the log would have to be joined. Instead
+        only the few conversations that can hold such turns are searched.
         """
         scarce = [row for row in bounds if row["bound"] >= _MANY]
         holding = self._holding(scarce)
         if holding is None:
             return self._below_among(self._spans, bounds)
-        others = [row for row in bounds if row["bound"] < _MANY]
-        return self._below_among(self._spans, others).union(self._below_among(holding, scarce))
+        common = [row for row in bounds if row["bound"] < _MANY]
+        return self._below_among(self._spans, common).union(self._below_among(holding, scarce))
 
     def _holding(self, scarce: Sequence[Mapping[str, Any]]) -> ibis.Table | None:
-        """The spans of the conversations that can hold turns of some cells; None if not few can."""
+        """The spans of the conversations that can hold turns of some cells; None if many can."""
         strata = {row["stratum"] for row in scarce}
         turns = sum(n for cell, n in self.available.items() if cell.stratum in strata)
         if self._spans is None or not 0 < turns < self.available.total() / 2:
@@ -305,7 +305,7 @@ class Log:
     def _labelled(self, turns: ibis.Table) -> ibis.Table:
         """The turns with the `label` and `weight` of the labels file, if there is one.
 
-        A turn that it names twice stands there twice.
+        A turn with two labels is there twice.
         """
         if self._labels is None:
             return turns
@@ -313,24 +313,24 @@ class Log:
         label = (labels.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST).cast("int8")
         weight = ibis.greatest(labels.confidence.cast("float64"), MIN_WEIGHT) * _WEIGHT_STEPS
         columns = labels.select(*TURN_KEYS, label=label, weight=weight.floor().cast("int64"))
-        known = turns.left_join(columns, list(TURN_KEYS))
-        return known.drop("conversation_id_right", "turn_index_right")
+        labelled = turns.left_join(columns, list(TURN_KEYS))
+        return labelled.drop("conversation_id_right", "turn_index_right")
 
     def _fully_labelled(self, turns: ibis.Table) -> ibis.Table:
         """A few turns with all columns of the labels file, if there is one."""
         if self._labels is None:
             return turns
-        # One row a turn, or a label given twice would give the turn twice.
+        # One label a turn, or the turn would be there twice.
         rank = ibis.row_number().over(
             group_by=TURN_KEYS, order_by=[ibis.desc("p_reasoning"), ibis.desc("confidence")]
         )
         labels = self._labels.semi_join(turns, list(TURN_KEYS)).mutate(rank=rank)
         labels = labels.filter(labels["rank"] == 0).drop("rank")
-        known = turns.left_join(labels, list(TURN_KEYS)).drop(
+        joined = turns.left_join(labels, list(TURN_KEYS)).drop(
             "conversation_id_right", "turn_index_right"
         )
-        label = (known.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST)
-        return known.mutate(label=known.p_reasoning.isnull().ifelse(None, label).cast("int8"))
+        label = (joined.p_reasoning >= 0.5).ifelse(LABEL_REASONING, LABEL_FAST)
+        return joined.mutate(label=joined.p_reasoning.isnull().ifelse(None, label).cast("int8"))
 
 
 class _ModelLabel(NamedTuple):
@@ -342,7 +342,7 @@ class _ModelLabel(NamedTuple):
 
 
 class _Models:
-    """The labels of the models that turns name, looked up once each."""
+    """The labels that follow from models' classes, each looked up once."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -360,9 +360,9 @@ class _Models:
 
 
 def _valid(labels: ibis.Table) -> ibis.Table:
-    """The labels whose numbers are numbers: a turn of any other has no evidence."""
+    """The labels whose numbers are valid; a turn without one has no evidence."""
     numbers = [labels.p_reasoning, labels.confidence]
-    # A file's statistics leave NaN out, and an engine may take a bound for kept that they keep.
+    # Parquet statistics ignore NaN, so an engine may skip the range check: NaN is tested apart.
     return labels.filter(*(x.between(0, 1) for x in numbers), *(~x.isnan() for x in numbers))
 
 
@@ -382,22 +382,23 @@ def _spans(turns: ibis.Table) -> ibis.Table:
 
 
 def _placed(turns: ibis.Table, spans: ibis.Table | None) -> ibis.Table:
-    """The turns with their bucket and position; empty where all are taken alike."""
+    """The turns with their bucket and position; empty where rows are not balanced over them."""
     if spans is None:
         return turns.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
     return _with_position(turns.inner_join(spans, "conversation_id"))
 
 
-def _needed(turns: ibis.Table) -> ibis.Table:
-    # What a router or the product chose shows nothing of the need.
-    chosen = ~turns.chosen_by.isin(("router", "product")).fill_null(False)
+def _columns_of(turns: ibis.Table) -> ibis.Table:
+    """The columns that a data set needs, of turns with a valid key."""
+    # A model that a router or the product chose is no evidence of the need.
+    by_person = ~turns.chosen_by.isin(("router", "product")).fill_null(False)
     columns = turns.select(
         conversation_id=turns.conversation_id.cast("string"),
         turn_index=turns.turn_index.cast("int32"),
         message=turns.user_message.cast("string"),
         answer=turns.assistant_message.cast("string"),
         model=turns.model.cast("string"),
-        logged_model=ibis.ifelse(chosen, turns.model.cast("string").fill_null(""), ""),
+        logged_model=ibis.ifelse(by_person, turns.model.cast("string").fill_null(""), ""),
         reasoned=(turns.reasoning_tokens.cast("int64") > 0).fill_null(False),
         user_id=turns.user_id.cast("string"),
     )
@@ -405,11 +406,11 @@ def _needed(turns: ibis.Table) -> ibis.Table:
 
 
 def _with_position(turns: ibis.Table) -> ibis.Table:
-    """Add what `cells.position_of` says, as an expression."""
-    before, whole = (turns.turn_index - 1) * 3, turns.last_index - 1
+    """Add `cells.position_of` as an expression."""
+    thirds, length = (turns.turn_index - 1) * 3, turns.last_index - 1
     position = ibis.cases(
-        ((turns.turn_index == 1) | (before < whole), "early"),
-        (before > whole * 2, "late"),
+        ((turns.turn_index == 1) | (thirds < length), "early"),
+        (thirds > length * 2, "late"),
         else_="middle",
     )
     return turns.mutate(position=position)

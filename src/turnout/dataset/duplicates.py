@@ -1,6 +1,6 @@
-"""Rows that are one input to the encoder, exactly or nearly.
+"""Finds exact and near duplicates among inputs to the encoder.
 
-They are looked for before splitting, so that no input stands on both sides of a split.
+This runs before splitting, so that no input is in two splits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EMPTY = "empty message"
 EXACT = "exact duplicate of another row"
 NEAR = "near duplicate of a row of another conversation"
 
-# Messages with this share of their word triples in common are one message.
+# Messages that share so much of their word triples (Jaccard) count as one message.
 SIMILARITY = 0.8
 # Shorter ones ("yes, do it") are alike by chance.
 MIN_WORDS = 8
@@ -34,23 +34,23 @@ _SPACELESS = (
     "\u4e00-\u9fff\uf900-\ufaff\U0001f000-\U0001faff\U00020000-\U0003134f"
 )
 _CHARACTER = re.compile(f"[{_SPACELESS}]")
-# A word; or of scripts without spaces a character, which counts as half a word.
+# A word, or a character of a script without spaces, which counts as half a word.
 _WORDS = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
 _PERMUTATIONS = 128
-# Bands of eight: of pairs at the similarity above one in twenty is missed, at 0.9 one in 10,000.
+# Bands of eight: one pair in twenty is missed at SIMILARITY, one in 10,000 at 0.9.
 _BANDS = 16
-# A template gives thousands of messages that are alike: so many of them stand for all, or every
-# message would be compared with every other.
+# A template gives thousands of similar messages. Only so many are indexed, or every message would
+# be compared with every other.
 _ENOUGH_ALIKE = 200
 _SEED = 1
 
 
 class Distinct(NamedTuple):
-    """The rows that are left without their duplicates.
+    """Rows without duplicates.
 
     Attributes:
-        rows: In order of their order keys.
-        alike: Pairs of groups, one of which lost a row to the other.
+        rows: In the order of their keys.
+        alike: Pairs of groups that had a duplicate in common.
     """
 
     rows: list[Candidate]
@@ -62,11 +62,11 @@ def deduplicated(
 ) -> Distinct:
     """One candidate for each distinct input; empty messages are left out.
 
-    It is the one with the least order key, with the weighted mean of the targets and the mean of
-    the weights of all its duplicates. The mean, not the sum: a text that many people send would
-    otherwise outweigh the rest, which is why duplicates are removed at all.
+    It is the one with the least order key. Its target is the weighted mean over its duplicates, and
+    its weight is the mean of theirs: with the sum, a text that many people send would outweigh the
+    rest.
 
-    Groups that share a short text are not alike: many conversations begin with "hello".
+    Groups that share a short text are not connected: many conversations begin with "hello".
 
     Args:
         candidates: In any order.
@@ -81,28 +81,28 @@ def deduplicated(
         else:
             dropped[EMPTY] += 1
     alike = []
-    for key, (first, *others) in copies.items():
-        if others:
-            dropped[EXACT] += len(others)
+    for key, (first, *duplicates) in copies.items():
+        if duplicates:
+            dropped[EXACT] += len(duplicates)
             if is_long(" ".join(key)):
-                alike += [(first.group, other.group) for other in others]
+                alike += [(first.group, duplicate.group) for duplicate in duplicates]
     return Distinct([_merged(rows, cutoff) for rows in copies.values()], alike)
 
 
 def _merged(copies: Sequence[Candidate], cutoff: float) -> Candidate:
-    """The first of some duplicates with what all of them say of the label."""
+    """The first of some duplicates, with the label, target and weight of all of them."""
     first = copies[0]
     if len(copies) == 1:
         return first
     columns = [row.values for row in copies]
     total = fsum(c["weight"] for c in columns)
-    # Rows of no weight at all count alike.
+    # Where all weights are 0, the rows count equally.
     shares = [c["weight"] / total if total else 1 / len(copies) for c in columns]
     target = fsum(share * c["target"] for share, c in zip(shares, columns, strict=True))
     labels = {c["label"] for c in columns} - {None}
-    both = len(labels) > 1
+    both_labels = len(labels) > 1
     label = min(labels, default=None)
-    if both:
+    if both_labels:
         label = LABEL_REASONING if target >= cutoff else LABEL_FAST
     values = first.values | {
         "target": target,
@@ -110,14 +110,15 @@ def _merged(copies: Sequence[Candidate], cutoff: float) -> Candidate:
         "label": label,
         "evidence": list(dict.fromkeys(code for c in columns for code in c["evidence"])),
     }
-    return replace(first, values=values, cell=first.cell._replace(label=label), both_labels=both)
+    cell = first.cell._replace(label=label)
+    return replace(first, values=values, cell=cell, both_labels=both_labels)
 
 
 def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> Distinct:
-    """Every candidate but those that come after a nearly equal input of another group.
+    """The candidates without those that follow a nearly equal input of another group.
 
-    Both the message and the whole input, message and context, have to be nearly equal: the same
-    follow-up after another conversation is another input. Turns of one conversation may be alike.
+    Both the message, and message and context together, must be nearly equal: the same follow-up in
+    another conversation is another input. Turns of one conversation may be nearly equal.
 
     Args:
         candidates: In order of their order keys.
@@ -139,7 +140,7 @@ def without_near(candidates: Sequence[Candidate], dropped: Counter[str]) -> Dist
 def near_groups(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
     """Pairs of groups that have nearly equal inputs.
 
-    For rows too expensive to leave out: their groups fall into one split instead.
+    Where no row should be left out, such groups fall into one split instead.
     """
     finder = _NearFinder(candidates)
     return [
@@ -151,14 +152,14 @@ def near_groups(candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
 
 
 def is_long(text: str) -> bool:
-    """Whether a text in normal form has enough words to be told from others by them."""
+    """Whether a text in normal form has enough words to be compared by them."""
     return bool(_words(text))
 
 
 class _NearFinder:
-    """Finds nearly equal inputs among the rows asked about so far.
+    """Finds nearly equal inputs among the rows given to `near` so far.
 
-    MinHash (Broder 1997) finds rows to look at; the pair itself is compared exactly.
+    MinHash (Broder 1997) proposes pairs, which are then compared exactly.
     """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
@@ -167,7 +168,7 @@ class _NearFinder:
         self._sketches = self._sketched()
 
     def near(self, row: int) -> list[int]:
-        """The rows asked about so far that are nearly equal to this one."""
+        """The earlier rows that are nearly equal to this one; then remember this one."""
         if row not in self._sketches:
             return []
         alike = sorted(self._index.query(self._sketches[row]))
@@ -176,7 +177,7 @@ class _NearFinder:
         return [other for other in alike if self._alike(row, other)]
 
     def _sketched(self) -> dict[int, RMinHash]:
-        """Row → sketch, of the rows whose message shares a band with another; few rows do."""
+        """Row → sketch, for the few rows whose message shares a band with another message."""
         messages = [candidate.message for candidate in self._candidates]
         matrix = RMinHash.digest_matrix_from_token_sets(
             map(_triples, messages), _PERMUTATIONS, _SEED
@@ -205,13 +206,13 @@ class _NearFinder:
 
 @lru_cache(maxsize=1_000)
 def _distinct_triples(message: str, context: str) -> frozenset[str]:
-    """The triples of a message in normal form and of a context, which are told apart."""
+    """The triples of a message in normal form, and those of a context, marked as such."""
     of_context = _in_threes(_WORDS.findall(normalized(context)))
     return frozenset([*_triples(message), *(f"context {triple}" for triple in of_context)])
 
 
 def _triples(text: str) -> list[str]:
-    """Every three words that follow one another; none of a short text."""
+    """Every three consecutive words; none of a short text."""
     return _in_threes(_words(text))
 
 

@@ -1,4 +1,4 @@
-"""What must stay in one split: conversations, users, inputs that are alike."""
+"""Keeps conversations, users and nearly equal inputs in one split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turnout.records import ID2LABEL
 
 
 def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
-    """The split that the hash of a group's name gives it, in proportion to the shares."""
+    """The split of a group by the hash of its name, in proportion to the shares."""
     digest = hashlib.sha256(f"{seed}|split|{group}".encode()).hexdigest()
     place = int(digest[:8], 16) / 16**8
     for name, share in zip(SPLITS, shares, strict=True):
@@ -25,17 +25,17 @@ def split_of(group: str, seed: int, shares: Sequence[float]) -> str:
     return SPLITS[-1]
 
 
-def kept_together(
+def components_of(
     candidates: Sequence[Candidate], alike: Iterable[tuple[str, str]], by: str | None
 ) -> dict[str, list[Candidate]]:
-    """The least conversation id of each connected component → its rows.
+    """The rows of each connected component of conversations, by its least conversation id.
 
-    Conversations are connected that have an input in common, or a value of the column `by`.
+    Conversations are connected if they have an input in common, or a value of the column `by`.
 
     Args:
         candidates: In order of their order keys.
         alike: Pairs of groups that are connected.
-        by: `user_id` or `cv_group`; rows without a value stand alone. None where no column counts.
+        by: `user_id` or `cv_group`; rows without a value connect nothing. None for no column.
     """
     groups = DisjointSet()
     for first, second in alike:
@@ -61,22 +61,22 @@ def assigned(
     *,
     both_labels: bool = False,
 ) -> dict[str, list[Candidate]]:
-    """Split → all rows of the components that fall into it.
+    """Split → all rows of the components assigned to it.
 
-    A component falls where most of its rows are wanted, and among equals where its hash says; large
-    ones first, since they fit in fewer places.
+    A component goes to the split that needs most of its rows; its hash decides ties. Large ones are
+    assigned first, since they fit in fewer splits.
 
     Args:
         components: Name → rows.
-        plan: Split → rows wanted of each cell.
+        plan: Split → rows needed of each cell.
         shares: Of the splits.
-        seed: Decides between equals.
-        both_labels: Whether a split without a label takes a component from the training rows that
-            has it, however large. Without, so few large components may leave a split empty.
+        seed: Decides ties.
+        both_labels: Whether a split that lacks a label gets a component with it from the training
+            rows, however large.
     """
     need = {split: Counter(plan[split]) for split in SPLITS}
-    # What is small beside the smallest split may come in any order.
-    step = max(1, min(sum(wanted.values()) for wanted in plan.values()) // 20)
+    # The order of components that are small beside the smallest split does not matter.
+    step = max(1, min(sum(cells.values()) for cells in plan.values()) // 20)
     ordered = sorted(
         components.items(), key=lambda c: (-(len(c[1]) // step), _place_in_order(c[0], seed))
     )
@@ -87,9 +87,9 @@ def assigned(
             split: sum(min(n, need[split][cell]) for cell, n in cells.items()) for split in SPLITS
         }
         preferred = split_of(name, seed, shares)
-        chosen = max(SPLITS, key=lambda split: (fits[split], split == preferred))
-        need[chosen].subtract({c: min(n, need[chosen][c]) for c, n in cells.items()})
-        splits[chosen].append(rows)
+        best = max(SPLITS, key=lambda split: (fits[split], split == preferred))
+        need[best].subtract({c: min(n, need[best][c]) for c, n in cells.items()})
+        splits[best].append(rows)
     if both_labels:
         _give_missing_labels(splits)
     return {
@@ -99,12 +99,12 @@ def assigned(
 
 
 def _give_missing_labels(splits: Mapping[str, list[Sequence[Candidate]]]) -> None:
-    """Move the least component with a label from the training rows to each split that lacks it."""
+    """Give each split that lacks a label the smallest training component that has it."""
 
     def with_label(name: str, label: int) -> list[int]:
         parts = splits[name]
-        places = [at for at, rows in enumerate(parts) if label in {r.values["label"] for r in rows}]
-        return sorted(places, key=lambda at: len(parts[at]))
+        places = [i for i, rows in enumerate(parts) if label in {r.values["label"] for r in rows}]
+        return sorted(places, key=lambda i: len(parts[i]))
 
     for name in SPLITS[1:]:
         for label in ID2LABEL:
@@ -118,9 +118,9 @@ def _place_in_order(name: str, seed: int) -> str:
 
 
 def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
-    """How many conversations, texts and users stand in more than one split; each should be 0.
+    """How many conversations, texts and users are in more than one split; each should be 0.
 
-    A text is what the encoder reads, message and context, in normal form.
+    A text is an input to the encoder, message and context, in normal form.
     """
     rows = [row for split in splits.values() for row in split]
     split_of_row = [name for name, split in splits.items() for _ in split]

@@ -1,7 +1,6 @@
-"""Prompts or turns whose outcomes were measured → candidate rows.
+"""Prompts or turns with measured outcomes → candidate rows.
 
-A row has the scores of both model classes, or a target of its own where something else than such
-scores says what it needs, or both.
+A row has the scores of both model classes, or a target of its own, or both.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ STATED = "stated_target"
 _SCORES = ("reasoning_score", "fast_score")
 _NAMES = ("conversation_id", "group", "cv_group")
 FIELDS = ("prompt", "messages", *_SCORES, "label", "target", "weight", *_NAMES)
-# A weight beyond it makes every other row of no weight.
+# With a greater weight, all other rows would count nothing.
 MAX_WEIGHT = 1_000_000
 _REMEDY = f"Name it with --map FIELD=COLUMN; fields are {', '.join(FIELDS)}."
 
@@ -47,13 +46,13 @@ class Outcomes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """A row of the table: the turn that was measured, and what it says of it.
+    """A row of the table: the measured turn and its values.
 
     Attributes:
         place: Its 0-based row.
         turns: Oldest first, the measured one last.
-        conversation_id: As the file has it; else the same for all rows with one first message.
-        values: Field → value, of the fields that it has.
+        conversation_id: From the file; else the same for all rows with the same first message.
+        values: Field → value, for the fields that it has.
     """
 
     place: int
@@ -70,8 +69,8 @@ def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> Outcomes:
         columns: Field → the file's own column name, where they differ.
 
     Raises:
-        RecordError: If the file cannot be read whole or a column that is needed is missing.
-        SettingsError: If `columns` names no field.
+        RecordError: If the file cannot be read whole, or a required column is missing.
+        SettingsError: If a key of `columns` is not a field.
     """
     if unknown := sorted(set(columns) - set(FIELDS)):
         raise SettingsError(
@@ -83,15 +82,15 @@ def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> Outcomes:
 
 
 def outcomes_in(table: Table, names: Mapping[str, str], remedy: str) -> Outcomes:
-    """The rows of a table that has texts, and scores or targets.
+    """Check that a table has texts, and scores or targets.
 
     Args:
-        table: What was read.
-        names: Field → what its column would be called.
+        table: The table.
+        names: Field → the name of its column, if there is one.
         remedy: What to do where a column is missing.
 
     Raises:
-        RecordError: If a column that is needed is missing.
+        RecordError: If a required column is missing.
     """
     present = {field: name for field, name in names.items() if name in table.names}
     if "messages" not in present:
@@ -108,16 +107,15 @@ def from_outcomes(
     seed: int,
     dropped: Counter[str],
 ) -> list[Candidate]:
-    """A candidate for every row that the architecture takes.
+    """A candidate for every row that the architecture uses.
 
-    The target is the gap (reasoning_score − fast_score), moved to [0, 1], where the row states
-    none. Where the file has no labels of its own, the label is 0 where the gap reaches `margin`, 1
-    where a fast model does as well and is right at least half of the time, and null where neither
-    was shown or nothing was scored.
+    The target is the row's own, else the gap (reasoning_score − fast_score), moved to [0, 1]. The
+    label is the file's own. Else it is 0 where the gap reaches `margin`, 1 where a fast model does
+    as well and is right at least half of the time, and null otherwise.
 
     Args:
         outcomes: The rows.
-        formatter: The session one takes first turns, the conversation one all.
+        formatter: Its architecture decides which turns are used: the first, or all.
         margin: In (0, 1].
         seed: Decides the order.
         dropped: Reason → rows, added to.
@@ -142,7 +140,7 @@ def from_outcomes(
 
 
 def _outcome(place: int, row: Row, present: Mapping[str, str]) -> _Outcome:
-    """A row, each value of its kind and in its range."""
+    """A row of the table, with every value checked."""
     cells = {field: row.values[name] for field, name in present.items()}
     scored = any(cells.get(field) is not None for field in _SCORES)
     stated = cells.get("target") is not None
@@ -187,8 +185,8 @@ def _candidate(
     label, target, evidence = _supervision(values, margin)
     index = len(turns)
     before = [stored_turn(turn) for turn in turns[:-1]][-MAX_STORED_TURNS:]
-    said = [text for t in turns[:-1] for text in (t.user_message, t.assistant_message or "")]
-    name = hexdigest("\0".join([*said, turns[-1].user_message]))[:16]
+    texts = [text for t in turns[:-1] for text in (t.user_message, t.assistant_message or "")]
+    name = hexdigest("\0".join([*texts, turns[-1].user_message]))[:16]
     columns = {
         "place": outcome.place,
         "sample_id": hexdigest(f"{name}|{index}")[:16],

@@ -1,9 +1,8 @@
 """A log → the rows of every split.
 
-Of a log with fewer distinct rows than are wanted all are taken, and weighted. From a longer one
-rows are drawn. How many of each cell to draw is not known before duplicates are gone and the splits
-are made: a draw is tried with a margin, and repeated with what was learnt from it where rows are
-short.
+If the log has fewer distinct rows than the data set asks for, all are used, and weighted. From a
+longer log rows are drawn. How many to draw of each cell depends on duplicates and splits, so a draw
+has a margin, and is repeated with better counts if rows are missing.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from turnout.dataset.candidates import Candidate, from_turns
 from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, shared_out, split_sizes
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import Distinct, deduplicated, near_groups, without_near
-from turnout.dataset.groups import assigned, kept_together, leaks
+from turnout.dataset.groups import assigned, components_of, leaks
 from turnout.dataset.weighting import Weighting, weighted
 from turnout.progress import Steps, watched
 from turnout.records import ID2LABEL
@@ -29,14 +28,14 @@ SURPLUS = "left over after balancing"
 BEYOND_SIZE = "beyond the size asked for"
 DRAW, COMPARE, SPLIT = "draw rows", "compare rows", "split and balance"
 
-# Rows drawn for each row wanted: duplicates go, and a split may want a row that another has.
+# Rows drawn for each row of the data set: some are duplicates, some in the wrong split.
 _MARGIN = 1.25
 _SPARE = 20
-# Drawn at most for each row wanted: all that are drawn are compared in memory.
-_MOST_DRAWN = 8
+# The most rows drawn for each row of the data set: all are compared in memory.
+_MAX_DRAWS_A_ROW = 8
 _FEW = 10_000
 _ROUNDS = 4
-# A log that is short is not drawn from again for the last hundredth of what it allows.
+# No new draw for the last hundredth of what the log allows.
 _NEARLY = 0.99
 _MOST_USES = 10
 
@@ -51,8 +50,8 @@ class DatasetSpec:
         shares: Of training, validation and test.
         oversample: Whether training rows may be used more than once.
         seed: Decides every choice.
-        own_split: Conversation and turn index → the split that the turn stays in; None where splits
-            are made. Only exact duplicates inside a split then become one row.
+        fixed_split: Conversation and turn index → the split given by the user; None where splits
+            are made here. With it, only exact duplicates inside a split become one row.
     """
 
     size: int
@@ -60,7 +59,7 @@ class DatasetSpec:
     shares: Sequence[float]
     oversample: bool
     seed: int
-    own_split: Mapping[tuple[str, int], str] | None = None
+    fixed_split: Mapping[tuple[str, int], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,14 @@ class Selection:
     """The rows of a data set, and how they were selected.
 
     Attributes:
-        splits: In order of their order keys.
+        splits: Split → rows, in the order of their keys.
         usable: All distinct rows drawn.
         dropped: Reason → rows of the log; with the rows selected they add up to the log.
-        users_apart: Whether no user stands in two splits; None where no user is known.
-        repeated: Rows that are in the training split a second time or more.
+        users_apart: Whether no user is in two splits; None where no user is known.
+        repeated: Training rows that repeat another.
         available: Rows of each cell in the log.
         draws: Rows of each cell that were drawn.
-        weighting: What weights do where all rows were taken; None where rows were drawn.
+        weighting: The weights where all rows were used; None where rows were drawn.
     """
 
     splits: dict[str, list[Candidate]]
@@ -89,16 +88,16 @@ class Selection:
 
 
 def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps) -> Selection:
-    """Draw from the log, leave duplicates out, split and balance.
+    """Draw from the log, remove duplicates, split and balance.
 
-    Where the log has fewer distinct rows than are wanted, all are taken: nearly equal ones fall
-    into one split, and weights balance them.
+    Where the log has fewer distinct rows than the specification asks for, all are used: nearly
+    equal ones fall into one split, and weights balance the rows.
 
     Args:
-        log: What is drawn from.
+        log: The log.
         formatter: How a turn is formatted.
         spec: What the data set should hold.
-        steps: Told of `DRAW`, `COMPARE` and `SPLIT`, as often as they are taken.
+        steps: Reports `DRAW`, `COMPARE` and `SPLIT`, once a round.
     """
     stratified = formatter.architecture == "conversation"
     draws = _draws(log.available, {}, spec, _MARGIN, stratified=stratified)
@@ -106,25 +105,25 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
     for attempt in range(1, _ROUNDS + 1):
         dropped = log.left_out.copy()
         with steps.step(DRAW, sum(draws.values()), attempt=attempt) as advance:
-            rows = watched(log.drawn(draws), advance, lambda turn: turn.order_key is not None)
+            rows = watched(log.draw(draws), advance, lambda turn: turn.order_key is not None)
             candidates = from_turns(rows, formatter, dropped)
         with steps.step(COMPARE, attempt=attempt):
             exact = _without_duplicates(candidates, spec, dropped)
             short = _expected(log.available, draws, exact.rows) < spec.size
             take_all = short and draws == log.available
             distinct = exact
-            if spec.own_split is None:
+            if spec.fixed_split is None:
                 distinct = _compared(exact, dropped, leave_out=not take_all)
         with steps.step(SPLIT, attempt=attempt):
             splits, users_apart = _split(distinct, spec, stratified=stratified, take_all=take_all)
         if attempt == _ROUNDS or draws == log.available:
             break
         margin *= 2
-        if short and log.available.total() <= _most_drawn(spec):
+        if short and log.available.total() <= _max_draws(spec):
             draws = dict(log.available)
             continue
-        left = Counter(candidate.cell for candidate in distinct.rows)
-        yields = {cell: left[cell] / n for cell, n in draws.items() if n}
+        counts = Counter(candidate.cell for candidate in distinct.rows)
+        yields = {cell: counts[cell] / n for cell, n in draws.items() if n}
         if _rows(splits) >= _enough(log.available, yields, spec, stratified=stratified):
             break
         draws = _draws(log.available, yields, spec, margin, stratified=stratified)
@@ -150,31 +149,31 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
 def _without_duplicates(
     candidates: Sequence[Candidate], spec: DatasetSpec, dropped: Counter[str]
 ) -> Distinct:
-    """The candidates without exact duplicates; with splits of one's own, inside each."""
-    if spec.own_split is None:
+    """The candidates without exact duplicates; with fixed splits, inside each split."""
+    if spec.fixed_split is None:
         return deduplicated(candidates, dropped)
-    pools = _own_pools(candidates, spec.own_split)
+    pools = _fixed_pools(candidates, spec.fixed_split)
     rows = [row for pool in pools.values() for row in deduplicated(pool, dropped).rows]
     return Distinct(sorted(rows, key=lambda c: c.order_key), [])
 
 
-def _own_pools(
-    candidates: Sequence[Candidate], own_split: Mapping[tuple[str, int], str]
+def _fixed_pools(
+    candidates: Sequence[Candidate], fixed_split: Mapping[tuple[str, int], str]
 ) -> dict[str, list[Candidate]]:
-    """Split → the candidates that stay in it."""
+    """Split → its candidates, by the user's own splits."""
     pools: dict[str, list[Candidate]] = {name: [] for name in SPLITS}
     for candidate in candidates:
         values = candidate.values
-        pools[own_split[values["conversation_id"], values["turn_index"]]].append(candidate)
+        pools[fixed_split[values["conversation_id"], values["turn_index"]]].append(candidate)
     return pools
 
 
 def _expected(
     available: Counter[Cell], draws: Mapping[Cell, int], distinct: Sequence[Candidate]
 ) -> float:
-    """How many distinct rows the log has, if it is as the rows drawn are."""
-    drawn = sum(draws.values())
-    return available.total() * len(distinct) / drawn if drawn else 0.0
+    """The estimated number of distinct rows in the log, from the share among the drawn rows."""
+    n_drawn = sum(draws.values())
+    return available.total() * len(distinct) / n_drawn if n_drawn else 0.0
 
 
 def _enough(
@@ -184,7 +183,7 @@ def _enough(
     *,
     stratified: bool,
 ) -> float:
-    """How many rows suffice, so that no more are drawn."""
+    """The number of rows at which no more are drawn."""
     expected = _plan(available, yields, spec, stratified=stratified).total()
     return spec.size if expected == spec.size else _NEARLY * expected
 
@@ -197,7 +196,7 @@ def _draws(
     *,
     stratified: bool,
 ) -> dict[Cell, int]:
-    """Rows of each cell to draw, with a margin for those that will go."""
+    """Rows of each cell to draw, with a margin for rows that will be removed."""
     if available.total() <= max(_FEW, spec.size * _MARGIN):
         return dict(available)
     plan = _plan(available, yields, spec, stratified=stratified)
@@ -206,12 +205,12 @@ def _draws(
         for cell, n in plan.items()
         if n
     }
-    scale = min(1.0, _most_drawn(spec) / max(1, sum(draws.values())))
+    scale = min(1.0, _max_draws(spec) / max(1, sum(draws.values())))
     return {cell: int(n * scale) for cell, n in draws.items()}
 
 
-def _most_drawn(spec: DatasetSpec) -> int:
-    return max(_FEW, _MOST_DRAWN * spec.size)
+def _max_draws(spec: DatasetSpec) -> int:
+    return max(_FEW, _MAX_DRAWS_A_ROW * spec.size)
 
 
 def _plan(
@@ -221,7 +220,7 @@ def _plan(
     *,
     stratified: bool,
 ) -> Counter[Cell]:
-    """Rows of each cell that the splits together want and the log can be taken to give."""
+    """Rows of each cell over all splits that the log is expected to give."""
     uses = _MOST_USES if spec.oversample else 1
     usable = {cell: int(n * yields.get(cell, 1)) * uses for cell, n in available.items()}
     plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
@@ -232,7 +231,7 @@ def _plan(
 
 
 def _compared(exact: Distinct, dropped: Counter[str], *, leave_out: bool) -> Distinct:
-    """Nearly equal rows left out; or all rows, with the groups that have nearly equal ones."""
+    """The rows without near duplicates; or all rows, with the pairs of groups that share them."""
     if leave_out:
         near = without_near(exact.rows, dropped)
         return Distinct(near.rows, exact.alike + near.alike)
@@ -242,9 +241,9 @@ def _compared(exact: Distinct, dropped: Counter[str], *, leave_out: bool) -> Dis
 def _split(
     distinct: Distinct, spec: DatasetSpec, *, stratified: bool, take_all: bool
 ) -> tuple[dict[str, list[Candidate]], bool | None]:
-    """The rows of every split, and whether users are kept apart.
+    """The rows of every split, and whether no user is in two of them.
 
-    They are not where a log has too few users for three splits, such as one person's own.
+    Users cannot be kept apart where a log has too few of them, such as one person's log.
     """
 
     def split(column: str | None) -> dict[str, list[Candidate]]:
@@ -252,12 +251,12 @@ def _split(
             return _all_shared_out(distinct, spec, column)
         return _balanced_splits(distinct, spec, column, stratified=stratified)
 
-    known = any(c.values["user_id"] is not None for c in distinct.rows)
-    if spec.own_split is not None:
+    has_users = any(c.values["user_id"] is not None for c in distinct.rows)
+    if spec.fixed_split is not None:
         splits = split(None)
-        return splits, not leaks(splits)["users"] if known else None
-    splits = split("user_id" if known else None)
-    if not known:
+        return splits, not leaks(splits)["users"] if has_users else None
+    splits = split("user_id" if has_users else None)
+    if not has_users:
         return splits, None
     if all(len({c.values["label"] for c in rows}) == len(ID2LABEL) for rows in splits.values()):
         return splits, True
@@ -267,10 +266,10 @@ def _split(
 def _all_shared_out(
     distinct: Distinct, spec: DatasetSpec, column: str | None
 ) -> dict[str, list[Candidate]]:
-    if spec.own_split is not None:
-        return _own_pools(distinct.rows, spec.own_split)
+    if spec.fixed_split is not None:
+        return _fixed_pools(distinct.rows, spec.fixed_split)
     plan = shared_out(Counter(candidate.cell for candidate in distinct.rows), spec.shares)
-    components = kept_together(distinct.rows, distinct.alike, column)
+    components = components_of(distinct.rows, distinct.alike, column)
     return assigned(components, plan, spec.shares, spec.seed, both_labels=True)
 
 
@@ -279,11 +278,11 @@ def _balanced_splits(
 ) -> dict[str, list[Candidate]]:
     usable = Counter(candidate.cell for candidate in distinct.rows)
     plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
-    if spec.own_split is None:
-        components = kept_together(distinct.rows, distinct.alike, column)
+    if spec.fixed_split is None:
+        components = components_of(distinct.rows, distinct.alike, column)
         pools = assigned(components, plan, spec.shares, spec.seed)
     else:
-        pools = _own_pools(distinct.rows, spec.own_split)
+        pools = _fixed_pools(distinct.rows, spec.fixed_split)
     sizes = split_sizes(spec.size, spec.shares)
     return {
         name: balanced(
@@ -298,10 +297,10 @@ def _balanced_splits(
 
 
 def _repeated(train: list[Candidate], spec: DatasetSpec) -> list[Candidate]:
-    """The training rows once, or as often as `spec.oversample` allows and the size asks for."""
+    """The training rows; with `spec.oversample` repeated up to the size or the limit of uses."""
     size = split_sizes(spec.size, spec.shares)["train"] if spec.oversample else len(train)
-    taken = islice(cycle(train), min(size, _MOST_USES * len(train)))
-    return sorted(taken, key=lambda c: c.order_key)
+    rows = islice(cycle(train), min(size, _MOST_USES * len(train)))
+    return sorted(rows, key=lambda c: c.order_key)
 
 
 def _rows(splits: Mapping[str, Sequence[Candidate]]) -> int:

@@ -1,7 +1,7 @@
-"""A sample of the log as it is, beside a data set: what the router's traffic looks like.
+"""A sample of the log as it is, stored beside a data set as the reference of its traffic.
 
-Rows of a data set are drawn, balanced and without duplicates, so they look like no log. These are
-all turns that the architecture decides on, of conversations drawn at random.
+The rows of a data set are balanced and without duplicates, so they differ from the log. This sample
+holds all turns that the architecture decides on, of conversations drawn at random.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from turnout.schema import TRAFFIC, TURN_KEYS
 
 MOST_CONVERSATIONS = 2_000
 MOST_TURNS = 6_000
-# Of so many it is looked up which trained; where all rows are used, four in five did.
+# So many conversations are looked at; up to four in five of them may have training rows.
 _MOST_NAMES = 20_000
-# A log is taken to have so many turns a conversation at most, or the sample is looked for again.
+# The first look assumes at most so many turns a conversation; if it finds too few, it widens.
 _TURNS_A_CONVERSATION = 50
 _HASH_STEPS = 16**8
 _NO_BOUND = "g"  # greater than every hash
@@ -41,7 +41,7 @@ def sampled_traffic(
     """Rows of `schema.TRAFFIC`, conversation by conversation.
 
     Conversations with training rows are left out. Those of the other splits are like them, and
-    stand for them by their weight.
+    replace them by a greater weight.
 
     Args:
         backend: Where the log is read.
@@ -58,31 +58,31 @@ def sampled_traffic(
     )
     log = log.filter(log.conversation_id.notnull(), log.turn_index >= 1)
     first_only = formatter.architecture == "session"
-    drawn = _drawn(backend, log, seed, first_only=first_only)
+    conversations = _first_conversations(backend, log, seed, first_only=first_only)
     trained = used.get("train", set())
-    others = set().union(*(names for split, names in used.items() if split != "train")) - trained
-    n_trained = sum(row["conversation_id"] in trained for row in drawn)
-    n_others = sum(row["conversation_id"] in others for row in drawn)
-    stands_for = (n_trained + n_others) / n_others if n_others else 1.0
-    taken: dict[str, _Row] = {}
+    unseen = set().union(*(names for split, names in used.items() if split != "train")) - trained
+    n_trained = sum(row["conversation_id"] in trained for row in conversations)
+    n_unseen = sum(row["conversation_id"] in unseen for row in conversations)
+    unseen_weight = (n_trained + n_unseen) / n_unseen if n_unseen else 1.0
+    sample: dict[str, _Row] = {}
     n_turns = 0
-    for row in drawn:
+    for row in conversations:
         decided = 1 if first_only else row["turns"]
         if row["conversation_id"] in trained or n_turns + decided > MOST_TURNS:
             continue
         n_turns += decided
-        row["weight"] = stands_for if row["conversation_id"] in others else 1.0
-        taken[row["conversation_id"]] = row
-        if len(taken) == MOST_CONVERSATIONS:
+        row["weight"] = unseen_weight if row["conversation_id"] in unseen else 1.0
+        sample[row["conversation_id"]] = row
+        if len(sample) == MOST_CONVERSATIONS:
             break
-    rows = list(_rows(backend, log, taken, formatter)) if taken else []
+    rows = list(_rows(backend, log, sample, formatter)) if sample else []
     return pa.Table.from_pylist(rows, TRAFFIC)
 
 
-def _drawn(
+def _first_conversations(
     backend: ibis.BaseBackend, log: ibis.Table, seed: int, *, first_only: bool
 ) -> list[_Row]:
-    """Conversations with the least hashes, in that order, and how many turns each has."""
+    """The conversations with the least hashes, in that order, with their numbers of turns."""
     total = int(backend.to_pyarrow(log.count()).as_py())
     share = min(1.0, _MOST_NAMES * _TURNS_A_CONVERSATION / max(total, 1))
     key = (ibis.literal(f"{seed}|traffic|") + log.conversation_id).hexdigest("md5")
@@ -103,32 +103,32 @@ def _drawn(
 
 
 def _rows(
-    backend: ibis.BaseBackend, log: ibis.Table, taken: Mapping[str, _Row], formatter: Formatter
+    backend: ibis.BaseBackend, log: ibis.Table, sample: Mapping[str, _Row], formatter: Formatter
 ) -> Iterator[_Row]:
-    names = pa.table({"conversation_id": pa.array(sorted(taken), pa.string())})
-    wanted = log.semi_join(materialized(backend, ibis.memtable(names)), "conversation_id")
+    names = pa.table({"conversation_id": pa.array(sorted(sample), pa.string())})
+    turns_of = log.semi_join(materialized(backend, ibis.memtable(names)), "conversation_id")
     rows = (
         row
-        for batch in batches(backend, wanted, order_by=(*TURN_KEYS, "message"))
+        for batch in batches(backend, turns_of, order_by=(*TURN_KEYS, "message"))
         for row in batch.to_pylist()
     )
     for name, group in groupby(rows, key=itemgetter("conversation_id")):
-        # A turn once, though the log holds it twice.
+        # Each turn once, even if the log has it twice.
         turns = list({row["turn_index"]: row for row in group}.values())
-        facts = taken[name]
+        facts = sample[name]
         for position, row in enumerate(turns):
             if formatter.architecture == "session" and row["turn_index"] != 1:
                 break
-            shown = formatter.format(_seen(turns, position), row["turn_index"])
+            model_input = formatter.format(_turns_up_to(turns, position), row["turn_index"])
             yield {
                 "conversation_id": name,
                 "turn_count": facts["turns"],
-                "message": shown.message,
-                "context": shown.context,
+                "message": model_input.message,
+                "context": model_input.context,
                 "weight": facts["weight"],
             }
 
 
-def _seen(turns: Sequence[_Row], position: int) -> list[Turn]:
-    seen = turns[max(0, position - MAX_STORED_TURNS) : position + 1]
-    return [Turn(row["message"] or "", row["answer"]) for row in seen]
+def _turns_up_to(turns: Sequence[_Row], position: int) -> list[Turn]:
+    rows = turns[max(0, position - MAX_STORED_TURNS) : position + 1]
+    return [Turn(row["message"] or "", row["answer"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Weights that balance the rows of a log too short to leave any of them out."""
+"""Weights that balance the rows of a log that is too short to leave rows out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import Cell, Ratio
 from turnout.records import LABEL_FAST, LABEL_REASONING
 
-# A few rows that count for very many would decide what is learnt.
+# Limits, or a few rows would dominate the training.
 MOST_FOR_LABEL = 10.0
 MOST_FOR_PLACE = 2.0
 _ROUNDS = 50
@@ -21,19 +21,17 @@ Sums = Mapping[Cell, float]
 
 @dataclass(frozen=True, slots=True)
 class Weighting:
-    """How far weights reach what they should.
+    """What the weights reach.
 
     Attributes:
-        wanted_share: Weighted share of reasoning that the ratio asks for, in [0, 1].
-        share: The one that the training rows have.
-        label_factors: Split → label → what the weights of its rows were multiplied by, beside the
-            factor of their place.
-        places: Turn-count buckets and positions that were evened out in the training rows.
-        capped_places: Those of them whose factor would have had to be greater than
-            `MOST_FOR_PLACE`, or less than its inverse.
+        target_share: Weighted share of reasoning that the ratio asks for, in [0, 1].
+        share: The weighted share of the training rows.
+        label_factors: Split → label → the factor of its rows' weights, without that of their place.
+        places: Turn-count buckets and positions that were made equal in the training rows.
+        capped_places: Those of them whose factor is at its limit, `MOST_FOR_PLACE` or its inverse.
     """
 
-    wanted_share: float
+    target_share: float
     share: float
     label_factors: dict[str, dict[int, float]]
     places: int
@@ -43,39 +41,39 @@ class Weighting:
 def weighted(
     splits: Mapping[str, Sequence[Candidate]], ratio: Ratio, *, places: bool
 ) -> tuple[dict[str, list[Candidate]], Weighting]:
-    """The same rows, weighted so that labels stand in the ratio.
+    """The same rows, weighted so that the labels are in the ratio.
 
-    In the training split turn-count buckets weigh alike too, and positions inside each bucket. What
-    a place says of the label stays as it is. The rows of a split weigh as much together as before,
-    and its labels stand in the ratio that the training rows reach.
+    In the training split turn-count buckets weigh the same too, and positions inside each bucket;
+    the share of labels inside a place stays as it is. The total weight of a split does not change,
+    and the labels of every split are in the ratio that the training rows reach.
 
     Args:
         splits: `train` first.
         ratio: Parts of reasoning and fast.
-        places: Whether buckets and positions are evened out.
+        places: Whether buckets and positions are made equal.
 
     Source:
         Deming and Stephan (1940), "On a least squares adjustment of a sampled frequency table when
-        the expected marginal totals are known": one margin after the other, until all are met.
+        the expected marginal totals are known": one margin after the other, until all match.
     """
-    wanted = share = ratio[0] / sum(ratio)
+    target = share = ratio[0] / sum(ratio)
     rows_of: dict[str, list[Candidate]] = {}
     factors: dict[str, dict[int, float]] = {}
-    evened = capped = 0
+    n_places = capped = 0
     for name, rows in splits.items():
         sums = _sums(rows)
         by_place = dict.fromkeys({_place(cell) for cell in sums}, 1.0)
         factors[name] = _label_factors(sums, share)
         if name == "train":
             if places:
-                by_place, factors[name], capped = _evened(sums, share)
-                evened = len(by_place)
+                by_place, factors[name], capped = _raked(sums, share)
+                n_places = len(by_place)
             share = _share(sums, by_place, factors[name])
         rows_of[name] = [
             _times(row, by_place[_place(row.cell)] * factors[name][row.values["label"]])
             for row in rows
         ]
-    return rows_of, Weighting(wanted, share, factors, evened, capped)
+    return rows_of, Weighting(target, share, factors, n_places, capped)
 
 
 def _sums(rows: Sequence[Candidate]) -> dict[Cell, float]:
@@ -94,43 +92,43 @@ def _times(row: Candidate, factor: float) -> Candidate:
 
 
 def _label_factors(sums: Sums, share: float) -> dict[int, float]:
-    """Label → factor that gives reasoning its share of the weight, as far as the cap allows."""
+    """Label → factor that gives reasoning its share of the weight, within the limit."""
     reasoning, fast = (
         fsum(weight for cell, weight in sums.items() if cell.label == label)
         for label in (LABEL_REASONING, LABEL_FAST)
     )
     if not reasoning or not fast:
         return {LABEL_REASONING: 1.0, LABEL_FAST: 1.0}
-    times = share / (1 - share) * fast / reasoning
-    times = min(max(times, 1 / MOST_FOR_LABEL), MOST_FOR_LABEL)
-    of_fast = (reasoning + fast) / (times * reasoning + fast)
-    return {LABEL_REASONING: times * of_fast, LABEL_FAST: of_fast}
+    ratio = share / (1 - share) * fast / reasoning
+    ratio = min(max(ratio, 1 / MOST_FOR_LABEL), MOST_FOR_LABEL)
+    fast_factor = (reasoning + fast) / (ratio * reasoning + fast)
+    return {LABEL_REASONING: ratio * fast_factor, LABEL_FAST: fast_factor}
 
 
-def _evened(sums: Sums, share: float) -> tuple[dict[tuple[str, str], float], dict[int, float], int]:
-    """Factors of places and of labels, and how many of the places are at their cap."""
+def _raked(sums: Sums, share: float) -> tuple[dict[tuple[str, str], float], dict[int, float], int]:
+    """Factors of places and of labels, and how many of the places are at their limit."""
     positions = defaultdict(set)
     for cell in sums:
         positions[cell.stratum].add(cell.position)
     total = fsum(sums.values())
-    wanted = {
+    targets = {
         (stratum, position): total / len(positions) / len(inside)
         for stratum, inside in positions.items()
         for position in inside
     }
-    by_place = dict.fromkeys(wanted, 1.0)
+    by_place = dict.fromkeys(targets, 1.0)
     by_label = _label_factors(sums, share)
     for _ in range(_ROUNDS):
-        held = dict.fromkeys(wanted, 0.0)
+        current = dict.fromkeys(targets, 0.0)
         for cell, weight in sums.items():
-            held[_place(cell)] += weight * by_label[cell.label or 0]
+            current[_place(cell)] += weight * by_label[cell.label or 0]
         by_place = {
-            place: min(max(wanted[place] / held[place], 1 / MOST_FOR_PLACE), MOST_FOR_PLACE)
-            for place in wanted
+            place: min(max(target / current[place], 1 / MOST_FOR_PLACE), MOST_FOR_PLACE)
+            for place, target in targets.items()
         }
         placed = {cell: weight * by_place[_place(cell)] for cell, weight in sums.items()}
         by_label = _label_factors(placed, share)
-        # Capped places leave the sum elsewhere.
+        # Places at their limit change the total, which is restored.
         correction = total / fsum(placed.values())
         by_label = {label: factor * correction for label, factor in by_label.items()}
     capped = sum(factor in (1 / MOST_FOR_PLACE, MOST_FOR_PLACE) for factor in by_place.values())

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from turnout.catalog import Catalog
 from turnout.dataset import build_from_turns
-from turnout.dataset.stage import DEFAULT_SIZE
+from turnout.dataset.assembly import DEFAULT_SIZE
 from turnout.errors import RecordError, SettingsError
 from turnout.evaluation.stage import evaluate
 from turnout.judge import JudgeOptions, judge_turns
