@@ -167,15 +167,48 @@ def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it
     assert "misses 10% in place of at most 30%" in advice.sentence
 
 
-def test_a_log_that_cannot_tell_says_how_many_conversations_would():
-    saving = {"value": 2.0, "low": -2.0, "high": 6.0}
-    row = {"name": "session", "against_reasoning": saving, "against_today": None}
+def advice_on(saving, low, high, *, conversations=100, sampled_turns=200):
+    """The advice of a log of two turns a conversation that cannot tell."""
+    estimate = {"value": saving, "low": low, "high": high}
+    row = {"name": "session", "against_reasoning": estimate, "against_today": None}
     recommended = {
         "verdict": "cannot tell", "policy": "session", "router": "session", "threshold": 0.5,
         "missed": 0.1, "reasons": ["the simpler one is taken"],
     }  # fmt: skip
-    comparison = {"recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}]}
-    advice = advice_of({"comparison": comparison, "conversations": 100, "max_missed": 0.1}, "")
-    # Half of the interval is twice the saving: four times the conversations halve it.
-    assert advice.more_conversations == 301
+    comparison = {
+        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
+        "sampled_turns": sampled_turns,
+    }  # fmt: skip
+    replayed = {
+        "comparison": comparison, "conversations": conversations, "turns": 2 * conversations,
+        "max_missed": 0.1,
+    }  # fmt: skip
+    return advice_of(replayed, "")
+
+
+def test_conversations_that_would_settle_it_grow_with_the_square_of_the_interval():
+    advice = advice_on(2.0, -2.0, 6.0)
+    # Twice the saving, so (1.43 * 2)² = 8.2 times the log shows it in four of five logs.
+    assert advice.more_conversations == 720
+    assert "About 720 more conversations" in advice.settled_by
     assert advice.why == ["The simpler one is taken."]
+    assert advice_on(2.0, -6.0, 10.0).more_conversations == 3_200
+    # A loss is settled alike.
+    assert advice_on(-2.0, -6.0, 2.0).more_conversations == 720
+
+
+def test_an_interval_that_barely_holds_zero_still_wants_as_many_again():
+    assert advice_on(2.0, -0.01, 4.01).more_conversations == 110
+
+
+@pytest.mark.parametrize(("saving", "low", "high"), [(0.2, -2.0, 2.4), (0.0, -1.0, 1.0)])
+def test_a_difference_too_small_for_the_traffic_is_said_in_words(saving, low, high):
+    advice = advice_on(saving, low, high)
+    assert advice.more_conversations is None
+    assert "More than 100 times as many" in advice.settled_by
+
+
+def test_an_interval_of_a_sample_counts_the_sample_not_the_log():
+    advice = advice_on(2.0, -2.0, 6.0, conversations=400)
+    # The sampled 100 conversations are a quarter of the log, and 818 are wanted.
+    assert advice.more_conversations == 420

@@ -221,8 +221,8 @@ def _show(learnt: Learnt, output: Path) -> None:
         out.print(sentence)
     for name, why in learnt.without.items():
         out.print(f"No {name} router: {why}")
-    if advice.more_conversations:
-        out.print(f"About {advice.more_conversations:,} more conversations would settle it.")
+    if advice.settled_by:
+        out.print(advice.settled_by)
     settings = output / "turnout.toml"
     if not learnt.settings_written and settings.exists():
         out.print(f"Left as it is: {settings}")
