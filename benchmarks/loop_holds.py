@@ -21,7 +21,7 @@ from pathlib import Path
 import uvicorn
 
 from gateway import free_port, started, wait_for
-from turnout.gateway import server
+from turnout.gateway import connection, server
 from turnout.gateway.app import create_app
 from turnout.gateway.options import GatewayOptions, Target, Upstream
 from turnout.routing import Router
@@ -93,7 +93,7 @@ async def run(router: Path, upstream: int, n_rounds: int) -> None:
         journal=folder / "journal",
     )
     app = create_app(Router.from_folder(router), options)
-    config = uvicorn.Config(app, port=port, log_level="error", http=server._Connection)
+    config = uvicorn.Config(app, port=port, log_level="error", http=connection.Connection)
     serving = uvicorn.Server(config)
     task = asyncio.ensure_future(serving.serve())
     await asyncio.sleep(1)

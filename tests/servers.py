@@ -10,10 +10,10 @@ import uvicorn
 
 
 @contextlib.contextmanager
-def running(app) -> Iterator[str]:
-    """Serve an ASGI application; gives its base URL."""
+def running(app, **settings) -> Iterator[str]:
+    """Serve an ASGI application, with settings of uvicorn's; gives its base URL."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", **settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

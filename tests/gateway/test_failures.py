@@ -1,18 +1,17 @@
 """Upstreams that fail, and callers that leave."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import gzip
 import json
 import socket
-import threading
 import time
 
 import httpx
 import pytest
 
 from tests.gateway.conftest import eventually, gateway_of, options_for, user
+from tests.gateway.raw_upstream import RawUpstream
 from tests.gateway.upstream import PROTOCOLS, Chat
 from tests.servers import free_port
 from turnout.gateway import forward
@@ -159,53 +158,10 @@ def test_an_answer_whose_last_event_came_is_a_success_whatever_the_caller_does(s
     assert served.lines()[0]["response_type"] == "success"
 
 
-class RawUpstream:
-    """Sends bytes of a test's choice to each connection."""
-
-    def __init__(self, *answers: bytes, keep_alive: bool = False):
-        self._answers = list(answers)
-        self._keep_alive = keep_alive
-        self.n_requests = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._listening.close()
-
-    def _serve(self):
-        for answer in self._answers:
-            with contextlib.suppress(OSError):
-                connection, _ = self._listening.accept()
-                self._read_request(connection)
-                connection.sendall(answer)
-                if self._keep_alive:
-                    time.sleep(0.2)  # closed while it is idle
-                connection.close()
-
-    def _read_request(self, connection):
-        got = b""
-        while b"\r\n\r\n" not in got:
-            got += connection.recv(65536)
-        head, _, body = got.partition(b"\r\n\r\n")
-        length = next(
-            int(line.split(b":")[1])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length")
-        )
-        while len(body) < length:
-            body += connection.recv(65536)
-        self.n_requests += 1
-
-
-def raw_options(upstream):
+def raw_options(upstream, timeout_s=2):
     def options(url, journal):
         return GatewayOptions(
-            upstreams={"raw": Upstream(url=f"{upstream.url}/v1", timeout_s=2)},
+            upstreams={"raw": Upstream(url=f"{upstream.url}/v1", timeout_s=timeout_s)},
             targets={
                 "reasoning": Target(upstream="raw", model="deep-1"),
                 "fast": Target(upstream="raw", model="quick-1"),
@@ -252,6 +208,14 @@ EVENTS = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\r\n\r\n
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", False, 502, "failed", id="no HTTP"),
         pytest.param(b"", False, 502, "failed", id="nothing"),
         pytest.param(
+            b"HTTP/1.1 600 Strange\r\ncontent-length: 2\r\n\r\n{}",
+            False, 502, "failed", id="a status that no answer can have",
+        ),
+        pytest.param(
+            b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+            True, 502, "failed", id="an upgrade that nobody asked for",
+        ),
+        pytest.param(
             head("content-type: application/json", "connection: close") + JSON,
             False, 200, "success", id="a body without a length",
         ),
@@ -272,6 +236,53 @@ def test_an_upstream_that_lies_or_breaks_gives_one_clear_end(
     assert (response.status_code, line["response_type"]) == (status, ended)
     if status == 502:
         assert response.json()["error"]["code"] == "upstream_error"
+
+
+def test_what_an_upstream_sends_unasked_is_nobodys_answer(tmp_path):
+    whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
+    other = whole.replace(b"hi", b"no")
+    upstream = RawUpstream(whole, whole, keep_alive=True, unasked=other)
+    with upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        first = served.post([user("hello")])
+        time.sleep(0.1)  # the other answer comes while the connection is idle
+        second = served.post([user("hello")])
+    assert [each.content for each in (first, second)] == [JSON, JSON]
+
+
+def test_an_answer_without_a_body_has_no_length(tmp_path):
+    empty = b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n"
+    with RawUpstream(empty) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        response = served.post([user("hello")])
+    assert response.status_code == 204
+    assert "content-length" not in response.headers
+
+
+def test_a_status_without_an_address_is_not_called_a_redirect(tmp_path):
+    answer = b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"
+    with RawUpstream(answer) as upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
+        response = served.post([user("hello")])
+    assert response.status_code == 502
+    assert "answers with status 304" in response.json()["error"]["message"]
+
+
+def test_a_time_out_that_an_upstream_reports_goes_to_the_next_target(tmp_path):
+    late = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 2\r\n\r\n{}"
+    whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
+    with (
+        RawUpstream(late, whole) as upstream,
+        gateway_of(tmp_path, raw_options(upstream)) as served,
+    ):
+        response = served.post([user("hello")])
+    assert (response.status_code, response.headers["x-turnout-model"]) == (200, "deep-1")
+
+
+def test_a_refusal_whose_body_never_comes_does_not_hold_up_the_next_target(tmp_path, monkeypatch):
+    monkeypatch.setattr(forward, "_ERROR_BODY_S", 0.2)
+    stuck = b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\n{"
+    whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
+    upstream = RawUpstream(stuck, whole, keep_alive=True)
+    with upstream, gateway_of(tmp_path, raw_options(upstream, timeout_s=60)) as served:
+        assert served.post([user("hello")]).content == JSON
 
 
 def test_an_idle_connection_that_the_upstream_has_closed_is_replaced(tmp_path):

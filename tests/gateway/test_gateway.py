@@ -262,6 +262,25 @@ def test_what_is_not_served_says_what_is(served):
     assert "/v1/chat/completions" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "is_anthropic"),
+    [
+        ("GET", "/v1/responses/resp_1", False),
+        ("POST", "/v1/responses/resp_1/cancel", False),
+        ("POST", "/v1/files", False),
+        ("POST", "/v1/messages/batches", True),
+    ],
+)
+def test_what_is_not_served_is_refused_in_the_form_of_its_protocol(
+    served, method, path, is_anthropic
+):
+    response = httpx.request(method, f"{served.url}{path}")
+    error = response.json()["error"]
+    assert response.status_code == 404
+    assert error["type"] == ("not_found_error" if is_anthropic else "invalid_request_error")
+    assert f"{method} {path} is not served here" in error["message"]
+
+
 def test_a_method_that_is_not_served_says_which_is(served):
     response = httpx.get(f"{served.url}/v1/chat/completions")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")

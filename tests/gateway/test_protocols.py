@@ -95,6 +95,13 @@ def test_models_have_the_form_of_the_client_that_asks(served):
         assert client.models.retrieve("claude-turnout").display_name
 
 
+def test_codex_reads_a_list_that_leaves_its_own_as_it_is(served):
+    listed = httpx.get(f"{served.url}/v1/models", params={"client_version": "0.171.0"}).json()
+    assert listed["models"] == []
+    assert listed["data"][0]["id"] == "turnout"
+    assert "models" not in httpx.get(f"{served.url}/v1/models").json()
+
+
 def test_the_alias_that_claude_code_lists_is_routed(served):
     with anthropic_client(served) as client:
         answer = client.messages.create(model="claude-turnout", max_tokens=9, messages=[user(HARD)])

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 # The gateway as `turnout serve` runs it, with shorter patience.
 PROGRAM = """
-import sys, turnout.gateway.server as server
-stop_s, server.IDLE_S = float(sys.argv.pop(1)), float(sys.argv.pop(1))
+import sys, turnout.gateway.connection as connection, turnout.gateway.server as server
+stop_s, connection.IDLE_S = float(sys.argv.pop(1)), float(sys.argv.pop(1))
 serve = server.serve
 server.serve = lambda *given, **more: serve(*given, **more, stop_s=stop_s)
 from turnout.cli import main

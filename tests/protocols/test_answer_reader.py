@@ -194,6 +194,8 @@ def test_choices_are_kept_apart():
         pytest.param([chat_chunk({"tool_calls": [{"function": {"name": "read"}}]})] * 2,
                      ("read", "read"), id="neither-index-nor-id"),
         pytest.param([chat_chunk({"function_call": {"name": "read"}})] * 2, ("read",), id="legacy"),
+        pytest.param([call(0, id="a", function={"name": "re"}), call(0, function={"name": "ad"})],
+                     ("read",), id="in-pieces"),
     ],
 )  # fmt: skip
 def test_a_tool_call_is_counted_once(calls, names):
@@ -205,6 +207,9 @@ def test_a_tool_call_is_counted_once(calls, names):
     [
         pytest.param(chat, {"error": {"message": "overloaded"}}, id="chat"),
         pytest.param(chat, {"error": "overloaded"}, id="chat-text"),
+        pytest.param(chat, {"object": "error", "message": "overloaded"}, id="chat-object"),
+        pytest.param(chat, {"choices": [{"finish_reason": "error", "error": {
+            "message": "overloaded"}}]}, id="chat-choice"),
         pytest.param(responses, {"type": "error", "message": "overloaded"}, id="responses"),
         pytest.param(responses, {"type": "response.failed", "response": {
             "status": "failed", "error": {"message": "overloaded"}}}, id="responses-failed"),
@@ -215,6 +220,23 @@ def test_a_tool_call_is_counted_once(calls, names):
 def test_an_error_event_in_a_stream_is_a_failure(wire_format, item):
     answer = answer_of(wire_format, events(item) + b"data: [DONE]\n\n")
     assert (answer.failed, answer.complete, answer.error) == (True, False, "overloaded")
+
+
+@pytest.mark.parametrize("wire_format", [chat, responses, messages])
+def test_an_error_that_only_the_events_name_tells_is_a_failure(wire_format):
+    data = b'event: error\ndata: {"message": "overloaded"}\n\ndata: [DONE]\n\n'
+    answer = answer_of(wire_format, data)
+    assert (answer.failed, answer.complete, answer.error) == (True, False, "overloaded")
+
+
+def test_events_without_a_choice_are_no_answer():
+    assert not answer_of(chat, events({"detail": "no"}) + b"data: [DONE]\n\n").complete
+
+
+def test_a_mark_of_the_encoding_before_the_first_event_is_passed_over():
+    data = b"\xef\xbb\xbf" + events(chat_chunk({"content": "hi"}))
+    reader, passed = fed(chat, [data])
+    assert (reader.answer().text, passed) == ("hi", data)
 
 
 @CASES

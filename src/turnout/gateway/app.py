@@ -147,7 +147,11 @@ class Gateway:
         names = _model_names(self.runtime.options)
         if wire_format.NAME != "messages":
             names.remove(alias_of(self.runtime.options.model_name))
-        await _send_json(send, 200, wire_format.models_body(names))
+        body = wire_format.models_body(names)
+        if "client_version=" in incoming.query:
+            # Codex reads this list instead; empty, it leaves Codex's own as it is.
+            body = {**body, "models": []}
+        await _send_json(send, 200, body)
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One of the models."""
@@ -251,7 +255,7 @@ class _Endpoint:
     async def _refuse(self, sender: _Sender, scope: Scope, problem: Problem) -> None:
         if sender.is_started:
             return
-        wire_format = self._format or _format_of(Incoming.from_scope(scope))
+        wire_format = self._format or _format_of(Incoming.from_scope(scope), scope["path"])
         await _send_problem(sender, wire_format, problem)
 
 
@@ -412,9 +416,10 @@ def _max_bytes(runtime: Runtime) -> int:
     return int(runtime.options.max_body_mb * 1e6)
 
 
-def _format_of(incoming: Incoming) -> WireFormat:
+def _format_of(incoming: Incoming, path: str = "") -> WireFormat:
     """The wire format of a caller that asks for no endpoint of one."""
-    return WIRE_FORMATS["messages" if "anthropic-version" in incoming.headers else "chat"]
+    is_anthropic = "anthropic-version" in incoming.headers or "/messages" in path
+    return WIRE_FORMATS["messages" if is_anthropic else "chat"]
 
 
 def _format_by_body(body: JsonBody, incoming: Incoming) -> WireFormat:

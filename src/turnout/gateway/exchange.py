@@ -22,7 +22,7 @@ from turnout.gateway.attended import Attended, stopping
 from turnout.gateway.callers import digest_of_keys
 from turnout.gateway.decide import Decided, effort_of
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
-from turnout.gateway.headers import RawHeaders, header_value, relayed_headers
+from turnout.gateway.headers import RawHeaders, header_value
 from turnout.gateway.incoming import LARGE_BYTES
 from turnout.gateway.options import Target
 from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("turnout.access")
 # A whole answer is read before anything is sent, so that one that breaks off becomes an error.
 _MAX_HELD_BYTES = 1 << 20
+# A response without a body has no length either (RFC 9110, section 8.6).
+_NO_CONTENT = 204
 _CACHE_LIFETIME_S = 300.0
 _LONG_CACHE_LIFETIME_S = 3600.0
 COUNT_TOKENS = "/messages/count_tokens"
@@ -198,9 +200,8 @@ class Exchange(Attended):
         self, decided: Decided, forwarded: Forwarded, length: int | None = None
     ) -> None:
         self._progress.is_started = True
-        headers = relayed_headers(forwarded.response.raw_headers)
-        headers += self._headers(decided, forwarded)
-        if length is not None:
+        headers = forwarded.headers() + self._headers(decided, forwarded)
+        if length is not None and forwarded.response.status != _NO_CONTENT:
             headers.append((b"content-length", str(length).encode()))
         await self._send(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import email.utils
@@ -9,10 +10,12 @@ import functools
 import io
 import ipaddress
 import os
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 from multidict import CIMultiDict
@@ -20,7 +23,7 @@ from yarl import URL
 
 from turnout.errors import SettingsError, UpstreamError
 from turnout.gateway.breaker import Breaker
-from turnout.gateway.headers import RawHeaders, as_text, forwarded_headers
+from turnout.gateway.headers import RawHeaders, as_text, forwarded_headers, relayed_headers
 from turnout.gateway.incoming import off_loop
 from turnout.gateway.options import GatewayOptions, Target, Upstream
 from turnout.routing.served import Attempt
@@ -29,6 +32,11 @@ CONNECT_TIMEOUT_S = 10.0
 _MAX_HEADER_BYTES = 256 << 10
 _MAX_ERROR_BYTES = 1 << 20
 _LARGE_BODY_BYTES = 1 << 20
+# A refusal's body is waited for so long before the next target is tried.
+_ERROR_BODY_S = 10.0
+# A kept-alive connection that was closed while it was idle fails within moments.
+_STALE_S = 1.0
+_TIMED_OUT = 408
 _TOO_MANY = 429
 
 
@@ -70,12 +78,25 @@ class Forwarded:
         target: Who gave it.
         attempts: Every try so far, the last one included.
         held_body: The body where it was read already: that of a refusal.
+        key: Ours, for this upstream; it is shown to nobody.
     """
 
     response: aiohttp.ClientResponse
     target: Target
     attempts: list[Attempt] = field(default_factory=list)
     held_body: bytes | None = None
+    key: str | None = None
+
+    def headers(self) -> RawHeaders:
+        """What the caller gets of the answer's headers."""
+        headers = relayed_headers(self.response.raw_headers)
+        if self.key is None:
+            return headers
+        return [(name, self.without_key(value)) for name, value in headers]
+
+    def without_key(self, data: bytes) -> bytes:
+        """Some upstreams repeat a key that they refuse; it is replaced by `***`."""
+        return data.replace(self.key.encode(), b"***") if self.key else data
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives.
@@ -136,8 +157,8 @@ class Forwarder:
     async def send(self, outgoing: Outgoing, candidates: Sequence[Target]) -> Forwarded:
         """Forward to the first candidate that answers; the body of the answer is still unread.
 
-        A failed connection, a time-out, 429 and 5xx go to the next candidate. Where none does
-        better, the first refusal is given.
+        A failed connection, a time-out (also one that the upstream reports with 408), 429 and 5xx
+        go to the next candidate. Where none does better, the first refusal is given.
 
         Raises:
             NoAnswerError: If no candidate answered at all.
@@ -154,7 +175,9 @@ class Forwarder:
                 first_error = first_error or error
                 continue
             attempts.append(Attempt(target.name, target.model, response.status, _refusal(response)))
-            forwarded = Forwarded(response, target, attempts)
+            forwarded = Forwarded(response, target, attempts, key=self._keys[target.upstream])
+            if response.status >= 400:
+                await _hold_body(forwarded)
             if not _is_failure(response.status):
                 self.breaker.succeeded(target.name, outgoing.caller)
                 return forwarded
@@ -162,7 +185,6 @@ class Forwarder:
             is_own = response.status == _TOO_MANY and self._passes_key(target.upstream)
             caller = outgoing.caller if is_own else ""
             self.breaker.failed(target.name, _retry_after_s(response), caller)
-            await _hold_body(forwarded)
             refused = refused or forwarded
         if refused is not None:
             return refused
@@ -205,11 +227,12 @@ class Forwarder:
 
     async def _send_once(self, outgoing: Outgoing, target: Target) -> aiohttp.ClientResponse:
         trace = SimpleNamespace(is_reused=False)
+        began_s = time.monotonic()
         try:
             return await self._request(outgoing, target, trace)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError) as error:
             # A connection that was closed while it was idle: nothing of the request was read.
-            if not trace.is_reused:
+            if not trace.is_reused or time.monotonic() - began_s > _STALE_S:
                 raise _unreachable(target, self._upstreams[target.upstream], error) from error
         with contextlib.suppress(aiohttp.ServerDisconnectedError, ConnectionResetError):
             return await self._request(outgoing, target, trace)
@@ -222,7 +245,7 @@ class Forwarder:
         body = await off_loop(outgoing.n_bytes, functools.partial(outgoing.body_for, target))
         large = len(body) > _LARGE_BODY_BYTES
         try:
-            return await self._client().request(
+            response = await self._client().request(
                 outgoing.method,
                 self._url(outgoing, target.upstream),
                 data=io.BytesIO(body) if large else body,
@@ -236,27 +259,30 @@ class Forwarder:
             )
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             raise
-        except aiohttp.ConnectionTimeoutError as error:
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             raise _unreachable(target, upstream, error) from error
+        except aiohttp.ClientOSError as error:
+            raise ConnectionResetError from error
         except TimeoutError as error:
             raise UpstreamTimeoutError(
                 f"upstream {target.upstream} did not answer within {upstream.timeout_s:g} s. "
                 "Try again, or raise its timeout_s."
             ) from error
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
-            raise UpstreamError(
-                f"upstream {target.upstream} gave an answer that is no whole HTTP message "
-                f"({type(error).__name__}). Check what listens at its url in the settings."
-            ) from error
+            raise _unreadable(target, type(error).__name__) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _unreachable(target, upstream, error) from error
+        if not 200 <= response.status < 600:
+            response.close()
+            raise _unreadable(target, f"status {response.status}")
+        return response
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             tracing = aiohttp.TraceConfig()
             tracing.on_connection_reuseconn.append(_note_reuse)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+                connector=_Connector(limit=0, keepalive_timeout=15),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -293,6 +319,19 @@ class Forwarder:
         return headers
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Connections to upstreams, kept alive unless an upstream has sent something unasked.
+
+    That would be taken for the answer to the next request, perhaps another caller's.
+    """
+
+    async def _get(self, key: Any, traces: list[Any]) -> Any:  # noqa: ANN401 (as aiohttp has it)
+        for connection, _ in self._conns.get(key, ()):
+            if connection.should_close:
+                connection.close()
+        return await super()._get(key, traces)
+
+
 async def _note_reuse(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: object
 ) -> None:
@@ -303,17 +342,18 @@ async def _note_reuse(
 async def _hold_body(forwarded: Forwarded) -> None:
     """Read a refusal's body, so that its connection is free for the next request."""
     body = b""
-    with contextlib.suppress(UpstreamError):
-        async for chunk in forwarded.chunks():
-            body += chunk
-            if len(body) > _MAX_ERROR_BYTES:
-                break
+    with contextlib.suppress(UpstreamError, TimeoutError):
+        async with asyncio.timeout(_ERROR_BODY_S):
+            async for chunk in forwarded.chunks():
+                body += chunk
+                if len(body) > _MAX_ERROR_BYTES:
+                    break
     forwarded.close()
-    forwarded.held_body = body
+    forwarded.held_body = forwarded.without_key(body)
 
 
 def _is_failure(status: int) -> bool:
-    return status == _TOO_MANY or status >= 500
+    return status in (_TIMED_OUT, _TOO_MANY) or status >= 500
 
 
 def _refusal(response: aiohttp.ClientResponse) -> str | None:
@@ -329,6 +369,13 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
         when = email.utils.parsedate_to_datetime(value)
         return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())
     return None
+
+
+def _unreadable(target: Target, what: str) -> UpstreamError:
+    return UpstreamError(
+        f"upstream {target.upstream} gave an answer that is no whole HTTP message ({what}). Check "
+        "what listens at its url in the settings."
+    )
 
 
 def _unreachable(target: Target, upstream: Upstream, error: Exception) -> UpstreamError:

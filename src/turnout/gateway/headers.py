@@ -18,11 +18,20 @@ _ONE_HOP = frozenset(
         b"content-length", b"accept-encoding", b"expect", b"http2-settings",
     }
 )  # fmt: skip
-# Who the caller is to its vendor. Cookies never pass: they would join callers.
+# Who the caller is to its vendor, or to what stands before the gateway.
 _CREDENTIALS = re.compile(
-    rb"(^|-)(auth|jwt)(-|$)|authori[sz]|authenti|api-?key|subscription-key|token|secret|password|"
-    rb"credential|(^|-)(organi[sz]ation|project|workspace)(-|$)|^x-amz-"
+    rb"authori[sz]|authenti|api-?key|token|secret|passw|credential|^x-amz-|remote-user|"
+    rb"(^|-)(auth|bearer|cert|dpop|email|jwt|key|oidc|pass|principal|sig|signature|vk)(-|$)|"
+    rb"(^|-)(account|organi[sz]ation|project|tenant|workspace)(-|$)"
 )
+# Its name looks like that of a credential.
+_NO_CREDENTIALS = frozenset({b"idempotency-key"})
+# Where the request comes from: a page in a browser, and the proxies on its way.
+_ORIGIN = re.compile(
+    rb"^(origin|referer|forwarded|via|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip)$|"
+    rb"^(x-forwarded|x-original|sec-ch|sec-fetch|access-control)-"
+)
+# Cookies never pass: they would join callers.
 _COOKIES = frozenset({b"cookie", b"cookie2", b"set-cookie", b"set-cookie2"})
 _OWN = b"x-turnout-"
 # Which pages may read an answer is the gateway's to say.
@@ -50,6 +59,7 @@ def forwarded_headers(
         if name not in stays
         and name not in _COOKIES
         and not name.startswith(_OWN)
+        and not _ORIGIN.search(name)
         and not _CONTROL.search(value)
         and (with_credentials or not is_credential(name))
     ]
@@ -69,7 +79,8 @@ def relayed_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
 def is_credential(name: bytes) -> bool:
     """Whether a header's name, in lower case, says that it carries a credential."""
     # Some proxies read `x_api_key` as `x-api-key`.
-    return _CREDENTIALS.search(name.replace(b"_", b"-")) is not None
+    plain = name.replace(b"_", b"-")
+    return plain not in _NO_CREDENTIALS and _CREDENTIALS.search(plain) is not None
 
 
 def as_text(value: bytes) -> str:

@@ -7,7 +7,6 @@ from starlette.types import Receive, Send
 from turnout.errors import UpstreamError
 from turnout.gateway.attended import Attended, stopping
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
-from turnout.gateway.headers import relayed_headers
 from turnout.gateway.options import Target
 from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
 from turnout.gateway.runtime import Runtime
@@ -62,10 +61,13 @@ class Passage(Attended):
         try:
             # A body that breaks off at once is still an error of its own.
             first = await anext(chunks, b"")
-            headers = relayed_headers(response.raw_headers)
             self._is_started = True
             await self._send(
-                {"type": "http.response.start", "status": response.status, "headers": headers}
+                {
+                    "type": "http.response.start",
+                    "status": response.status,
+                    "headers": forwarded.headers(),
+                }
             )
             await self._send({"type": "http.response.body", "body": first, "more_body": True})
             async for chunk in chunks:

@@ -45,12 +45,14 @@ def no_answer(error: NoAnswerError, headers: Headers = ()) -> Problem:
 
 def redirected(forwarded: Forwarded, headers: Headers = ()) -> Problem:
     """That an upstream answers with a redirect, which is neither followed nor relayed."""
-    where = forwarded.response.headers.get("location", "")[:200]
+    # Its query may hold a key.
+    where = forwarded.response.headers.get("location", "").partition("?")[0][:200]
+    what = f"with a redirect to {where!a}" if where else f"with status {forwarded.response.status}"
     upstream = forwarded.target.upstream
     return Problem(
         502,
         "upstream_redirect",
-        f"upstream {upstream} answers with a redirect to {where!a}; expected an answer. Put the "
-        f"right address into the url of [upstreams.{upstream}].",
+        f"upstream {upstream} answers {what}; expected an answer. Put the right address into the "
+        f"url of [upstreams.{upstream}].",
         headers,
     )

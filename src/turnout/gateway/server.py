@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import gc
 import logging
-import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from turnout.errors import ListenError, SettingsError, TurnoutError
+from turnout.gateway import connection
 from turnout.gateway.app import Gateway, MoreRoutes, app_of
 from turnout.gateway.forward import is_loopback
 from turnout.gateway.options import GatewayOptions
@@ -25,20 +23,7 @@ from turnout.routing import Router
 _log = logging.getLogger("turnout.gateway")
 # Open answers have so long to end after a signal; then they are ended with an error.
 STOP_S = 30.0
-# A connection on which no request comes is closed.
-IDLE_S = 75.0
 _BACKLOG = 2048
-_MAX_HEAD_BYTES = 256 << 10
-_TOO_LARGE_BODY = (
-    b'{"error": {"message": "turnout: headers: larger than 256 KiB; expected at most that.", '
-    b'"type": "invalid_request_error", "param": null, "code": "headers_too_large"}}'
-)
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-) % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
-# Files that are kept free for upstreams, the journal and the router.
-_SPARE_FILES = 64
 
 
 def serve(
@@ -73,12 +58,12 @@ def serve(
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
         config = uvicorn.Config(
             app_of(gateway, more_routes),
-            http=_Connection,
+            http=connection.Connection,
             log_config=None,
             access_log=False,
             log_level="warning",
             backlog=_BACKLOG,
-            timeout_keep_alive=int(IDLE_S),
+            timeout_keep_alive=int(connection.IDLE_S),
             timeout_graceful_shutdown=int(stop_s) + 5,
             server_header=False,
             proxy_headers=False,
@@ -153,62 +138,6 @@ class _Server(uvicorn.Server):
             _log.warning("SIGHUP: nothing has changed: %s", error)
         else:
             _log.warning("SIGHUP: router and settings were read again")
-
-
-class _Connection(HttpToolsProtocol):
-    """A connection that is closed when no whole request head comes, or when files are short."""
-
-    _head_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-
-    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (as asyncio has it)
-        """Accept a connection, unless too many are open."""
-        super().connection_made(transport)
-        if len(self.connections) > _MAX_CONNECTIONS:
-            transport.abort()
-        else:
-            self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the caller sends."""
-        if self.cycle is None or self.cycle.response_complete:
-            self._await_head()
-            self._head_bytes += len(data)
-        super().data_received(data)
-        is_head = self._head_timer is not None
-        if is_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        """Begin a request."""
-        self._stop_awaiting_head()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._stop_awaiting_head()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(IDLE_S, self.transport.close)
-
-    def _stop_awaiting_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-        self._head_timer, self._head_bytes = None, 0
-
-
-def _max_connections() -> int:
-    """How many callers may be connected: each may need a file for its upstream, too."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return sys.maxsize
-    return max(1, (limit - _SPARE_FILES) // 2)
-
-
-_MAX_CONNECTIONS = _max_connections()
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -94,11 +94,14 @@ class AnswerReader:
         event = self._gathered.error_event(message)
         return b"\n\n" + event if self._stream is not None and self._stream.is_torn else event
 
-    def _take(self, data: bytes) -> bool:
+    def _take(self, data: bytes, name: bytes) -> bool:
         if data.strip() == DONE:
             self._gathered.finish()
             return True
         event = json_object(data)
+        if name == b"error" and not event.get("error"):
+            # Some servers say only by the event's name that it is an error.
+            event = {**event, "error": event.get("message") or "unknown error"}
         self._gathered.take(event)
         return not (self._usage_withheld and self._format.is_usage_alone(event))
 

@@ -109,7 +109,7 @@ def read_answer(body: Mapping[str, object]) -> Answer:
         for choice in choices
     ]
     texts = ["\n".join(content.texts) for content in contents] or [""]
-    error = error_message(body.get("error"))
+    error = _error_of(body)
     return Answer(
         texts[0],
         called_tools(mapping(choices[0].get("message"))) if choices else (),
@@ -122,6 +122,20 @@ def read_answer(body: Mapping[str, object]) -> Answer:
         response_id=text(body.get("id")),
         other_texts=tuple(texts[1:]),
     )
+
+
+def _error_of(body: Mapping[str, object]) -> str | None:
+    """What an answer or a chunk says of an error; None where it is none.
+
+    Some servers say it without an `error` member: by `object`, or by why a choice ended.
+    """
+    error = error_message(body.get("error"))
+    if error is None and body.get("object") == "error":
+        error = error_message(body)
+    failed = [c for c in mappings(body.get("choices")) if c.get("finish_reason") == "error"]
+    if error is None and failed:
+        error = error_message(failed[0].get("error")) or "unknown error"
+    return error
 
 
 def usage_of(usage: Mapping[str, object]) -> Usage:
@@ -174,7 +188,10 @@ class _Choice:
         if name:
             whole = "index" not in call and call_id is None
             key = ("whole", len(self.tools)) if whole else (index, self._ids.get(index))
-            self.tools.setdefault(key, name)
+            begun = self.tools.get(key, "")
+            # A name may come in pieces.
+            is_again = name == begun or (begun and call_id is not None)
+            self.tools[key] = begun if is_again else begun + name
 
 
 class ChatStream:
@@ -187,12 +204,15 @@ class ChatStream:
         self._usage = Usage()
         self._error: str | None = None
         self._is_done = False
+        self._has_events = self._has_choices = False
 
     def take(self, event: Mapping[str, object]) -> None:
         """Take the next chunk."""
+        self._has_events = True
+        self._has_choices |= "choices" in event
         self._model = text(event.get("model")) or self._model
         self._id = text(event.get("id")) or self._id
-        self._error = error_message(event.get("error")) or self._error
+        self._error = _error_of(event) or self._error
         for piece in mappings(event.get("choices")):
             self._choices.setdefault(_index(piece), _Choice()).take(piece)
         if isinstance(event.get("usage"), Mapping):
@@ -207,7 +227,10 @@ class ChatStream:
         if self._error is not None:
             return False
         ended = [choice.finish_reason for choice in self._choices.values()]
-        return self._is_done or (bool(ended) and all(ended))
+        if ended and all(ended):
+            return True
+        # Events without a single choice are no answer, such as `{"detail": …}` before `[DONE]`.
+        return self._is_done and (self._has_choices or not self._has_events)
 
     def answer(self) -> Answer:
         """What was answered so far."""

@@ -130,7 +130,7 @@ def _session_of_user_id(value: object) -> str | None:
     said = text(value)
     if said is None:
         return None
-    if said.startswith("{"):
+    if said.lstrip().startswith("{"):
         try:
             return text(mapping(json.loads(said)).get("session_id"))
         except (ValueError, RecursionError):

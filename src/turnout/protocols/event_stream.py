@@ -9,6 +9,7 @@ Source:
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 
 # A longer event is passed on and not read.
@@ -26,11 +27,14 @@ class EventStream:
     our own. Clients read whole events too: holding one delays nothing.
 
     Args:
-        take: Called with each event's data. What it answers says whether the event is passed on.
+        take: Called with each event's data and name (empty where it has none). What it answers
+            says whether the event is passed on.
     """
 
-    def __init__(self, take: Callable[[bytes], bool]) -> None:
+    def __init__(self, take: Callable[[bytes, bytes], bool]) -> None:
         self._take = take
+        self._name = b""
+        self._is_first_line = True
         self._line: list[bytes] = []
         self._line_bytes = 0
         self._data: list[bytes] = []
@@ -92,10 +96,15 @@ class EventStream:
     def _take_line(self, passed: list[bytes]) -> None:
         line = (self._line[0] if len(self._line) == 1 else b"".join(self._line)).rstrip(b"\r\n")
         self._line, self._line_bytes, self._dropped_last = [], 0, False
+        if self._is_first_line:
+            self._is_first_line = False
+            line = line.removeprefix(BOM_UTF8)
         if not line:
             self._dispatch(passed)
         elif line.startswith(b"data"):
             self._add_data(line, passed)
+        elif line.startswith(b"event:"):
+            self._name = line.partition(b":")[2].strip()
         elif line.startswith(b":") and not self._data:
             self._send(passed)
 
@@ -105,8 +114,8 @@ class EventStream:
             return
         if len(self._data) == 1 and _is_whole(self._data[0]):
             # Events without the blank line between them, as some servers send them.
-            self._take(self._data[0])
-            self._data, self._data_bytes = [], 0
+            self._take(self._data[0], self._name)
+            self._data, self._data_bytes, self._name = [], 0, b""
             self._send(passed)
             self._is_partly_sent = True
         self._data_bytes += len(value)
@@ -115,8 +124,9 @@ class EventStream:
 
     def _dispatch(self, passed: list[bytes]) -> None:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        name, self._name = self._name, b""
         self._data, self._data_bytes = [], 0
-        if data and not self._take(data) and not self._is_partly_sent:
+        if data and not self._take(data, name) and not self._is_partly_sent:
             self._held, self._held_bytes, self._dropped_last = [], 0, True
         self._send(passed)
         self._is_partly_sent = False

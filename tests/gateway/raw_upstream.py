@@ -1,0 +1,53 @@
+"""An upstream that sends any bytes, right HTTP or not."""
+
+import contextlib
+import socket
+import threading
+import time
+
+
+class RawUpstream:
+    """Sends bytes of a test's choice to each connection."""
+
+    def __init__(self, *answers: bytes, keep_alive: bool = False, unasked: bytes = b""):
+        self._answers = list(answers)
+        self._keep_alive = keep_alive
+        self._unasked = unasked
+        self.n_requests = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listening.close()
+
+    def _serve(self):
+        for answer in self._answers:
+            with contextlib.suppress(OSError):
+                connection, _ = self._listening.accept()
+                self._read_request(connection)
+                connection.sendall(answer)
+                if self._unasked:
+                    time.sleep(0.05)
+                    connection.sendall(self._unasked)
+                if self._keep_alive:
+                    time.sleep(0.2)  # closed while it is idle
+                connection.close()
+
+    def _read_request(self, connection):
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += connection.recv(65536)
+        head, _, body = got.partition(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length")
+        )
+        while len(body) < length:
+            body += connection.recv(65536)
+        self.n_requests += 1
