@@ -311,3 +311,13 @@ def test_turns_with_a_role_beside_them_are_no_messages(tmp_path):
     report, turns = read(tmp_path, rows)
     assert [row["user_message"] for row in turns] == ["hello", "prove it"]
     assert list(report.layouts.values()) == [{"a turn a row": 2}]
+
+
+def test_a_table_that_names_no_conversation_is_one(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "chat.jsonl", without(table(), "id", "conversation_id"))
+    ingest([tmp_path], tmp_path / "turns.parquet")
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [turn["user_message"] for turn in turns] == ["hello", "prove it"] * 2
+    assert len({turn["conversation_id"] for turn in turns}) == 2

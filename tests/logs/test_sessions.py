@@ -260,3 +260,32 @@ events = st.fixed_dictionaries(
 def test_no_event_makes_reading_fail_and_each_is_one_row(rows):
     read = list(rows_of_turns([RawRow("log", row) for row in rows], "log"))
     assert len(read) == len(rows)
+
+
+OLD_CODEX = [
+    {"id": "s1", "timestamp": "2025-07-01T08:00:00.000Z", "instructions": None, "git": {}},
+    {"record_type": "state"},
+    {"type": "message", "role": "user", "content": [
+        {"type": "input_text", "text": "<environment_context>\nx\n</environment_context>"}]},
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "why?"}]},
+    {"type": "reasoning", "summary": [], "encrypted_content": "x"},
+    {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "1"},
+    {"type": "function_call_output", "call_id": "1", "output": "ok"},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "so"}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("as_document", [False, True])
+def test_items_of_old_codex_sessions_have_no_frame(tmp_path, as_document):
+    file = tmp_path / ("rollout-a.json" if as_document else "rollout-a.jsonl")
+    document = {"session": OLD_CODEX[0], "items": OLD_CODEX[1:]}
+    text = json.dumps(document) if as_document else "\n".join(map(json.dumps, OLD_CODEX))
+    file.write_text(text)
+    report = ingest([file], tmp_path / "turns.parquet")
+    (turn,) = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert (turn["conversation_id"], turn["user_message"], turn["assistant_message"]) == (
+        "s1", "why?", "so",
+    )  # fmt: skip
+    assert (turn["model"], json.loads(turn["tool_counts"])) == (None, {"shell": 1})
+    assert turn["timestamp"].month == 7
+    assert report.rows_read == 8

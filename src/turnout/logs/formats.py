@@ -39,6 +39,9 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _SEPARATOR_LINE = re.compile(r"sep=(.)")
 _SEPARATORS = (",", ";", "\t", "|")
 _SPACE = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
+_RECORD_SEPARATOR = "\x1e"  # before each line of a JSON text sequence (RFC 7464)
+_LINES_THAT_TELL = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,34 @@ class RawRow:
 
 
 def read_jsonl(file: LogFile) -> Iterator[RawRow]:
-    """JSON Lines: one object a line; blank lines are passed over."""
+    """JSON Lines: one object a line, or several; blank lines are passed over.
+
+    A file that is one JSON document under this suffix is read as such.
+    """
+    with file.opened() as stream:
+        is_document = _begins_document(next(_text(stream), ("", False))[0])
+    if is_document:
+        yield from read_json(file)
+        return
     with file.opened() as stream:
         for number, line in enumerate(_lines(stream), start=1):
             where = f"{file.name}:{number}"
             if len(line) > MAX_ROW_CHARS:
                 yield RawRow(where, {}, f"a line of more than {MAX_ROW_CHARS:,} characters")
             elif line.strip():
-                text, mended = _mended(line)
-                yield _json_row(where, text, mended)
+                text, mended = _mended(line.lstrip(_RECORD_SEPARATOR))
+                yield from _json_rows(where, text, mended)
+
+
+def _begins_document(text: str) -> bool:
+    """Whether a text begins with a list, or with an object over several lines."""
+    lines = [line.strip() for line in text.split("\n", maxsplit=_LINES_THAT_TELL) if line.strip()]
+    if not lines or lines[0].startswith("["):
+        return bool(lines)
+    if not lines[0].startswith("{") or len(lines) == 1:
+        return False
+    # Half an object with whole ones after it is a row that is broken.
+    return not lines[0].endswith("}") and not lines[1].startswith("{")
 
 
 def read_csv(file: LogFile) -> Iterator[RawRow]:
@@ -138,18 +160,22 @@ def _separator(header: str) -> str:
 def read_json(file: LogFile) -> Iterator[RawRow]:
     """JSON: a list of objects, an item at a time, or one object after the other, a row each."""
     with file.opened() as stream:
-        items = _items(_text(stream))
-        for number in range(1, sys.maxsize):
-            try:
-                values, mended = next(items)
-            except StopIteration:
-                return
-            except (ValueError, RecursionError) as error:
-                raise RecordError(
-                    f"{file.name}: not JSON at item {number} ({error}); expected a whole list of "
-                    "objects, or one object after the other. Copy it again."
-                ) from error
-            yield _object_row(f"{file.name}: item {number}", values, mended)
+        yield from _document_rows(file.name, _text(stream))
+
+
+def _document_rows(name: str, pieces: Iterator[tuple[str, bool]]) -> Iterator[RawRow]:
+    items = _items(pieces)
+    for number in range(1, sys.maxsize):
+        try:
+            values, mended = next(items)
+        except StopIteration:
+            return
+        except (ValueError, RecursionError) as error:
+            raise RecordError(
+                f"{name}: not JSON at item {number} ({error}); expected a whole list of objects, "
+                "or one object after the other. Copy it again."
+            ) from error
+        yield _object_row(f"{name}: item {number}", values, mended)
 
 
 def read_markdown(file: LogFile) -> Iterator[RawRow]:
@@ -306,17 +332,38 @@ def _mended(text: str) -> tuple[str, tuple[str, ...]]:
     return as_1252, (NOT_UTF8,)
 
 
-def _json_row(where: str, text: str, mended: tuple[str, ...]) -> RawRow:
+def _json_rows(where: str, text: str, mended: tuple[str, ...]) -> Iterator[RawRow]:
+    """The row of a line; several where objects stand in it without a line end between them."""
     try:
-        values = DECODER.decode(text)
+        yield _object_row(where, DECODER.decode(text), mended)
     except ValueError as error:
-        return RawRow(where, {}, f"not JSON ({error})")
+        values = _values_in(text)
+        if values is None:
+            yield RawRow(where, {}, f"not JSON ({error})")
+            return
+        for number, value in enumerate(values, start=1):
+            yield _object_row(f"{where}, object {number}" if number > 1 else where, value, mended)
     except RecursionError:
-        return RawRow(where, {}, "JSON nested too deep")
-    return _object_row(where, values, mended)
+        yield RawRow(where, {}, "JSON nested too deep")
+
+
+def _values_in(text: str) -> list[object] | None:
+    """The values of a line, with or without commas between them; None where it holds more."""
+    values: list[object] = []
+    offset = _SPACE.match(text).end()  # type: ignore[union-attr]
+    while offset < len(text):
+        try:
+            value, end = DECODER.raw_decode(text, offset)
+        except (ValueError, RecursionError):
+            return None
+        values.append(value)
+        offset = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
+    return values
 
 
 def _object_row(where: str, values: object, mended: tuple[str, ...] = ()) -> RawRow:
+    if isinstance(values, list) and values and is_bare_message(values[0]):
+        values = {"messages": values}
     if not isinstance(values, dict):
         return RawRow(where, {}, f"a JSON {type(values).__name__}, not an object")
     return RawRow(where, values, mended=mended)
@@ -333,21 +380,49 @@ def _csv_row(where: str, header: list[str], fields: list[str]) -> RawRow:
 def _items(pieces: Iterator[tuple[str, bool]]) -> Iterator[tuple[object, tuple[str, ...]]]:
     """The items of a JSON list, or the values that follow one another in any other document."""
     document = _Document(pieces)
-    if document.next_char() != "[":
-        yield document.value()
-        while document.next_char():
+    if not document.next_char():
+        yield document.value()  # an empty file is no JSON
+    while char := document.next_char():
+        if char == "[":
+            yield from _list_items(document)
+        else:
             yield document.value()
-        return
+        if document.next_char() == ",":  # rows that were cut out of a list
+            document.offset += 1
+
+
+def _list_items(document: _Document) -> Iterator[tuple[object, tuple[str, ...]]]:
+    """The items of a list; a list of messages that name no conversation is one item."""
     document.offset += 1
     if document.next_char() == "]":
         document.offset += 1
-    else:
-        yield document.value()
-        while document.next_char() == ",":
-            document.offset += 1
-            yield document.value()
-        document.expect("]")
-    document.expect("")
+        return
+    first, mended = document.value()
+    whole: list[object] | None = [first] if is_bare_message(first) else None
+    if whole is None:
+        yield first, mended
+    while document.next_char() == ",":
+        document.offset += 1
+        item, item_mended = document.value()
+        if whole is None:
+            yield item, item_mended
+        else:
+            whole.append(item)
+            mended = mended or item_mended
+    document.expect("]")
+    if whole is not None:
+        yield {"messages": whole}, mended
+
+
+def is_bare_message(item: object) -> bool:
+    """Whether an item is a message as chat completions write it, and names no conversation."""
+    if not isinstance(item, dict) or not {"role", "from"} & item.keys():
+        return False
+    if not {"content", "value", "text", "parts"} & item.keys():
+        return False
+    return not any(
+        re.search("conversation|session|thread|chat|dialog", name, re.I) for name in item
+    )
 
 
 class _Document:

@@ -317,7 +317,7 @@ class _Source:
         if samples:
             self._check(samples, where, may_be_messages=not any(raw.is_read for raw in first))
         if (columns := self._message_columns) is not None:
-            self._messages.begin_file()
+            self._messages.begin_file(where)
             layouts[MESSAGE_A_ROW] = layouts.pop(TURN_A_ROW)
             for raw in chain(first, rows):
                 self._read_message(raw, columns)
@@ -352,8 +352,12 @@ class _Source:
             text = self._options.columns.get("user_message")
             self._message_columns = message_columns(samples, text, taken)
         if self._message_columns is not None:
-            self.names.note_read(self._message_columns.read)
+            columns_read = self._message_columns.read
+            self.names.note_read(columns_read)
+            # A table that names no conversation is one.
             missing = [field for field in missing if field == "conversation_id"]
+            if not guessed_columns(samples, missing, {*mapped.values(), *columns_read}):
+                missing = []
         taken_all = mapped.values()
         if missing and (missing != ["model"] or guessed_columns(samples, missing, taken_all)):
             raise NotALogError(refusal(where, samples, missing, taken_all, KNOWN_SOURCES))

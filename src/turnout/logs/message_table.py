@@ -5,12 +5,13 @@ The engine sorts the messages on disk, so that one turn is held in memory at a t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import ibis
@@ -66,6 +67,7 @@ _ADDED_UP = (
 _OF_PERSON = ("user_id", "mode", "segments", "requested_model")
 _NOT_FACTS = {"conversation_id", "turn_index", "user_message", "assistant_message", "timestamp"}
 _MAX_SERIAL = 2**63
+_DIGEST_CHARS = 8
 _MAX_NAMED_ROLES, _MAX_ROLE_CHARS = 5, 30
 
 
@@ -83,9 +85,12 @@ class MessageTable(RowWriter):
         self._roles: set[str] = set()
         self._files: list[Counter[int]] = []
         self._before: tuple[str, Any] = ("", None)
+        self._conversation = ""
 
-    def begin_file(self) -> None:
-        """Note that the messages of another file come."""
+    def begin_file(self, name: str) -> None:
+        """Note that the messages of another file come, which names those that no column names."""
+        path_digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        self._conversation = f"{PurePath(name).stem}-{path_digest[:_DIGEST_CHARS]}"
         self._files.append(Counter())
         self._before = ("", None)
 
@@ -109,7 +114,10 @@ class MessageTable(RowWriter):
             UnreadableRowError: If the row does not name its conversation.
         """
         values = raw.values
-        conversation = conversation_id_of(value_at(values, mapped.get("conversation_id", "")))
+        named_in = mapped.get("conversation_id")
+        conversation = (
+            conversation_id_of(value_at(values, named_in)) if named_in else self._conversation
+        )
         said, content = columns.message_in(values)
         role = known_role(said)
         if role is None:

@@ -6,14 +6,15 @@ To add one, write such a module and name it in `READERS`; `docs/readers.md` show
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 
 from turnout.errors import RecordError
-from turnout.logs.formats import RawRow
+from turnout.logs.formats import RawRow, is_bare_message
 from turnout.logs.readers import (
     app_insights,
     bedrock,
@@ -33,7 +34,7 @@ from turnout.logs.readers import (
     span_rows,
     specstory,
 )
-from turnout.logs.readers.messages import NoTurn, Reader, Turn, Values, row_of
+from turnout.logs.readers.messages import NoTurn, Reader, Turn, Values, mapping, row_of
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.readers.sessions import Session, SessionReader, session_rows
 
@@ -83,11 +84,13 @@ _OF_TURNS = ("turn_index", "user_message", "model", "timestamp", "assistant_mess
 # The layout of rows that no reader takes.
 TURN_A_ROW = "a turn a row"
 
-# What stands beside the rows of a page.
+# Under these names a page holds its rows, in answers of APIs and exports of databases.
 _PAGES = {
-    "data": ("meta", "object", "error", "has_more", "first_id", "last_id", "total", "pagination"),
-    "runs": ("cursors", "parsed_query"),
-}
+    "data", "runs", "rows", "items", "results", "records", "documents", "logs", "entries", "hits",
+    "value", "conversations", "chats", "messages", "turns", "sessions", "threads", "traces",
+}  # fmt: skip
+# What says that an object is a row itself and no page.
+_OF_ROW = re.compile(r"conversation|session|thread|chat|model|role|prompt|user|trace|^(uu)?id$")
 
 # Sources of which a whole file, an event a row, is a conversation.
 SESSION_READERS: Sequence[SessionReader] = (
@@ -134,17 +137,55 @@ def rows_of_turns(
 
 
 def _unpaged(raw: RawRow) -> Iterator[RawRow]:
-    """The rows of a page as APIs give them, `{"data": […], "meta": …}`; any other row itself."""
-    for name, others in _PAGES.items():
-        rows = raw.values.get(name)
-        if isinstance(rows, list) and raw.values.keys() <= {name, *others}:
-            for number, row in enumerate(rows, start=1):
-                where = f"{raw.where}, {name} {number}"
-                problem = None if isinstance(row, dict) else "not an object"
-                values = row if isinstance(row, dict) else {}
-                yield RawRow(where, values, problem, raw.mended)
-            return
-    yield raw
+    """The rows of a page as APIs give them, `{"data": […], "meta": …}`; any other row itself.
+
+    A session of the first Codex is a page too.
+    """
+    if raw.values.keys() == {"session", "items"} and isinstance(raw.values["items"], list):
+        items = [raw.values["session"], *raw.values["items"]]
+        raw = RawRow(raw.where, {"data": items}, mended=raw.mended)
+    rows, name = _rows_of_page(raw.values)
+    if rows is None:
+        yield raw
+        return
+    for number, row in enumerate(rows, start=1):
+        where = f"{raw.where}, {name} {number}"
+        problem = None if isinstance(row, dict) else "not an object"
+        yield RawRow(where, row if isinstance(row, dict) else {}, problem, raw.mended)
+
+
+def _rows_of_page(values: Values) -> tuple[Sequence[object] | None, str]:
+    """The rows of a page and the name that they stand under; None where it is a row itself."""
+    for name in _page_names(tuple(values)):
+        rows = values[name]
+        if isinstance(rows, list) and not (rows and is_bare_message(rows[0])):
+            return rows, name
+    if len(values) > 1 and all(_is_conversation(*item) for item in values.items()):
+        return [{"conversation_id": key, **_as_row(value)} for key, value in values.items()], "key"
+    return None, ""
+
+
+@lru_cache(maxsize=1_000)
+def _page_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that may hold the rows of a page."""
+    return tuple(
+        name
+        for name in columns
+        if name.lower() in _PAGES
+        and not any(_OF_ROW.search(other.lower()) for other in columns if other != name)
+    )
+
+
+def _is_conversation(key: str, value: object) -> bool:
+    """Whether a key is an id, and its value a list of messages or an object that holds one."""
+    if not any(map(str.isdigit, key)):
+        return False
+    messages = mapping(value).get("messages", value)
+    return isinstance(messages, list) and bool(messages) and is_bare_message(messages[0])
+
+
+def _as_row(value: object) -> Values:
+    return value if isinstance(value, Mapping) else {"messages": value}
 
 
 def _turn_rows(

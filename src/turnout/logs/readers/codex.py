@@ -1,4 +1,7 @@
-"""Codex's own sessions: `~/.codex/sessions/**/rollout-*.jsonl`, one event a line."""
+"""Codex's own sessions: `~/.codex/sessions/**/rollout-*.jsonl`, one event a line.
+
+Versions before September 2025 wrote the model's items without a frame around them, and no model.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,15 @@ from turnout.protocols.parts import count, text
 
 SOURCE = "codex"
 _TYPES = {"session_meta", "response_item", "event_msg", "turn_context", "compacted"}
+# What the items of old versions have beside their type.
+_BARE_ITEMS = {
+    "reasoning": {"summary", "encrypted_content"},
+    "function_call": {"call_id"},
+    "function_call_output": {"call_id"},
+    "local_shell_call": {"call_id", "action"},
+    "local_shell_call_output": {"call_id"},
+}
+_TURN_COLUMNS = {"conversation_id", "session_id", "thread_id", "response_id"}
 _FRAME = {"timestamp", "type", "payload"}
 _ENDED = {"turn_aborted": "cancelled", "error": "failed", "stream_error": "failed"}
 
@@ -27,10 +39,29 @@ _ENDED = {"turn_aborted": "cancelled", "error": "failed", "stream_error": "faile
 def may_read(values: Values) -> bool:
     """Whether the row is an event of a session."""
     kind = values.get("type")
-    if not isinstance(kind, str) or not isinstance(values.get("payload"), dict):
+    if "payload" not in values:
+        return _is_bare(values)
+    if not isinstance(kind, str) or not isinstance(values["payload"], dict):
         return False
     # Newer versions write events of further types in the same frame.
     return kind in _TYPES or values.keys() == _FRAME
+
+
+def _is_bare(values: Values) -> bool:
+    """Whether the row is an event as old versions wrote it."""
+    if "record_type" in values or values.keys() >= {"id", "timestamp", "instructions"}:
+        return not {"role", "content", "messages"} & values.keys()
+    kind = values.get("type")
+    if not isinstance(kind, str) or _TURN_COLUMNS & values.keys():
+        return False
+    if kind == "message":
+        parts = values.get("content")
+        return "role" in values and isinstance(parts, list) and any(map(_is_item_part, parts))
+    return kind in _BARE_ITEMS and bool(_BARE_ITEMS[kind] & values.keys())
+
+
+def _is_item_part(part: object) -> bool:
+    return mapping(part).get("type") in ("input_text", "output_text")
 
 
 class Session:
@@ -40,12 +71,15 @@ class Session:
         self._id: object = PurePath(file).stem
         self._model: object = None
         self._total: object = None
+        self._time: object = None
         self._is_helper = False
         self._turns: list[SessionTurn] = []
         self._taken_back: list[SessionTurn] = []
 
     def add(self, raw: RawRow) -> str | None:
         """Take an event; see `sessions.Session`."""
+        if "payload" not in raw.values:
+            return self._add_bare(raw)
         payload = mapping(raw.values["payload"])
         match raw.values["type"]:
             case "session_meta":
@@ -57,6 +91,15 @@ class Session:
                 return self._add_item(payload, raw)
             case "event_msg":
                 return self._add_event(payload)
+        return NOTE
+
+    def _add_bare(self, raw: RawRow) -> str | None:
+        values = raw.values
+        if "type" in values:
+            return self._add_item(values, raw)
+        if "record_type" not in values:
+            self._id = values["id"] or self._id
+            self._time = values["timestamp"]
         return NOTE
 
     def turns(self) -> Iterator[tuple[str, Turn | NoTurn]]:
@@ -78,7 +121,7 @@ class Session:
                 SessionTurn(
                     raw.where,
                     message.text,
-                    raw.values.get("timestamp"),
+                    raw.values.get("timestamp") or self._time,
                     bool(message.harness),
                     self._model,
                 )
