@@ -170,6 +170,18 @@ def test_another_share_of_reasoning_asks_for_another_threshold_alone(routers):
     assert not [q.name for q in found.quantities if q.needs_training]
 
 
+def test_other_scores_of_the_same_messages_are_not_called_another_share(routers):
+    reference = read_reference(routers["session"])
+    rows = facts_of(routers["session"], conversations(2, 400), reference)
+    # A quarter of either kind scored in the middle: no other share, but less sure.
+    for kind in (rows.scores > 0.5, rows.scores < 0.2):
+        rows.scores[np.flatnonzero(kind)[::4]] = 0.35
+    comparison = compare(reference, rows, 0.3)
+    assert comparison.verdict == "recalibrate"
+    assert moved(comparison) <= {"score", "decision"}
+    assert "the router scores them differently" in comparison.because[-1]
+
+
 def test_few_messages_of_the_same_kind_are_no_alarm_and_what_is_not_seen_is_said(routers):
     found = verdict(routers["session"], conversations(6, 32))
     assert found.verdict == "leave"

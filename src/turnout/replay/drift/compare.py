@@ -121,13 +121,15 @@ def compare(reference: Reference, rows: TrafficRows, threshold: float) -> Compar
     decided = before.merged(of_decision), now.merged(of_decision)
     pairs[DECISION] = (*decided, ("reasoning", "fast"))
     compared = _compared(pairs, reference.quantities, rows)
-    verdict, because = _verdict(compared)
+    share_before, share_now = _share(before), _share(now)
+    same_share = share_now.low <= share_before.high and share_before.low <= share_now.high
+    verdict, because = _verdict(compared, same_share=same_share)
     return Comparison(
         verdict=verdict,
         because=(*because, *_limits(compared, untested)),
         quantities=compared,
-        share_before=_share(before),
-        share_now=_share(now),
+        share_before=share_before,
+        share_now=share_now,
         untested=untested,
     )
 
@@ -171,7 +173,7 @@ def _compared(
     return tuple(replace(r, needs_training=r.needs_training and changed) for r in results)
 
 
-def _verdict(compared: Sequence[Compared]) -> tuple[Verdict, list[str]]:
+def _verdict(compared: Sequence[Compared], *, same_share: bool) -> tuple[Verdict, list[str]]:
     moved = [c for c in compared if c.moved]
     if not moved:
         return "leave", ["No quantity has moved beyond chance by enough to matter."]
@@ -179,10 +181,17 @@ def _verdict(compared: Sequence[Compared]) -> tuple[Verdict, list[str]]:
         return "retrain", [_said(c) for c in others] + [
             "Another share of messages that need reasoning does not explain it."
         ]
-    return "recalibrate", [_said(c) for c in moved] + [
-        "Another share of messages that need reasoning explains it: the messages are of the same "
-        "kinds as before."
-    ]
+    if same_share and not any(c.is_input for c in moved):
+        reason = (
+            "The messages are of the same kinds as before, and no other share of them is shown to "
+            "need reasoning: the router scores them differently."
+        )
+    else:
+        reason = (
+            "Another share of messages that need reasoning explains it: the messages are of the "
+            "same kinds as before."
+        )
+    return "recalibrate", [*(_said(c) for c in moved), reason]
 
 
 def _said(compared: Compared) -> str:
