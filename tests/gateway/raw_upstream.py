@@ -9,10 +9,18 @@ import time
 class RawUpstream:
     """Sends bytes of a test's choice to each connection."""
 
-    def __init__(self, *answers: bytes, keep_alive: bool = False, unasked: bytes = b""):
+    def __init__(
+        self,
+        *answers: bytes,
+        keep_alive: bool = False,
+        unasked: bytes = b"",
+        waits_for_close: bool = False,
+    ):
         self._answers = list(answers)
         self._keep_alive = keep_alive
         self._unasked = unasked
+        self._waits_for_close = waits_for_close
+        self.is_closed = threading.Event()
         self.n_requests = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -31,6 +39,8 @@ class RawUpstream:
                 connection, _ = self._listening.accept()
                 self._read_request(connection)
                 connection.sendall(answer)
+                if self._waits_for_close and not connection.recv(1):
+                    self.is_closed.set()
                 if self._unasked:
                     time.sleep(0.05)
                     connection.sendall(self._unasked)

@@ -325,3 +325,9 @@ def test_a_first_answer_begun_by_the_client_begins_a_conversation(served):
     whole = assistant("Sure, " + answered(first)["content"])
     second = served.post([user("hello"), whole, user("thanks")])
     assert place(second)[0] == place(first)[0]
+
+
+def test_answers_to_nobodys_words_are_no_one_conversation(served):
+    first = served.post([user(" ")])
+    second = served.post([user(" "), assistant("what somebody else was answered"), user("hello")])
+    assert place(second)[0] != place(first)[0]

@@ -1,6 +1,7 @@
 """Upstreams that fail, and callers that leave."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import gzip
 import json
@@ -274,6 +275,34 @@ def test_a_time_out_that_an_upstream_reports_goes_to_the_next_target(tmp_path):
     ):
         response = served.post([user("hello")])
     assert (response.status_code, response.headers["x-turnout-model"]) == (200, "deep-1")
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_ends_before_its_body_begins_goes_to_the_next_target(
+    tmp_path, stream, is_silent
+):
+    empty = head("content-length: 100", "content-type: application/json")
+    whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
+    # Kept open, it is silent for 0.2 s; its time-out is shorter.
+    upstream = RawUpstream(empty, whole, keep_alive=is_silent)
+    with upstream, gateway_of(tmp_path, raw_options(upstream, timeout_s=0.1)) as served:
+        response = served.post([user("hello")], stream=stream)
+        (line,) = served.lines()
+    assert (response.content, response.headers["x-turnout-model"]) == (JSON, "deep-1")
+    assert [each["status"] for each in line["attempts"]] == [200, 200]
+    assert line["attempts"][0]["error"] is not None
+    assert (line["chosen_by"], line["response_type"]) == ("product", "success")
+
+
+def test_a_caller_that_leaves_before_the_body_begins_ends_the_upstream_call(tmp_path):
+    upstream = RawUpstream(head("content-length: 100"), waits_for_close=True)
+    with upstream, gateway_of(tmp_path, raw_options(upstream, timeout_s=60)) as served:
+        with contextlib.suppress(httpx.TimeoutException):
+            body = {"model": "turnout", "messages": [user("hello")]}
+            httpx.post(f"{served.url}/v1/chat/completions", json=body, timeout=0.3)
+        assert upstream.is_closed.wait(5)
+        assert served.lines()[0]["response_type"] == "cancelled"
 
 
 def test_a_refusal_whose_body_never_comes_does_not_hold_up_the_next_target(tmp_path, monkeypatch):

@@ -346,7 +346,10 @@ class Conversations:
         """The conversation whose answers the client gives back in other words.
 
         Only one that nobody has continued: else a stranger who asks the same would take it over.
+        Requests in which nobody says anything would all be one conversation.
         """
+        if not transcript.n_human:
+            return None
         for end in self.store.ends(transcript.human_key):
             session = self.store.get(end.conversation_id)
             if session is not None and session.answered and session.turn_index == end.turn_index:

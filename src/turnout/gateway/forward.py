@@ -10,6 +10,7 @@ import functools
 import io
 import ipaddress
 import os
+import re
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ _ERROR_BODY_S = 10.0
 # A kept-alive connection that was closed while it was idle fails within moments.
 _STALE_S = 1.0
 _TIMED_OUT = 408
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _TOO_MANY = 429
 
 
@@ -71,7 +73,7 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Forwarded:
-    """An upstream's answer, its body not yet read.
+    """An upstream's answer, of whose body at most the beginning was read.
 
     Attributes:
         response: The answer.
@@ -86,6 +88,7 @@ class Forwarded:
     attempts: list[Attempt] = field(default_factory=list)
     held_body: bytes | None = None
     key: str | None = None
+    _first_chunk: bytes = b""
 
     def headers(self) -> RawHeaders:
         """What the caller gets of the answer's headers."""
@@ -98,21 +101,47 @@ class Forwarded:
         """Some upstreams repeat a key that they refuse; it is replaced by `***`."""
         return data.replace(self.key.encode(), b"***") if self.key else data
 
+    async def begin(self) -> None:
+        """Wait for the body's first bytes: until they come, another target may still answer.
+
+        Raises:
+            UpstreamError: If the upstream breaks off before, or is silent.
+        """
+        is_begun = False
+        try:
+            self._first_chunk = await self._next_chunk()
+            is_begun = True
+        finally:
+            # Also where the caller leaves meanwhile.
+            if not is_begun:
+                self.close()
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives.
 
         Raises:
-            UpstreamError: If the upstream breaks off.
+            UpstreamError: If the upstream breaks off, or is silent.
         """
         if self.held_body is not None:
             yield self.held_body
             return
+        chunk = self._first_chunk or await self._next_chunk()
+        while chunk:
+            yield chunk
+            chunk = await self._next_chunk()
+
+    async def _next_chunk(self) -> bytes:
+        """The next bytes; none at the end."""
+        name = self.target.upstream
         try:
-            async for chunk in self.response.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return await self.response.content.readany()
+        except TimeoutError as error:
+            raise UpstreamTimeoutError(
+                f"upstream {name} was silent in mid-answer for longer than its timeout_s."
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
             raise UpstreamError(
-                f"upstream {self.target.upstream} broke off in mid-answer ({type(error).__name__})."
+                f"upstream {name} broke off in mid-answer ({type(error).__name__})."
             ) from error
 
     def close(self) -> None:
@@ -155,10 +184,11 @@ class Forwarder:
         self.breaker = Breaker()
 
     async def send(self, outgoing: Outgoing, candidates: Sequence[Target]) -> Forwarded:
-        """Forward to the first candidate that answers; the body of the answer is still unread.
+        """Forward to the first candidate that answers; of its body at most the beginning is read.
 
-        A failed connection, a time-out (also one that the upstream reports with 408), 429 and 5xx
-        go to the next candidate. Where none does better, the first refusal is given.
+        A failed connection, a time-out (also one that the upstream reports with 408), 429, 5xx and
+        an answer that breaks off before its body begins go to the next candidate. Where none does
+        better, the first refusal is given.
 
         Raises:
             NoAnswerError: If no candidate answered at all.
@@ -167,17 +197,18 @@ class Forwarder:
         refused: Forwarded | None = None
         first_error: UpstreamError | None = None
         for target in self._tried(outgoing, candidates):
+            status = None
             try:
                 response = await self._send_once(outgoing, target)
+                status = response.status
+                forwarded = Forwarded(response, target, attempts, key=self._keys[target.upstream])
+                await (forwarded.begin() if status < 400 else _hold_body(forwarded))
             except UpstreamError as error:
                 self.breaker.failed(target.name)
-                attempts.append(Attempt(target.name, target.model, None, str(error)))
+                attempts.append(Attempt(target.name, target.model, status, str(error)))
                 first_error = first_error or error
                 continue
-            attempts.append(Attempt(target.name, target.model, response.status, _refusal(response)))
-            forwarded = Forwarded(response, target, attempts, key=self._keys[target.upstream])
-            if response.status >= 400:
-                await _hold_body(forwarded)
+            attempts.append(Attempt(target.name, target.model, status, _refusal(response)))
             if not _is_failure(response.status):
                 self.breaker.succeeded(target.name, outgoing.caller)
                 return forwarded
@@ -342,13 +373,16 @@ async def _note_reuse(
 async def _hold_body(forwarded: Forwarded) -> None:
     """Read a refusal's body, so that its connection is free for the next request."""
     body = b""
-    with contextlib.suppress(UpstreamError, TimeoutError):
+    try:
         async with asyncio.timeout(_ERROR_BODY_S):
             async for chunk in forwarded.chunks():
                 body += chunk
                 if len(body) > _MAX_ERROR_BYTES:
                     break
-    forwarded.close()
+    except (UpstreamError, TimeoutError):
+        pass  # what came is shown
+    finally:
+        forwarded.close()
     forwarded.held_body = forwarded.without_key(body)
 
 
@@ -363,7 +397,7 @@ def _refusal(response: aiohttp.ClientResponse) -> str | None:
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
     """Seconds from a `Retry-After` header: a number, or a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
+    if _SECONDS.fullmatch(value):
         return float(value[:6])
     with contextlib.suppress(ValueError, TypeError):
         when = email.utils.parsedate_to_datetime(value)

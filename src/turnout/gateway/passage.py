@@ -8,7 +8,7 @@ from turnout.errors import UpstreamError
 from turnout.gateway.attended import Attended, stopping
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
 from turnout.gateway.options import Target
-from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
+from turnout.gateway.problems import BrokenAnswerError, no_answer, redirected
 from turnout.gateway.runtime import Runtime
 
 
@@ -57,24 +57,13 @@ class Passage(Attended):
         response = forwarded.response
         if 300 <= response.status < 400:
             raise redirected(forwarded)
-        chunks = forwarded.chunks()
+        self._is_started = True
+        head = {"status": response.status, "headers": forwarded.headers()}
+        await self._send({"type": "http.response.start", **head})
         try:
-            # A body that breaks off at once is still an error of its own.
-            first = await anext(chunks, b"")
-            self._is_started = True
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": response.status,
-                    "headers": forwarded.headers(),
-                }
-            )
-            await self._send({"type": "http.response.body", "body": first, "more_body": True})
-            async for chunk in chunks:
+            async for chunk in forwarded.chunks():
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         except UpstreamError as error:
-            if self._is_started:
-                raise BrokenAnswerError(str(error)) from error
-            raise Problem(502, "upstream_error", str(error)) from error
+            raise BrokenAnswerError(str(error)) from error
         self.is_sent = True
         await self._send({"type": "http.response.body", "body": b""})
