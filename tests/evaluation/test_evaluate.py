@@ -336,7 +336,7 @@ def test_messages_without_words_have_baselines(hard, easy):
             weights=np.ones(n, np.float32),
         )
 
-    splits = Splits(rows(40), rows(20), aims_at_gap=False)
+    splits = Splits(rows(40), rows(20), predicts_gap=False)
     test = rows(20)
     scored = baselines(splits, test, with_context=False, on_progress=silent)
     for baseline in scored:

@@ -1,7 +1,6 @@
-"""A conversation router, shown less or more of the conversation than it is served with.
+"""Measures a conversation router with fewer or more previous turns than it is served with.
 
-What is measured is the trained router as it is: a view that it was not trained on may do worse than
-a router that was.
+The trained router is measured as it is. A router trained on another view might do better in it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from turnout.samples import Samples
 from turnout.stats import metrics
 from turnout.stats.bootstrap import Estimate, Resampling
 
-# Every row is scored once a view: more rows than these would take many minutes.
+# Every row is scored once a view; more rows would take many minutes.
 MAX_ROWS = 2000
 _PREVIOUS_TURNS = (0, 1, 2, 3)
 
@@ -35,8 +34,8 @@ class View:
     """How much of a conversation is shown.
 
     Attributes:
-        formatter: Shows it.
-        as_served: Whether it is what the router was trained with and is served with.
+        formatter: The formatter of the view.
+        as_served: Whether it is the router's own formatter.
     """
 
     formatter: Formatter
@@ -44,13 +43,13 @@ class View:
 
     @property
     def previous_turns(self) -> int | None:
-        """At most so many; None for all that the data set has."""
-        shown = self.formatter.previous_turns
-        return None if shown == MAX_STORED_TURNS else shown
+        """The most previous turns; None for all that the data set stores."""
+        turns = self.formatter.previous_turns
+        return None if turns == MAX_STORED_TURNS else turns
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """A name for tables."""
         turns = self.previous_turns
         name = f"all (up to {MAX_STORED_TURNS})" if turns is None else str(turns or "none")
         return f"{name} (as served)" if self.as_served else name
@@ -67,15 +66,15 @@ class BucketAuroc:
 
 @dataclass(frozen=True, slots=True)
 class ViewResult:
-    """How the router does in one view.
+    """The measurements of one view.
 
     Attributes:
         name: For tables.
-        previous_turns: At most so many previous turns are shown; None for all.
+        previous_turns: The most previous turns; None for all.
         as_served: Whether it is the router's own view.
         truncated_share: Share of rows in [0, 1] that the token budget truncated.
         auroc: Over all rows.
-        gain: Ahead of the view without previous turns, paired; None for that view itself.
+        gain: Lead over the view without previous turns, paired; None for that view itself.
         buckets: By turn index.
     """
 
@@ -90,12 +89,12 @@ class ViewResult:
 
 @dataclass(frozen=True, slots=True)
 class ContextAblation:
-    """What previous turns are worth to a router.
+    """The value of previous turns to a router.
 
     Attributes:
-        reference: What the scores were compared with.
+        reference: The name of the reference.
         rows: Rows measured, evenly spaced where there are more than `MAX_ROWS`.
-        most_turns: Most previous turns that "all" means; the token budget may end before.
+        most_turns: The number of previous turns that "all" means, within the token budget.
         views: The one without previous turns first.
     """
 
@@ -108,23 +107,23 @@ class ContextAblation:
 def views_of(formatter: Formatter) -> list[View]:
     """None, 1, 2, 3, the router's own number, and all previous turns."""
     numbers = sorted({*_PREVIOUS_TURNS, formatter.previous_turns, MAX_STORED_TURNS})
-    shown = [replace(formatter, previous_turns=n) for n in numbers]
-    return [View(view, view == formatter) for view in shown]
+    formatters = [replace(formatter, previous_turns=n) for n in numbers]
+    return [View(other, other == formatter) for other in formatters]
 
 
-def seen(
+def input_in_view(
     formatter: Formatter, message: str, turn_index: int, previous: Sequence[Turn]
 ) -> ModelInput:
-    """A row as a formatter shows it.
+    """The encoder's input for a row in a view.
 
     Args:
         formatter: The view.
-        message: As the data set has it: already shortened.
+        message: As the data set stores it, already shortened.
         turn_index: 1-based.
         previous: Newest first.
     """
-    shown = formatter.format([*reversed(previous), Turn(message)], turn_index)
-    return ModelInput(message, shown.context)
+    model_input = formatter.format([*reversed(previous), Turn(message)], turn_index)
+    return ModelInput(message, model_input.context)
 
 
 def context_ablation(
@@ -136,45 +135,47 @@ def context_ablation(
     seed: int,
     on_progress: OnProgress = silent,
 ) -> ContextAblation:
-    """Score the test rows in every view, and reference.
+    """Score the test rows in every view, and compare the scores with the reference.
 
     Args:
-        scorer: The router's.
-        formatter: The router's own.
-        test: The rows.
+        scorer: The router's scorer.
+        formatter: The router's formatter.
+        test: The test rows.
         previous: The turns before each row, newest first.
-        reference: What the scores are compared with.
+        reference: Labels of the rows.
         seed: Decides the resampling.
         on_progress: Called for every view.
     """
-    known = np.flatnonzero(reference.known)
-    rows = known[np.linspace(0, len(known) - 1, min(MAX_ROWS, len(known))).astype(int)]
+    labelled = np.flatnonzero(reference.known)
+    n_rows = min(MAX_ROWS, len(labelled))
+    rows = labelled[np.linspace(0, len(labelled) - 1, n_rows).astype(int)]
     views = views_of(formatter)
-    memory: dict[ModelInput, tuple[float, bool]] = {}
+    cache: dict[ModelInput, tuple[float, bool]] = {}
     scored = []
     for number, view in enumerate(views):
         on_progress("context", number, len(views))
         inputs = [
-            seen(
+            input_in_view(
                 view.formatter, test.inputs[row].message, int(test.turn_indices[row]), previous[row]
             )
             for row in rows
         ]
-        scored.append(_scores(scorer, inputs, memory))
+        scored.append(_scores(scorer, inputs, cache))
     on_progress("context", len(views), len(views))
     results = _view_results(views, scored, test, rows, reference.positive[rows], seed)
     return ContextAblation(reference.name, len(rows), MAX_STORED_TURNS, results)
 
 
 def _scores(
-    scorer: OnnxScorer, inputs: Sequence[ModelInput], memory: dict[ModelInput, tuple[float, bool]]
+    scorer: OnnxScorer, inputs: Sequence[ModelInput], cache: dict[ModelInput, tuple[float, bool]]
 ) -> tuple[Floats, float]:
-    """Scores, and the share of inputs that were cut; `memory` has what other views showed alike."""
-    new = [row for row in dict.fromkeys(inputs) if row not in memory]
-    cut = [scorer.encode(row).truncated_tokens > 0 for row in new]
-    memory |= dict(zip(new, zip(map(float, scorer.score(new)), cut, strict=True), strict=True))
-    scores = np.asarray([memory[row][0] for row in inputs])
-    return scores, float(np.mean([memory[row][1] for row in inputs]))
+    """Scores, and the share of truncated inputs; `cache` has inputs that other views share."""
+    new = [row for row in dict.fromkeys(inputs) if row not in cache]
+    truncated = [scorer.encode(row).truncated_tokens > 0 for row in new]
+    results = zip(map(float, scorer.score(new)), truncated, strict=True)
+    cache |= dict(zip(new, results, strict=True))
+    scores = np.asarray([cache[row][0] for row in inputs])
+    return scores, float(np.mean([cache[row][1] for row in inputs]))
 
 
 def _view_results(
@@ -194,9 +195,9 @@ def _view_results(
         gain = None
         if scores is not blind:
             gain = resampling.estimate(
-                lambda w, own=scores: (
-                    metrics.auroc(own, positive, w)  # type: ignore[misc]
-                    - metrics.auroc(blind, positive, w)
+                lambda weights, scores=scores: (
+                    metrics.auroc(scores, positive, weights)  # type: ignore[misc]
+                    - metrics.auroc(blind, positive, weights)
                 )
             )
         results.append(

@@ -26,13 +26,13 @@ from turnout.tables import Table, table_batches
 
 @dataclass(frozen=True, slots=True)
 class ScoreReport:
-    """What was scored.
+    """The result of scoring a table.
 
     Attributes:
         rows: Rows of the file, and of the scores.
         without_text: Rows whose text is null; their score is null.
         population: The messages that the scores are probabilities for.
-        reasoning_share: The estimated share of the rows that need reasoning, whatever the
+        reasoning_share: The estimated share of the rows that need reasoning, the same for either
             population; None where no row has text.
         fresh: False where an earlier run on the same inputs was there already.
     """
@@ -61,10 +61,10 @@ def score_file(
     row, in input order.
 
     Args:
-        router: A router folder of either architecture: at turn 1 both read the message alone.
+        router: A router folder; at turn 1 both architectures read the message alone.
         file: Parquet, CSV or JSON Lines; read once to check it, and once to score it.
         out: Where the scores go; the file appears only when whole.
-        text_column: Which column holds the text.
+        text_column: The column of the text.
         keep: Columns to write beside the score, such as an id; they are held in memory.
         precision: `int8` or `float32`; by default what serves.
         population: Whose probabilities to give; by default the log's where the router knows its
@@ -73,36 +73,36 @@ def score_file(
 
     Raises:
         ArtifactError: If the router cannot be used.
-        RecordError: If the file cannot be read whole, or the column holds other than text.
-        SettingsError: If the population's share of reasoning is not known, or a column to keep is
-            named as the scores are.
+        RecordError: If the file cannot be read whole, or the column holds anything but text.
+        SettingsError: If the population's share of reasoning is not known, or a column to keep has
+            the name of the scores.
         StorageError: If `out` cannot be written.
     """
     folder = RouterFolder.read(router)
-    shown: Population = population or folder.spec.priors.default
+    population = population or folder.spec.priors.default
     if SCORES_COLUMN in keep:
         raise SettingsError(
-            f"--keep: found {SCORES_COLUMN}, which the scores are called; expected other columns. "
-            "Leave it out."
+            f"--keep: found {SCORES_COLUMN}, the name of the scores' column; expected other "
+            "columns. Leave it out."
         )
     options = {
         "text_column": text_column,
         "keep": list(keep),
         "precision": precision or folder.precision,
-        "population": shown,
+        "population": population,
     }
     read = {"router": router, "file": file}
     run = StageRun(out, Manifest.of("score", read, options, libraries=SCORING_LIBRARIES))
     if run.is_done():
         return run.stored(ScoreReport)
-    kept: dict[str, list[Any]] = {name: [] for name in keep}
+    extra: dict[str, list[Any]] = {name: [] for name in keep}
     rows = 0
     for batch in _batches(file, text_column, keep):
         rows += len(batch)
-        for name, values in kept.items():
+        for name, values in extra.items():
             values += batch.columns.get(name) or [None] * len(batch)
     scores = np.full(rows, np.nan, np.float32)  # (rows,); a text that is null has none
-    scorer = folder.scorer(precision or folder.precision, population=shown)
+    scorer = folder.scorer(precision or folder.precision, population=population)
     formatter, done = folder.spec.formatter, 0
     for texts in _texts(file, text_column):
         formatted = [formatter.format([Turn(text)]) for text in texts if text is not None]
@@ -111,19 +111,19 @@ def score_file(
         done += len(texts)
     on_progress("score", rows, rows)
     missing = np.isnan(scores)
-    prior = folder.spec.priors.of(shown)
+    prior = folder.spec.priors.of(population)
     share = None if missing.all() or prior is None else estimated_prior(scores[~missing], prior)
-    report = ScoreReport(rows, int(missing.sum()), shown, share, fresh=True)
+    report = ScoreReport(rows, int(missing.sum()), population, share, fresh=True)
     run.record(report)
     with run.output() as partial:
-        columns = {name: _column(values) for name, values in kept.items()}
+        columns = {name: _column(values) for name, values in extra.items()}
         columns[SCORES_COLUMN] = pa.array(scores, mask=missing)
         write_parquet(pa.table(columns), partial)
     return report
 
 
 def _further(on_progress: OnProgress, done: int, total: int) -> OnProgress:
-    """Progress of a batch as progress of all, of which some are done."""
+    """Report the progress of a batch as progress of all rows."""
     return lambda step, batch_done, _: on_progress(step, done + batch_done, total)
 
 
@@ -138,7 +138,7 @@ def _batches(file: Path, column: str, keep: Sequence[str] = ()) -> Iterator[Tabl
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Values as they are, or as text where they are of several types."""
+    """Values as they are, or as text if they have several types."""
     try:
         return pa.array(values)
     except pa.ArrowException:

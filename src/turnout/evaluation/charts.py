@@ -40,10 +40,10 @@ def comparison(result: Stored, metric_name: str, chart_id: str) -> str:
 
 
 def curves(result: Stored, gain_name: str, chart_id: str) -> str:
-    """How much is gained at every share of traffic sent to the reasoning class."""
-    router, *others = result["methods"]
-    linear = [(m, SECOND) for m in others if m["name"].startswith("TF-IDF")]
-    length = [(m, THIRD) for m in others if m["name"].startswith("length")]
+    """The gain at every share of traffic sent to the reasoning class."""
+    router, *rivals = result["methods"]
+    linear = [(m, SECOND) for m in rivals if m["name"].startswith("TF-IDF")]
+    length = [(m, THIRD) for m in rivals if m["name"].startswith("length")]
     with drawn(5.0, 3.7) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=LINE, linestyle=(0, (4, 3)), linewidth=1, label="random")
         low, high = (np.asarray(bound, dtype=float) for bound in router["band"])
@@ -51,11 +51,11 @@ def curves(result: Stored, gain_name: str, chart_id: str) -> str:
         for method, colour in [*length[:1], *linear[-1:]]:
             curve = np.asarray(method["curve"], dtype=float)
             axes.plot(SHARES, curve, color=colour, linewidth=1.4, label=method["name"])
-        own = np.asarray(router["curve"], dtype=float)
-        axes.plot(SHARES, own, color=ACCENT, linewidth=2.2, label="this router")
+        router_curve = np.asarray(router["curve"], dtype=float)
+        axes.plot(SHARES, router_curve, color=ACCENT, linewidth=2.2, label="this router")
         served = result["share_at_threshold"]["value"]
         if served is not None:
-            gained = float(np.interp(served, SHARES, own))
+            gained = float(np.interp(served, SHARES, router_curve))
             axes.plot([served], [gained], "o", color=ACCENT, markersize=7)
             axes.annotate(
                 "as served", (served, gained), xytext=(8, -12), textcoords="offset points",

@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """How many conversations, and texts with their context, stand in training and in test."""
+    """How many conversations, and inputs, are both in training and in test."""
 
     conversations: int
     texts: int
@@ -63,13 +63,13 @@ def findings(
     """Every check, in order of its code.
 
     Args:
-        results: The most telling reference first; the data set's own labels last, which
-            alone calibration is about.
+        results: By reference: simulated truth first, if any; the data set's own labels last, which
+            calibration is checked on.
         leak: What the test rows share with the training rows.
-        trained_on_it: Whether the router was trained on this data set; None where not known.
-        truncation: What the token budget left out of the test rows.
-        probed: What the probes showed; None for a session router, or where the data
-            set has too few first messages or keeps no previous turns.
+        trained_on_it: Whether the router was trained on this data set; None if unknown.
+        truncation: What the token budget removed from the test rows.
+        probed: The results of the probes; None for a session router, or if the data set has too
+            few first messages or stores no previous turns.
     """
     result = results[0]
     return [
@@ -81,9 +81,9 @@ def findings(
         _uses_context(result),
         _same_data(trained_on_it),
         _fits(truncation),
-        _first_turn_alike(probed),
-        _follow_ups_follow(probed),
-        _history_of_others(probed),
+        _same_first_turns(probed),
+        _follow_ups_inherit(probed),
+        _unrelated_history(probed),
     ]
 
 
@@ -159,7 +159,7 @@ def _same_data(trained_on_it: bool | None) -> Finding:
         "E007",
         "issue",
         "The router was trained on another data set: it may have seen these test rows, and the "
-        "baselines learnt from other rows than it did.",
+        "baselines were trained on other rows.",
     )
 
 
@@ -173,7 +173,7 @@ def _fits(truncation: Truncation) -> Finding:
     return Finding("E008", "pass" if fits else "issue", sentence)
 
 
-def _first_turn_alike(probed: ProbeResult | None) -> Finding:
+def _same_first_turns(probed: ProbeResult | None) -> Finding:
     if probed is None:
         return _not_probed("E009")
     sentence = (
@@ -184,7 +184,7 @@ def _first_turn_alike(probed: ProbeResult | None) -> Finding:
     return Finding("E009", "pass" if alike else "issue", sentence)
 
 
-def _follow_ups_follow(probed: ProbeResult | None) -> Finding:
+def _follow_ups_inherit(probed: ProbeResult | None) -> Finding:
     if probed is None:
         return _not_probed("E010")
     following = probed.following
@@ -195,7 +195,7 @@ def _follow_ups_follow(probed: ProbeResult | None) -> Finding:
     return Finding("E010", "pass" if following.value >= MIN_FOLLOWING else "issue", sentence)
 
 
-def _history_of_others(probed: ProbeResult | None) -> Finding:
+def _unrelated_history(probed: ProbeResult | None) -> Finding:
     if probed is None:
         return _not_probed("E011")
     history, greeting, excess = probed.moved_by_history, probed.moved_by_greeting, probed.excess

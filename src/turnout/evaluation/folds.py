@@ -1,4 +1,4 @@
-"""Routers of several folds, each judged on the rows that it was not trained on, as one result."""
+"""Routers of several folds, each evaluated on its own test rows, as one result."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from turnout.samples import DatasetFolder, Samples, few_labels
 
 @dataclass(frozen=True, slots=True)
 class FoldScores:
-    """A fold's test rows, scored by its router and by what stands beside it.
+    """A fold's test rows, scored by its router and by the other methods.
 
     Attributes:
         test: The rows.
         scored: The router first.
         sent: Rows that the router sends to reasoning, shape `(n,)`.
         leak: What the rows share with the fold's training rows.
-        truncation: What the router's token budget leaves out of them.
-        latency_ms: Of the router, `median`, `p95` and `rows`.
-        base: What the router was made from.
-        choice: How encoder or linear model on words was chosen, in words; None where only one of
-            them was fitted.
+        truncation: What the router's token budget removes from them.
+        latency_ms: Latency of the router: `median`, `p95` and `rows`.
+        base: The router's base encoder.
+        choice: How the encoder or the linear model was chosen, in words; None where only one was
+            fitted.
         rows: Split → rows in it.
         labelled: Training rows that carry a label.
     """
@@ -68,8 +68,8 @@ def score_fold(router: Path, dataset: Path, on_progress: OnProgress) -> FoldScor
     splits = {name: data.split(name) for name in ("train", "validation", "test")}
     train, test = splits["train"], splits["test"]
     scorer = folder.scorer()
-    known = Splits(train, splits["validation"], data.measures_outcomes)
-    scored = scored_methods(scorer, known, test, on_progress)
+    baseline_rows = Splits(train, splits["validation"], data.measures_outcomes)
+    scored = scored_methods(scorer, baseline_rows, test, on_progress)
     return FoldScores(
         test=test,
         scored=scored,
@@ -93,13 +93,13 @@ def pooled(
     examples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """All folds' rows as one result, as `report.json` has it for a router.
+    """The rows of all folds as one result, in the form of a router in `report.json`.
 
-    Scores of all routers are calibrated, so that they may stand in one ranking.
+    The scores of all routers are calibrated, so they can be ranked together.
 
     Args:
-        data: What the folds were made of.
-        folds: At least one; every row in one of them.
+        data: The data set of the folds.
+        folds: At least one; every row is in one of them.
         name: For tables.
         truths: Conversation and turn index → label of a simulated log; None without.
         examples: Most confident mistakes of each kind to quote.
@@ -158,7 +158,7 @@ def _scores(fold: FoldScores, name: str) -> NDArray[np.float64]:
 
 
 def _truncation(folds: Sequence[FoldScores]) -> Truncation:
-    """Mean over rows; the least budget of the routers."""
+    """The mean over rows, and the least budget of the routers."""
     weights = [len(fold.test) for fold in folds]
 
     def mean(name: str) -> float:

@@ -1,4 +1,4 @@
-"""A router and its baselines on test rows → measurements with intervals."""
+"""Measures a router and its baselines on test rows, with intervals."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Kind = Literal["router", "ablation", "baseline", "oracle"]
 
 # A part with fewer rows of a class is counted and not measured.
 MIN_ROWS_A_CLASS = 10
-# What a main metric is called.
+# Names of the main metrics.
 MAIN_METRICS = {"auroc": "AUROC", "apgr": "APGR"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What scores are compared with.
+    """Labels, or measured gaps, that scores are compared with.
 
     Attributes:
         name: For tables.
         positive: Rows that need reasoning, shape `(n,)`.
-        known: Rows where that is known.
+        known: Rows whose need is known, shape `(n,)`.
         gap: What reasoning adds, in [−1, 1]; None where only labels are known.
     """
 
@@ -71,14 +71,14 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a way to score did.
+    """The measurements of one method.
 
     Attributes:
         name: For tables.
-        kind: `router`, `ablation` (the router, shown less), `baseline`, or `oracle`.
+        kind: `router`, `ablation` (the router with less input), `baseline`, or `oracle`.
         metrics: Name → estimate: auroc, brier, ece, share_for_50, share_for_80,
             and apgr where gaps were measured.
-        lead: By how much the router is ahead in the main metric; None for the router itself.
+        lead: The router's lead in the main metric; None for the router itself.
         curve: Gain recovered at `metrics.SHARES`.
         band: Lower and upper bound of the router's curve; None for the others.
     """
@@ -97,9 +97,9 @@ class Part:
 
     Attributes:
         by: `turn index` or `group`.
-        name: Which.
-        rows: Rows in it whose need is known.
-        reasoning: Of which need reasoning.
+        name: Of the bucket or group.
+        rows: Its rows whose need is known.
+        reasoning: Those of them that need reasoning.
         router: AUROC of the router; None where a class has too few rows.
         linear: AUROC of the linear baseline that reads the last message alone.
         calibration: The router's.
@@ -116,7 +116,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Rows of like score: the mean score, and the share that needed reasoning, in [0, 1]."""
+    """Rows of similar score: the mean score, and the share that needed reasoning, in [0, 1]."""
 
     mean_score: float
     observed: Estimate
@@ -131,7 +131,7 @@ class LogResult:
         prior: Share of reasoning in the log.
         mean_score: Mean score for the log; close to `prior` if the scores are right.
         mean_balanced_score: Mean of the scores for balanced rows there.
-        uncorrected: Calibration error that the scores for balanced rows have there.
+        uncorrected: Calibration error of the scores for balanced rows there.
         calibration: Of the scores for the log.
         share_at_threshold: Share of those messages that the router sends to reasoning.
     """
@@ -151,17 +151,17 @@ class ReferenceResult:
     Attributes:
         reference: Its name.
         main_metric: `auroc` or `apgr`.
-        rows: Rows that were compared.
-        reasoning: Of which need reasoning.
-        conversations: Of how many conversations (or prompts).
+        rows: Rows compared.
+        reasoning: Those of them that need reasoning.
+        conversations: Their conversations (or prompts).
         methods: The router first.
         parts: By turn index or group.
         within_groups: Mean AUROC of the parts that have enough rows, by router and linear
             baseline; None where rows have no groups.
         reliability: The router's.
         calibration: The router's, over the rows whose need is known.
-        log: The router's scores for the log, on the rows weighted to its share of
-            reasoning; None where that share is not known, or is not of this reference.
+        log: The router's scores for the log, on rows weighted to its share of reasoning; None
+            where that share is not known for this reference.
         share_at_threshold: Share of rows that the router sends to reasoning as it is served.
         recall_at_threshold: Share of the rows needing reasoning that are sent there.
     """
@@ -195,20 +195,20 @@ def compare_methods(
     Args:
         reference: What the scores are compared with.
         scored: The router first; scores for balanced rows.
-        test: The rows.
+        test: The test rows.
         sent: Rows that the router sends to reasoning at its threshold, shape `(n,)`.
         seed: Decides the resampling.
-        priors: The router's, where its scores for the log are measured too.
-        factors: How much each row counts among balanced rows, shape `(n,)`; by default all alike.
+        priors: The router's priors, to measure its scores for the log too.
+        factors: How much each row counts among balanced rows, shape `(n,)`; by default equally.
     """
     rows = np.flatnonzero(reference.known) if reference.gap is None else np.arange(len(test))
     reference = _of_rows(reference, rows)
-    here = [Scored(s.name, s.kind, s.scores[rows]) for s in scored]
-    router, sent = here[0], sent[rows]
+    methods = [Scored(s.name, s.kind, s.scores[rows]) for s in scored]
+    router, sent = methods[0], sent[rows]
     clusters = test.clusters_of(rows)
     factors = np.ones(len(rows)) if factors is None else factors[rows]
     resampling = Resampling(clusters, seed, factors=factors)
-    parts = _parts(reference, here, test, rows, factors, seed)
+    parts = _parts(reference, methods, test, rows, factors, seed)
     by_group = [part for part in parts if part.by == "group" and part.router and part.linear]
     return ReferenceResult(
         reference=reference.name,
@@ -216,7 +216,7 @@ def compare_methods(
         rows=len(rows),
         reasoning=int((reference.positive & reference.known).sum()),
         conversations=len({test.conversation_ids[row] for row in rows}),
-        methods=[method_result(method, router, reference, resampling) for method in here],
+        methods=[method_result(method, router, reference, resampling) for method in methods],
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
         reliability=_reliability(reference, router.scores, resampling, factors),
@@ -243,18 +243,18 @@ def _main(reference: Reference, scores: Floats, weights: Floats) -> Floats:
 def method_result(
     scored: Scored, router: Scored, reference: Reference, resampling: Resampling
 ) -> Method:
-    """Every metric of a method, and by how much the router is ahead of it."""
+    """Every metric of a method, and the router's lead over it."""
     needed = (reference.positive & reference.known).astype(np.float64)
     gain = needed if reference.gap is None else reference.gap
     names = ["auroc", "brier", "ece", "share_for_50", "share_for_80"]
 
     def measured(weights: Floats) -> Floats:
-        known = weights * reference.known
+        labelled = weights * reference.known
         curves = metrics.recovered(scored.scores, gain, weights)
         columns = [
-            metrics.auroc(scored.scores, reference.positive, known),
-            metrics.brier(scored.scores, reference.positive, known),
-            expected_calibration_error(scored.scores, reference.positive, known),
+            metrics.auroc(scored.scores, reference.positive, labelled),
+            metrics.brier(scored.scores, reference.positive, labelled),
+            expected_calibration_error(scored.scores, reference.positive, labelled),
             metrics.share_for(curves, 0.5),
             metrics.share_for(curves, 0.8),
         ]
@@ -288,7 +288,7 @@ def _parts(
     factors: Floats,
     seed: int,
 ) -> list[Part]:
-    """By turn index and by group, wherever there are at least two."""
+    """Parts by turn index and by group, if there are at least two."""
     groups = np.asarray([test.groups[row] or "" for row in rows])
     by_group = {name: np.flatnonzero(groups == name) for name in sorted(set(groups.tolist()))}
     parts = []
@@ -329,10 +329,10 @@ def _part(
 def _calibration_of(
     reference: Reference, router: Scored, clusters: Sequence[str], factors: Floats, seed: int
 ) -> Calibration:
-    known = np.flatnonzero(reference.known)
-    resampling = Resampling([clusters[int(row)] for row in known], seed)
+    labelled = np.flatnonzero(reference.known)
+    resampling = Resampling([clusters[int(row)] for row in labelled], seed)
     return calibration(
-        router.scores[known], reference.positive[known], resampling, seed, factors[known]
+        router.scores[labelled], reference.positive[labelled], resampling, seed, factors[labelled]
     )
 
 
@@ -344,21 +344,23 @@ def _in_log(
     seed: int,
     priors: Priors,
 ) -> LogResult | None:
-    known = np.flatnonzero(reference.known)
-    positive, share = reference.positive[known], reference.positive[known].mean()
+    labelled = np.flatnonzero(reference.known)
+    positive, share = reference.positive[labelled], reference.positive[labelled].mean()
     if priors.log is None or not 0 < share < 1:
         return None
     weights = np.where(positive, priors.log / share, (1 - priors.log) / (1 - share))
-    balanced = router.scores[known]
+    balanced = router.scores[labelled]
     scores = expit(logit(balanced) + priors.shift("log"))
-    resampling = Resampling([clusters[int(row)] for row in known], seed)
+    resampling = Resampling([clusters[int(row)] for row in labelled], seed)
     return LogResult(
         prior=priors.log,
         mean_score=float(np.average(scores, weights=weights)),
         mean_balanced_score=float(np.average(balanced, weights=weights)),
         uncorrected=calibration_error(balanced, positive, weights),
         calibration=calibration(scores, positive, resampling, seed, weights),
-        share_at_threshold=resampling.estimate(lambda w: metrics.share(sent[known], w * weights)),
+        share_at_threshold=resampling.estimate(
+            lambda w: metrics.share(sent[labelled], w * weights)
+        ),
     )
 
 
@@ -377,11 +379,11 @@ def _within(parts: Sequence[Part]) -> dict[str, float]:
 def _reliability(
     reference: Reference, scores: Floats, resampling: Resampling, factors: Floats
 ) -> list[ReliabilityBin]:
-    known = np.flatnonzero(reference.known)
+    labelled = np.flatnonzero(reference.known)
     bins = []
-    for inside in equal_mass_bins(scores[known], 10):
+    for inside in equal_mass_bins(scores[labelled], 10):
         member = np.zeros(len(scores))
-        member[known[inside]] = 1.0
+        member[labelled[inside]] = 1.0
 
         def observed(weights: Floats, member: Floats = member) -> Floats:
             mass = weights @ member
@@ -390,6 +392,6 @@ def _reliability(
             np.divide(needed, mass, out=share, where=mass > 0)
             return share
 
-        mean = float(np.average(scores[known[inside]], weights=factors[known[inside]]))
+        mean = float(np.average(scores[labelled[inside]], weights=factors[labelled[inside]]))
         bins.append(ReliabilityBin(mean, resampling.estimate(observed), len(inside)))
     return bins

@@ -35,7 +35,9 @@ def render(content: Stored) -> str:
         "turnout.evaluation",
         "report.html",
         {
-            "routers": [_shown(router, number) for number, router in enumerate(content["routers"])],
+            "routers": [
+                _router_values(router, number) for number, router in enumerate(content["routers"])
+            ],
             "columns": _METRIC_COLUMNS,
         },
         {"estimate": estimate, "lead": _lead, "percent": _percent},
@@ -50,11 +52,11 @@ def _percent(stored: Stored) -> Markup:
     return estimate(stored, ".0f", 100.0, " %")
 
 
-def _shown(router: Stored, position: int) -> dict[str, Any]:
+def _router_values(router: Stored, position: int) -> dict[str, Any]:
     return dict(router) | {
         "anchor": f"router-{position}",
         "results": [
-            _shown_result(result, router["main_metric_names"], f"c{position}-{number}")
+            _result_values(result, router["main_metric_names"], f"c{position}-{number}")
             for number, result in enumerate(router["results"])
         ],
         "context_chart": _context_chart(router, position),
@@ -66,7 +68,7 @@ def _context_chart(router: Stored, position: int) -> str | None:
     return charts.context(router["context"], f"c{position}-context") if router["context"] else None
 
 
-def _shown_result(result: Stored, names: Mapping[str, str], key: str) -> dict[str, Any]:
+def _result_values(result: Stored, names: Mapping[str, str], key: str) -> dict[str, Any]:
     metric = result["main_metric"]
     columns = [c for c in _METRIC_COLUMNS if c != "apgr" or metric == "apgr"]
     columns.sort(key=lambda c: c != metric)

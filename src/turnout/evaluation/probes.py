@@ -1,8 +1,8 @@
-"""Probes of how a conversation router reads conversations, made of its own log.
+"""Probes of how a conversation router reads conversations, made from its own log.
 
-Three things hold whatever the labels say: a bare follow-up is as hard as what it follows; the
-first turn is read as a session router reads it; the history of an unrelated conversation changes
-nothing of a message that stands for itself.
+Three properties should hold whatever the labels: a bare follow-up is as hard as the request before
+it; the first turn is read as a session router reads it; an unrelated conversation before a
+self-contained message does not change its score.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request, and a conversation that has nothing to do with it.
+    """One request, and an unrelated conversation.
 
     Attributes:
-        conversation_id: Whose first message it is.
+        conversation_id: The conversation that the request begins.
         request: The message.
         unrelated: Turns of another conversation, oldest first; at least one.
     """
@@ -44,17 +44,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the probes showed.
+    """The results of the probes.
 
     Attributes:
         probes: How many.
-        first_turns_alike: Of them, how many are shown at turn 1 as a session router reads them.
+        first_turns_alike: Those whose input at turn 1 is that of a session router.
         following: Rank correlation between the score of a request and the score of a follow-up
             after it, in [−1, 1].
         moved_by_history: Mean |change of p_reasoning| of a request after an unrelated conversation.
-        moved_by_greeting: The same where only a greeting was put before it: what no reader would
-            call a change.
-        excess: The first less the second, paired.
+        moved_by_greeting: The same after a mere greeting before it, as a baseline.
+        excess: `moved_by_history` − `moved_by_greeting`, paired.
     """
 
     probes: int
@@ -70,20 +69,20 @@ def probes_of(
     conversations: Sequence[tuple[str, tuple[Turn, ...]]],
     seed: int,
 ) -> list[Probe]:
-    """Pair first messages with conversations of others; fewer than `MIN_PROBES` give none.
+    """Pair first messages with other conversations; none if fewer than `MIN_PROBES`.
 
     Args:
-        first_messages: Conversation id and its first message; a conversation may stand once.
+        first_messages: Conversation id and its first message, one each.
         conversations: Conversation id and turns, oldest first.
         seed: Decides the pairs.
     """
     draw = np.random.default_rng(seed)
-    chosen = [first_messages[row] for row in draw.permutation(len(first_messages))[:MAX_PROBES]]
+    sample = [first_messages[row] for row in draw.permutation(len(first_messages))[:MAX_PROBES]]
     probes = []
-    for conversation_id, request in chosen:
-        others = [turns for owner, turns in conversations if owner != conversation_id and turns]
-        if others and request.strip():
-            unrelated = others[int(draw.integers(len(others)))]
+    for conversation_id, request in sample:
+        rest = [turns for name, turns in conversations if name != conversation_id and turns]
+        if rest and request.strip():
+            unrelated = rest[int(draw.integers(len(rest)))]
             probes.append(Probe(conversation_id, request, unrelated))
     return probes if len(probes) >= MIN_PROBES else []
 
@@ -91,19 +90,19 @@ def probes_of(
 def probe(
     scorer: OnnxScorer, formatter: Formatter, probes: Sequence[Probe], seed: int
 ) -> ProbeResult:
-    """Score every probe alone, followed up, greeted, and after an unrelated conversation.
+    """Score every request alone, with a follow-up, after a greeting, and after other turns.
 
     Args:
-        scorer: The router's.
-        formatter: The router's own, of the conversation architecture.
+        scorer: The router's scorer.
+        formatter: The router's formatter, of the conversation architecture.
         probes: At least one.
         seed: Decides the resampling.
     """
     alone = [formatter.format([Turn(probe.request)]) for probe in probes]
     session = Formatter("session")
     alike = sum(
-        shown == session.format([Turn(probe.request)])
-        for shown, probe in zip(alone, probes, strict=True)
+        model_input == session.format([Turn(probe.request)])
+        for model_input, probe in zip(alone, probes, strict=True)
     )
     request = _scores(scorer, alone)
     follow_up = _scores(
@@ -137,7 +136,7 @@ def _mean(values: Floats, resampling: Resampling) -> Estimate:
 
 
 def _correlation(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Rank correlation (Spearman 1904) for every row of weights; ranks are those of all rows."""
+    """Rank correlation (Spearman 1904) for every row of weights; ranks are over all rows."""
     total = weights.sum(1)
     centred = []
     for values in (x, y):

@@ -1,4 +1,4 @@
-"""The evaluation stage: routers and data sets in, a report folder out."""
+"""The evaluation stage: routers and data sets → a report folder."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ LABEL_NAMES = {
 }
 TRUTH_NAME = "simulated truth"
 _TIMED_ROWS = 200
-_SHOWN_CHARS = 240
+_EXAMPLE_CHARS = 240
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateReport:
-    """The outcome of an evaluation.
+    """The result of an evaluation.
 
     Attributes:
         content: What `report.json` says.
@@ -92,7 +92,7 @@ def evaluate(
         return earlier_report(out)
     truths = read_known_labels(truth) if truth else None
     measured = [
-        _of_router(router, dataset, truths, examples, seed, on_progress)
+        _measure_router(router, dataset, truths, examples, seed, on_progress)
         for router, dataset in pairs
     ]
     return write_report(run, measured, on_progress)
@@ -101,7 +101,7 @@ def evaluate(
 def write_report(
     run: StageRun, measured: Sequence[dict[str, Any]], on_progress: OnProgress
 ) -> EvaluateReport:
-    """Write `report.json` and `report.html` of routers that were measured.
+    """Write `report.json` and `report.html`.
 
     Raises:
         StorageError: If the folder cannot be written.
@@ -112,7 +112,7 @@ def write_report(
         parse_constant=lambda _: None,
     )
 
-    # Drawing takes seconds to load: bad input and reruns are answered before.
+    # Imported late: drawing takes seconds to load.
     from turnout.evaluation.page import render
 
     on_progress("report", 0, 1)
@@ -125,7 +125,7 @@ def write_report(
     return EvaluateReport(content, fresh=True)
 
 
-def _of_router(
+def _measure_router(
     router: Path,
     dataset: Path,
     truths: dict[tuple[str, int], int] | None,
@@ -151,13 +151,13 @@ def _of_router(
     results = []
     for number, reference in enumerate(references):
         report_step("intervals", number, len(references))
-        # The log's share of reasoning is that of its labels, not of another reference.
+        # The log's share of reasoning is known for its labels only, the last reference.
         priors = folder.spec.priors if reference is references[-1] else None
         methods = with_oracle(scored, reference)
         results.append(compare_methods(reference, methods, test, sent, seed, priors, factors))
     report_step("intervals", len(references), len(references))
     truncation = truncation_of(scorer, test.inputs, folder.spec.max_tokens)
-    views, probed = _of_conversations(folder, scorer, data, test, references[0], seed, report_step)
+    views, probed = _context_results(folder, scorer, data, test, references[0], seed, report_step)
     checks = findings(
         results,
         Leak.of(train, test),
@@ -193,11 +193,11 @@ def _of_router(
 def scored_methods(
     scorer: OnnxScorer, splits: Splits, test: Samples, on_progress: OnProgress
 ) -> list[Scored]:
-    """Test rows scored by a router, first, by the router shown less, and by every baseline.
+    """The test rows scored by the router, by the router without context, and by the baselines.
 
     Args:
         scorer: The router's, for balanced rows.
-        splits: What the baselines are trained on.
+        splits: The rows that the baselines are trained on.
         test: At least one row.
         on_progress: Called for every step.
     """
@@ -212,13 +212,13 @@ def scored_methods(
 
 
 def with_oracle(scored: Sequence[Scored], reference: Reference) -> list[Scored]:
-    """The methods, and the best order there is where the gap was measured."""
+    """The methods, and where the gap was measured the best possible order."""
     if reference.gap is None:
         return list(scored)
     return [*scored, Scored("oracle (knows the gap)", "oracle", reference.gap)]
 
 
-def _of_conversations(
+def _context_results(
     folder: RouterFolder,
     scorer: OnnxScorer,
     data: DatasetFolder,
@@ -227,7 +227,7 @@ def _of_conversations(
     seed: int,
     on_progress: OnProgress,
 ) -> tuple[ContextAblation | None, ProbeResult | None]:
-    """What is asked of conversation routers alone, where the data set keeps previous turns."""
+    """The checks of conversation routers alone; None where the data set has no previous turns."""
     formatter = folder.spec.formatter
     previous = data.previous("test") if formatter.architecture == "conversation" else None
     if previous is None:
@@ -238,18 +238,18 @@ def _of_conversations(
 
 
 def _probes(
-    test: Samples, previous: Sequence[Sequence[Turn]], shown_turns: int, seed: int
+    test: Samples, previous: Sequence[Sequence[Turn]], max_turns: int, seed: int
 ) -> list[Probe]:
     first: dict[str, str] = {}
     conversations: dict[str, tuple[Turn, ...]] = {}
     rows = zip(test.conversation_ids, test.turn_indices, test.inputs, previous, strict=True)
-    for conversation_id, index, shown, before in rows:
+    for conversation_id, index, model_input, before in rows:
         if index == 1:
-            first[conversation_id] = shown.message
+            first[conversation_id] = model_input.message
         elif len(before) == index - 1:
             first.setdefault(conversation_id, before[-1].user_message)
         if len(before) > len(conversations.get(conversation_id, ())):
-            conversations[conversation_id] = tuple(reversed(before[:shown_turns]))
+            conversations[conversation_id] = tuple(reversed(before[:max_turns]))
     return probes_of(list(first.items()), list(conversations.items()), seed)
 
 
@@ -265,7 +265,7 @@ def sent_to_reasoning(
     inputs: Sequence[ModelInput],
     on_progress: OnProgress,
 ) -> NDArray[np.bool_]:
-    """Rows that go to reasoning; scores are compared for the threshold's population, as served."""
+    """Rows sent to reasoning, compared in the threshold's own population, as when serving."""
     population = folder.spec.threshold_population
     if population == "balanced":
         return balanced >= folder.spec.threshold
@@ -279,7 +279,7 @@ def references_of(
     truths: dict[tuple[str, int], int] | None,
     where: Path,
 ) -> list[Reference]:
-    """The truth first, where there is one."""
+    """What the scores are compared with: simulated truth first, if any, then the labels."""
     gap = 2.0 * test.targets.astype(np.float64) - 1.0 if data.measures_gaps else None
     by_label = Reference(
         LABEL_NAMES.get(str(data.description.get("source")), "labels"),
@@ -312,14 +312,14 @@ def _require_labels(dataset: Path, test: Samples) -> None:
 
 def _trained_on(router: Path, dataset: Path) -> bool | None:
     manifest = read_manifest(router)
-    # A pulled router's manifest says where it came from, not what it was trained on.
+    # The manifest of a pulled router does not name its data set.
     if manifest is None or manifest.get("stage") != "train":
         return None
     return tree_sha256(dataset) in input_digests(router, "dataset")
 
 
 def latency_ms(scorer: OnnxScorer, inputs: Sequence[ModelInput]) -> dict[str, float]:
-    """Milliseconds a message, tokenising included, one at a time on one core of this machine."""
+    """Milliseconds a message, with tokenising, one at a time on one core of this machine."""
     took = []
     for model_input in inputs[:_TIMED_ROWS]:
         started = time.perf_counter()
@@ -337,13 +337,13 @@ def example_rows(
     scores: NDArray[np.float64],
     sent: NDArray[np.bool_],
     test: Samples,
-    wanted: int,
+    n_examples: int,
 ) -> dict[str, list[dict[str, Any]]]:
     """The most confident mistakes at the router's threshold, worst first."""
     order = np.argsort(scores)
     wrong = reference.known & (sent != reference.positive)
-    missed = [row for row in order if wrong[row] and not sent[row]][:wanted]
-    wasted = [row for row in order[::-1] if wrong[row] and sent[row]][:wanted]
+    missed = [row for row in order if wrong[row] and not sent[row]][:n_examples]
+    wasted = [row for row in order[::-1] if wrong[row] and sent[row]][:n_examples]
     return {
         "missed": [_example(test, scores, row) for row in missed],
         "wasted": [_example(test, scores, row) for row in wasted],
@@ -353,18 +353,18 @@ def example_rows(
 def _example(test: Samples, scores: NDArray[np.float64], row: int) -> dict[str, Any]:
     def short(text: str) -> str:
         text = " ".join(text.split())
-        return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+        return text if len(text) <= _EXAMPLE_CHARS else text[:_EXAMPLE_CHARS] + "…"
 
-    shown = test.inputs[row]
+    model_input = test.inputs[row]
     return {
         "p_reasoning": float(scores[row]),
         "turn_index": int(test.turn_indices[row]),
-        "message": short(shown.message),
-        "context": short(shown.context),
+        "message": short(model_input.message),
+        "context": short(model_input.context),
     }
 
 
 def earlier_report(out: Path) -> EvaluateReport:
-    """What an earlier run wrote."""
+    """The report of an earlier run."""
     content = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
     return EvaluateReport(content, fresh=False)

@@ -1,4 +1,4 @@
-"""What the token budget leaves out of rows."""
+"""How much of the rows the token budget truncates."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from turnout.routing.scorer import OnnxScorer
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """How much did not fit.
+    """Shares of truncated rows, messages and tokens.
 
     Attributes:
         max_tokens: The router's budget.
-        rows_share: Share of rows in [0, 1] of which anything was cut.
-        messages_share: Share of rows whose message itself was cut, all but its head and tail.
-        tokens_share: Share of all tokens of all rows that were cut.
+        rows_share: Share of truncated rows, in [0, 1].
+        messages_share: Share of rows whose message itself was truncated to its head and tail.
+        tokens_share: Share of all tokens that were removed.
     """
 
     max_tokens: int
@@ -27,10 +27,10 @@ class Truncation:
 
 
 def truncation_of(scorer: OnnxScorer, inputs: Sequence[ModelInput], max_tokens: int) -> Truncation:
-    """Tokenise every row as the router reads it, and count what did not fit.
+    """Tokenise every row as the router reads it, and count what does not fit.
 
     Args:
-        scorer: The router's.
+        scorer: The router's scorer.
         inputs: At least one row.
         max_tokens: The router's budget.
     """
