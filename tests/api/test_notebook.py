@@ -216,7 +216,7 @@ def test_an_unfitted_router_says_so():
     "given", [["a", "b"], pd.Series(["a", "b"]), 7], ids=["list", "series", "int"]
 )
 def test_one_decision_takes_one_message_and_names_what_takes_many(router, given):
-    with pytest.raises(RecordError, match="For many at once take predict_proba"):
+    with pytest.raises(RecordError, match="To score many at once, use predict_proba"):
         router.decide(given)
 
 

@@ -1,4 +1,4 @@
-"""Deciding: what a message looks like to the encoder, its score, and where it goes.
+"""Deciding: the encoder's input for a message, its score, and the class it goes to.
 
 The one package that every stage may import.
 """

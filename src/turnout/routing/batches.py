@@ -1,4 +1,4 @@
-"""Many messages at once, as notebooks hold them → what a router reads of each."""
+"""Rows of messages, as notebooks hold them → the turns of each row."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def turns_of_rows(rows: object) -> list[tuple[Turn, ...]]:
 
     Args:
         rows: A list, a NumPy array, a pandas or polars Series or an Arrow array. Every item is one
-            message as text, or a conversation as chat messages up to the message to score. A list
-            of chat messages by itself is one row, as is a text.
+            message as text, or a conversation as chat messages up to the message to score. A
+            single text, or a single list of chat messages, is one row.
 
     Raises:
-        RecordError: If a row is neither; it is named by its position, from 0.
+        RecordError: If a row is neither; the message gives its position, from 0.
     """
     if isinstance(rows, str):
         return [(Turn(rows),)]
-    # Of the type: a lazy frame of polars warns where its columns are asked for.
+    # Asked of the type, as a lazy frame of polars warns when its columns are read.
     if hasattr(type(rows), "columns") or isinstance(rows, Mapping):
         raise RecordError(
             f"found {type(rows).__name__}; {_EXPECTED}. Give one of its columns: df['prompt']."
@@ -37,7 +37,7 @@ def turns_of_rows(rows: object) -> list[tuple[Turn, ...]]:
 
 
 def _items(rows: object) -> list[Any]:
-    # Arrow, polars, then pandas and NumPy name it so.
+    # Arrow, polars, then pandas and NumPy.
     for name in ("to_pylist", "to_list", "tolist"):
         if hasattr(rows, name):
             return list(getattr(rows, name)())

@@ -27,10 +27,10 @@ class TokenIds:
 
 
 class InputEncoder:
-    """Cuts and tokenises a `ModelInput` the way training and serving both see it.
+    """Tokenises and truncates a `ModelInput`, the same in training and serving.
 
-    The context is cut first. A message longer than the budget keeps its head (three quarters) and
-    its tail.
+    The context is truncated first. A message longer than the budget keeps its head (three quarters)
+    and its tail.
 
     Args:
         tokenizer: A fast tokenizer; its own truncation and padding are switched off.
@@ -91,10 +91,10 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where special tokens stand around the segments, as the tokenizer's own template says.
+    """The special tokens around the segments, from the tokenizer's own template.
 
-    The tokenizer's truncation is not used: it keeps every overflowing piece, which for a pasted
-    log costs a hundred times the tokenising.
+    The tokenizer's truncation is not used: it stores every overflowing piece, which takes a hundred
+    times as long as tokenising for a pasted log.
     """
 
     parts: tuple[tuple[int | None, int], ...]  # (special id, or None for a segment; its type id)
@@ -107,11 +107,11 @@ class _Layout:
         other = tokenizer.encode("a", add_special_tokens=False) if pair else None
         if other is not None:
             other.truncate(1)
-        whole = tokenizer.post_process(example, other)
+        encoded = tokenizer.post_process(example, other)
         parts = tuple(
             (token if special else None, type_id)
             for token, type_id, special in zip(
-                whole.ids, whole.type_ids, whole.special_tokens_mask, strict=True
+                encoded.ids, encoded.type_ids, encoded.special_tokens_mask, strict=True
             )
         )
         return cls(parts, tuple(token for token, _ in parts if token is not None))

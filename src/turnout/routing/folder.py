@@ -22,9 +22,9 @@ FORMAT_VERSION = 1
 DESCRIPTION_NAME = "router.json"
 WEIGHTS_NAME = "model.safetensors"
 TOKENIZER_NAME = "tokenizer.json"
-# The first that is there serves.
+# The first of them in the folder serves.
 GRAPHS = {"int8": "model.int8.onnx", "float32": "model.onnx"}
-# Other versions of them change the last digits of scores.
+# Libraries whose versions change the last digits of scores.
 SCORING_LIBRARIES = ("numpy", "onnxruntime", "tokenizers")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REMEDY = "Copy the folder again, or train again."
@@ -32,18 +32,18 @@ _REMEDY = "Copy the folder again, or train again."
 
 @dataclass(frozen=True, slots=True)
 class RouterSpec:
-    """What `router.json` says beside the digests.
+    """The contents of `router.json`, except the digests.
 
     Attributes:
-        formatter: How a turn is shown to the encoder; names the architecture too.
+        formatter: How a turn is formatted for the encoder; it includes the architecture.
         max_tokens: The encoder's budget in tokens.
         threshold: The least p_reasoning that sends a message to the reasoning class, in [0, 1].
         threshold_origin: How the threshold was chosen, for a person.
         threshold_population: The population whose scores the threshold is for.
         priors: The share of reasoning in each population.
         calibration: Method and numbers; already folded into the weights, kept for the record.
-        trained_on: Facts for a person: base encoder, data set, counts.
-        versions: Library → version that the graphs were checked with; other versions may move
+        trained_on: Base encoder, data set and counts, for a person.
+        versions: Library → version that the graphs were checked with; other versions may change
             int8 scores by up to 0.008.
     """
 
@@ -68,7 +68,7 @@ class RouterSpec:
 
 @dataclass(frozen=True, slots=True)
 class RouterFolder:
-    """A whole router folder: every listed file has the digest it was written with.
+    """A verified router folder: every listed file has its recorded digest.
 
     Attributes:
         path: The folder.
@@ -102,7 +102,7 @@ class RouterFolder:
 
     @property
     def precision(self) -> str:
-        """The graph that serves: `int8`, or `float32` where the encoder does not stand int8."""
+        """The graph that serves: `int8`, or `float32` where int8 would lose quality."""
         return next(name for name, file in GRAPHS.items() if file in self.files)
 
     def scorer(
@@ -111,12 +111,12 @@ class RouterFolder:
         threads: int | None = None,
         population: Population = "balanced",
     ) -> OnnxScorer:
-        """The scorer of this folder.
+        """A scorer of this folder.
 
         Args:
-            precision: `int8` or `float32`; by default what serves.
+            precision: `int8` or `float32`; by default that of the graph that serves.
             threads: Rows scored at the same time; by default one a core.
-            population: Whose probabilities to give.
+            population: The population of its probabilities.
 
         Raises:
             ArtifactError: If there is no graph of that precision, or it cannot be loaded.
@@ -133,9 +133,9 @@ class RouterFolder:
 
 
 def write_description(folder: Path, spec: RouterSpec) -> None:
-    """Write `router.json` over the files that lie in `folder`; the last step of an export.
+    """Write `router.json` for the files in `folder`; the last step of an export.
 
-    The versions that it names are those installed now.
+    It names the library versions installed now.
     """
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != DESCRIPTION_NAME)
     stored = {
@@ -158,7 +158,7 @@ def write_description(folder: Path, spec: RouterSpec) -> None:
 def set_threshold(
     folder: Path, value: float, origin: str, population: Population = "balanced"
 ) -> None:
-    """Replace the threshold of a router folder; the folder stays whole at every instant.
+    """Replace the threshold of a router folder; the folder is valid at every moment.
 
     Args:
         folder: A router folder.
@@ -182,10 +182,10 @@ def read_description(path: Path, where: str | None = None) -> tuple[RouterSpec, 
         where: How messages name it; by default its path.
 
     Returns:
-        The description, and the name → sha256 of every file that makes the router.
+        The description, and name → sha256 of every file of the router.
 
     Raises:
-        ArtifactError: If it is of another format, or a value is not what `turnout train` writes.
+        ArtifactError: If it has another format, or a value that `turnout train` does not write.
     """
     where = where or str(path)
     try:
@@ -195,36 +195,36 @@ def read_description(path: Path, where: str | None = None) -> tuple[RouterSpec, 
             f"{where}: not readable as JSON ({error}); expected a router description. {_REMEDY}"
         ) from error
     values = _Values(stored, where)
-    version = values.take("format_version", _is_whole, "a whole number")
+    version = values.get("format_version", _is_positive_integer, "a whole number")
     if version != FORMAT_VERSION:
         raise ArtifactError(
             f"{where}: router format {version}; this Turnout reads format {FORMAT_VERSION}. "
             "Upgrade Turnout, or train the router again."
         )
-    threshold = _Values(values.take("threshold", _is_object, "an object"), f"{where}: threshold")
+    threshold = _Values(values.get("threshold", _is_object, "an object"), f"{where}: threshold")
     spec = RouterSpec(
-        formatter=Formatter.from_json(values.take("formatter", _is_object, "an object"), where),
-        max_tokens=values.take("max_tokens", _is_whole, "a whole number from 1"),
-        threshold=threshold.take("value", _is_probability, "a number from 0 to 1"),
-        threshold_origin=threshold.take("origin", _is_text, "text"),
-        threshold_population=threshold.take(
+        formatter=Formatter.from_json(values.get("formatter", _is_object, "an object"), where),
+        max_tokens=values.get("max_tokens", _is_positive_integer, "a whole number from 1"),
+        threshold=threshold.get("value", _is_probability, "a number from 0 to 1"),
+        threshold_origin=threshold.get("origin", _is_text, "text"),
+        threshold_population=threshold.get(
             "population", _is_population, "log or balanced", "balanced"
         ),
         priors=Priors.from_json(stored.get("priors"), where),
-        calibration=values.take("calibration", _is_object, "an object"),
-        trained_on=values.take("trained_on", _is_object, "an object"),
-        versions=values.take("versions", _is_object, "an object", {}),
+        calibration=values.get("calibration", _is_object, "an object"),
+        trained_on=values.get("trained_on", _is_object, "an object"),
+        versions=values.get("versions", _is_object, "an object", {}),
     )
     if spec.threshold_population == "log" and spec.priors.log is None:
         raise ArtifactError(
             f"{where}: the threshold is for the log, and priors.log is missing; expected the share "
             f"of reasoning in the log. {_REMEDY}"
         )
-    return spec, values.take("files", _is_router_files, _ROUTER_FILES)
+    return spec, values.get("files", _is_router_files, _ROUTER_FILES)
 
 
 class _Values:
-    """The values of a JSON object, each checked as it is taken."""
+    """The values of a JSON object, each checked when it is read."""
 
     def __init__(self, stored: object, where: str) -> None:
         self._where = where
@@ -232,10 +232,10 @@ class _Values:
             raise self._refused("", stored, "an object, as `turnout train` writes it")
         self._stored = stored
 
-    def take(
+    def get(
         self, name: str, fits: Callable[[Any], bool], expected: str, default: object = None
     ) -> Any:  # noqa: ANN401
-        """The value of a name; the default, where there is one, stands for an absent value."""
+        """The value of a name; if it is absent, the default, if there is one."""
         value = self._stored.get(name)
         if value is None and default is not None:
             return default
@@ -244,9 +244,9 @@ class _Values:
         return value
 
     def _refused(self, name: str, value: object, expected: str) -> ArtifactError:
-        found = "nothing" if value is None else repr(value)
+        shown = "nothing" if value is None else repr(value)
         return ArtifactError(
-            f"{self._where}: {name}found {found[:200]}; expected {expected}. {_REMEDY}"
+            f"{self._where}: {name}found {shown[:200]}; expected {expected}. {_REMEDY}"
         )
 
 
@@ -256,7 +256,7 @@ _ROUTER_FILES = (
 )
 
 
-def _is_whole(value: object) -> bool:
+def _is_positive_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -277,7 +277,7 @@ def _is_population(value: object) -> bool:
 
 
 def _is_router_files(value: object) -> bool:
-    """Whether a stored list of files makes a router; its names must not lead out of the folder."""
+    """Whether files make a router; their names must not lead out of the folder."""
     return (
         isinstance(value, dict)
         and all(

@@ -17,20 +17,20 @@ from turnout.records import Architecture, ModelInput, Turn
 
 FORMATTER_VERSION = 2
 
-# Far beyond what an encoder reads; bounds the work on a pasted log of many megabytes.
+# More than an encoder reads; it bounds the work on a pasted log of many megabytes.
 MAX_MESSAGE_CHARS = 16_000
 MAX_PREVIOUS_CHARS = 600
-# What a data set stores of the conversation before a sample, whatever its formatter shows.
+# What a data set stores of the turns before a sample, whatever its formatter shows.
 MAX_STORED_TURNS = 16
 MAX_STORED_CHARS = 800
 _CUT = " … "
 # Between the header and each previous turn.
 SEPARATOR = " | "
-# What the header calls a turn index from 1; later turns share a name.
+# Names of turn indices from 1 in the header; later turns share a name.
 _TURN_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _LATER_TURNS = {10: "over ten", 20: "over twenty", 50: "over fifty"}
-# A length in characters is given as the largest of these that it reaches. Doubling steps: few rows
-# are enough to learn them, and each is one or two tokens.
+# A length in characters is rounded down to one of these. They double, so that few rows are enough
+# to learn them, and each is one or two tokens.
 _LENGTHS = (0, 30, 60, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 # How assistants begin an answer that does not do what was asked.
 _REFUSAL = re.compile(
@@ -42,17 +42,17 @@ _REFUSAL_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Formatter:
-    """How a turn is shown to the encoder.
+    """How a turn is formatted for the encoder.
 
     Attributes:
-        architecture: `session` shows the message alone; `conversation` adds a header and the
+        architecture: `session` gives the message alone; `conversation` adds a header and the
             previous turns. The header has the turn index and lengths in words that the encoder
             reads as one or two tokens.
-        previous_turns: How many previous turns are shown, newest first.
-        assistant_chars: Characters shown of each previous answer; 0 shows user messages only.
-        answers_known: Whether the header speaks of previous answers: their lengths, and whether the
-            last one refused or is missing. False for a log without answers, so that a server,
-            which knows them, shows what training showed.
+        previous_turns: The number of previous turns, newest first.
+        assistant_chars: Characters of each previous answer; 0 gives user messages only.
+        answers_known: Whether the header describes previous answers: their lengths, and whether the
+            last one refused or is missing. False for a log without answers, so that serving, where
+            answers are known, gives the same input as training.
     """
 
     architecture: Architecture
@@ -61,7 +61,7 @@ class Formatter:
     answers_known: bool = True
 
     def format(self, turns: Sequence[Turn], turn_index: int | None = None) -> ModelInput:
-        """Show the last of `turns`.
+        """The encoder's input for the last of `turns`.
 
         At turn 1 both architectures give the same input: the message alone.
 
@@ -82,22 +82,22 @@ class Formatter:
         message = shortened(turns[-1].user_message, MAX_MESSAGE_CHARS)
         if self.architecture == "session" or index <= 1:
             return ModelInput(message)
-        known = list(reversed(turns[:-1]))[:MAX_STORED_TURNS]
-        shown = known[: self.previous_turns]
-        header = self._header(message, index, known)
-        return ModelInput(message, SEPARATOR.join([header, *map(self._previous, shown)]))
+        previous = list(reversed(turns[:-1]))[:MAX_STORED_TURNS]
+        texts = map(self._previous, previous[: self.previous_turns])
+        header = self._header(message, index, previous)
+        return ModelInput(message, SEPARATOR.join([header, *texts]))
 
-    def _header(self, message: str, index: int, known: Sequence[Turn]) -> str:
-        """Turn index and lengths; `known` are the previous turns, newest first.
+    def _header(self, message: str, index: int, previous: Sequence[Turn]) -> str:
+        """Turn index and lengths; `previous` turns are newest first.
 
-        They count as a data set stores them, so that a stored row gives the same header.
+        Their lengths are those that a data set stores, so that a stored row gives the same header.
         """
-        length = sum(_stored_length(turn.user_message) for turn in known)
+        length = sum(_stored_length(turn.user_message) for turn in previous)
         if self.answers_known:
-            length += sum(_stored_length(turn.assistant_message) for turn in known)
+            length += sum(_stored_length(turn.assistant_message) for turn in previous)
         facts = [f"turn {_turn_name(index)}", f"history {_rounded(length)}"]
-        if self.answers_known and known:
-            facts.append(f"answer {_answer(known[0].assistant_message)}")
+        if self.answers_known and previous:
+            facts.append(f"answer {_answer(previous[0].assistant_message)}")
         return ", ".join([*facts, f"message {_rounded(len(message))}"])
 
     def _previous(self, turn: Turn) -> str:
@@ -115,7 +115,7 @@ class Formatter:
         """Read what `to_json` wrote.
 
         Raises:
-            ArtifactError: If another formatter version wrote it, or its form is not ours; `where`
+            ArtifactError: If another formatter version wrote it, or a value is invalid; `where`
                 names the file in the message.
         """
         version = stored.get("version")
@@ -157,7 +157,7 @@ def _rounded(chars: int) -> str:
 
 
 def _answer(answer: str | None) -> str:
-    """What the header says of the last answer: its length, and a refusal; `missing` for none."""
+    """The last answer in the header: its length and whether it refuses; `missing` for none."""
     text = shortened(answer or "", MAX_STORED_CHARS)
     if not text:
         return "missing"
@@ -170,9 +170,9 @@ def _stored_length(text: str | None) -> int:
 
 
 def stored_turn(turn: Turn) -> Turn:
-    """A previous turn as data sets store it, shortened; every formatter shows the same of it.
+    """A previous turn as data sets store it, shortened to `MAX_STORED_CHARS` a text.
 
-    A formatter shows head and tail of what is stored, at most `MAX_STORED_CHARS`.
+    A formatter gives the same input for it as for the whole turn.
     """
     answer = turn.assistant_message
     return Turn(
@@ -182,9 +182,9 @@ def stored_turn(turn: Turn) -> Turn:
 
 
 def shortened(text: str, max_chars: int) -> str:
-    """Trim, and keep head (three quarters) and tail of what is longer than `max_chars`.
+    """Strip; if longer than `max_chars`, keep the head (three quarters) and the tail.
 
-    The request often stands at the end of a message, after what was pasted.
+    The request is often at the end of a message, after pasted text.
     """
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""Facts of messages that say whether traffic has changed: length, script, kinds of words.
+"""Facts of messages that show whether traffic has changed: length, script, kinds of words.
 
-None of them holds a word. Words count as hashes of their word pieces, in groups.
+They contain no words: word pieces are hashed into groups.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ Floats = NDArray[np.float64]
 
 # Groups that word pieces are hashed into; some thirty pieces of an encoder's vocabulary share one.
 BUCKETS = 1024
-# Signs that a group is projected on.
+# Dimensions of the random projection.
 DIRECTIONS = 32
-# The script of a long message shows in its beginning.
+# The script of a long message is that of its beginning.
 _SCRIPT_CHARS = 2000
 _NO_LETTERS = "no letters"
 _JAPANESE = ("HIRAGANA", "KATAKANA")
-_MESSAGES_AT_ONCE = 256
+_BATCH_MESSAGES = 256
 _DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class WordGroups:
-    """Which words are usual, and which kinds of messages there are.
+    """How usual words are, and the kinds of messages.
 
     Attributes:
-        surprise: −log of how often a word piece of the bucket comes, shape `(BUCKETS,)`, in nats.
-        centres: Projected middles of the kinds of messages, shape `(m, DIRECTIONS)`.
+        surprise: −log of the frequency of each bucket of word pieces, shape `(BUCKETS,)`, in nats.
+        centres: Projected centres of the kinds of messages, shape `(m, DIRECTIONS)`.
     """
 
     surprise: Floats
     centres: Floats
 
     def rounded(self) -> WordGroups:
-        """As a file keeps it, so that facts made before and after are the same."""
+        """With the precision of the file, so that facts before and after storing are the same."""
         return WordGroups(self.surprise.round(_DIGITS), self.centres.round(_DIGITS))
 
 
@@ -52,9 +52,9 @@ class MessageFacts:
 
     Attributes:
         chars: Length in characters.
-        piece_chars: Characters for each word piece; low for code and for foreign scripts.
+        piece_chars: Characters per word piece; low for code and for foreign scripts.
         surprise: Mean surprise of the word pieces, in nats; 0 for an empty message.
-        kind: Nearest of the `WordGroups`.
+        kind: The nearest centre of the `WordGroups`.
         script: Unicode's name of the script of most letters, or `no letters`.
     """
 
@@ -66,12 +66,12 @@ class MessageFacts:
 
 
 def message_facts(messages: Sequence[str], tokenizer: Tokenizer, words: WordGroups) -> MessageFacts:
-    """Look at messages as a router's formatter shows them.
+    """Compute the facts of messages, as a router's formatter gives them.
 
     Args:
         messages: n texts.
-        tokenizer: The router's.
-        words: Of the same tokenizer.
+        tokenizer: The router's tokenizer.
+        words: Word groups of the same tokenizer.
     """
     counts = bucket_counts(messages, tokenizer)
     pieces = np.array([count.sum() for _, count in counts], np.float64)
@@ -90,7 +90,7 @@ def message_facts(messages: Sequence[str], tokenizer: Tokenizer, words: WordGrou
 
 
 BucketCounts = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Of each message the buckets of its word pieces, and how many lie in each."""
+"""For each message, the buckets of its word pieces and the number in each."""
 
 
 def bucket_counts(messages: Sequence[str], tokenizer: Tokenizer) -> BucketCounts:
@@ -98,8 +98,8 @@ def bucket_counts(messages: Sequence[str], tokenizer: Tokenizer) -> BucketCounts
     tokenizer.no_truncation()
     tokenizer.no_padding()
     counts: BucketCounts = []
-    for start in range(0, len(messages), _MESSAGES_AT_ONCE):
-        part = list(messages[start : start + _MESSAGES_AT_ONCE])
+    for start in range(0, len(messages), _BATCH_MESSAGES):
+        part = list(messages[start : start + _BATCH_MESSAGES])
         for encoded in tokenizer.encode_batch(part, add_special_tokens=False):
             buckets = _bucket(np.asarray(encoded.ids, np.uint64))
             counts.append(np.unique(buckets, return_counts=True))
@@ -107,15 +107,15 @@ def bucket_counts(messages: Sequence[str], tokenizer: Tokenizer) -> BucketCounts
 
 
 def surprises(counts: BucketCounts) -> Floats:
-    """−log of how often each bucket comes in some messages, shape `(BUCKETS,)`."""
-    seen = np.ones(BUCKETS)  # a bucket that never came is rare, not impossible
+    """−log of the frequency of each bucket in some messages, shape `(BUCKETS,)`."""
+    totals = np.ones(BUCKETS)  # a bucket that never occurred is rare, not impossible
     for buckets, count in counts:
-        seen[buckets] += count
-    return np.asarray(-np.log(seen / seen.sum()))
+        totals[buckets] += count
+    return np.asarray(-np.log(totals / totals.sum()))
 
 
 def projections(counts: BucketCounts, surprise: Floats) -> Floats:
-    """Messages as short vectors: close where their rarer words are alike.
+    """Messages as short vectors, which are close if their rarer words are similar.
 
     Returns:
         Shape `(n, DIRECTIONS)`; length about 1, or 0 for an empty message.
@@ -135,7 +135,7 @@ def projections(counts: BucketCounts, surprise: Floats) -> Floats:
 
 
 def script_of(message: str) -> str:
-    """Unicode's name of the script that most letters of a message are of."""
+    """Unicode's name of the script of most letters of a message."""
     text = message[:_SCRIPT_CHARS]
     counts: dict[str, int] = {}
     for character in text:

@@ -1,4 +1,4 @@
-"""Texts that an uncased encoder reads alike, as one text."""
+"""A normal form of texts: equal where an uncased encoder reads the same tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _IDEOGRAPHS = (
 
 
 def normalized(text: str) -> str:
-    """The words of a text as an uncased encoder reads them, a space between two.
+    """The words of a text as an uncased encoder reads them, separated by spaces.
 
-    Two texts that the default encoder's tokenizer turns into the same known tokens have the same
-    normal form. Case, accents, control and zero-width characters, and the kind and amount of white
+    Texts that the default encoder's tokenizer turns into the same known tokens have the same normal
+    form. Case, accents, control and zero-width characters, and the kind and amount of white
     space are dropped; compatible characters (full width, ligatures) become their plain form;
     punctuation and ideographs are words of their own.
 
@@ -30,7 +30,7 @@ def normalized(text: str) -> str:
 
 
 class _Forms(dict[int, str]):
-    """Code point → its normal form, worked out when it is first met."""
+    """Code point → its normal form, computed on first use."""
 
     def __missing__(self, code_point: int) -> str:
         form = "".join(map(_form, unicodedata.normalize("NFKD", chr(code_point))))

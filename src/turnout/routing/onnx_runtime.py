@@ -1,4 +1,4 @@
-"""ONNX Runtime, loaded where it is used and with its telemetry off."""
+"""Imports ONNX Runtime when it is needed, with its telemetry off."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import warnings
 from types import ModuleType
 
 _NAME = "onnxruntime"
-# ONNX Runtime reads it once, when it is imported; its `disable_telemetry_events` stops nothing.
+# Read once, when ONNX Runtime is imported; its function `disable_telemetry_events` has no effect.
 _SWITCH = "ORT_DISABLE_TELEMETRY"
 
 
 def onnx_runtime(submodule: str | None = None) -> ModuleType:
     """Import `onnxruntime`, or a submodule of it.
 
-    Warns where the program imported it before, with its telemetry on: no later switch stops that.
+    Warns if the program imported it before with its telemetry on, which cannot be stopped later.
     """
     if _NAME in sys.modules and os.environ.get(_SWITCH) != "1":
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Scores for one population of messages or another: the data set's training rows, or the log."""
+"""Moves scores between two populations: the data set's training rows, and the log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Priors:
 
     @property
     def default(self) -> Population:
-        """The population that scores are for where nobody asks for another."""
+        """The population of scores unless another is asked for."""
         return "balanced" if self.log is None else "log"
 
     @property
@@ -37,7 +37,7 @@ class Priors:
         return self.balanced if self.log is None else self.log
 
     def shift(self, population: Population) -> float:
-        """What to add to the log-odds of a score for balanced rows.
+        """The number to add to the log-odds of a score for balanced rows.
 
         Raises:
             SettingsError: If the share of reasoning in that population is not known.
@@ -56,7 +56,7 @@ class Priors:
         return _logit(self.log) - _logit(self.balanced)
 
     def converted(self, probability: float, of: Population, to: Population) -> float:
-        """A probability or threshold for one population, stated for another; 0 and 1 stay."""
+        """A probability or threshold for one population, converted to another; 0 and 1 stay."""
         if of == to or probability in (0.0, 1.0):
             return probability
         return _expit(_logit(probability) - self.shift(of) + self.shift(to))
@@ -71,7 +71,7 @@ class Priors:
 
     @classmethod
     def from_json(cls, stored: object, where: str) -> Priors:
-        """Read what `to_json` wrote; None, from folders written before, gives the defaults.
+        """Read what `to_json` wrote; None, from folders of earlier versions, gives the defaults.
 
         Raises:
             ArtifactError: If a share is missing or not between 0 and 1; `where` names the file.

@@ -1,4 +1,4 @@
-"""What a router's traffic looked like when it was trained: `reference.json` in its folder."""
+"""The traffic of the time when a router was trained: `reference.json` in its folder."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ NAMED = ("script", "kind")  # the others are numbers
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """How values are put into bins.
+    """The bins of a quantity.
 
     Attributes:
-        edges: Of numbers: the least value of every bin but the first, rising.
-        names: Of names: those with a bin of their own; all others share the last.
+        edges: For numbers: the least value of every bin but the first, in ascending order.
+        names: For names: those with their own bin; all others share the last bin.
     """
 
     edges: tuple[float, ...] = ()
@@ -54,22 +54,22 @@ class Bins:
         return np.array([bin_of.get(str(v), len(self.names)) for v in values], np.int64)
 
     def labels(self) -> list[str]:
-        """What a person calls the bins."""
+        """Names of the bins, for a person."""
         if self.names is not None:
             return [*self.names, OTHER]
         if not self.edges:
             return ["all"]
         if all(edge * 2 == int(edge * 2) for edge in self.edges):
-            # Edges between whole numbers: each bin by the numbers in it.
+            # Edges between whole numbers: a bin is named by the whole numbers in it.
             starts = [math.ceil(edge) for edge in self.edges]
             middle = [
                 f"{low:,}" if high == low + 1 else f"{low:,}–{high - 1:,}"
                 for low, high in pairwise(starts)
             ]
             return [f"< {starts[0]:,}", *middle, f"≥ {starts[-1]:,}"]
-        words = [f"{edge:.2g}" if edge < 1 else f"{edge:.3g}" for edge in self.edges]
-        middle = [f"{low}–{high}" for low, high in pairwise(words)]
-        return [f"< {words[0]}", *middle, f"≥ {words[-1]}"]
+        numbers = [f"{edge:.2g}" if edge < 1 else f"{edge:.3g}" for edge in self.edges]
+        middle = [f"{low}–{high}" for low, high in pairwise(numbers)]
+        return [f"< {numbers[0]}", *middle, f"≥ {numbers[-1]}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Quantity:
 
     Attributes:
         bins: Its bins.
-        histogram: How the reference's rows lie in them.
-        median: Of numbers; None of names.
+        histogram: The reference's rows in them.
+        median: For numbers; None for names.
     """
 
     bins: Bins
@@ -89,16 +89,16 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The traffic that a router is compared with; no message can be read from it.
+    """The traffic that new traffic is compared with; no message can be read from it.
 
     Attributes:
-        source: `traffic`: a sample of the log as it is; `validation`: the data set's validation
-            rows, since the data set keeps no such sample. None of them trained the router.
-        rows: Decisions in it.
-        conversations: Of so many conversations.
+        source: `traffic`, a sample of the log as it is; or `validation`, the data set's validation
+            rows, where it stores no such sample. None of them trained the router.
+        rows: The number of decisions.
+        conversations: The number of their conversations.
         population: The messages that scores are probabilities for.
-        words: How words are grouped.
-        quantities: Name → how the rows lie.
+        words: The groups of words.
+        quantities: Name → quantity.
     """
 
     source: str
@@ -159,13 +159,13 @@ class Reference:
 
 
 def write_reference(folder: Path, reference: Reference) -> None:
-    """Write `reference.json` into a router folder in the making."""
+    """Write `reference.json` into a router folder that is being made."""
     text = json.dumps(reference.to_json(), separators=(",", ":"), sort_keys=True) + "\n"
     (folder / REFERENCE_NAME).write_text(text, encoding="utf-8")
 
 
 def read_reference(folder: Path) -> Reference:
-    """The reference of a router folder that was read, and so verified.
+    """The reference of a verified router folder.
 
     Raises:
         ArtifactError: If the folder has none, or it cannot be read.
@@ -173,9 +173,9 @@ def read_reference(folder: Path) -> Reference:
     path = folder / REFERENCE_NAME
     if not path.is_file():
         raise ArtifactError(
-            f"{folder}: has no {REFERENCE_NAME}; expected what the traffic looked like when the "
-            "router was trained. An earlier version of Turnout trained it: build the data set and "
-            "train the router again."
+            f"{folder}: has no {REFERENCE_NAME}; expected the traffic of the time when the router "
+            "was trained. An earlier version of Turnout trained it: build the data set and train "
+            "the router again."
         )
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -187,15 +187,15 @@ def read_reference(folder: Path) -> Reference:
 
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:
-    bins, counted = quantity.bins, quantity.histogram
-    shown = {"edges": list(bins.edges)} if bins.names is None else {"names": list(bins.names)}
-    return shown | {
-        "reasoning": _stored(counted.reasoning),
-        "fast": _stored(counted.fast),
-        "prior": counted.prior,
-        "clusters": counted.clusters,
+    bins, histogram = quantity.bins, quantity.histogram
+    stored = {"edges": list(bins.edges)} if bins.names is None else {"names": list(bins.names)}
+    return stored | {
+        "reasoning": _stored(histogram.reasoning),
+        "fast": _stored(histogram.fast),
+        "prior": histogram.prior,
+        "clusters": histogram.clusters,
         "median": quantity.median,
-        "covariance": [_stored(row) for row in counted.covariance],
+        "covariance": [_stored(row) for row in histogram.covariance],
     }
 
 
@@ -204,7 +204,7 @@ def _read_quantity(stored: Mapping[str, Any]) -> Quantity:
     edges = tuple(map(float, stored.get("edges", ())))
     bins = Bins(edges, None if names is None else tuple(map(str, names)))
     k = len(bins)
-    counted = Histogram(
+    histogram = Histogram(
         np.asarray(stored["reasoning"], np.float64).reshape(k),
         np.asarray(stored["fast"], np.float64).reshape(k),
         float(stored["prior"]),
@@ -212,7 +212,7 @@ def _read_quantity(stored: Mapping[str, Any]) -> Quantity:
         int(stored["clusters"]),
     )
     median = stored["median"]
-    return Quantity(bins, counted, None if median is None else float(median))
+    return Quantity(bins, histogram, None if median is None else float(median))
 
 
 def _stored(values: NDArray[np.float64]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The decision itself: turns in, class out, with its reason."""
+"""Decides: turns → a class, with the reason."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _LABELS = {name: label for label, name in ID2LABEL.items()}
 
 
 class Router:
-    """Decides where messages go.
+    """Decides which class messages go to.
 
-    Safe to share between threads. The same messages give the same score; what the policy makes
-    of them depends on the conversation's earlier decisions, where `conversation_id` names it.
+    Safe to share between threads. The same messages give the same score. The decision also depends
+    on earlier decisions of the conversation, if `conversation_id` is given.
 
     Args:
         folder: A verified router folder.
         policy: By default that of the folder's architecture.
-        targets: Where each class goes, with its prices, for policies that weigh them.
-        sessions: Where decisions are remembered; by default this process's memory.
+        sessions: The store of earlier decisions; by default this process's memory.
         scorer: By default the folder's int8 graph.
         threshold: The least p_reasoning that sends a message to the reasoning class, for
-            `population`; by default the folder's, which sends the same messages there whichever
-            population is shown.
-        population: Whose probabilities decisions show; by default the log's where the router knows
-            its share of reasoning, else those of balanced rows.
+            `population`; by default the folder's, which gives the same decisions for either
+            population.
+        population: The population of the scores; by default `log` if the router knows its share
+            of reasoning, else `balanced`.
+        targets: Each class's target and prices, for policies that use prices.
 
     Raises:
         SettingsError: If the share of reasoning in that population is not known.
@@ -61,13 +61,11 @@ class Router:
         self.population: Population = population or spec.priors.default
         self._shift = spec.priors.shift(self.population)
         if threshold is None:
-            self._cut, self._cut_shift = (
-                spec.threshold,
-                spec.priors.shift(spec.threshold_population),
-            )
+            self._chosen_threshold = spec.threshold
+            self._chosen_shift = spec.priors.shift(spec.threshold_population)
             self.threshold = spec.threshold_for(self.population)
         else:
-            self._cut, self._cut_shift = threshold, self._shift
+            self._chosen_threshold, self._chosen_shift = threshold, self._shift
             self.threshold = threshold
         self.policy = policy or policy_of(spec.formatter.architecture)
         self.targets = dict(targets or {})
@@ -85,12 +83,12 @@ class Router:
         return cls(RouterFolder.read(folder), population=population)
 
     def input_of(self, turns: Sequence[Turn]) -> ModelInput:
-        """What the encoder would read for the last of `turns` (the first, for a session router)."""
+        """The encoder's input for the last of `turns`; for a session router, the first."""
         formatter = self.folder.spec.formatter
         return formatter.format(turns[:1] if self._scores_first_turn else turns)
 
     def predict_proba(self, rows: object) -> NDArray[np.float32]:
-        """Score many messages at once, each by itself.
+        """Score many messages, each independently.
 
         Args:
             rows: Texts, or lists of chat messages (`role`, `content`), one a row: a list, a NumPy
@@ -105,7 +103,7 @@ class Router:
         return self.probabilities_of([self.input_of(turns) for turns in turns_of_rows(rows)])
 
     def probabilities_of(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
-        """As `predict_proba`, of what the encoder reads."""
+        """As `predict_proba`, for formatted inputs."""
         scorer = self.folder.scorer(population=self.population)
         needs = scorer.score(inputs)
         return np.stack([needs, 1 - needs], axis=1)
@@ -128,11 +126,11 @@ class Router:
 
         Args:
             messages: One message as text, chat messages (`role`, `content`), or turns.
-            conversation_id: Names the conversation, so that a session stays on its class and
-                switches are recognised.
+            conversation_id: The conversation, so that a session stays on its class and switches
+                are recognised.
             now_s: Wall-clock time in seconds; by default `time.time()`.
-            remember: Whether the next turn of the conversation sees this decision.
-            kind: What the request is; only a `turn` is scored where the conversation has a class.
+            remember: Whether to store this decision for the conversation's next turn.
+            kind: What the request is; once a conversation has a class, only a `turn` is scored.
             locks: Reasons to stay on the conversation's class.
             compacted: Whether the history was compacted since the turn before.
             prompt_tokens: Length of the prompt to be sent; 0 where it is not known.
@@ -157,7 +155,7 @@ class Router:
             )
             if not conversation_id or not remember:
                 return decision
-            # Where another request of the conversation came first, its decision counts.
+            # If another request of the conversation was faster, decide again after its decision.
             after = session_after(decision, session, conversation_id, now_s)
             if self._sessions.replace(session, after):
                 return decision
@@ -185,18 +183,18 @@ class Router:
         conversation_id: str | None = None,
         policy: Policy | None = None,
     ) -> Decision:
-        """Choose the class for a turn whose session the caller keeps; nothing is remembered.
+        """Choose the class for a turn of a session that the caller stores.
 
         Args:
             scored: See `scored`.
             session: What is known of the conversation; None at its first turn.
             now_s: As in `decide`.
-            turn_index: 1-based; by default the number of turns that are shown.
+            turn_index: 1-based; by default the number of turns.
             kind: As in `decide`.
             locks: As in `decide`.
             compacted: As in `decide`.
             prompt_tokens: As in `decide`.
-            conversation_id: Noted in the decision.
+            conversation_id: Copied to the decision.
             policy: For this request alone; by default the router's.
         """
         situation = Situation(
@@ -225,13 +223,13 @@ class Router:
         return "session" in (self.folder.spec.formatter.architecture, self.policy.name)
 
     def _what(self, turns: Sequence[Turn]) -> str:
-        """What is scored, for a reason."""
+        """What is scored, for the reason of a decision."""
         if self._scores_first_turn:
             return "the conversation's first message"
         if len(turns) == 1:
             return "the message"
-        shown = min(len(turns) - 1, self.folder.spec.formatter.previous_turns)
-        return f"turn {len(turns)}, read with {shown} previous"
+        previous = min(len(turns) - 1, self.folder.spec.formatter.previous_turns)
+        return f"turn {len(turns)}, read with {previous} previous"
 
 
 class Scored:
@@ -246,27 +244,29 @@ class Scored:
         self.truncated_tokens = 0
 
     def p_reasoning(self) -> float:
-        """The score; computed once, however often the decision is tried."""
+        """The score; computed once."""
         if self._score is None:
-            self._score = self._computed()
+            self._score = self._compute()
         return self._score
 
-    def _computed(self) -> float:
-        """The score in the population that the router shows.
+    def _compute(self) -> float:
+        """The score for the router's population.
 
-        It is compared as the threshold was chosen, so that the population shown decides nothing:
-        where rounding would put it on the threshold's other side, it is shown on the right one.
+        It is compared with the threshold in the population that the threshold was chosen for, so
+        that the router's population changes no decision. If rounding would move the score to the
+        other side of the threshold, it is corrected.
         """
         router = self._router
         tokens = router._scorer.encode(router.input_of(self.turns))
         self.truncated_tokens = tokens.truncated_tokens
         log_odds = router._scorer.log_odds(tokens)
-        shown = float(probabilities(log_odds + router._shift))
+        score = float(probabilities(log_odds + router._shift))
         if not self._is_own_threshold:
-            return shown
-        if float(probabilities(log_odds + router._cut_shift)) >= router._cut:
-            return max(shown, router.threshold)
-        return min(shown, math.nextafter(router.threshold, 0.0))
+            return score
+        chosen_score = float(probabilities(log_odds + router._chosen_shift))
+        if chosen_score >= router._chosen_threshold:
+            return max(score, router.threshold)
+        return min(score, math.nextafter(router.threshold, 0.0))
 
 
 def _decision(
@@ -298,11 +298,11 @@ def _decision(
 def session_after(
     decision: Decision, session: Session | None, conversation_id: str, now_s: float
 ) -> Session:
-    """The session once a decision was made; caches and costs are known when it is served."""
-    chosen, turn_index = decision.model_class, decision.turn_index
+    """The session after a decision; caches and costs are added when the request is served."""
+    model_class, turn_index = decision.model_class, decision.turn_index
     if session is None:
-        return Session.begun(conversation_id, chosen, turn_index, now_s)
-    return session.with_choice(chosen, turn_index, now_s)
+        return Session.begun(conversation_id, model_class, turn_index, now_s)
+    return session.with_choice(model_class, turn_index, now_s)
 
 
 def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tuple[Turn, ...]:
@@ -312,7 +312,7 @@ def _turns(messages: str | Sequence[Mapping[str, Any]] | Sequence[Turn]) -> tupl
     if many or not isinstance(messages, Sequence):
         raise RecordError(
             f"found {'a list of texts' if many else type(messages).__name__}; expected one message "
-            "as text, or chat messages (role, content). For many at once take predict_proba."
+            "as text, or chat messages (role, content). To score many at once, use predict_proba."
         )
     is_turn = [isinstance(message, Turn) for message in messages]
     if not any(is_turn):

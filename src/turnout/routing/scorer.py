@@ -1,4 +1,4 @@
-"""Encoder inputs → calibrated probabilities, by ONNX Runtime."""
+"""Scores encoder inputs with ONNX Runtime: calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 class OnnxScorer:
-    """Scores inputs one by one, rows in parallel.
+    """Scores inputs one at a time, several in parallel.
 
     Rows are never padded into one batch: dynamic quantisation takes its scale from the whole
-    batch, so a row's score would depend on its neighbours. Alone, the same input always gets the
+    batch, so a score would depend on the other rows. One at a time, the same input always gets the
     same score.
 
     Args:
         path: An ONNX graph from token ids to two logits, calibration folded in.
-        encoder: The tokenizer side.
+        encoder: Tokenises the inputs.
         threads: Rows scored at the same time; by default one a core.
         shift: Added to the log-odds, so that scores are for another population; see `Priors`.
     """
@@ -84,7 +84,7 @@ class OnnxScorer:
         return float(probabilities(self.log_odds(self.encode(model_input)) + self._shift))
 
     def log_odds(self, tokens: TokenIds) -> float:
-        """Calibrated log-odds of reasoning among balanced rows, for an input already tokenised."""
+        """Calibrated log-odds of reasoning, for the balanced population, of a tokenised input."""
         ids = np.asarray([tokens.ids], np.int64)  # (1, t)
         feeds = {
             "input_ids": ids,
@@ -97,7 +97,7 @@ class OnnxScorer:
         return float(reasoning_log_odds(logits[0]))
 
     def encode(self, model_input: ModelInput) -> TokenIds:
-        """What `log_odds` takes, with the count of what was cut."""
+        """The token ids for `log_odds`, with the number of truncated tokens."""
         return self._encoder.encode(model_input)
 
 
@@ -108,12 +108,12 @@ def reasoning_log_odds(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def probabilities(log_odds: NDArray[np.float64] | float) -> NDArray[np.float32]:
-    """Log-odds → probabilities, rounded to float32 here and nowhere else.
+    """Log-odds → probabilities, rounded to float32 only here.
 
-    A batch, a single decision and a threshold so compare the same numbers.
+    So a batch, a single decision and a threshold all compare the same numbers.
 
     Returns:
-        The same shape, more than 0 and less than 1: a threshold can lie above every score.
+        The same shape, in (0, 1): a threshold of 1 is above every score.
     """
     exact = 1.0 / (1.0 + np.exp(np.clip(-np.asarray(log_odds, np.float64), -60.0, 60.0)))
     return np.minimum(np.asarray(exact, np.float32), _BELOW_ONE)

@@ -1,4 +1,4 @@
-"""The record of one request that a gateway served: what was asked, decided and answered."""
+"""The record of one request that a gateway served: request, decision and answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One request, from what was asked to what came back.
+    """One request, from its arrival to its answer.
 
     Attributes:
         request_id: Unique to the request.
@@ -48,21 +48,21 @@ class Served:
         protocol: `chat`, `responses` or `messages`.
         kind: What the request is: `turn`, or the helper or continuation that it is instead.
         conversation_id: The conversation, as the session store names it.
-        identified_by: What named the conversation: a header, a body field, or `transcript`.
-        turn_index: 1-based position of the human turn; of other kinds, that of the turn they serve.
+        identified_by: How the conversation was identified: a header, a body field, or `transcript`.
+        turn_index: 1-based position of the human turn that the request belongs to.
         user_message: The human's words; None where texts are not recorded.
-        user_message_hash: Hash of them, where the journal keeps hashes.
+        user_message_hash: Its hash, where the journal stores hashes.
         assistant_message: The answer's text; None where texts are not recorded.
         user_id: The end user, where the request names one; pseudonymised when read as a log.
         caller: Name of the caller's key in the settings.
         requested_model: The model that was asked for.
-        model: The model that answered; where none did, the one last tried.
+        model: The model that answered, else the last one tried.
         model_class: The class that served.
         target: Name of the target that served.
         chosen_by: Who chose the class that served.
-        decided_class: What the router decided, in shadow mode too; None where it did not decide.
+        decided_class: The router's decision, also in shadow mode; None where it did not decide.
         p_reasoning: The score in [0, 1]; None where nothing was scored.
-        population: The messages that the score and threshold are right for.
+        population: The population of score and threshold.
         threshold: The least score that sends a message to reasoning.
         policy: Name of the policy.
         reason: One sentence.
@@ -70,7 +70,7 @@ class Served:
             router did not choose.
         router: Digest of the router folder.
         outcome: How the answer ended.
-        status: HTTP status sent to the caller; None where it left before.
+        status: HTTP status sent to the caller; None where the caller disconnected first.
         attempts: Every try, in order.
         usage: Tokens, as the upstream counted them.
         tool_counts: Tool name → calls in the answer.
@@ -118,7 +118,7 @@ class Served:
     def as_json(self) -> dict[str, Any]:
         """The record as one flat JSON object, under the names of the turns table.
 
-        Tokens stand at the top level, and `outcome` is called `response_type`.
+        Token counts are at the top level, and `outcome` is named `response_type`.
         """
         values = {name: getattr(self, name) for name in _FIELDS}
         values["timestamp"] = self.timestamp.astimezone(dt.UTC).isoformat()
@@ -141,21 +141,21 @@ class Served:
             RecordError: If the version is another, or a field is missing, unknown or not of its
                 kind.
         """
-        rest = dict(values)
-        version = rest.pop("served_version", None)
+        fields = dict(values)
+        version = fields.pop("served_version", None)
         if version != SERVED_VERSION:
             raise RecordError(
                 f"served_version: found {version!r}; expected {SERVED_VERSION}. "
                 "Read the journal with the version of Turnout that wrote it, or a newer one."
             )
         try:
-            usage = Usage(**{f.name: rest.pop(f.name, None) for f in dataclasses.fields(Usage)})
+            usage = Usage(**{f.name: fields.pop(f.name, None) for f in dataclasses.fields(Usage)})
             served = cls(
-                timestamp=dt.datetime.fromisoformat(rest.pop("timestamp")),
-                outcome=rest.pop("response_type"),
-                attempts=tuple(Attempt(**attempt) for attempt in rest.pop("attempts", ())),
+                timestamp=dt.datetime.fromisoformat(fields.pop("timestamp")),
+                outcome=fields.pop("response_type"),
+                attempts=tuple(Attempt(**attempt) for attempt in fields.pop("attempts", ())),
                 usage=usage,
-                **rest,
+                **fields,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"journal record: {error}; expected the fields of Served.") from error
@@ -170,7 +170,7 @@ class Served:
 
 _USAGE_FIELDS = tuple(item.name for item in dataclasses.fields(Usage))
 _ATTEMPT_FIELDS = tuple(item.name for item in dataclasses.fields(Attempt))
-# Those that stand in a JSON object under their own name.
+# Fields with the same name in the JSON object.
 _FIELDS = tuple(
     item.name
     for item in dataclasses.fields(Served)

@@ -1,4 +1,4 @@
-"""The messages that a router decides on, as rows that histograms count."""
+"""The messages that a router decides on, as rows for histograms."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class TrafficRows:
     """n decisions.
 
     Attributes:
-        conversations: Whose they are, numbered from 0, shape `(n,)`.
-        turn_counts: Turns of that conversation, shape `(n,)`; None where not known.
+        conversations: The conversation of each, numbered from 0, shape `(n,)`.
+        turn_counts: Turns of that conversation, shape `(n,)`; None where unknown.
         scores: Probabilities for the router's population, shape `(n,)`, in (0, 1).
-        facts: Of their messages; None where no text is kept.
+        facts: Facts of the messages; None where texts are not stored.
         weights: How much each counts, shape `(n,)`.
         prior: The share of reasoning in the population of the scores.
     """
@@ -46,26 +46,26 @@ class TrafficRows:
         if self.facts is None:
             return None
         facts = self.facts
-        known: dict[str, Sequence[str] | Floats] = {
+        values: dict[str, Sequence[str] | Floats] = {
             "length": facts.chars,
             "script": facts.script,
             "piece_chars": facts.piece_chars,
             "surprise": facts.surprise,
             "kind": [str(kind) for kind in facts.kind.tolist()],
         }
-        return known[quantity]
+        return values[quantity]
 
     def weights_of(self, quantity: str) -> Floats:
-        """How much every row counts: for the number of turns, each conversation as one."""
+        """The weight of every row; for the number of turns, each conversation counts once."""
         if quantity != TURNS:
             return self.weights
         rows = np.bincount(self.conversations)
         return np.asarray(self.weights / rows[self.conversations])
 
     def median(self, quantity: str) -> float | None:
-        """The weighted median of a quantity to two digits, so that it is no message's own.
+        """The weighted median of a quantity, rounded to two digits so that it reveals no message.
 
-        None of names, and where the quantity is not known.
+        None for names, and where the quantity is not known.
         """
         values = self.values(quantity)
         if values is None or quantity in NAMED:
@@ -76,7 +76,7 @@ class TrafficRows:
         return float(f"{numbers[order][half]:.2g}")
 
     def counted(self, quantity: str, bins: Bins) -> Histogram | None:
-        """How the rows lie in bins; None where the quantity is not known."""
+        """The histogram of a quantity; None where it is not known."""
         values = self.values(quantity)
         if values is None:
             return None

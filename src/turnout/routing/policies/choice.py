@@ -1,4 +1,4 @@
-"""What a policy answers: the class, and why, in words and in fields."""
+"""The answer of a policy: the class, with the reason in words and in fields."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ChoiceCode = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Where a turn goes, and why.
+    """The class of a turn, and the reason.
 
     Attributes:
         model_class: The class chosen.
@@ -41,16 +41,16 @@ class Choice:
         code: The reason as a code.
         reason: The reason as one sentence.
         target: Name of the class's target; None where the situation names none.
-        lock: What kept the turn on its class; None where nothing did.
+        lock: Why the turn had to stay on its class; None if it had not.
         score: p_reasoning in [0, 1]; None where nothing was scored.
-        population: The messages that score and threshold are right for.
+        population: The population of score and threshold.
         threshold: The least score that sends a message to reasoning.
         stay_usd: What this turn costs on the class of the turn before, in USD; None where there is
             no such class, or no prices.
         switch_usd: What it costs on the other class, `switching_usd` included; None as above.
-        switching_usd: Of `switch_usd`: what is paid only because the other class does not hold
-            the conversation in its prompt cache.
-        miss_usd: The price of a miss that was weighed, in USD; None where none was.
+        switching_usd: The part of `switch_usd` that is paid only because the other class does not
+            have the conversation in its prompt cache.
+        miss_usd: The price of a miss that the policy used, in USD; None if it used none.
         session_class: The class that the session policy would give; None where that is not known.
         conversation_class: The class that the score alone would give; None where nothing was
             scored.
@@ -71,8 +71,3 @@ class Choice:
     miss_usd: float | None = None
     session_class: ModelClass | None = None
     conversation_class: ModelClass | None = None
-
-    @property
-    def margin(self) -> float | None:
-        """Score minus threshold; None where nothing was scored."""
-        return None if self.score is None else self.score - self.threshold

@@ -1,4 +1,4 @@
-"""What a turn costs on a target: tokens times prices, the prompt cache counted."""
+"""The cost of a turn on a target: tokens times prices, with the prompt cache."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from turnout.routing.policies.situation import Situation
 
 _TOKENS_PER_MTOK = 1_000_000
-# What a turn is answered with where no log says it, reasoning tokens included.
+# Assumed tokens of an answer, with reasoning tokens, where no log gives them.
 EXPECTED_OUTPUT_TOKENS: Mapping[ModelClass, float] = {"reasoning": 1_500, "fast": 400}
 # Of prompt caches, write price as a multiple of the input price, and lifetime in seconds: list
 # terms of November 2026 for the shortest lifetime that each maker sells.
-_ANTHROPIC, _OPENAI_NEW, _OTHERS = (1.25, 300.0), (1.25, 1800.0), (None, 300.0)
+_ANTHROPIC, _OPENAI_NEW, _DEFAULT = (1.25, 300.0), (1.25, 1800.0), (None, 300.0)
 _OPENAI_NEW_MODELS = re.compile(r"gpt-(?:5-(?:[6-9]|[1-9]\d)|[6-9])(?:-|$)")
 
 
 def _cache_terms(model: str, catalog: Catalog) -> tuple[float | None, float]:
-    """Write price as a multiple of the input price (None: as other input), and lifetime."""
-    known = catalog.lookup(model)
-    if known is not None and known.provider == "anthropic":
+    """Write price as a multiple of the input price (None: the same), and lifetime in seconds."""
+    entry = catalog.lookup(model)
+    if entry is not None and entry.provider == "anthropic":
         return _ANTHROPIC
     if _OPENAI_NEW_MODELS.match(catalog.canonical_name(model) or ""):
         return _OPENAI_NEW
-    return _OTHERS
+    return _DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,10 @@ class TokenPrices:
     """USD for a million tokens.
 
     Attributes:
-        input_usd_per_mtok: Input that no cache holds.
+        input_usd_per_mtok: Input that is in no cache.
         output_usd_per_mtok: Output; reasoning tokens are billed as output.
-        cached_input_usd_per_mtok: Input read from the prompt cache; None where it costs as much
-            as other input.
-        cache_write_usd_per_mtok: Input that is written to the prompt cache; None where writing
-            costs nothing beside the input.
+        cached_input_usd_per_mtok: Input read from the prompt cache; None: as other input.
+        cache_write_usd_per_mtok: Input that is written to the prompt cache; None: as other input.
 
     Raises:
         ValueError: If a price is negative.
@@ -65,30 +63,30 @@ class TokenPrices:
 
     @property
     def read_usd_per_mtok(self) -> float:
-        """Price of input that the cache holds."""
+        """Price of input that is in the cache."""
         cached = self.cached_input_usd_per_mtok
         return self.input_usd_per_mtok if cached is None else cached
 
     @property
     def fresh_usd_per_mtok(self) -> float:
-        """Price of input that the cache does not hold, and that is written to it."""
+        """Price of input that is not in the cache and is written to it."""
         written = self.cache_write_usd_per_mtok
         return self.input_usd_per_mtok if written is None else written
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model that a class goes to, as far as its cost is concerned.
+    """The model that serves a class, with what its cost depends on.
 
     Attributes:
-        name: Names it.
-        prices: What its tokens cost.
-        output_tokens: What it is expected to answer a turn with, reasoning tokens included.
-        shared_cache: Share in [0, 1] of the other target's cached prompt that this target reads
-            too. 0 for another model. For one model with another effort: 1 where the effort is
-            changed by an appended message, and the share of system prompt and tools where it is a
+        name: The model.
+        prices: Of its tokens.
+        output_tokens: Expected tokens of an answer, with reasoning tokens.
+        shared_cache: Share in [0, 1] of the other target's cached prompt that this target can read
+            too. 0 for another model. For the same model with another effort: 1 if the effort is
+            changed by an appended message; the share of system prompt and tools if it is a
             parameter of the request.
-        cache_lifetime_s: How long its prompt cache holds a prompt that is not used again.
+        cache_lifetime_s: How long its prompt cache keeps an unused prompt.
     """
 
     name: str
@@ -98,36 +96,33 @@ class Target:
     cache_lifetime_s: float = 300.0
 
     @classmethod
-    def from_catalog(
-        cls, model: str, catalog: Catalog, output_tokens: float, shared_cache: float = 0.0
-    ) -> Target | None:
+    def from_catalog(cls, model: str, catalog: Catalog, output_tokens: float) -> Target | None:
         """A model with its list price; None where the catalog has none.
 
         Args:
-            model: As an upstream calls it.
-            catalog: Prices, and who makes the model.
-            output_tokens: What it is expected to answer a turn with.
-            shared_cache: See the class.
+            model: The upstream's name for it.
+            catalog: Prices and providers of models.
+            output_tokens: Expected tokens of an answer.
         """
         price = catalog.price(model)
         if price is None:
             return None
         write, lifetime_s = _cache_terms(model, catalog)
-        plain = price.input_usd_per_mtok
+        input_usd = price.input_usd_per_mtok
         prices = TokenPrices(
-            plain,
+            input_usd,
             price.output_usd_per_mtok,
             price.cached_input_usd_per_mtok,
-            None if write is None else write * plain,
+            None if write is None else write * input_usd,
         )
-        return cls(model, prices, output_tokens, shared_cache, lifetime_s)
+        return cls(model, prices, output_tokens, cache_lifetime_s=lifetime_s)
 
     def turn_usd(self, prompt_tokens: float, cached_tokens: float) -> float:
-        """What a turn costs.
+        """The cost of a turn.
 
         Args:
-            prompt_tokens: The whole prompt.
-            cached_tokens: Of it, read from the prompt cache.
+            prompt_tokens: Of the whole prompt.
+            cached_tokens: Those of them read from the prompt cache.
         """
         prices = self.prices
         return (
@@ -139,13 +134,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TurnCosts:
-    """What a turn costs on the current class and on the other one, in USD.
+    """The cost of a turn on the current class and on the other one, in USD.
 
     Attributes:
         stay_usd: On the current class; at a first turn, on fast.
-        switch_usd: On the other one.
-        extra_usd: On reasoning less on fast, both with the conversation in their caches.
-        switching_usd: Of `switch_usd`: for tokens that only the current class has in its cache.
+        switch_usd: On the other class.
+        extra_usd: Reasoning minus fast, both with the conversation in their caches.
+        switching_usd: The part of `switch_usd` for tokens that only the current class has cached.
     """
 
     stay_usd: float
@@ -164,13 +159,15 @@ class TurnCosts:
         prompt = situation.prompt_tokens
         warm = situation.warm_tokens(current)
         shared = targets[other].shared_cache * warm
-        held = max(situation.warm_tokens(other), shared)
-        both = max(warm, held)
-        on_reasoning, on_fast = (targets[c].turn_usd(prompt, both) for c in ("reasoning", "fast"))
-        switch_usd = targets[other].turn_usd(prompt, held)
+        other_warm = max(situation.warm_tokens(other), shared)
+        warmest = max(warm, other_warm)
+        on_reasoning, on_fast = (
+            targets[c].turn_usd(prompt, warmest) for c in ("reasoning", "fast")
+        )
+        switch_usd = targets[other].turn_usd(prompt, other_warm)
         return cls(
             stay_usd=targets[current].turn_usd(prompt, warm),
             switch_usd=switch_usd,
             extra_usd=on_reasoning - on_fast,
-            switching_usd=switch_usd - targets[other].turn_usd(prompt, both),
+            switching_usd=switch_usd - targets[other].turn_usd(prompt, warmest),
         )

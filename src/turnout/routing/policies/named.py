@@ -1,4 +1,4 @@
-"""Policies by the names that settings give them."""
+"""Policies by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 
 class Policy(Protocol):
-    """Chooses a class for a turn; the same situation always gets the same choice."""
+    """Chooses a class for a turn; the same situation always gives the same choice."""
 
     @property
     def name(self) -> PolicyName:
@@ -45,7 +45,7 @@ def policy_of(
         name: One of `POLICY_NAMES`.
         cache_lifetime_s: Of `boundary`.
         fixed_class: Of `fixed`.
-        priced: What `priced` gives; by default one without a price of a miss.
+        priced: The policy for `priced`; by default one without a price of a miss.
 
     Raises:
         SettingsError: If there is no such policy.

@@ -1,4 +1,4 @@
-"""The priced policy: a switch where it is worth its price, and only there.
+"""The priced policy: it switches only where a switch is worth its price.
 
 For one turn, in USD, where R is reasoning, F is fast and c the current class:
 
@@ -10,8 +10,8 @@ For one turn, in USD, where R is reasoning, F is fast and c the current class:
     downgrade  if  the score is clearly below the threshold
                and extra − worth ≥ switching / turns left
 
-A cache is lost once, so its loss is spread over the turns that the conversation is expected to go
-on for. Everything else is weighed for this turn alone: the next one is chosen anew.
+A cache is lost once, so its price is divided by the expected turns left of the conversation. All
+other costs are of this turn alone, as the next turn is a new choice.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class PricedPolicy:
-    """Weighs what a switch costs against what it is worth.
+    """Compares the price of a switch with its worth.
 
     Attributes:
-        miss_usd: What it costs you, in USD, if a message that needs reasoning goes to fast. It
-            then decides upgrades in place of the threshold, and can refuse any. None derives it
-            from the threshold: at the threshold, a miss is worth what reasoning costs more on that
-            turn. A derived price sends nothing below the threshold to reasoning, and refuses no
-            upgrade whose score is well above it (log-odds 1).
+        miss_usd: The cost to you, in USD, of a message that needs reasoning and goes to fast. It
+            decides upgrades instead of the threshold, and can refuse any. None derives it from the
+            threshold: at the threshold, a miss costs as much as reasoning costs more on that turn.
+            With a derived price, nothing below the threshold goes to reasoning, and no upgrade
+            with a score well above it (log-odds 1) is refused.
         hysteresis: How far under the threshold, in log-odds, a score must be for a downgrade.
         turns_left: Expected turns left, by turn index; see `TurnsLeft.from_turn_counts`.
-        score_shift: Added to the score's log-odds before it is weighed as a probability; 0 where
-            scores are probabilities of the traffic.
-        max_switching_share: Most that switching may take of a conversation's spend, in [0, 1];
+        score_shift: Added to the score's log-odds to make it a probability; 0 where scores are
+            probabilities of the traffic.
+        max_switching_share: The largest share of a conversation's spend for switching, in [0, 1];
             None for no limit.
-        max_switching_usd: Most that switching may cost a conversation, in USD; None for no limit.
+        max_switching_usd: The most that switching may cost in a conversation, in USD; None for no
+            limit.
 
     Raises:
         ValueError: If a number is out of its range.

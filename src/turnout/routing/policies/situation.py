@@ -1,4 +1,4 @@
-"""What a policy may look at when it chooses."""
+"""The input of a policy."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Situation:
         score: p_reasoning in [0, 1], or a function that computes it; called at most once, and
             only where the policy needs it.
         threshold: The least score that sends a message to reasoning, in [0, 1].
-        population: The messages that score and threshold are right for. Prices multiply
-            probabilities: the priced policy wants those of the traffic, `log`.
-        session: What is known of the conversation's turns so far; None at its first turn.
+        population: The population of score and threshold. The priced policy multiplies prices by
+            probabilities, so it needs those of the traffic, `log`.
+        session: The conversation so far; None at its first turn.
         now_s: Wall-clock time, in seconds.
-        kind: What the request is; only a `turn` is scored where the conversation has a class.
-        locks: Reasons to stay on the class, beside those that follow from `kind`.
-        compacted: Whether the history was compacted since the turn before: no cache holds it.
+        kind: What the request is; once the conversation has a class, only a `turn` is scored.
+        locks: Reasons to stay on the class, besides those that follow from `kind`.
+        compacted: Whether the history was compacted since the turn before, so no cache has it.
         prompt_tokens: Length of the prompt to be sent, cached or not; 0 where it is not known.
-        targets: Where each class goes, with its prices; empty where prices are not known.
-        what: What the score is of, for reasons.
+        targets: Each class's target and prices; empty where prices are not known.
+        what: What was scored, for the text of reasons.
     """
 
     turn_index: int
@@ -49,7 +49,7 @@ class Situation:
 
     @cached_property
     def p_reasoning(self) -> float:
-        """The score; computed when it is first asked for."""
+        """The score, computed on first use."""
         return self.score() if callable(self.score) else self.score
 
     @property
@@ -72,11 +72,11 @@ class Situation:
         return "tool_loop" if self.kind == "continuation" else "helper"
 
     def warm_tokens(self, model_class: ModelClass) -> int:
-        """Tokens of this prompt that a class would read from its prompt cache."""
+        """Tokens of this prompt that a class's prompt cache has."""
         if self.session is None or self.compacted:
             return 0
-        held = self.session.caches.get(model_class)
-        return 0 if held is None else min(held.warm_tokens(self.now_s), self.prompt_tokens)
+        cache = self.session.caches.get(model_class)
+        return 0 if cache is None else min(cache.warm_tokens(self.now_s), self.prompt_tokens)
 
     def choice(
         self,
@@ -87,7 +87,7 @@ class Situation:
         *,
         lock: Lock | None = None,
     ) -> Choice:
-        """A choice in this situation, with the fields that do not depend on the policy."""
+        """A choice, with the fields that are the same for every policy."""
         scored = "p_reasoning" in self.__dict__
         by_score = self.class_by_score if scored else None
         target = self.targets.get(model_class)
@@ -107,10 +107,10 @@ class Situation:
 
     def by_score(self, policy: str) -> Choice:
         """The choice that score and threshold give."""
-        chosen = self.class_by_score
-        sign = "≥" if chosen == "reasoning" else "<"
+        model_class = self.class_by_score
+        sign = "≥" if model_class == "reasoning" else "<"
         return self.choice(
-            chosen,
+            model_class,
             policy,
             "scored",
             f"p_reasoning of {self.what} is {self.p_reasoning:.3f} {sign} threshold "
@@ -118,7 +118,7 @@ class Situation:
         )
 
     def locked(self, policy: str) -> Choice | None:
-        """The choice that a lock forces; None where nothing is locked, or no class is there."""
+        """The choice that a lock forces; None without a lock, or at the first turn."""
         lock = self.lock
         if lock is None or self.session is None:
             return None

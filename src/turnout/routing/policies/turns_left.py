@@ -1,4 +1,4 @@
-"""How many more turns a conversation is expected to have, by its turn index."""
+"""The expected number of turns left in a conversation, by turn index."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Fewer conversations than this say nothing of their own about how long they go on.
+# A turn index that fewer conversations reach takes the value of the one before.
 MIN_CONVERSATIONS = 30
 _WITHOUT_A_LOG = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class TurnsLeft:
-    """Expected turns left, the current one counted.
+    """Expected turns left, including the current one.
 
     Attributes:
-        by_turn: By turn index, from 1 on, each at least 1; the last holds for all later turns.
+        by_turn: By turn index from 1, each at least 1; the last is used for all later turns.
     """
 
     by_turn: tuple[float, ...] = (_WITHOUT_A_LOG,)
@@ -27,16 +27,15 @@ class TurnsLeft:
             raise ValueError(f"turns left must be at least 1 at each turn; found {self.by_turn}")
 
     def at(self, turn_index: int) -> float:
-        """Expected turns left at a turn (1-based), itself counted."""
+        """Expected turns left at a 1-based turn, including it."""
         return self.by_turn[min(turn_index, len(self.by_turn)) - 1]
 
     @classmethod
     def from_turn_counts(cls, counts: Sequence[int]) -> TurnsLeft:
-        """What a log's conversations say.
+        """The estimate from a log's conversations.
 
-        At turn t it is the mean of `n - t + 1` over the conversations with `n ≥ t` turns, the sum
-        of their survival (one minus the hazard, multiplied up) from t on. It stands as far as 30
-        conversations reach; later turns take the last value.
+        At turn t it is the mean of `n - t + 1` over the conversations with `n ≥ t` turns. Turns
+        that fewer than 30 conversations reach take the last value.
 
         Args:
             counts: Turns of each conversation; empty for no log.
@@ -46,5 +45,5 @@ class TurnsLeft:
             return cls()
         reached = np.cumsum(np.bincount(turns)[::-1])[::-1][1:]  # [t - 1]: with at least t turns
         left = np.cumsum(reached[::-1])[::-1] / np.maximum(reached, 1)
-        known = max(1, int((reached >= MIN_CONVERSATIONS).sum()))
-        return cls(tuple(float(value) for value in left[:known]))
+        measured = max(1, int((reached >= MIN_CONVERSATIONS).sum()))
+        return cls(tuple(float(value) for value in left[:measured]))

@@ -33,7 +33,7 @@ class SessionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ConversationPolicy:
-    """Scores every turn, whatever a switch costs."""
+    """Scores every turn and ignores the price of a switch."""
 
     name: ClassVar[Literal["conversation"]] = "conversation"
 
@@ -44,11 +44,11 @@ class ConversationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BoundaryPolicy:
-    """Scores where a switch loses no cache: first turn, after a compaction, cache gone cold.
+    """Scores where a switch loses no cache: at the first turn, after a compaction, after a pause.
 
     Attributes:
-        cache_lifetime_s: Idle seconds after which a prompt cache is taken as cold, where the
-            session does not know its lifetime.
+        cache_lifetime_s: Idle seconds after which a prompt cache counts as cold, if the session
+            does not know its lifetime.
     """
 
     cache_lifetime_s: float = DEFAULT_CACHE_LIFETIME_S
@@ -60,9 +60,9 @@ class BoundaryPolicy:
         locked = situation.locked(self.name)
         if locked or session is None or situation.compacted:
             return locked or situation.by_score(self.name)
-        held = session.caches.get(session.model_class)
-        lifetime_s = self.cache_lifetime_s if held is None else held.lifetime_s
-        # A clock that was set back tells as little as a long pause.
+        cache = session.caches.get(session.model_class)
+        lifetime_s = self.cache_lifetime_s if cache is None else cache.lifetime_s
+        # If the clock was set back, the idle time is unknown, as after a long pause.
         idle_s = abs(situation.now_s - session.decided_at_s)
         if idle_s >= lifetime_s:
             return situation.by_score(self.name)
@@ -77,7 +77,7 @@ class BoundaryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FixedPolicy:
-    """Scores nothing and sends every turn to one class.
+    """Sends every turn to one class, without a score.
 
     Attributes:
         model_class: The class.
