@@ -56,6 +56,10 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def load(folder: str | Path, population: Population | None = None) -> Router:
     """Open a router folder, ready to decide.
 

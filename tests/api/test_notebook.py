@@ -259,3 +259,8 @@ def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
         exec(block, scope)
     assert len(code) == 2
     assert "turnout: AUROC" in capsys.readouterr().out
+
+
+def test_a_notebook_completes_every_public_name():
+    assert set(tn.__all__) < set(dir(tn))
+    assert all(getattr(tn, name) is not None for name in dir(tn))
