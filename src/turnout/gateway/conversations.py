@@ -99,6 +99,12 @@ class Transcript:
         return self._n_history > 0
 
     @property
+    def has_human_history(self) -> bool:
+        """Whether a person said something before the last answer."""
+        last = max((n for n, m in enumerate(self._said) if m.role == "assistant"), default=0)
+        return any(message.is_human for message in self._said[:last])
+
+    @property
     def history_key(self) -> str:
         """Digest of everything up to and with the last answer."""
         return self._chain[self._n_history]
@@ -348,7 +354,7 @@ class Conversations:
         Only one that nobody has continued: else a stranger who asks the same would take it over.
         Requests in which nobody says anything would all be one conversation.
         """
-        if not transcript.n_human:
+        if not transcript.has_human_history:
             return None
         for end in self.store.ends(transcript.human_key):
             session = self.store.get(end.conversation_id)
