@@ -266,6 +266,19 @@ def test_a_file_of_external_votes_that_cannot_be_read_is_refused_with_its_row(
         reader(tmp_path / "given.csv")
 
 
+def test_labels_of_outcomes_decide_in_place_of_the_scores(tmp_path):
+    labels = {"a": (0, 0), "b": ("fast", 1), "c": (None, None), "d": (0, 1), "e": (None, 0)}
+    rows = [
+        {"prompt": name, "reasoning_score": 0.9, "fast_score": 0.5, "label": label}
+        for name, pair in labels.items()
+        for label in map(lambda each: "" if each is None else str(each), pair)
+    ]
+    found = measured_outcomes(written(tmp_path / "o.parquet", rows))
+    assert {row["user_message"]: row["outcome"] for row in found.votes.to_pylist()} == {
+        "a": 1, "b": -1, "c": 0, "d": 0, "e": 1,
+    }  # fmt: skip
+
+
 def test_outcomes_vote_by_the_gap_and_are_silent_where_neither_class_did_well(tmp_path):
     pairs = {"hard": (0.9, 0.2), "easy": (0.9, 0.9), "unsolved": (0.1, 0.1)}
     rows = [

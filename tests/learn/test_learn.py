@@ -10,7 +10,7 @@ import pytest
 from turnout.catalog import load_catalog
 from turnout.learn import LearnOptions, learn, plan
 from turnout.learn.models import model_of_class, model_uses, targets_of
-from turnout.learn.summary import advice_of
+from turnout.learn.summary import advice_of, doubt_of
 from turnout.settings import load_settings
 from turnout.simulation import simulate
 from turnout.training import Recipe
@@ -80,6 +80,41 @@ def test_a_pair_without_prices_costs_the_replay_and_not_the_routers(learnt, log,
     assert report.replay is None
     assert report.advice.verdict == "cannot tell"
     assert "acme-deep" in (tmp_path / "mine" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_measured_turns_without_models_give_routers_and_a_page_that_says_what_is_not_known(
+    log, tmp_path
+):
+    turns = pq.read_table(log)
+    for name in ("model", "requested_model"):
+        at = turns.schema.get_field_index(name)
+        turns = turns.set_column(at, name, pa.nulls(len(turns), pa.string()))
+    pq.write_table(turns, tmp_path / "turns.parquet")
+    hard = [len(text) % 3 == 0 for text in turns["user_message"].to_pylist()]
+    measured = {
+        "conversation_id": turns["conversation_id"],
+        "turn_index": turns["turn_index"],
+        "reasoning_score": [1.0] * len(hard),
+        "fast_score": [0.0 if need else 1.0 for need in hard],
+    }
+    pq.write_table(pa.table(measured), tmp_path / "measured.parquet")
+    report = learn(
+        [tmp_path / "turns.parquet"],
+        tmp_path / "mine",
+        options(
+            outcomes=tmp_path / "measured.parquet",
+            targets={"reasoning": "claude-opus-4-5", "fast": "claude-haiku-4-5"},
+        ),
+    )
+    assert report.switches is None
+    assert set(report.routers) == {"session", "conversation"}
+    page = (tmp_path / "mine" / "index.html").read_text()
+    assert "nothing is known of what you pay today" in page
+    assert "<td>today</td>" not in page
+    # Neither is the pair the log's own, nor is need inferred from what people did.
+    assert "your own models" not in page
+    assert "inferred from what people did" not in page
 
 
 def test_a_plan_trains_nothing(log, tmp_path):
@@ -159,9 +194,12 @@ def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it
     }  # fmt: skip
     comparison = {
         "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
-        "today": {"needed": {"value": 0.2}, "missed": {"value": 0.3}},
+        "today": {"needed": {"value": 0.2}, "missed": {"value": 0.3}}, "ranking": None,
     }  # fmt: skip
-    advice = advice_of({"comparison": comparison, "conversations": 100, "max_missed": 0.1}, "")
+    replayed = {
+        "comparison": comparison, "conversations": 100, "max_missed": 0.1, "evident_turns": 7,
+    }  # fmt: skip
+    advice = advice_of(replayed, "")
     # 6 USD for 1,000 turns, of which 200 need reasoning and 40 fewer are missed.
     assert "costs you well over 0.15 USD" in advice.sentence
     assert "misses 10% in place of at most 30%" in advice.sentence
@@ -177,11 +215,11 @@ def advice_on(saving, low, high, *, conversations=100, sampled_turns=200):
     }  # fmt: skip
     comparison = {
         "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
-        "sampled_turns": sampled_turns,
+        "sampled_turns": sampled_turns, "ranking": None,
     }  # fmt: skip
     replayed = {
         "comparison": comparison, "conversations": conversations, "turns": 2 * conversations,
-        "max_missed": 0.1,
+        "max_missed": 0.1, "evident_turns": 7,
     }  # fmt: skip
     return advice_of(replayed, "")
 
@@ -212,3 +250,42 @@ def test_an_interval_of_a_sample_counts_the_sample_not_the_log():
     advice = advice_on(2.0, -2.0, 6.0, conversations=400)
     # The sampled 100 conversations are a quarter of the log, and 818 are wanted.
     assert advice.more_conversations == 420
+
+
+def ranked(name, auroc, ahead=(0.0, 0.0, 0.0)):
+    ends = ("value", "low", "high")
+    return {
+        "name": name,
+        "auroc": dict(zip(ends, auroc, strict=True)),
+        "ahead": dict(zip(ends, ahead, strict=True)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (None, "7 turns of conversations that no router saw in training have evidence: too few"),
+        (
+            [ranked("session, pinned", (0.6, 0.48, 0.72)), ranked("length", (0.6, 0.5, 0.7))],
+            "not shown to be better than chance (AUROC 0.600, 0.480 to 0.720; 0.5 is chance)",
+        ),
+        (
+            [
+                ranked("session, pinned", (0.74, 0.6, 0.9)),
+                ranked("length", (0.73, 0.6, 0.8), (0.01, -0.1, 0.12)),
+            ],
+            "not shown to be ahead of the message's length (by 0.010, -0.100 to 0.120)",
+        ),
+        (
+            [
+                ranked("session, pinned", (0.84, 0.8, 0.9)),
+                ranked("length", (0.6, 0.5, 0.7), (0.24, 0.1, 0.3)),
+            ],
+            None,
+        ),
+    ],
+)
+def test_advice_says_whether_its_scores_are_shown_to_tell_anything(rows, said):
+    ranking = rows and {"turns": 99, "rows": rows}
+    doubt = doubt_of(ranking, "session", 7)
+    assert doubt is None if said is None else said in doubt

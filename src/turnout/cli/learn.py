@@ -221,6 +221,8 @@ def _show(learnt: Learnt, output: Path) -> None:
         out.print(sentence)
     for name, why in learnt.without.items():
         out.print(f"No {name} router: {why}")
+    if advice.doubt:
+        out.print(advice.doubt)
     if advice.settled_by:
         out.print(advice.settled_by)
     settings = output / "turnout.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rich.table import Table
@@ -28,14 +29,15 @@ def tables(learnt: Learnt) -> Iterator[Table]:
 def counted(learnt: Learnt) -> list[str]:
     """What became of the log on its way to data sets."""
     ingest, labels = learnt.ingest, learnt.labels
-    by_kind = ", ".join(
-        f"{each.count:,} {each.kind}" for each in learnt.switches.switches if each.count
-    )
+    kinds = learnt.switches.switches if learnt.switches else []
+    by_kind = ", ".join(f"{each.count:,} {each.kind}" for each in kinds if each.count)
     sizes = ", ".join(f"{name} {built['rows']:,} rows" for name, built in learnt.datasets.items())
     return [
         f"Log: {ingest.rows_read:,} rows read; {ingest.rows_kept:,} turns of "
         f"{ingest.conversations:,} conversations kept.",
-        f"Switches from one model to another: {by_kind or 'none'}.",
+        f"Switches from one model to another: {by_kind or 'none'}."
+        if learnt.switches
+        else "No turn names a model.",
         f"Labels: {labels.labelled:,} turns have evidence of what they needed; "
         f"{labels.reasoning:,} lean to reasoning.",
         f"Data sets: {sizes}.",
@@ -96,10 +98,11 @@ def policies_table(report: ReplayReport) -> Table:
     )  # fmt: skip
     today, reasoning = comparison.today, comparison.served[0].measured
     usd = "{:,.0f}" if reasoning.usd.value * scale >= _WHOLE_USD else "{:,.2f}"
-    table.add_row(
-        "today", with_interval(today.usd, usd, scale), "–", f"at most {today.missed.value:.0%}",
-        f"{today.share_reasoning.value:.0%}",
-    )  # fmt: skip
+    if math.isfinite(today.share_reasoning.value):
+        table.add_row(
+            "today", with_interval(today.usd, usd, scale), "–", f"at most {today.missed.value:.0%}",
+            f"{today.share_reasoning.value:.0%}",
+        )  # fmt: skip
     level = comparison.level(report.max_missed)
     for row in (*comparison.served[:2], *level.rows, *level.beside):
         table.add_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,10 +139,11 @@ def _show(report: ReplayReport, output: Path) -> None:
         title_justify="left",
     )  # fmt: skip
     today = report.comparison.today
-    table.add_row(
-        "today", "–", with_interval(today.usd, "{:.2f}"), "–",
-        f"{today.share_reasoning.value:.1%}", f"at most {today.missed.value:.1%}",
-    )  # fmt: skip
+    if math.isfinite(today.share_reasoning.value):
+        table.add_row(
+            "today", "–", with_interval(today.usd, "{:.2f}"), "–",
+            f"{today.share_reasoning.value:.1%}", f"at most {today.missed.value:.1%}",
+        )  # fmt: skip
     for row in report.comparison.served:
         table.add_row(
             row.name,

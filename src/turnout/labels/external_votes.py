@@ -93,10 +93,12 @@ def measured_outcomes(path: Path) -> ExternalVotes:
     """Scores of models of both classes on turns or prompts; rows about the same turn are averaged.
 
     The vote is for reasoning where reasoning models scored better by a margin, for fast where a
-    fast model did as well and suffices. There is none where neither did well.
+    fast model did as well and suffices. There is none where neither did well. As in `turnout build
+    --outcomes`, a column `label` decides in place of the scores.
 
     Args:
-        path: Parquet, CSV or JSON Lines with `reasoning_score` and `fast_score` in [0, 1], and
+        path: Parquet, CSV or JSON Lines with `reasoning_score` and `fast_score` in [0, 1],
+            optionally `label` (0 or reasoning, 1 or fast, empty where neither was shown), and
             either `conversation_id` and `turn_index`, or `prompt` (a user message, to the letter),
             or `messages` (a conversation up to the turn, as a list or its JSON text). Messages
             beside `conversation_id` say the turn index by their number of turns; alone they are
@@ -107,12 +109,20 @@ def measured_outcomes(path: Path) -> ExternalVotes:
             not say which turn it is about.
     """
     scores: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
-    table = _read(path, ("reasoning_score", "fast_score"), (*TURN_KEYS, "prompt", "messages"))
+    labels: dict[tuple[Any, ...], list[int | None]] = defaultdict(list)
+    optional = (*TURN_KEYS, "prompt", "messages", "label")
+    table = _read(path, ("reasoning_score", "fast_score"), optional)
     keys, key_of = _outcome_keys(table)
+    is_labelled = "label" in table.names
     for row in table:
         pair = (_score(row, "reasoning_score"), _score(row, "fast_score"))
         scores[key_of(row)].append(pair)
-    votes = {key: {"outcome": _vote_of(pairs)} for key, pairs in scores.items()}
+        if is_labelled:
+            labels[key_of(row)].append(row.label())
+    votes = {
+        key: {"outcome": _majority(labels[key]) if is_labelled else _vote_of(pairs)}
+        for key, pairs in scores.items()
+    }
     return ExternalVotes(
         path, keys, ("outcome",), _vote_table(keys, ("outcome",), votes), len(table)
     )
@@ -143,6 +153,13 @@ def judged_needs(path: Path) -> ExternalVotes:
     return ExternalVotes(
         path, TURN_KEYS, codes, _vote_table(TURN_KEYS, codes, votes), len(table), unused
     )
+
+
+def _majority(labels: Sequence[int | None]) -> int:
+    """+1 where more labels are reasoning, −1 where more are fast, else 0."""
+    known = [label for label in labels if label is not None]
+    lead = sum(1 if label == LABEL_REASONING else -1 for label in known)
+    return (lead > 0) - (lead < 0)
 
 
 def _vote_of(pairs: list[tuple[float, float]]) -> int:

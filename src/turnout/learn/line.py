@@ -94,7 +94,7 @@ class Learnt:
 
     Attributes:
         ingest: What became of the log's rows.
-        switches: Which models people use and how they switch.
+        switches: Which models people use and how they switch; None where no turn names a model.
         labels: What the evidence adds up to.
         datasets: Architecture → what `dataset.json` says.
         routers: Architecture → how training went.
@@ -107,7 +107,7 @@ class Learnt:
     """
 
     ingest: IngestReport
-    switches: SwitchReport
+    switches: SwitchReport | None
     labels: LabelReport
     datasets: dict[Architecture, dict[str, Any]]
     routers: dict[Architecture, TrainReport]
@@ -144,10 +144,13 @@ def learn(
     place = Places(out)
     ingested = read_logs(logs, place, options, on_progress)
     on_stage("ingest", ingested.fresh)
-    switches = report_switches(
-        place.turns, options.catalog, out=place.switches, on_progress=on_progress
-    )
-    on_stage("switches", switches.fresh)
+    models = model_uses(place.turns, options.catalog)
+    switches = None
+    if models:
+        switches = report_switches(
+            place.turns, options.catalog, out=place.switches, on_progress=on_progress
+        )
+        on_stage("switches", switches.fresh)
     labels = _labels(place, options, on_stage, on_progress)
     datasets: dict[Architecture, dict[str, Any]] = {}
     routers: dict[Architecture, TrainReport] = {}
@@ -186,7 +189,6 @@ def learn(
         on_progress=on_progress,
     )
     on_stage("evaluate", evaluated.fresh)
-    models = model_uses(place.turns, options.catalog)
     replayed, without_replay = _replay(place, list(routers), models, options, on_progress)
     if replayed is not None:
         on_stage("replay", replayed.fresh)
@@ -287,6 +289,7 @@ def _write_page(
             )
         ),
         "rows": rows,
+        "named_targets": sorted(options.targets),
         "segments": segments_of(replayed),
         "replayed": replayed,
         "routers": routers_of(learnt.evaluation),

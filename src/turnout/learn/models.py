@@ -157,10 +157,11 @@ def targets_of(
         target = Target.from_catalog(model, catalog, EXPECTED_OUTPUT_TOKENS[name])
         if target is None:
             used = [use.model for use in uses if use.model_class == name]
-            tried = ", ".join([named[name]] if name in named else used) or "none"
+            tried = ", ".join([named[name]] if name in named else used)
+            missing = f"no price is known of {tried}" if tried else f"the log names no {name} model"
             raise SettingsError(
-                f"replay: no price of a {name} model is known (tried: {tried}); expected one. Name "
-                f"it as [targets.{name}] in turnout.toml, with a [[catalog.price]] if it is your "
+                f"No costs can be said: {missing}; expected a {name} model with a price. Name it "
+                f"as [targets.{name}] in turnout.toml (-c), with a [[catalog.price]] if it is your "
                 "own."
             )
         targets[name] = target

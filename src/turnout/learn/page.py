@@ -47,8 +47,10 @@ def _labelled(row: Mapping[str, Any], allowed: str) -> dict[str, Any]:
 
 def models_sentence(models: Sequence[Mapping[str, Any]], turns: int) -> str:
     """Which models serve most turns, and what the log's turns cost at list prices."""
+    if not models:
+        return "No turn of the log names a model, so nothing is known of what you pay today."
     most = [f"{use['model']} ({use['turns'] / max(turns, 1):.0%} of the turns)" for use in models]
-    named = ", ".join(most[:_NAMED]) or "no model is named"
+    named = ", ".join(most[:_NAMED])
     more = f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
     paid = [use["usd"] for use in models if use["usd"] is not None]
     cost = f" Their counted turns cost {sum(paid):,.2f} USD at list prices." if paid else ""

@@ -18,6 +18,8 @@ Stored = Mapping[str, Any]
 # About what a judge reads and answers: the rubric and a turn with its context.
 _QUESTION_TOKENS, _ANSWER_TOKENS = 1_200, 120
 _JUDGED_TURNS = 300
+# Sources that were asked, not inferred from what people did.
+_MEASURED = ("human", "outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Advice:
         more_conversations: About how many more would settle it, where the log cannot tell; None
             where it does, or where no number within reach would.
         settled_by: The same in words; None where the log tells.
+        doubt: What speaks against the scores that the misses are counted by; None where nothing
+            does.
     """
 
     verdict: str
@@ -57,12 +61,14 @@ class Advice:
     threshold: float | None = None
     more_conversations: int | None = None
     settled_by: str | None = None
+    doubt: str | None = None
 
 
 # What an interval's reach must fall to beside a difference, so that four of five logs show it:
 # (1.96 + 0.84) / 1.96, normal quantiles of 95 % confidence and 80 % power.
 _SURE_ENOUGH = 1.43
 _MOST_TIMES = 100
+_CHANCE = 0.5
 _VERDICTS = {
     "route": "Route your messages.",
     "do not route": "Do not route: it would save nothing on this log.",
@@ -89,6 +95,7 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
         return Advice("cannot tell", _VERDICTS["cannot tell"], why)
     saving, beside_today = chosen["against_reasoning"], chosen["against_today"]
     sentence = _VERDICTS[recommended["verdict"]]
+    doubt = doubt_of(comparison["ranking"], recommended["router"], replayed["evident_turns"])
     if recommended["verdict"] == "route" and beside_today is not None and beside_today["high"] < 0:
         sentence = _dearer(comparison["today"], chosen)
     more, settled_by = None, None
@@ -105,7 +112,36 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
         recommended["threshold"],
         more,
         settled_by,
+        doubt,
     )
+
+
+def doubt_of(ranking: Stored | None, router: Architecture, evident_turns: int) -> str | None:
+    """Whether evidence shows that the recommended router tells more than a message's length."""
+    if ranking is None:
+        return (
+            f"{evident_turns:,} turns of conversations that no router saw in training have "
+            "evidence: too few to show how well the scores tell. The misses are the scores' own "
+            "word."
+        )
+    rows = {row["name"].removesuffix(", pinned"): row for row in ranking["rows"]}
+    own, length = rows[router], rows["length"]
+    shown = f"(AUROC {_spread(own['auroc'])}; 0.5 is chance)"
+    if own["auroc"]["low"] <= _CHANCE:
+        return (
+            f"On {ranking['turns']:,} turns with evidence the {router} scores are not shown to be "
+            f"better than chance {shown}."
+        )
+    if own is ranking["rows"][0] and length["ahead"]["low"] <= 0:
+        return (
+            f"On {ranking['turns']:,} turns with evidence the {router} scores {shown} are not "
+            f"shown to be ahead of the message's length (by {_spread(length['ahead'])})."
+        )
+    return None
+
+
+def _spread(estimate: Stored) -> str:
+    return f"{estimate['value']:.3f}, {estimate['low']:.3f} to {estimate['high']:.3f}"
 
 
 def _to_settle(saving: Stored, compared: float, logged: int) -> tuple[int | None, str]:
@@ -165,7 +201,9 @@ def table_of(replayed: Stored | None) -> list[dict[str, Any]]:
         return []
     comparison, scale = replayed["comparison"], scale_of(replayed)
     recommended = comparison["recommendation"]
-    rows = [_today_row(comparison["today"], scale)]
+    # A log that names no model says nothing of today.
+    has_today = comparison["today"]["share_reasoning"]["value"] is not None
+    rows = [_today_row(comparison["today"], scale)] if has_today else []
     rows += [
         _row(row, "–", scale, is_chosen=False)
         for row in comparison["served"]
@@ -283,22 +321,22 @@ def weakest_assumption(
         judge: The model that could be asked.
         judge_usd: What `judging_usd` says; None where it has no price.
     """
-    turns = sum(use.turns for use in uses)
     counted = sum(use.counted_turns for use in uses)
     cost = "" if judge_usd is None else f", about {judge_usd:,.2f} USD"
     asked = f"with {judge.model}" if judge is not None else "with a model of your choice"
+    measured = max((s.turns for s in labels.sources if s.code in _MEASURED), default=0)
     judged = next((s.turns for s in labels.sources if s.code.startswith("judge")), 0)
-    if labels.fitted_on == "stated" and not judged:
+    if labels.fitted_on == "stated" and not judged and measured < labels.labelled / 2:
         return Assumption(
             "What a turn needed is inferred from what people did, by source accuracies that are "
             "stated, not measured on your log.",
             f"Judge {_JUDGED_TURNS} turns {asked}{cost} (turnout judge), or label 200 turns by "
             "hand (--human).",
         )
-    if counted < turns / 2:
+    if counted < labels.turns / 2:
         return Assumption(
-            f"Of {1 - counted / max(turns, 1):.0%} of the turns the log counts no tokens; their "
-            "costs rest on estimated counts.",
+            f"Of {1 - counted / max(labels.turns, 1):.0%} of the turns the log counts no tokens; "
+            "their costs rest on estimated counts.",
             "Log prompt and completion tokens, or serve in shadow mode for a week and replay the "
             "journal.",
         )
