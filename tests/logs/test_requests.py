@@ -193,14 +193,40 @@ def test_a_fallback_inside_a_request_is_the_products(tmp_path):
     assert labelled(tmp_path) == (2, 0, 0)
 
 
+def test_a_row_may_say_in_its_metadata_that_it_failed(tmp_path):
+    log = Client()
+    log.ask([], "prove it", "p", model="gpt-4o-mini")
+    failed = {"status": "failure", "error_information": {"error_code": "429"}}
+    log.ask([], "prove it", "", model="o3", response={}, metadata=json.dumps(failed))
+    log.rows[1]["startTime"] = log.rows[0]["startTime"]
+    log.ingested(tmp_path)
+    assert [(turn["model"], turn["chosen_by"]) for turn in log.turns] == [
+        ("gpt-4o-mini", "product")
+    ]
+
+
+def test_reasoning_that_clients_leave_out_of_the_history_parts_no_conversation(tmp_path):
+    log = Client()
+    log.ask([], "one", "<think>\nhm\n</think>\n\nyes", session="s1")
+    log.ask([("one", "yes")], "two", "<think></think>no", session="s2")
+    report, chats = log.ingested(tmp_path)
+    assert chats == {"s1": [(1, "one"), (2, "two")]}
+    assert [turn["assistant_message"] for turn in log.turns] == ["yes", "no"]
+
+
 @pytest.mark.parametrize(
     ("metadata", "chosen_by"),
     [
         ({"attempted_fallbacks": 1, "original_model_group": "smart"}, "product"),
         ({"routing_decision": {"tier": "SIMPLE"}, "original_model_group": "smart"}, "router"),
         ({"attempted_fallbacks": 0, "original_model_group": "smart"}, None),
+        (
+            {"hidden_params": {"x-litellm-attempted-fallbacks": "1"},
+             "original_model_group": "smart"},
+            "product",
+        ),
     ],
-)
+)  # fmt: skip
 def test_what_a_proxy_says_of_the_choice_is_kept(tmp_path, metadata, chosen_by):
     log = Client()
     log.ask([], "prove it", "p", metadata=json.dumps(metadata))

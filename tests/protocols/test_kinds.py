@@ -38,6 +38,24 @@ HELPERS = {
     ),
     "checkpoint": ("compaction", "You are performing a CONTEXT CHECKPOINT COMPACTION. Hand over."),
     "command-to-be-judged": ("permission check", "<policy_spec>\nRules\n</policy_spec>\nrm -r x"),
+    "title-of-so-many-words": (
+        "title",
+        "Please write a 4-6 word title for the following conversation: trains are late",
+    ),
+    "graph-of-agents": ("compaction", "Create a summary of the conversation above:"),
+    "questions-to-follow": (
+        "follow-ups",
+        "Please predict the three most likely questions that the user would ask, as JSON.",
+    ),
+    "words-while-they-type": (
+        "autocompletion",
+        "### Task:\nYou are an autocompletion system. Go on: trains are",
+    ),
+    "safety-check": ("auxiliary", "[INST] Task: Check if there is unsafe content in it. [/INST]"),
+    "face-of-a-message": (
+        "auxiliary",
+        "Your task is to reflect the speaker's likely facial expression through one.",
+    ),
     "page-to-be-read": ("auxiliary", "Web page content:\n---\nTimetable\n---\nWhen does it leave?"),
 }
 PERSONS = [

@@ -29,6 +29,7 @@ from turnout.logs.readers.messages import (
     known_role,
     message_of,
     row_of,
+    without_thinking,
 )
 from turnout.logs.readers.sessions import WITHOUT_TEXT
 from turnout.logs.row_writer import POSITION, RowCounts, RowWriter
@@ -311,8 +312,7 @@ class _Turn:
                 self._added_up[name] += int(number)
             elif name not in _ADDED_UP:
                 self._facts[name] = value
-        if message["text"].strip():
-            self._answer = message["text"]
+        self._answer = without_thinking(message["text"]) or self._answer
 
     def row(self, conversation: str, index: int) -> RawRow:
         text = "\n\n".join(self._words)

@@ -32,12 +32,41 @@ _WORDINGS: tuple[tuple[RequestKind, str], ...] = (
         r"|You are performing a CONTEXT CHECKPOINT COMPACTION"
         r"|Summarize the (?:discussion|conversation) briefly in \d+ words or less to use as a"
         r"|Progressively summarize the lines of conversation"
-        r"|First, reason in your scratchpad\. Then, generate the <state_snapshot>",
+        r"|First, reason in your scratchpad\. Then, generate the <state_snapshot>"
+        r"|Create a summary of the conversation above:"
+        r"|Extend the summary by taking into account the new messages above:"
+        r"|This is a summary of the conversation to date:",
     ),
     ("permission check", r"<transcript>|<policy_spec>"),
-    ("title", r"<session>|(?i:Generate a title for this (?:conversation|chat|thread))"),
-    ("follow-ups", r"\[SUGGESTION MODE\b"),
-    ("auxiliary", r"Web page content:\s*\n---|Warmup\s*$"),
+    (
+        "title",
+        r"<session>"
+        r"|(?i:(?:Please )?(?:generate|write|create|provide) an? (?:(?:very|concise|short|brief"
+        r"|\d+-\d+ word),? ){0,3}title for (?:this|the following) (?:coding )?"
+        r"(?:conversation|chat|thread)\b)"
+        r"|Create a concise, 3-5 word phrase as a header for the following query"
+        r"|You need to decompose the user's input into \"subject\" and \"intention\""
+        r"|Analyze the given short conversation \(every line is truncated\)"
+        r"|使用四到五个字直接返回|(?:你是一名擅长会话的助理[^\n]{0,20})?你?需要?将(?:用户的|以下)?(?:会话|对话)总结为",
+    ),
+    (
+        "follow-ups",
+        r"\[SUGGESTION MODE\b"
+        r"|Please (?:help me )?predict the three most likely (?:follow-up )?questions that"
+        r" (?:the )?(?:human|user) would ask",
+    ),
+    ("autocompletion", r"### Task:\s*\n?You are an autocompletion system\b"),
+    # Emojis and answers that are merged: Open WebUI; safety checks; memories: Mem0.
+    (
+        "auxiliary",
+        r"Web page content:\s*\n---|Warmup\s*$"
+        r"|Your task is to reflect the speaker's likely facial expression through"
+        r"|You have been provided with a set of responses from various models to the latest user"
+        r"|(?:\[INST\] )?Task: Check if there is unsafe content in"
+        r"|You are a Personal Information Organizer, specialized in"
+        r"|You are a smart memory manager which controls the memory of a system"
+        r"|Extract any file paths that this command reads or modifies",
+    ),
     # A question is to be rewritten so that a search understands it: LangChain, LlamaIndex.
     (
         "query",
@@ -82,7 +111,7 @@ HELPER_SIGNS = "|".join(
 )
 # What the system prompt of a call for a title says.
 _TITLE_MAKER = re.compile(
-    r"\btitle generator\b|\btitling assistant\b"
+    r"\btitle generator\b|\btitling assistant\b|\bconversation titles? assistant\b"
     r"|\b(?:generate|write|create|craft(?:ing)?|extract|provide)\b[^\n.]{0,60}\btitles?\b[^\n.]{0,60}"
     r"\b(?:conversations?|chats?|threads?|chatbot|first message|topic)\b"
     r"|\bconversation into a title\b"

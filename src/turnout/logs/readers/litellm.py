@@ -8,7 +8,7 @@ from typing import Any
 
 from turnout.errors import RecordError
 from turnout.logs.columns import CALL_ID
-from turnout.logs.moments import moment
+from turnout.logs.moments import moment, number_of
 from turnout.logs.readers.messages import (
     COMPACTED,
     HELPER_CALL,
@@ -36,7 +36,7 @@ from turnout.protocols.records import Role
 _ROLES: Mapping[str, Role] = {
     "user": "user", "assistant": "assistant", "tool": "tool", "other": "system",
 }  # fmt: skip
-_FACTS = ("prompt_tokens", "completion_tokens", "response_type", "status", "duration_ms")
+_FACTS = ("prompt_tokens", "completion_tokens", "duration_ms")
 _SESSIONS = tuple(name for name in IDS if name not in ("id", "uuid"))
 _USERS = ("user", "user_id", "end_user")
 _USAGE = (
@@ -50,6 +50,8 @@ _OTHER_CALLS = {
     "transcription", "rerank", "count_tokens", "search", "ocr", "vector_store_search",
     "create_batch", "create_file", "file_content", "list_files", "retrieve_batch",
 }  # fmt: skip
+_FALLBACKS = ("attempted_fallbacks", "x-litellm-attempted-fallbacks")
+_SAYS_FALLBACKS = ("hidden_params", "additional_headers", "response_headers")
 _STARTS, _ENDS = ("startTime", "start_time"), ("endTime", "end_time")
 
 
@@ -77,6 +79,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
     used = {name: getattr(answer.usage, name) for name in _USAGE}
     session = _session(headers, sent, metadata) or first_of(values, _SESSIONS)
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
+    facts["response_type"] = _response_type(values, metadata)
     added = last_turn(
         [*messages, Message("assistant", spoken)],
         values,
@@ -116,14 +119,29 @@ def _session(headers: Mapping[str, str], sent: Values, metadata: Values) -> str 
 def _choice(values: Values, request: Request) -> Turn:
     """Which model was asked for and who chose, as the proxy says in its metadata."""
     metadata = mapping(parsed(values.get("metadata")))
-    fallbacks = metadata.get("attempted_fallbacks")
     chosen_by = None
-    if isinstance(fallbacks, int) and fallbacks > 0:
+    if _attempted_fallbacks(metadata):
         chosen_by = "product"
     elif metadata.get("routing_decision"):
         chosen_by = "router"
     asked = metadata.get("original_model_group") or request.model or values.get("model_group")
     return {"requested_model": asked, "chosen_by": chosen_by}
+
+
+def _attempted_fallbacks(metadata: Values) -> float:
+    """How often the proxy fell back; it says so by its own name, or as the header that it sent."""
+    inner = (mapping(parsed(metadata.get(name))) for name in _SAYS_FALLBACKS)
+    for facts in (metadata, *inner):
+        for name in _FALLBACKS:
+            if (number := number_of(facts.get(name))) is not None:
+                return number
+    return 0
+
+
+def _response_type(values: Values, metadata: Values) -> object:
+    """How a call ended; a row that lacks its status may say it in its metadata."""
+    said = first_of(values, ("response_type", "status")) or metadata.get("status")
+    return said or ("failure" if metadata.get("error_information") else None)
 
 
 def last_turn(

@@ -31,6 +31,7 @@ HARNESS_LEFT_OUT = "harness text of a product left out of the message"
 HARNESS_ALONE = "harness text of a product without words of a person"
 HELPER_CALL = "a product's helper call"
 _ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset")
+_THINKING = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.DOTALL)
 _MODELS = ("model", "model_name", "model_id")
 _TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
 _CAMEL_CASE = {name: camel_case(name) for name in (*IDS, *_MODELS, *_TIMES, "user_id")}
@@ -152,9 +153,19 @@ def _grouped(messages: Sequence[Message]) -> Turns:
         elif message.role in ("assistant", "tool") and turns:
             answering = True
             turns[-1]["model"] = message.model or turns[-1]["model"]
-            if message.role == "assistant" and message.text.strip():
-                turns[-1]["assistant_message"] = message.text
+            if message.role == "assistant" and (answer := without_thinking(message.text)):
+                turns[-1]["assistant_message"] = answer
     return turns
+
+
+def without_thinking(text: str) -> str:
+    """An answer without the reasoning that open models write before it; empty where it is nothing.
+
+    Clients leave it out of the history that they send.
+    """
+    if (thinking := _THINKING.match(text)) is not None:
+        text = text[thinking.end() :]
+    return text if text.strip() else ""
 
 
 def _begun(message: Message) -> Turn:
