@@ -209,7 +209,7 @@ def test_reasoning_that_clients_leave_out_of_the_history_parts_no_conversation(t
     log = Client()
     log.ask([], "one", "<think>\nhm\n</think>\n\nyes", session="s1")
     log.ask([("one", "yes")], "two", "<think></think>no", session="s2")
-    report, chats = log.ingested(tmp_path)
+    _, chats = log.ingested(tmp_path)
     assert chats == {"s1": [(1, "one"), (2, "two")]}
     assert [turn["assistant_message"] for turn in log.turns] == ["yes", "no"]
 
