@@ -11,7 +11,6 @@ import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import groupby
 
 from turnout.protocols import Answer, Boundary, Message, RequestKind
@@ -77,14 +76,10 @@ class Transcript:
         self._blocks = [
             _block(side, group) for side, group in groupby(said, lambda m: m.role == "assistant")
         ]
-        self.n_human = _n_human_turns(said)
-
-    @cached_property
-    def _chain(self) -> list[str]:
-        chain = [digest("transcript", self._scope)]
+        self._chain = [digest("transcript", scope)]
         for block in self._blocks:
-            chain.append(digest(chain[-1], str(block.is_assistant), block.digest))
-        return chain
+            self._chain.append(digest(self._chain[-1], str(block.is_assistant), block.digest))
+        self.n_human = _n_human_turns(said)
 
     @property
     def _n_history(self) -> int:

@@ -1,5 +1,7 @@
 """Policies: what each of them chooses in a situation, and what it says about it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -236,3 +238,15 @@ def test_turns_that_few_conversations_reached_take_the_last_known_value():
 def test_a_number_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match="at least 0"):
         PricedPolicy(**wrong)
+
+
+def test_two_messages_are_scored_at_the_same_time():
+    both_score = threading.Barrier(2, timeout=10)
+
+    def score():
+        both_score.wait()
+        return 0.9
+
+    situations = [Situation(turn_index=1, score=score, threshold=0.5) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda s: s.p_reasoning, situations)) == [0.9, 0.9]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from turnout.protocols.kinds import RequestKind
 from turnout.records import ModelClass, Population
@@ -46,11 +45,16 @@ class Situation:
     prompt_tokens: int = 0
     targets: Mapping[ModelClass, Target] = field(default_factory=dict)
     what: str = "the message"
+    # Not a `cached_property`: Python 3.11 holds one lock for all of them while one is computed,
+    # and a gateway scores several messages at once.
+    _computed: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def p_reasoning(self) -> float:
         """The score, computed on first use."""
-        return self.score() if callable(self.score) else self.score
+        if not self._computed:
+            self._computed.append(self.score() if callable(self.score) else self.score)
+        return self._computed[0]
 
     @property
     def class_by_score(self) -> ModelClass:
@@ -88,7 +92,7 @@ class Situation:
         lock: Lock | None = None,
     ) -> Choice:
         """A choice, with the fields that are the same for every policy."""
-        scored = "p_reasoning" in self.__dict__
+        scored = bool(self._computed)
         by_score = self.class_by_score if scored else None
         target = self.targets.get(model_class)
         return Choice(
