@@ -209,6 +209,16 @@ class Settings(Options):
             )
         return {} if missing else priced
 
+    def models_of(
+        self, reasoning_model: str | None, fast_model: str | None
+    ) -> dict[ModelClass, str | None]:
+        """The model of each class: that of a flag, else that of the file's target, else None."""
+        models = {name: target.model for name, target in self.model_targets().items()}
+        return {
+            "reasoning": reasoning_model or models.get("reasoning"),
+            "fast": fast_model or models.get("fast"),
+        }
+
     def targets_of(
         self, reasoning_model: str | None, fast_model: str | None
     ) -> dict[ModelClass, PricedTarget]:
@@ -217,11 +227,9 @@ class Settings(Options):
         Raises:
             SettingsError: If a class has no model, or its model no price.
         """
-        named: dict[ModelClass, str | None] = {"reasoning": reasoning_model, "fast": fast_model}
-        file_targets, catalog = self.model_targets(), self.own_catalog()
+        catalog = self.own_catalog()
         targets = {}
-        for name, flag in named.items():
-            model = flag or (file_targets[name].model if name in file_targets else None)
+        for name, model in self.models_of(reasoning_model, fast_model).items():
             tokens = EXPECTED_OUTPUT_TOKENS[name]
             target = PricedTarget.from_catalog(model, catalog, tokens) if model else None
             if target is None:

@@ -20,13 +20,13 @@ _FAST_ENDING = re.compile(r"-(?:no-?thinking|non-reasoning|minimal|none)(?:-|$)"
 _REGION = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|global)\.(?=[a-z-]+\.)")
 _MAKER = re.compile(r"^(?:anthropic|amazon|meta|mistral|cohere)\.")
 _FINE_TUNED = re.compile(r"^ft:")
-# What follows a name but names no other model: a deployment's version or how it is offered.
+# Endings that name no other model: a deployment's version or offer.
 _DEPLOYMENT = re.compile(
     r"@.*$|(?<=-20\d{6})-v\d+$|-v\d+:\d+$"
     r"|:(?:\d+|latest|free|beta|nitro|floor|online|exacto|extended|standard)$"
 )
 _DATE = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-\d\d|\d{4})(?=-|$)")
-# How much effort was asked of a model: it changes the tokens spent, not their price.
+# The requested effort changes the tokens used, not their price.
 _EFFORT_ENDING = re.compile(
     r"(?:-(?:thinking|reasoning|non-?reasoning|no-?thinking|none|minimal|low|medium|high|xhigh"
     r"|max-effort|latest))+$"
@@ -36,13 +36,13 @@ _TOKENS_PER_MTOK = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """What the catalog says of one logged name.
+    """The catalog's facts about one logged name.
 
     Attributes:
-        name: Canonical: the same for every spelling of one model.
-        provider: Who makes it.
-        family: Its line.
-        model_class: The class that served, as far as name and turn tell.
+        name: Canonical name, the same for every spelling of one model.
+        provider: Its maker.
+        family: Its product line.
+        model_class: The class that served, by the name and the turn.
     """
 
     name: str
@@ -53,15 +53,14 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a model costs, in USD for a million tokens.
+    """A model's price, in USD for a million tokens.
 
     Attributes:
         input_usd_per_mtok: Prompt tokens.
-        output_usd_per_mtok: Completion tokens, reasoning among them.
-        cached_input_usd_per_mtok: Prompt tokens read from the prompt cache; None where they cost as
-            much as others.
-        source: Where it was read.
-        as_of: When; None where the settings file does not say.
+        output_usd_per_mtok: Completion tokens, with reasoning tokens.
+        cached_input_usd_per_mtok: Prompt tokens read from the prompt cache; None: as others.
+        source: Where the price is published.
+        as_of: Date of the price; None where the settings file gives none.
     """
 
     input_usd_per_mtok: float
@@ -73,11 +72,11 @@ class Price:
     def cost_usd(
         self, *, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
     ) -> float:
-        """What so many tokens cost.
+        """The cost of tokens, in USD.
 
         Args:
-            prompt_tokens: All of the prompt, cached ones among them.
-            completion_tokens: All of the answer, reasoning among it.
+            prompt_tokens: All prompt tokens, with cached ones.
+            completion_tokens: All completion tokens, with reasoning tokens.
             cached_tokens: Prompt tokens read from the cache.
         """
         cached_usd = self.cached_input_usd_per_mtok
@@ -110,8 +109,8 @@ class Catalog:
         prices: As in `catalog.toml`.
 
     Attributes:
-        digest: Hex sha256 of entries and unnamed names: what a stage's table depends on. No table
-            depends on a price.
+        digest: Hex sha256 of entries and unnamed names, which a stage's tables depend on; prices
+            are not part of it.
     """
 
     def __init__(
@@ -127,22 +126,22 @@ class Catalog:
         self.digest = hashlib.sha256(stored.encode()).hexdigest()
 
     def names_a_model(self, logged: str | None) -> bool:
-        """Whether a logged name means a model at all; `auto`, `default` and null do not."""
+        """Whether a logged name names a model; `auto`, `default` and null do not."""
         name = normalised(logged or "")
         return bool(name) and name not in self._unnamed
 
     def canonical_name(self, logged: str | None) -> str | None:
-        """The one name of a model, whichever way it is spelled.
+        """The canonical name of a model, whatever its spelling.
 
         A model that no entry matches keeps its normalised name. None where `logged` names no model.
         """
         if not self.names_a_model(logged):
             return None
-        known = self.lookup(logged)
-        return known.name if known else normalised(logged or "")
+        entry = self.lookup(logged)
+        return entry.name if entry else normalised(logged or "")
 
     def same_model(self, logged: str | None, other: str | None) -> bool:
-        """Whether two logged names mean one model; False where either names none.
+        """Whether two logged names are the same model; False where either names none.
 
         The same model with more or less effort (`claude-opus-4-5` and `claude-opus-4.5:thinking`)
         is one model where the catalog's entry says so.
@@ -151,7 +150,7 @@ class Catalog:
         return name is not None and name == self.canonical_name(other)
 
     def lookup(self, logged: str | None, *, reasoned: bool | None = None) -> CatalogModel | None:
-        """What is known of a logged name.
+        """The facts about a logged name.
 
         Args:
             logged: As the log writes it.
@@ -159,7 +158,7 @@ class Catalog:
                 does not tell.
 
         Returns:
-            None where the name names no model or no entry matches: unknown is never guessed.
+            None where the name is no model or no entry matches; nothing is guessed.
         """
         if not self.names_a_model(logged):
             return None
@@ -177,14 +176,13 @@ class Catalog:
         return None
 
     def price(self, logged: str | None) -> Price | None:
-        """What a model costs.
+        """The price of a model.
 
         Args:
-            logged: As the log or an upstream writes it. A model that no entry names may have a
-                price all the same.
+            logged: As the log or an upstream writes it. A model without an entry may have a price.
 
         Returns:
-            None where no price is known: unknown is never guessed, not from the family either.
+            None where no price is known; nothing is guessed, not from the family either.
         """
         if not self.names_a_model(logged):
             return None
@@ -201,15 +199,15 @@ def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:
     """
     text = resources.files("turnout.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
     shipped = tomllib.loads(text)
-    own = overrides or {}
-    return Catalog(*([*own.get(key, []), *shipped[key]] for key in ("model", "unnamed", "price")))
+    users = overrides or {}
+    return Catalog(*([*users.get(key, []), *shipped[key]] for key in ("model", "unnamed", "price")))
 
 
 def normalised(logged: str) -> str:
     """A logged name in one spelling: without prefixes, dates, blanks, dots and capitals.
 
-    A colon may lead a size or a variant (`llama3:8b`, `…:thinking`), which make another model, or a
-    deployment (`…-v1:0`, `…:free`), which does not.
+    After a colon, a size or a variant (`llama3:8b`, `…:thinking`) makes another model; a deployment
+    (`…-v1:0`, `…:free`) does not.
     """
     name = logged.strip().lower().rpartition("/")[2]
     name = re.sub(r"[<>()\[\]]", " ", name)

@@ -1,10 +1,10 @@
 """Fallbacks: changes of model that a router or the product made itself.
 
 A product that falls back to another model and returns afterwards leaves two switches in the log
-that nobody chose. Where the log says who chose a turn's model (`chosen_by`), that holds: `router`
-and `product` are kinds of their own, and what a person chose is no fallback. Else a change between
-turns that asked for the same model (`requested_model`) is the product's, and another one is of the
-first kind that fits:
+that nobody chose. If the log says who chose a turn's model (`chosen_by`), that decides: `router`
+and `product` are kinds of their own, and a person's choice is no fallback. Else a change between
+turns with the same `requested_model` is the product's. Any other change has the first kind that
+fits:
 
 - `sub_agent`: the turn belongs to a sub-agent or is a notice of the product, by its mode or text.
 - `rate_limit`: the turn before was refused because of a limit or overload.
@@ -13,8 +13,7 @@ first kind that fits:
 - `excursion`: the message of the turn before is sent again, for one turn, and the next turn is back
   on the first model.
 
-The way back from any of them is of the same kind. A user who stays, or goes on to a third model,
-chose to.
+The way back from a fallback has the same kind. Staying, or going on to a third model, is a choice.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ _LIMIT_TEXT = BEFORE_WORD + any_case(
 _ERROR_TEXT = f"^{SPACE}*(API Error|Error: [0-9][0-9][0-9]){AFTER_WORD}"
 _AGENT_MODE = any_case(r"(sub[-_ ]?agent|side[-_ ]?chain|background)")
 _AGENT_TEXT = f"^{SPACE}*<(task|system|agent)[-_]notification>"
-# Nobody reads an ending, chooses another model and sends again sooner.
-_LEAST_CHOICE_S = 10
+# Nobody can read an error, choose another model and send again faster.
+_MIN_CHOICE_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +60,12 @@ FALLBACKS = (
     FallbackKind("product", "the log says that the product chose, or that one model was asked for"),
     FallbackKind("router", "a router chose the model"),
 )
-# Who is not a person, as the log says.
-_OTHERS = ("product", "router")
+# Values of `chosen_by` that are no person.
+_NOT_PERSON = ("product", "router")
 
 
 def fallback_signs(turns: ibis.Table) -> dict[str, ibis.Value]:
-    """The columns that `with_fallbacks` needs of each turn: all that it reads of texts and times.
+    """The columns of each turn that `with_fallbacks` needs, computed from texts and times.
 
     `agent` (whether it is a sub-agent's), `ended` (limited, failed, cancelled or null),
     `message_digest`, `sent_s`, `lasted_ms`, `chosen_by` and `requested_model`.
@@ -92,8 +91,8 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
 
     Args:
         turns: Turns with their `fallback_signs` and with `from_model` and `kind`, as
-            `model_switches.with_switches` leaves them. A turn that names no model is passed over,
-            but how it ended counts.
+            `model_switches.with_switches` adds them. A turn that names no model is skipped, but
+            its ending counts.
     """
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
@@ -105,11 +104,11 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         asked_before=turns.requested_model.lag().over(in_order),
     )
     by_person = _true(facts.chosen_by == "person")
-    by_other = facts.chosen_by.isin(_OTHERS).fill_null(False)
+    by_other = facts.chosen_by.isin(_NOT_PERSON).fill_null(False)
     changed = facts.kind.notnull() & ~by_person
-    at_once = ~_true(facts.waited_s > _LEAST_CHOICE_S)
+    quickly = ~_true(facts.waited_s > _MIN_CHOICE_S)
     retried = (facts.ended_before == "failed") | (
-        (facts.ended_before == "cancelled") & facts.again & at_once
+        (facts.ended_before == "cancelled") & facts.again & quickly
     )
     entered = ibis.cases(
         (by_other & changed, facts.chosen_by),
@@ -121,7 +120,7 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         else_=ibis.null("string"),
     )
     facts = facts.mutate(entered=entered)
-    # The later turns of a sub-agent or a router change nothing, but nobody chose them either.
+    # Later turns of a sub-agent or a router change no model, but no person chose theirs either.
     stands_in = ibis.cases(
         (facts.entered.notnull(), facts.entered),
         (by_other, facts.chosen_by),
@@ -130,7 +129,7 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
     )
     facts = facts.mutate(stands_in=stands_in)
     named = facts.model_name.notnull()
-    # The model that a person was last on: what stood in since does not count.
+    # `home` is the last model that a person chose, without the fallbacks since.
     facts = facts.mutate(
         chosen=ibis.ifelse(facts.stands_in.isnull(), facts.model_name, ibis.null("string")),
         role=ibis.ifelse(named, facts.stands_in.fill_null(""), ibis.null("string")),
@@ -146,21 +145,21 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
 
 
 def _latest(facts: ibis.Table, name: str) -> ibis.Value:
-    """The value of the greatest turn index that has one: to be taken over a window."""
+    """The value of the greatest turn index that has one, as an expression for a window."""
     index = ibis.ifelse(facts[name].notnull(), facts.turn_index, ibis.null("int32"))
     return facts[name].argmax(index)
 
 
 def _ended(turns: ibis.Table) -> ibis.Value:
-    """limited, failed, cancelled, or null where the turn ended well or nothing is known."""
-    how = lower(turns.response_type.strip()).re_replace(r"[ \t\n\r\f-]+", "_")
+    """limited, failed, cancelled, or null if the turn ended well or its ending is unknown."""
+    ending = lower(turns.response_type.strip()).re_replace(r"[ \t\n\r\f-]+", "_")
     answer = turns.assistant_message
-    failed = _true(how.isin(FAILED)) | (how.isnull() & _true(answer.re_search(_ERROR_TEXT)))
-    limited = _true(how.isin(LIMITED)) | (failed & _true(answer.re_search(_LIMIT_TEXT)))
+    failed = _true(ending.isin(FAILED)) | (ending.isnull() & _true(answer.re_search(_ERROR_TEXT)))
+    limited = _true(ending.isin(LIMITED)) | (failed & _true(answer.re_search(_LIMIT_TEXT)))
     return ibis.cases(
         (limited, "limited"),
         (failed, "failed"),
-        (_true(how.isin(CANCELLED)), "cancelled"),
+        (_true(ending.isin(CANCELLED)), "cancelled"),
         else_=ibis.null("string"),
     )
 

@@ -1,4 +1,4 @@
-"""Switches: turns on another model than the last turn before that names one."""
+"""Switches: turns on another model than the previous turn that names one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ KINDS = ("upgrade", "downgrade", "lateral", "unknown")
 def with_switches(turns: ibis.Table) -> ibis.Table:
     """Add `from_model`, `from_class` and `kind`.
 
-    `from_model` is the model of the last turn before that names one, null where there is none, and
-    `from_class` its class. `kind` is one of `KINDS`, null where the turn stays on that model or
-    names none itself.
+    `from_model` is the model of the previous turn that names one, else null; `from_class` is its
+    class. `kind` is one of `KINDS`, null where the turn stays on that model or names none.
 
     Args:
-        turns: Turns with `model_name` and `model_class`, as `turns.with_model_facts` leaves them.
+        turns: Turns with `model_name` and `model_class`, as `turns.with_model_facts` adds them.
     """
     model_class = turns.model_class.fill_null("unknown")
     facts = turns.mutate(
@@ -34,7 +33,7 @@ def with_switches(turns: ibis.Table) -> ibis.Table:
 
 
 def latest_before(turns: ibis.Table, value: ibis.Value) -> ibis.Value:
-    """The value at the last turn before that names a model; it is null nowhere there."""
+    """The value at the previous turn that names a model; `value` is never null there."""
     before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
     named_index = ibis.ifelse(turns.model_name.notnull(), turns.turn_index, ibis.null("int32"))
     return value.argmax(named_index).over(before)

@@ -1,6 +1,6 @@
-"""Patterns and letters that every engine reads alike.
+"""Patterns and functions on text with the same result on every engine.
 
-Beyond ASCII engines differ in letter case, in what a space is, where a word ends and a line.
+Outside ASCII, engines differ in letter case, white space, word boundaries and line ends.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import string
 import ibis
 
 SPACE = r"[ \t\n\r\f]"
-# Where a word begins or ends: what stands there is part of the match.
+# The beginning and the end of a word; the character there is part of the match.
 BEFORE_WORD = r"(?:^|[^0-9A-Za-z_])"
 AFTER_WORD = r"(?:[^0-9A-Za-z_]|$)"
 ANY = r"[^\n]"
-# What trimming takes away.
+# The characters that `strip` removes.
 _EDGE = r"[ \t\n\r\f\x0b]"
 
 
 def any_case(pattern: str) -> str:
-    """The pattern, for its lower-case letters in either case; those of an escape stay."""
-    return re.sub(r"(?<!\\)[a-z]", lambda found: f"[{found[0]}{found[0].upper()}]", pattern)
+    """The pattern with its lower-case letters matching both cases, except those of escapes."""
+    return re.sub(r"(?<!\\)[a-z]", lambda m: f"[{m[0]}{m[0].upper()}]", pattern)
 
 
 def lower(text: ibis.Value) -> ibis.Value:
@@ -30,7 +30,7 @@ def lower(text: ibis.Value) -> ibis.Value:
 
 
 def digest(text: ibis.Value) -> ibis.Value:
-    """48 bits of a text without the space around it: equal for equal texts, on every engine."""
-    # Trimming is dear and few texts need it.
+    """48 bits of a hash of the stripped text, the same on every engine."""
+    # Stripping is slow, and few texts need it.
     trimmed = ibis.ifelse(text.re_search(f"^{_EDGE}|{_EDGE}$"), text.strip(), text)
     return trimmed.hexdigest("md5").left(12)

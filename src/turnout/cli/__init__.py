@@ -141,10 +141,10 @@ def _end(failure: BaseException) -> int:
         return failure.exit_code
     if isinstance(failure, _ReaderGoneError | BrokenPipeError):
         return 0
-    known = failure if isinstance(failure, TurnoutError) else _known(failure)
-    if known is not None:
-        _say(str(known))
-        return known.exit_code
+    error = failure if isinstance(failure, TurnoutError) else _error_of(failure)
+    if error is not None:
+        _say(str(error))
+        return error.exit_code
     if os.environ.get("TURNOUT_DEBUG"):
         traceback.print_exception(failure)
     _say(
@@ -154,8 +154,8 @@ def _end(failure: BaseException) -> int:
     return 70
 
 
-def _known(failure: BaseException) -> TurnoutError | None:
-    """Our error for a failure of the machine or its user; None for one of the code."""
+def _error_of(failure: BaseException) -> TurnoutError | None:
+    """Our error for a failure of the machine or its user; None for a bug."""
     match failure:
         case click.Abort() | KeyboardInterrupt():
             return InterruptError("stopped; nothing was left half-written.")

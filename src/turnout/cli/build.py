@@ -1,4 +1,4 @@
-"""`turnout build`: turns or measured outcomes in, a data set out."""
+"""`turnout build`: turns or measured outcomes → a data set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from rich.table import Table
 
 from turnout.cli.console import (
     CONFIG_OPTION,
@@ -16,6 +17,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
+    new_table,
     next_command,
     parsed_pairs,
     print_json,
@@ -27,8 +29,6 @@ from turnout.cli.verbs import verb
 from turnout.records import ID2LABEL
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from turnout.records import Architecture
 
 _OF_TURNS_ALONE = {"labels", "ratio", "oversample", "engine", "config"}
@@ -119,7 +119,7 @@ def command(
     from turnout.settings import catalog_of
 
     parts = _parts("--split", split, 3)
-    _refuse_unread(_OF_TURNS_ALONE if outcomes else _OF_OUTCOMES_ALONE, outcomes=outcomes)
+    _refuse_options(_OF_TURNS_ALONE if outcomes else _OF_OUTCOMES_ALONE, outcomes=outcomes)
     with progress_bars() as on_progress:
         if outcomes:
             report = build_from_outcomes(
@@ -161,22 +161,22 @@ def command(
         next_command("train", output, "-o", output.with_name(f"{architecture}-router"))
 
 
-def _refuse_unread(names: set[str], *, outcomes: bool) -> None:
-    """Refuse an option that was given and that this kind of source has no use for."""
+def _refuse_options(names: set[str], *, outcomes: bool) -> None:
+    """Refuse options on the command line that this kind of source does not use."""
     context = click.get_current_context()
     for option in context.command.params:
-        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
-        if option.name in names and given:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is ParameterSource.COMMANDLINE:
             where = "a turns table, not for --outcomes" if outcomes else "--outcomes alone"
             raise click.UsageError(f"{option.opts[0]} is for {where}")
 
 
-def _parts(option: str, text: str, wanted: int) -> list[int]:
+def _parts(option: str, text: str, n_parts: int) -> list[int]:
     """The whole numbers of a text such as 50:50."""
     parts = text.split(":")
-    if len(parts) != wanted or not all(part.isdecimal() for part in parts):
+    if len(parts) != n_parts or not all(part.isdecimal() for part in parts):
         raise click.BadParameter(
-            f"found {text!r}; expected {wanted} whole numbers with colons", param_hint=option
+            f"found {text!r}; expected {n_parts} whole numbers with colons", param_hint=option
         )
     return [int(part) for part in parts]
 
@@ -207,16 +207,9 @@ def _show(description: dict[str, Any], output: Path) -> None:
 
 def _composition_table(description: dict[str, Any]) -> Table:
     """Rows by split, stratum and label."""
-    from rich.table import Table
-
-    table = Table(
-        title=f"{description['architecture']} data set: {description['rows']:,} rows",
-        title_justify="left",
-    )
-    table.add_column("split")
-    table.add_column("stratum")
-    for name in ("reasoning", "fast", "no label"):
-        table.add_column(name, justify="right")
+    title = f"{description['architecture']} data set: {description['rows']:,} rows"
+    columns = ("split", "stratum", "reasoning", "fast", "no label")
+    table = new_table(title, columns, text_columns=(0, 1))
     for split, cells in groupby(description["composition"], key=itemgetter("split")):
         for name, rows in _largest(list(cells)):
             table.add_row(split, name, *(f"{n:,}" for n in rows))
@@ -225,38 +218,33 @@ def _composition_table(description: dict[str, Any]) -> Table:
 
 
 def _largest(cells: list[dict[str, Any]]) -> list[tuple[str, list[int]]]:
-    """A split's strata and their rows; of many the largest, in their order, and one for the rest.
+    """A split's strata and their rows; if there are many, the largest, and one row for the rest.
 
-    Outcomes may come in hundreds of groups; the data set's card names every one.
+    Outcomes may have hundreds of groups; the data set's card lists all.
     """
     rows_of = {cell["stratum"]: [cell[name] for name in _ROWS] for cell in cells}
     if len(rows_of) <= _MOST_STRATA:
         return list(rows_of.items())
     largest = sorted(rows_of, key=lambda name: -sum(rows_of[name]))[: _MOST_STRATA - 1]
-    rest = [rows for name, rows in rows_of.items() if name not in largest]
+    smaller = [rows for name, rows in rows_of.items() if name not in largest]
     return [
         *((name, rows) for name, rows in rows_of.items() if name in largest),
         (
-            f"{len(rest):,} more (see README.md)",
-            [sum(column) for column in zip(*rest, strict=True)],
+            f"{len(smaller):,} more (see README.md)",
+            [sum(column) for column in zip(*smaller, strict=True)],
         ),
     ]
 
 
 def _quota_table(quotas: list[dict[str, Any]]) -> Table:
     """Rows taken of each turn-count bucket and position, beside how many the log has."""
-    from rich.table import Table
-
-    table = Table(title="Quotas: rows taken (of those in the log)", title_justify="left")
-    table.add_column("turns")
-    table.add_column("position")
-    for name in ID2LABEL.values():
-        table.add_column(name, justify="right")
+    title = "Quotas: rows taken (of those in the log)"
+    table = new_table(title, ("turns", "position", *ID2LABEL.values()), text_columns=(0, 1))
     places: dict[tuple[str, str], dict[int, str]] = {}
     for quota in quotas:
-        taken = sum(quota[split] for split in ("train", "validation", "test"))
-        shown = f"{taken:,} ({quota['available']:,})"
-        places.setdefault((quota["stratum"], quota["position"]), {})[quota["label"]] = shown
-    for place, shown_of in places.items():
-        table.add_row(*place, *(shown_of.get(label, "0 (0)") for label in ID2LABEL))
+        rows = sum(quota[split] for split in ("train", "validation", "test"))
+        cells = places.setdefault((quota["stratum"], quota["position"]), {})
+        cells[quota["label"]] = f"{rows:,} ({quota['available']:,})"
+    for place, cells in places.items():
+        table.add_row(*place, *(cells.get(label, "0 (0)") for label in ID2LABEL))
     return table

@@ -1,8 +1,9 @@
-"""What the verbs share on the terminal: results on stdout, progress on stderr."""
+"""Options and output that the verbs share: results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from turnout.errors import StorageError
 from turnout.progress import OnProgress
@@ -80,19 +82,27 @@ class _Results(Console):
             super().print(*objects, **options)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command: a reader that had enough is no failure."""
+        """Let the command handle it: a reader that stops early is no failure."""
         raise BrokenPipeError
 
 
+def new_table(title: str, columns: Sequence[str], text_columns: Sequence[int] = (0,)) -> Table:
+    """A table without rows; columns other than `text_columns`, counted from 0, hold numbers."""
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number in text_columns else "right")
+    return table
+
+
 def next_command(*arguments: object) -> None:
-    """Write to stderr which command a user would run next."""
+    """Write the next command to run to stderr."""
     say(f"Next: {shlex.join(['turnout', *map(str, arguments)])}")
 
 
 def print_json(value: object) -> None:
-    """Write a value to stdout as JSON; characters that stdout cannot carry are escaped.
+    """Write a value to stdout as JSON; characters that stdout cannot encode are escaped.
 
-    JSON has no NaN: what could not be measured is null.
+    NaN, a value that could not be measured, becomes null.
     """
     unicode = str(sys.stdout.encoding).lower().startswith("utf")
     plain = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
@@ -107,11 +117,11 @@ def print_text(text: str) -> None:
 
 @contextmanager
 def writing_results() -> Iterator[None]:
-    """Blame standard output alone for what cannot be written to it.
+    """Raise failed writes to standard output as errors that name it.
 
     Raises:
         StorageError: If it is full or cannot be written.
-        BrokenPipeError: If nobody reads it any more.
+        BrokenPipeError: If its reader has gone.
     """
     try:
         yield
@@ -122,7 +132,7 @@ def writing_results() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Write a line about the run to stderr; without a reader there, go on."""
+    """Write a line about the run to stderr; a closed stderr is no failure."""
     with suppress(OSError):
         click.echo(text, err=True)
 
@@ -140,18 +150,18 @@ def parsed_pairs(texts: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def progress_bars() -> Iterator[OnProgress]:
-    """Show on stderr how far a run is.
+    """Show the progress of a run on stderr.
 
     On a terminal each step has a bar with the time left; nothing is drawn before the first step, so
-    that a verb can still ask or fail. Elsewhere each step leaves a line when it ends, and one every
+    that a verb can still ask or fail. Elsewhere each step writes a line when it ends, and one every
     minute until then.
     """
     console = Console(stderr=True)
-    shown = _Bars(console) if console.is_terminal else _Lines()
+    display = _Bars(console) if console.is_terminal else _Lines()
     try:
-        yield shown.tell
+        yield display.update
     finally:
-        shown.close()
+        display.close()
 
 
 class _Bars:
@@ -170,7 +180,7 @@ class _Bars:
         self._progress = Progress(*columns, console=console)
         self._tasks: dict[str, TaskID] = {}
 
-    def tell(self, step: str, done: int, total: int | None) -> None:
+    def update(self, step: str, done: int, total: int | None) -> None:
         if step not in self._tasks:
             self._tasks[step] = self._progress.add_task(step, total=total)
         self._progress.update(self._tasks[step], completed=done, total=total)
@@ -191,7 +201,7 @@ class _Step:
 
     began_s: float
     began_done: int
-    shown_s: float
+    written_s: float
     done: int = 0
     total: int | None = None
 
@@ -206,23 +216,23 @@ class _Lines:
     def __init__(self) -> None:
         self._steps: dict[str, _Step] = {}
 
-    def tell(self, name: str, done: int, total: int | None) -> None:
+    def update(self, name: str, done: int, total: int | None) -> None:
         now = monotonic()
         step = self._steps.setdefault(name, _Step(now, done, now))
         if step.over:
             return
         step.done, step.total = done, total
-        if step.over or now - step.shown_s >= _SECONDS_BETWEEN_LINES:
-            self._show(name, step, now)
+        if step.over or now - step.written_s >= _SECONDS_BETWEEN_LINES:
+            self._write(name, step, now)
 
     def close(self) -> None:
         # A step that did not reach its total was stopped, failed, or had no known total.
         for name, step in self._steps.items():
             if not step.over:
-                self._show(name, step, monotonic())
+                self._write(name, step, monotonic())
 
-    def _show(self, name: str, step: _Step, now: float) -> None:
-        step.shown_s = now
+    def _write(self, name: str, step: _Step, now: float) -> None:
+        step.written_s = now
         took_s = now - step.began_s
         of = f"{step.done:,}" if step.total is None else f"{step.done:,}/{step.total:,}"
         line = f"{name}  {of}  {_clock(took_s)}"
@@ -242,21 +252,21 @@ def stored_estimate(stored: Mapping[str, float | None] | None) -> Estimate | Non
 
     if stored is None or stored["value"] is None:
         return None
-    ends = (stored["value"] if end is None else end for end in (stored["low"], stored["high"]))
+    ends = (float("nan") if end is None else end for end in (stored["low"], stored["high"]))
     return Estimate(stored["value"], *ends)
 
 
 def with_interval(estimate: Estimate | None, form: str, scale: float = 1.0) -> str:
-    """A number and its interval in one line; a dash where nothing could be measured.
+    """A number with its interval, if it has one; a dash where nothing could be measured.
 
     Args:
         estimate: The number.
-        form: How each end is written, such as `{:.2f}`.
-        scale: What all of them are multiplied by.
+        form: The format of value and ends, such as `{:.2f}`.
+        scale: Multiplies value and ends.
     """
     if estimate is None:
         return "–"
     value, low, high = (
         form.format(end * scale) for end in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value} ({low} … {high})"
+    return value if math.isnan(estimate.low) else f"{value} ({low} … {high})"

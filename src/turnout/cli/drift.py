@@ -1,4 +1,4 @@
-"""`turnout drift`: a router and new traffic in; whether the traffic has changed out."""
+"""`turnout drift`: a router and new traffic → whether the traffic has changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 
 from turnout.cli.console import (
     CONFIG_OPTION,
@@ -109,8 +110,6 @@ def _next(report: DriftReport, router: Path, traffic: Path, new: Path, config: P
 
 
 def _show(report: DriftReport, output: Path) -> None:
-    from rich.table import Table
-
     from turnout.replay.drift import p_text
 
     out = stdout()

@@ -1,4 +1,4 @@
-"""`turnout evaluate`: routers and data sets in, a report folder out."""
+"""`turnout evaluate`: routers and data sets → a report folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
+    new_table,
     next_command,
     print_json,
     progress_bars,
     say,
     stdout,
+    stored_estimate,
+    with_interval,
 )
 from turnout.cli.verbs import verb
 
@@ -148,25 +151,20 @@ def _show_report(report: EvaluateReport, output: Path, as_json: bool) -> None:
 
 
 def _show(router: dict[str, Any]) -> None:
-    from rich.table import Table
-
     out = stdout()
     for result in router["results"]:
         metric = router["main_metric_names"][result["main_metric"]]
-        table = Table(
-            title=f"{router['name']}, measured against {result['reference']} "
+        table = new_table(
+            f"{router['name']}, measured against {result['reference']} "
             f"({result['rows']:,} test rows)",
-            title_justify="left",
+            ("method", f"{metric} (95 % interval)", "router ahead by", "calibration error"),
         )
-        table.add_column("method")
-        for name in (f"{metric} (95 % interval)", "router ahead by", "calibration error"):
-            table.add_column(name, justify="right")
         for method in result["methods"]:
             table.add_row(
                 method["name"],
-                _estimate(method["metrics"][result["main_metric"]], ".3f"),
-                _estimate(method["lead"], "+.3f"),
-                _estimate(method["metrics"]["ece"], ".3f"),
+                with_interval(stored_estimate(method["metrics"][result["main_metric"]]), "{:.3f}"),
+                with_interval(stored_estimate(method["lead"]), "{:+.3f}"),
+                with_interval(stored_estimate(method["metrics"]["ece"]), "{:.3f}"),
                 style="bold" if method["kind"] == "router" else None,
             )
         out.print(table)
@@ -196,17 +194,11 @@ def _show_choices(router: dict[str, Any]) -> None:
 
 
 def _show_calibration(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
     log = result["log"]
-    table = Table(
-        title="Calibration error of the router, for balanced rows"
-        + (" and for the log" if log else ""),
-        title_justify="left",
+    table = new_table(
+        f"Calibration error of the router, for balanced rows{' and for the log' if log else ''}",
+        ("rows of", "rows", "error", "chance alone, up to", "chance taken out"),
     )
-    table.add_column("rows of")
-    for name in ("rows", "error", "chance alone, up to", "chance taken out"):
-        table.add_column(name, justify="right")
     parts = [(f"{part['by']} {part['name']}", part["calibration"]) for part in result["parts"]]
     in_log = [(f"log, {log['prior']:.0%} reasoning", log["calibration"])] if log else []
     for name, stored in [("all", result["calibration"]), *in_log, *parts]:
@@ -214,40 +206,30 @@ def _show_calibration(result: dict[str, Any]) -> None:
             table.add_row(
                 name,
                 f"{stored['rows']:,}",
-                _estimate(stored["ece"], ".3f"),
+                with_interval(stored_estimate(stored["ece"]), "{:.3f}"),
                 f"{stored['chance']:.3f}",
-                _estimate(stored["debiased"], ".3f"),
+                with_interval(stored_estimate(stored["debiased"]), "{:.3f}"),
             )
     stdout().print(table)
 
 
 def _show_context(context: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(
-        title=f"AUROC by what is shown of the conversation ({context['rows']:,} rows); the trained "
+    buckets = [f"turn {bucket['name']}" for bucket in context["views"][0]["buckets"]]
+    table = new_table(
+        f"AUROC by what is shown of the conversation ({context['rows']:,} rows); the trained "
         "router as it is",
-        title_justify="left",
+        ("previous turns", "all rows", "over none", *buckets, "rows cut"),
     )
-    table.add_column("previous turns")
-    buckets = [bucket["name"] for bucket in context["views"][0]["buckets"]]
-    for name in ("all rows", "over none", *(f"turn {bucket}" for bucket in buckets), "rows cut"):
-        table.add_column(name, justify="right")
     for view in context["views"]:
         table.add_row(
             view["name"],
-            _estimate(view["auroc"], ".3f"),
-            _estimate(view["gain"], "+.3f"),
-            *(_estimate(bucket["auroc"], ".3f") for bucket in view["buckets"]),
+            with_interval(stored_estimate(view["auroc"]), "{:.3f}"),
+            with_interval(stored_estimate(view["gain"]), "{:+.3f}"),
+            *(
+                with_interval(stored_estimate(bucket["auroc"]), "{:.3f}")
+                for bucket in view["buckets"]
+            ),
             f"{view['truncated_share']:.0%}",
             style="bold" if view["as_served"] else None,
         )
     stdout().print(table)
-
-
-def _estimate(stored: dict[str, float | None] | None, form: str) -> str:
-    if stored is None or stored["value"] is None:
-        return "–"
-    if stored["low"] is None:
-        return f"{stored['value']:{form}}"
-    return f"{stored['value']:{form}} ({stored['low']:{form}} … {stored['high']:{form}})"

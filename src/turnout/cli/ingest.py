@@ -1,4 +1,4 @@
-"""`turnout ingest`: any log in, the canonical turns table out."""
+"""`turnout ingest`: any log → the canonical turns table."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
 
 from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
+    new_table,
     next_command,
     parsed_pairs,
     print_json,
@@ -28,8 +30,8 @@ from turnout.errors import SettingsError
 if TYPE_CHECKING:
     from turnout.logs import IngestReport
 
-_SHOWN_FILES = 20
-_SHOWN_ID, _SHOWN_CHARS = 20, 100
+_MAX_FILES = 20
+_ID_CHARS, _MESSAGE_CHARS = 20, 100
 
 
 class _Output(click.Option):
@@ -114,7 +116,7 @@ def command(
     columns: tuple[str, ...],
     query: str | None,
     as_json: bool,
-    **given: Any,  # noqa: ANN401 (the options of queries and of reading, each to its own)
+    **options: Any,  # noqa: ANN401 (of queries and of readers)
 ) -> None:
     """Read SOURCES into one turns table: files, folders, patterns or s3://, gs://, abfs:// places.
 
@@ -131,7 +133,7 @@ def command(
     """
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "turns.parquet" if dry_run or output is None else output
-        report = _report(sources, table, columns, query, given)
+        report = _report(sources, table, columns, query, options)
         if not report.fresh:
             say(f"{table}: up to date")
         if as_json:
@@ -141,7 +143,7 @@ def command(
             if dry_run or sys.stdout.isatty():
                 _show_conversations(table)
             if not dry_run:
-                _show_places(table, given["salt"])
+                _show_places(table, options["salt"])
                 next_command("switches", table, "-o", table.with_name("switches"))
 
 
@@ -150,15 +152,15 @@ def _report(
     output: Path,
     columns: Sequence[str],
     query: str | None,
-    given: dict[str, Any],
+    options: dict[str, Any],
 ) -> IngestReport:
     """Read a log, or a Kusto database."""
     from turnout.logs import ingest
 
-    parameters = parameters_of(given)
-    reading: dict[str, Any] = {"columns": parsed_pairs(columns), **given}
+    parameters = parameters_of(options)
+    reading: dict[str, Any] = {"columns": parsed_pairs(columns), **options}
     with progress_bars() as on_progress:
-        if _is_kusto(sources, query, asked=any(asdict(parameters).values())):
+        if _is_kusto(sources, query, has_parameters=any(asdict(parameters).values())):
             from turnout.logs.kusto.ingest import ingest_kusto
 
             if reading.pop("strict") or reading.pop("keep"):
@@ -177,7 +179,7 @@ def _report(
         return ingest(sources, output, on_progress=on_progress, **reading)
 
 
-def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool:
+def _is_kusto(sources: Sequence[str], query: str | None, *, has_parameters: bool) -> bool:
     """Whether the source is a Kusto database.
 
     Raises:
@@ -194,7 +196,7 @@ def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool
         raise SettingsError(
             f"{kusto[0]}: no query; expected --query NAME. `turnout kql` lists the queries."
         )
-    if not kusto and (query is not None or asked):
+    if not kusto and (query is not None or has_parameters):
         raise SettingsError(
             "--query and its options: found without a database; expected kusto://CLUSTER/DATABASE "
             "as the source."
@@ -203,13 +205,9 @@ def _is_kusto(sources: Sequence[str], query: str | None, *, asked: bool) -> bool
 
 
 def _show(report: IngestReport) -> None:
-    from rich.table import Table
-
     _show_layouts(report)
     out = stdout()
-    table = Table(title="Rows", title_justify="left")
-    table.add_column("what")
-    table.add_column("rows", justify="right")
+    table = new_table("Rows", ("what", "rows"))
     table.add_row("read", f"{report.rows_read:,}")
     for reason, rows in report.dropped.items():
         table.add_row(f"dropped: {reason}", f"{rows:,}")
@@ -233,10 +231,10 @@ def _show(report: IngestReport) -> None:
 def _show_layouts(report: IngestReport) -> None:
     """Which layout the rows of each file have."""
     out = stdout()
-    for name, layouts in list(report.layouts.items())[:_SHOWN_FILES]:
+    for name, layouts in list(report.layouts.items())[:_MAX_FILES]:
         counted = ", ".join(f"{rows:,} × {layout}" for layout, rows in layouts.items())
         out.print(f"{name}: {counted}")
-    if (n_more := len(report.layouts) - _SHOWN_FILES) > 0:
+    if (n_more := len(report.layouts) - _MAX_FILES) > 0:
         out.print(f"… and {n_more:,} more files")
 
 
@@ -251,8 +249,6 @@ def _show_places(output: Path, salt: Path | None) -> None:
 
 def _show_conversations(turns: Path) -> None:
     """The first conversations, so that a person sees whether the log was understood."""
-    from rich.table import Table
-
     from turnout.catalog import load_catalog
     from turnout.logs.preview import first_conversations
 
@@ -262,15 +258,15 @@ def _show_conversations(turns: Path) -> None:
         table.add_column(name, no_wrap=name != "message")
     for conversation in first_conversations(turns):
         for turn in conversation.turns:
-            known = catalog.lookup(turn["model"], reasoned=bool(turn["reasoning_tokens"]) or None)
+            entry = catalog.lookup(turn["model"], reasoned=bool(turn["reasoning_tokens"]) or None)
             table.add_row(
-                _cut(turn["conversation_id"], _SHOWN_ID),
+                _cut(turn["conversation_id"], _ID_CHARS),
                 str(turn["turn_index"]),
                 f"{turn['timestamp']:%Y-%m-%d %H:%M}" if turn["timestamp"] else "–",
                 turn["model"] or "–",
-                known.model_class if known else "–",
+                entry.model_class if entry else "–",
                 _kind(turn),
-                _cut(" ".join(turn["user_message"].split()), _SHOWN_CHARS),
+                _cut(" ".join(turn["user_message"].split()), _MESSAGE_CHARS),
             )
         if conversation.n_more:
             table.add_row("", "", "", "", "", "", f"… {conversation.n_more:,} more turns")
@@ -280,9 +276,12 @@ def _show_conversations(turns: Path) -> None:
 
 def _kind(turn: dict[str, Any]) -> str:
     """How a turn ended, and who chose its model where a person did not."""
-    chosen_by = turn["chosen_by"]
-    by = f", by {chosen_by}" if chosen_by in ("router", "product") else ""
-    return f"{turn['response_type'] or 'turn'}{by}"
+    ending = turn["response_type"] or "turn"
+    return (
+        f"{ending}, by {turn['chosen_by']}"
+        if turn["chosen_by"] in ("router", "product")
+        else ending
+    )
 
 
 def _cut(text: str, n_chars: int) -> str:

@@ -1,4 +1,4 @@
-"""`turnout judge`: turns in, a judge model's answers out, within a sum of money."""
+"""`turnout judge`: turns → a judge model's answers, within a budget."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
+    new_table,
     next_command,
     print_json,
     progress_bars,
@@ -115,11 +116,11 @@ def command(
         next_command("label", turns, "--judged", output, "-o", output.with_name("labels.parquet"))
 
 
-def _price(model: str, given: tuple[float, float] | None, config: Path | None) -> Price | None:
+def _price(model: str, price: tuple[float, float] | None, config: Path | None) -> Price | None:
     from turnout.catalog import Price
     from turnout.settings import catalog_of
 
-    return Price(*given, source="--price") if given else catalog_of(config).price(model)
+    return Price(*price, source="--price") if price else catalog_of(config).price(model)
 
 
 def redact_text(text: str) -> str:
@@ -132,17 +133,17 @@ def redact_text(text: str) -> str:
 def _ask() -> None:
     if not sys.stdin.isatty():
         raise SettingsError(
-            "judge: nobody is there to agree to the cost; expected a terminal. Give --yes to go on "
-            "without being asked."
+            "judge: without a terminal nobody can agree to the cost; expected one. Give --yes to "
+            "go on without being asked."
         )
     click.confirm("Go on?", abort=True, err=True)
 
 
 def _estimate_line(estimate: CostEstimate, price: Price | None, max_usd: float | None) -> str:
-    asked = estimate.questions - estimate.answered
+    n_open = estimate.questions - estimate.answered
     questions = (
         f"{estimate.turns:,} turns, {estimate.questions:,} different questions, "
-        f"{estimate.answered:,} answered before; {asked:,} to ask, about "
+        f"{estimate.answered:,} answered before; {n_open:,} to ask, about "
         f"{estimate.prompt_tokens:,} prompt tokens."
     )
     if price is None or estimate.usual_usd is None or estimate.most_usd is None:
@@ -157,11 +158,7 @@ def _estimate_line(estimate: CostEstimate, price: Price | None, max_usd: float |
 
 
 def _show(report: JudgeReport, output: Path) -> None:
-    from rich.table import Table
-
-    table = Table(title="Judged", title_justify="left")
-    table.add_column("answer")
-    table.add_column("turns", justify="right")
+    table = new_table("Judged", ("answer", "turns"))
     meaning = {
         "1": "1: a fast model clearly does as well",
         "2": "2: it probably does",
@@ -169,8 +166,8 @@ def _show(report: JudgeReport, output: Path) -> None:
         "4": "4: reasoning probably helps",
         "5": "5: reasoning clearly helps",
     }
-    for need, words in meaning.items():
-        table.add_row(words, f"{report.needs.get(need, 0):,}")
+    for need, text in meaning.items():
+        table.add_row(text, f"{report.needs.get(need, 0):,}")
     for status, turns in report.statuses.items():
         if status != "judged":
             table.add_row(f"no label: {status}", f"{turns:,}")

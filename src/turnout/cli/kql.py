@@ -24,7 +24,7 @@ from turnout.cli.verbs import verb
     help="What your table calls a column of the query; a path leads into a dynamic column: "
     "userMessage=customDimensions.prompt.",
 )
-def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401
+def command(name: str | None, columns: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
     """Print the Kusto query NAME for Azure Data Explorer, Fabric or Log Analytics.
 
     Without NAME, list the queries. `turnout ingest kusto://CLUSTER/DATABASE --query NAME` runs one;
@@ -37,7 +37,7 @@ def command(name: str | None, columns: tuple[str, ...], **given: Any) -> None:  
             print_text(f"{query.folder}/{query.name}\n    {query.purpose}\n")
         next_command("kql", next(iter(queries())))
         return
-    parameters = parameters_of(given)
+    parameters = parameters_of(options)
     text = query_text(
         name,
         table=parameters.table,

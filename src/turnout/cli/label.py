@@ -1,4 +1,4 @@
-"""`turnout label`: turns in, labels with their evidence out."""
+"""`turnout label`: turns → labels with their evidence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 
 from turnout.cli.console import (
     CONFIG_OPTION,
@@ -14,6 +15,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
+    new_table,
     next_command,
     print_json,
     progress_bars,
@@ -111,24 +113,23 @@ def command(
 
 
 def _show(report: LabelReport, output: Path) -> None:
-    from rich.table import Table
-
-    table = Table(title="Evidence", title_justify="left")
-    table.add_column("source", no_wrap=True)
-    for name in ("turns", "of all", "for reasoning", "others agree", "right on known", "accuracy"):
-        table.add_column(name, justify="right")
-    table.add_column("what it is")
+    columns = (
+        "source", "turns", "of all", "for reasoning", "others agree", "right on known", "accuracy",
+        "what it is",
+    )  # fmt: skip
+    table = new_table("Evidence", columns, text_columns=(0, 7))
+    table.columns[0].no_wrap = True
     for source in report.sources:
         if not source.turns:
             continue
-        known = f"{_share(source.right)} of {source.known:,}" if source.known else "–"
+        right = f"{_share(source.right)} of {source.known:,}" if source.known else "–"
         table.add_row(
             source.code,
             f"{source.turns:,}",
             f"{source.coverage:.1%}",
             _share(source.for_reasoning),
             _share(source.agreement),
-            known,
+            right,
             f"{source.accuracy:.0%} ({source.low:.0%}–{source.high:.0%})",
             source.reason,
         )
@@ -162,8 +163,6 @@ def _share(share: float | None) -> str:
 
 
 def _show_turns(turns: list[ExplainedTurn], report: LabelReport) -> None:
-    from rich.table import Table
-
     out = stdout()
     for turn in turns:
         out.print(f"Turn {turn.turn_index}: {turn.user_message}")

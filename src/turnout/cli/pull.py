@@ -1,4 +1,4 @@
-"""`turnout pull`: a repository on a Hugging Face hub in, a router folder out."""
+"""`turnout pull`: a repository on a Hugging Face hub → a router folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnout push`: a router folder in, a repository on a Hugging Face hub out."""
+"""`turnout push`: a router folder → a repository on a Hugging Face hub."""
 
 from __future__ import annotations
 

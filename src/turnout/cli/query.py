@@ -39,8 +39,8 @@ def query_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def parameters_of(given: dict[str, Any]) -> QueryParameters:
-    """Take the options of a query out of all that were given."""
+def parameters_of(options: dict[str, Any]) -> QueryParameters:
+    """Remove the options of a query from the other options."""
     from turnout.logs.kusto.kql import QueryParameters
 
-    return QueryParameters(**{name: given.pop(name) for name in _NAMES})
+    return QueryParameters(**{name: options.pop(name) for name in _NAMES})

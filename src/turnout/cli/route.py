@@ -71,8 +71,8 @@ def command(
     positions = range(1, len(turns) + 1) if all_turns else (len(turns),)
     decisions = [loaded.decide(turns[:n], conversation_id="this") for n in positions]
     if as_json:
-        shown = [asdict(decision) for decision in decisions]
-        print_json(shown if all_turns else shown[0])
+        stored = [asdict(decision) for decision in decisions]
+        print_json(stored if all_turns else stored[0])
         return
     for n, decision in zip(positions, decisions, strict=True):
         _show(turns[n - 1], decision)
@@ -95,7 +95,7 @@ def _read(path: Path) -> list[Any]:
 def _show(turn: Turn, decision: Decision) -> None:
     from rich.text import Text
 
-    # Half a character, which JSON can hold, cannot be printed.
+    # A lone surrogate, which JSON can hold, cannot be printed.
     text = " ".join(turn.user_message.encode(errors="replace").decode().split())
     text = text if len(text) <= 90 else text[:89] + "…"
     score = "  –  " if decision.p_reasoning is None else f"{decision.p_reasoning:.3f}"

@@ -1,4 +1,4 @@
-"""`turnout score`: a router and a table in, a table of scores out."""
+"""`turnout score`: a router and a table → a table of scores."""
 
 from __future__ import annotations
 

@@ -93,17 +93,18 @@ def _noted(notes: list[str]) -> list[str]:
 
 def _described(loaded: Router, options: GatewayOptions) -> list[str]:
     """What is served, one line each."""
-    own = loaded.folder.spec.threshold_for(loaded.population)
+    folder_threshold = loaded.folder.spec.threshold_for(loaded.population)
     lines = [f"  scores    → for the population {loaded.population}"]
     for model_class, target in options.all_targets():
         effort = f", effort {target.effort}" if target.effort else ""
         url = options.upstreams[target.upstream].url
         lines.append(f"  {model_class:9} → {target.model}{effort} at {url}")
-    if loaded.threshold == own:
-        lines.append(f"  threshold → {own:g}")
+    if loaded.threshold == folder_threshold:
+        lines.append(f"  threshold → {folder_threshold:g}")
     else:
         lines.append(
-            f"  threshold → {loaded.threshold:g} of the settings, not the router folder's {own:g}"
+            f"  threshold → {loaded.threshold:g} of the settings, not the router folder's "
+            f"{folder_threshold:g}"
         )
     lines.append(f"  sessions  → {options.sessions_url or 'in this process'}")
     lines.append(f"  callers   → {', '.join(c.name for c in options.callers) or 'everybody here'}")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.table import Table
 
 from turnout.cli.console import INPUT_PATH, JSON_OPTION, next_command, print_json, stdout
 from turnout.cli.serve import listen_options
@@ -33,8 +34,6 @@ def command(
     if as_json:
         print_json([asdict(value) for value in values])
         return
-    from rich.table import Table
-
     table = Table("setting", "value", "from", box=None, padding=(0, 2))
     for each in values:
         table.add_row(each.key, "–" if each.value is None else str(each.value), each.origin)

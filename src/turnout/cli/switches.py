@@ -13,6 +13,7 @@ from turnout.cli.console import (
     ENGINE_OPTION,
     INPUT_PATH,
     JSON_OPTION,
+    new_table,
     next_command,
     print_json,
     progress_bars,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from turnout.switches import SwitchReport
     from turnout.switches.report import Share
 
-_PAIRS_SHOWN = 10
+_MAX_PAIRS = 10
 
 
 @verb("turnout switches turns.parquet -o switches/")
@@ -114,16 +115,18 @@ def _show_models(report: SwitchReport, out: Console) -> None:
     from turnout.switches.report import MODEL_BUCKETS
 
     rows = [
-        (MODEL_BUCKETS[name], _of(used, report.conversations), _of(chosen, report.conversations))
-        for (name, used), chosen in zip(
-            report.by_models.items(), report.by_models_chosen.values(), strict=True
+        (
+            MODEL_BUCKETS[name],
+            *_of(report.by_models[name], report.conversations),
+            *_of(report.by_models_chosen[name], report.conversations),
         )
+        for name in report.by_models
     ]
     _print(
         out,
         f"Models used in a conversation ({report.conversations:,} conversations)",
         ("models used", "conversations", "share", "without fallbacks", "share"),
-        [(name, *used, *chosen) for name, used, chosen in rows],
+        rows,
     )
 
 
@@ -197,12 +200,12 @@ def _show_pairs(report: SwitchReport, out: Console) -> None:
                 f"{pair.fallbacks:,}",
                 f"{pair.rate:.1%}",
             )
-            for pair in report.pairs[:_PAIRS_SHOWN]
+            for pair in report.pairs[:_MAX_PAIRS]
         ],
         text_columns=(0, 1, 2),
     )
-    if len(report.pairs) > _PAIRS_SHOWN:
-        out.print(f"… and {len(report.pairs) - _PAIRS_SHOWN:,} more pairs (--json shows all).")
+    if len(report.pairs) > _MAX_PAIRS:
+        out.print(f"… and {len(report.pairs) - _MAX_PAIRS:,} more pairs (--json shows all).")
 
 
 def _show_examples(report: SwitchReport, out: Console) -> None:
@@ -217,15 +220,11 @@ def _show_examples(report: SwitchReport, out: Console) -> None:
 def _print(
     out: Console,
     title: str,
-    columns: tuple[str, ...],
+    columns: Sequence[str],
     rows: Sequence[tuple[str, ...]],
-    text_columns: tuple[int, ...] = (0,),
+    text_columns: Sequence[int] = (0,),
 ) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number in text_columns else "right")
+    table = new_table(title, columns, text_columns)
     for row in rows:
         table.add_row(*row)
     out.print(table)

@@ -1,13 +1,14 @@
-"""`turnout threshold`: a router and what it would serve in, the router with a threshold out."""
+"""`turnout threshold`: a router and its traffic → the router with a threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 
 from turnout.cli.console import (
     CONFIG_OPTION,
@@ -18,14 +19,13 @@ from turnout.cli.console import (
     progress_bars,
     say,
     stdout,
+    with_interval,
 )
 from turnout.cli.verbs import verb
-from turnout.records import ModelClass
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from turnout.catalog import Price
+    from turnout.records import ModelClass
     from turnout.replay.threshold import ThresholdReport
     from turnout.settings import Settings
     from turnout.stats.bootstrap import Estimate
@@ -84,14 +84,13 @@ def command(
 
     goal = Goal(share, budget, max_miss, confidence)
     settings = load_settings(config)
-    models: dict[ModelClass, str | None] = {"reasoning": reasoning_model, "fast": fast_model}
     with progress_bars() as on_progress:
         report = choose_threshold(
             router,
             data,
             goal,
             catalog=settings.own_catalog(),
-            prices=_prices(models, settings),
+            prices=_prices(settings, reasoning_model, fast_model),
             policy=settings.policy(),
             write=write,
             on_progress=on_progress,
@@ -115,21 +114,17 @@ def command(
 
 
 def _prices(
-    models: dict[ModelClass, str | None], settings: Settings
+    settings: Settings, reasoning_model: str | None, fast_model: str | None
 ) -> dict[ModelClass, Price] | None:
-    """What both targets cost; None where neither is named."""
+    """The prices of both targets; None where neither is named."""
     from turnout.settings import unpriced
 
-    targets = settings.model_targets()
-    named = {
-        name: models[name] or (targets[name].model if name in targets else None)
-        for name in get_args(ModelClass)
-    }
-    if not any(named.values()):
+    models = settings.models_of(reasoning_model, fast_model)
+    if not any(models.values()):
         return None
     catalog = settings.own_catalog()
     prices = {}
-    for name, model in named.items():
+    for name, model in models.items():
         price = catalog.price(model)
         if price is None:
             raise unpriced(name, model)
@@ -163,8 +158,6 @@ def _show(report: ThresholdReport) -> None:
 
 
 def _curve_table(report: ThresholdReport) -> Table:
-    from rich.table import Table
-
     table = Table("threshold", "to reasoning", "USD, 1,000 messages", "missed")
     for point in report.curve:
         usd = "–" if point.usd is None else f"{point.usd:.2f}"
@@ -176,7 +169,7 @@ def _curve_table(report: ThresholdReport) -> Table:
 
 
 def _lines(report: ThresholdReport) -> Iterator[str]:
-    """What is said only where there is something to say."""
+    """Lines that are printed only if they apply."""
     for share in report.nearest:
         yield (
             f"Possible share: {share.share:.1%}, at threshold {share.threshold:.6g}. Decisions of "
@@ -195,6 +188,4 @@ def _lines(report: ThresholdReport) -> Iterator[str]:
 
 
 def _percent(share: Estimate) -> str:
-    if share.low != share.low:
-        return f"{share.value:.1%}"
-    return f"{share.value:.1%} ({share.low:.1%} … {share.high:.1%})"
+    return with_interval(share, "{:.1%}")

@@ -1,4 +1,4 @@
-"""`turnout train`: a data set in, a router folder out."""
+"""`turnout train`: a data set → a router folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 
 from turnout.cli.console import (
     INPUT_PATH,
@@ -124,18 +125,16 @@ def command(
 
 
 def _show(report: TrainReport) -> None:
-    from rich.table import Table
-
     from turnout.samples import few_labels
 
     calibration = report.calibration
     table = Table(title=f"{report.architecture} router", title_justify="left", show_header=False)
-    words = report.model == "words"
-    table.add_row("serves", "a linear model on words, no encoder" if words else "the encoder")
+    on_words = report.model == "words"
+    table.add_row("serves", "a linear model on words, no encoder" if on_words else "the encoder")
     if report.choice:
         table.add_row("on validation", report.choice.text)
     table.add_row(
-        "tokenizer of" if report.choice is None and words else "base encoder", report.base
+        "tokenizer of" if report.choice is None and on_words else "base encoder", report.base
     )
     table.add_row(
         "rows",
@@ -161,7 +160,7 @@ def _show(report: TrainReport) -> None:
         f"{calibration.method}: ECE {calibration.ece_before:.3f} → {calibration.ece_after:.3f} "
         f"on {calibration.n:,} validation rows (in-sample)",
     )
-    if words:
+    if on_words:
         table.add_row("graph", f"model.onnx, float32, {report.export.served_bytes / 1e6:.1f} MB")
     else:
         table.add_row("int8 graph", report.export.int8_text)

@@ -99,12 +99,12 @@ def extra_of(module: str) -> str | None:
 
 def missing(extras: Iterable[str], modules: Iterable[str]) -> SettingsError:
     """The error that names what to install."""
-    wanted = set(extras)
-    if wanted & _BRING_LOGS:
-        wanted -= {"logs"}
+    names = set(extras)
+    if names & _BRING_LOGS:
+        names -= {"logs"}
     return SettingsError(
         f"this needs {', '.join(modules)}, which is not installed. "
-        f"Run: pip install 'turnout[{','.join(sorted(wanted))}]'"
+        f"Run: pip install 'turnout[{','.join(sorted(names))}]'"
     )
 
 

@@ -1,7 +1,4 @@
-"""How deep a model an option's name speaks of: SIMPLE, fast-model, REASONING, ….
-
-It knows words alone, no model names.
-"""
+"""The depth that an option's name suggests: SIMPLE, fast-model, REASONING, …."""
 
 from __future__ import annotations
 
@@ -20,14 +17,13 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def depths_of(names: Iterable[str]) -> dict[str, float]:
-    """Name → depth from 0 (fast) to 1 (reasoning), of those names that hold a known word.
+    """Name → depth from 0 (fast) to 1 (reasoning), for names with a known word.
 
     The first known word of a name counts.
     """
-    known = {}
+    depths = {}
     for name in names:
-        words = (_DEPTHS.get(word) for word in _WORD.findall(name.lower()))
-        depth = next((each for each in words if each is not None), None)
-        if depth is not None:
-            known[name] = depth
-    return known
+        word = next((word for word in _WORD.findall(name.lower()) if word in _DEPTHS), None)
+        if word is not None:
+            depths[name] = _DEPTHS[word]
+    return depths

@@ -30,7 +30,7 @@ def turns_of_state(state: object) -> tuple[Turn, ...]:
 
 def _turns_of_text(text: str) -> tuple[Turn, ...]:
     before, mark, current = text.rpartition(_CURRENT)
-    # A message may hold these words itself: the mark counts where it begins the text or a line.
+    # A message may contain this mark itself, so it counts only at the start of a line.
     if not mark or (before and not before.endswith("\n")):
         return (Turn(text),) if text.strip() else ()
     _, _, earlier = _COUNT.sub("", before.rstrip()).partition(_EARLIER)
@@ -43,8 +43,8 @@ def _quoted_messages(earlier: str) -> list[dict[str, str]]:
     ends = [start.start() for start in starts[1:]] + [len(earlier)]
     messages = []
     for start, end in zip(starts, ends, strict=False):
-        words = earlier[start.end() : end].strip()
-        messages.append({"role": start[1] or "user", "content": words})
+        content = earlier[start.end() : end].strip()
+        messages.append({"role": start[1] or "user", "content": content})
         if start[1] is None:  # answers were left out: each ask is a turn of its own
             messages.append({"role": "assistant", "content": ""})
     return messages

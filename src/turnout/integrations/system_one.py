@@ -1,7 +1,7 @@
 """A router behind the decision APIs: `POST /v1/systemone` and OpenAI's `POST /v1/decisions`.
 
-A router knows one thing: whether a message needs reasoning. Every question is answered with that,
-whatever its instructions say.
+A router knows only whether a message needs reasoning. It answers every question with that, whatever
+the instructions are.
 
 Source:
     The System One specification 0.1, which `jevcompat` tests.
@@ -27,7 +27,7 @@ from turnout.protocols import JsonBody
 from turnout.records import Decision
 from turnout.routing import Router
 
-# The part of a message that a router looks at is shorter by far.
+# A router reads far less of a message.
 MAX_BODY_BYTES = 4 << 20
 MAX_QUESTIONS = 128
 _CHARS_PER_TOKEN = 4
@@ -58,7 +58,7 @@ _Question = Annotated[_Noul | _Choice | _Score, Field(discriminator="type")]
 _Name = Annotated[str, Field(min_length=1)]
 
 
-class _Asked(BaseModel):
+class _Body(BaseModel):
     model: str = "turnout"
     state: str | dict[str, Any] | list[Any]
     questions: Annotated[dict[_Name, _Question], Field(min_length=1, max_length=MAX_QUESTIONS)]
@@ -81,7 +81,7 @@ class _OpenAIQuestion(BaseModel):
     levels: Annotated[list[_Label], Field(max_length=10)] = []
 
 
-class _OpenAIAsked(BaseModel):
+class _OpenAIBody(BaseModel):
     model: str = "turnout"
     input: str | list[Any]
     questions: Annotated[list[_OpenAIQuestion], Field(min_length=1, max_length=MAX_QUESTIONS)]
@@ -91,30 +91,30 @@ def system_one_routes(router: Callable[[], Router]) -> list[Route]:
     """The routes of both decision APIs, to be served beside others.
 
     Args:
-        router: Gives the router that answers; it remembers nothing of the questions.
+        router: Returns the router that answers; questions are not stored in its sessions.
     """
 
     async def system_one(request: Request) -> Response:
         try:
-            asked = _Asked.model_validate(await _body(request))
-            decision = await run_in_threadpool(_decided, router(), asked.state)
+            body = _Body.model_validate(await _body(request))
+            decision = await run_in_threadpool(_decide, router(), body.state)
         except (RecordError, ValidationError) as error:
             return _refusal(error)
-        answers = {name: _answer(decision, each) for name, each in asked.questions.items()}
-        usage = {"input_tokens": _n_tokens(asked.state), "output_tokens": 0}
-        return JSONResponse({"model": asked.model, "answers": answers, "usage": usage})
+        answers = {name: _answer(decision, each) for name, each in body.questions.items()}
+        usage = {"input_tokens": _n_tokens(body.state), "output_tokens": 0}
+        return JSONResponse({"model": body.model, "answers": answers, "usage": usage})
 
     async def decisions(request: Request) -> Response:
         try:
-            asked = _OpenAIAsked.model_validate(await _body(request))
-            decision = await run_in_threadpool(_decided, router(), asked.input)
+            body = _OpenAIBody.model_validate(await _body(request))
+            decision = await run_in_threadpool(_decide, router(), body.input)
         except (RecordError, ValidationError) as error:
             return _openai_refusal(error)
-        usage = {"input_tokens": _n_tokens(asked.input), "output_tokens": 0}
+        usage = {"input_tokens": _n_tokens(body.input), "output_tokens": 0}
         usage["total_tokens"] = usage["input_tokens"]
-        answers = [_openai_answer(decision, question) for question in asked.questions]
+        answers = [_openai_answer(decision, question) for question in body.questions]
         return JSONResponse(
-            {"object": "decision", "model": asked.model, "answers": answers, "usage": usage}
+            {"object": "decision", "model": body.model, "answers": answers, "usage": usage}
         )
 
     return [
@@ -133,8 +133,8 @@ async def _body(request: Request) -> Mapping[str, object]:
     return JsonBody.from_bytes(b"".join(pieces)).values
 
 
-def _decided(router: Router, state: object) -> Decision | None:
-    """The decision; None where the state holds no human's words."""
+def _decide(router: Router, state: object) -> Decision | None:
+    """The decision; None if the state has no message of a person."""
     turns = turns_of_state(state)
     return router.decide(turns, remember=False) if turns else None
 
@@ -147,17 +147,17 @@ def _p_reasoning(decision: Decision | None) -> float:
     return decision.p_reasoning
 
 
-def _p_chosen(decision: Decision | None) -> float:
-    """The score moved so that the router's threshold lies at one half.
+def _option_probability(decision: Decision | None) -> float:
+    """The score, moved so that the router's threshold becomes one half.
 
-    The most probable option must be the one that the router chooses.
+    So the most probable option is the one that the router chooses.
     """
     if decision is None:
         return 0.5
-    p, cut = _p_reasoning(decision), decision.threshold
-    if p in (0.0, 1.0) or cut in (0.0, 1.0):
+    p, threshold = _p_reasoning(decision), decision.threshold
+    if p in (0.0, 1.0) or threshold in (0.0, 1.0):
         return float(decision.model_class == "reasoning")
-    moved = 1 / (1 + (1 - p) / p * cut / (1 - cut))
+    moved = 1 / (1 + (1 - p) / p * threshold / (1 - threshold))
     return max(moved, 0.5) if decision.model_class == "reasoning" else min(moved, 0.5)
 
 
@@ -165,14 +165,14 @@ def _answer(decision: Decision | None, question: _Noul | _Choice | _Score) -> di
     if isinstance(question, _Noul):
         return {"type": "noul", "noul": _p_reasoning(decision)}
     if isinstance(question, _Choice):
-        return {"type": "choice", **_chosen(decision, list(question.criteria))}
-    return {"type": "score", **_scored(decision, question.criteria)}
+        return {"type": "choice", **_choice_answer(decision, list(question.criteria))}
+    return {"type": "score", **_score_answer(decision, question.criteria)}
 
 
-def _chosen(decision: Decision | None, options: Sequence[str]) -> dict[str, Any]:
-    """The options' probabilities: the deepest has the score, the shallowest the rest.
+def _choice_answer(decision: Decision | None, options: Sequence[str]) -> dict[str, Any]:
+    """The options' probabilities: the deepest gets the score, the shallowest the rest.
 
-    Options whose names say nothing of depth get none; where fewer than two do, all get the same.
+    Options whose names suggest no depth get 0; with fewer than two depths, all get the same.
     """
     depths = depths_of(options)
     if len(set(depths.values())) < 2 or decision is None:
@@ -180,7 +180,7 @@ def _chosen(decision: Decision | None, options: Sequence[str]) -> dict[str, Any]
         return {"choice": min(options), "probabilities": probabilities, "confidence": 0.0}
     shallow = min(depths, key=lambda name: (depths[name], name))
     deep = min(depths, key=lambda name: (-depths[name], name))
-    p = _p_chosen(decision)
+    p = _option_probability(decision)
     probabilities = dict.fromkeys(options, 0.0) | {shallow: 1 - p, deep: p}
     n = len(options)
     return {
@@ -190,7 +190,7 @@ def _chosen(decision: Decision | None, options: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _scored(decision: Decision | None, levels: Sequence[Level]) -> dict[str, Any]:
+def _score_answer(decision: Decision | None, levels: Sequence[Level]) -> dict[str, Any]:
     """The levels' probabilities: binomial, so that their mean is the score's place among them."""
     n, p = len(levels), _p_reasoning(decision)
     each = [math.comb(n - 1, i) * p**i * (1 - p) ** (n - 1 - i) for i in range(n)]
@@ -211,22 +211,22 @@ def _openai_answer(decision: Decision | None, question: _OpenAIQuestion) -> dict
     if question.type == "predicate":
         return named | {"probability": _p_reasoning(decision)}
     if question.type == "choice" and len(question.choices) >= 2:
-        chosen = _chosen(decision, [option.value for option in question.choices])
-        listed = [{"value": v, "probability": p} for v, p in chosen["probabilities"].items()]
-        return named | chosen | {"probabilities": listed}
+        answer = _choice_answer(decision, [option.value for option in question.choices])
+        listed = [{"value": v, "probability": p} for v, p in answer["probabilities"].items()]
+        return named | answer | {"probabilities": listed}
     if question.type == "score" and len(question.levels) >= 2:
-        scored = _scored(decision, [level.label for level in question.levels])
-        texts = scored.pop("legend")
+        answer = _score_answer(decision, [level.label for level in question.levels])
+        texts = answer.pop("legend")
         listed = [
             {"level": int(i), "label": texts[i], "probability": p}
-            for i, p in scored["probabilities"].items()
+            for i, p in answer["probabilities"].items()
         ]
-        return named | scored | {"probabilities": listed}
+        return named | answer | {"probabilities": listed}
     return {"type": "refusal", "name": question.name, "refusal": "Expected at least two options."}
 
 
 def _n_tokens(state: object) -> int:
-    """About how many tokens were asked about."""
+    """The rough number of tokens of a state."""
     text = state if isinstance(state, str) else json.dumps(state)
     return -(-len(text) // _CHARS_PER_TOKEN)
 
@@ -245,5 +245,5 @@ def _refusal(error: RecordError | ValidationError) -> Response:
 def _openai_refusal(error: RecordError | ValidationError) -> Response:
     first = json.loads(bytes(_refusal(error).body))["detail"][0]
     place = ".".join(map(str, first["loc"]))
-    said = {"message": f"{place}: {first['msg']}", "type": "invalid_request_error"}
-    return JSONResponse({"error": {**said, "param": place, "code": None}}, 400)
+    text = {"message": f"{place}: {first['msg']}", "type": "invalid_request_error"}
+    return JSONResponse({"error": {**text, "param": place, "code": None}}, 400)

@@ -1,7 +1,7 @@
-"""Replaces secrets and what identifies people in texts.
+"""Replaces secrets, and what identifies people, in texts.
 
-It finds what has a known form (addresses, keys, paths, what follows the word "password"), not names
-in prose. Every pattern is linear in the text's length.
+It finds known forms (addresses, keys, paths, what follows the word "password"), not names in prose.
+Every pattern takes time linear in the text's length.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 
 from turnout.redaction import addresses, keys, user_names
 
-# In this order: a key inside a URL must go before the address around it is looked at.
+# In this order: a key inside a URL is replaced before the address around it.
 _FORMS = keys.FORMS + addresses.FORMS + user_names.FORMS
 
 

@@ -8,10 +8,10 @@ from string import digits
 
 from turnout.redaction.form import Form
 
-# Where IPv6 addresses of people's machines lie: public, private, link-local. Much code with "::"
-# (a slice, a name in hexadecimal letters) has an address's form, but lies elsewhere.
+# IPv6 networks of real machines: public, private, link-local. Much code with "::" (a slice, a name
+# in hexadecimal letters) has the form of an address, but of no such network.
 _IPV6_IN_USE = tuple(map(ipaddress.IPv6Network, ("2000::/3", "fc00::/7", "fe80::/10")))
-# Four numbers after these are a version or a section of a text.
+# Four numbers after these are a version or a section number.
 _NUMBERED = re.compile(
     r"(?:(?i:\b(?:versions?|ver|v|rev|revision|release|build|kernel|firmware|driver|section"
     r"|chapter|clause|annex|paragraph|§)[ \t:=.#]{0,3})|[=<>~^!]=[ \t]?|\b[A-Z][a-z]{2,30}/"
@@ -31,7 +31,7 @@ _FILES = (
 
 
 def _is_address(match: re.Match[str]) -> bool:
-    """Times, ratios and scopes have an address's letters too; loopback and masks tell nothing."""
+    """Whether a match is an address that identifies a machine: no time, ratio, loopback or mask."""
     text = match["value"].replace("-", ".")
     try:
         address = ipaddress.ip_address(text)
@@ -42,7 +42,7 @@ def _is_address(match: re.Match[str]) -> bool:
     return not (address.is_loopback or address.is_reserved or text.startswith("0."))
 
 
-def _is_no_version(match: re.Match[str]) -> bool:
+def _is_not_version(match: re.Match[str]) -> bool:
     before = match.string[max(0, match.start() - 32) : match.start()]
     if not _STARTS.search(before):
         return False
@@ -52,7 +52,7 @@ def _is_no_version(match: re.Match[str]) -> bool:
 
 
 def _is_email(match: re.Match[str]) -> bool:
-    """A matrix product, `q@k.mean`, has an address's form."""
+    """Whether a match is an address rather than a matrix product such as `q@k.mean`."""
     labels = match["domain"].lower().split(".")
     return len(labels) > 2 or len(labels[0]) > 1 or labels[1] in _SHORT_DOMAINS
 
@@ -63,7 +63,7 @@ FORMS = (
         "<EMAIL>",
         ("@", "%40", "&#64;", "&#x40;"),
         re.compile(
-            # Neither a checkout from Git, a version after a package's name, nor a file's name.
+            # Not a Git remote, a version after a package's name, or a file name.
             rf"(?P<value>\b(?!git@[\w.-]{{1,80}}:){_LOCAL}(?:@|%40|&\#(?:64|x40);)"
             rf"(?P<domain>{_LABELS}(?!(?:{_FILES})\b)(?:[^\W\d_]{{2,63}}|xn--[A-Za-z0-9-]{{1,59}})))"
             r"\b(?![(\[])"
@@ -94,9 +94,9 @@ FORMS = (
         "<IP>",
         tuple(f"{digit}." for digit in digits),
         re.compile(r"(?P<value>\d\d?\d?(?:\.\d{1,3}){3})(?!\.?\d)"),
-        _is_no_version,
+        _is_not_version,
     ),
-    # The names that clouds and networks give to machines.
+    # Host names of clouds and networks.
     Form(
         "IP address",
         "<IP>",

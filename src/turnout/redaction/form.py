@@ -1,4 +1,4 @@
-"""A form of a secret or an identity: how it is found in a text and what replaces it."""
+"""A form of a secret or an identity: the pattern that finds it, and its replacement."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Form:
     """A pattern whose group `value` is replaced.
 
     Attributes:
-        kind: What a replaced value is counted as.
-        tag: What replaces it.
-        hints: Every text with a match holds one of these, in lower case: most texts hold none,
-            and fixed strings are found far faster than a pattern.
-        pattern: Linear in the text's length.
+        kind: The name under which replacements are counted.
+        tag: The replacement.
+        hints: Every text with a match contains one of these, in lower case. Most texts contain
+            none, and fixed strings are found much faster than a pattern.
+        pattern: Takes time linear in the text's length.
         accepts: Whether a match is replaced.
     """
 
@@ -28,7 +28,7 @@ class Form:
     accepts: Callable[[re.Match[str]], bool] = bool
 
     def may_be_in(self, lowered: str) -> bool:
-        """Whether a text, given in lower case, may hold a match."""
+        """Whether a text, in lower case, may contain a match."""
         return any(hint in lowered for hint in self.hints)
 
     def replaced_in(self, text: str, counts: Counter[str]) -> str:

@@ -1,6 +1,6 @@
-"""Forms of keys, tokens, passwords and cookies: by their own prefix, or by the name before them.
+"""Forms of keys, tokens, passwords and cookies, found by their prefix or by the name before them.
 
-Patterns begin with fixed letters in every case they are written in: the engine skips to those.
+Patterns begin with fixed letters, in all usual cases, so that the regex engine can skip to them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from turnout.redaction.values import (
     is_ordinary,
     is_place,
     is_placeholder,
-    looks_drawn,
+    looks_random,
 )
 
 _KIND, _TAG = "key or token", "<KEY>"
 
-# Issuers give their keys a prefix so that scanners find them; their documentation names it.
+# Prefixes that issuers give their keys, by their documentation.
 _ISSUED = (
     (("sk-", "sk_", "pk-", "pk_", "rk-", "rk_"), r"(?:[A-Za-z]+[-_])*[A-Za-z0-9_-]{16,}"),
     (("whsec_",), r"[\w+/=-]{16,}"),
@@ -49,11 +49,11 @@ _ISSUED = (
     (("M", "N", "O"), r"[\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}"),  # bots of Discord
     (("eyJ",), r"[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]*)?"),  # JSON web tokens
 )  # fmt: skip
-# What a secret is called: alone, or at the end of a longer name (DB_PASSWORD, clientSecret).
-_WORDED = frozenset(
+# Names of secrets, alone or at the end of a longer name (DB_PASSWORD, clientSecret).
+_PASSWORD_STEMS = frozenset(
     {"pass", "pwd", "pw", "psk", "contrase", "senha", "пароль", "密码", "パスワード"}
 )
-_STEMS = (*sorted(_WORDED), "identified by", "secret", "token", "credential", "key")
+_STEMS = (*sorted(_PASSWORD_STEMS), "identified by", "secret", "token", "credential", "key")
 _KEY_OF_WHAT = re.compile(
     r"(?:(?i:api|app|access|account|auth|private|shared|encryption|signing|master|service|license"
     r"|webhook|client|subscription|session|deploy|admin|secret)[_-]?|[A-Z0-9]_)$"
@@ -90,37 +90,37 @@ _BETWEEN = (
     r"|(?:[ \t][a-z]{1,12}){0,4}?[ \t](?:is|was|ist|lautet)[ \t]{1,2}"
     r"|[ \t]{1,3})"
 )
-_KEYED = (
+_AFTER_NAME = (
     rf"{_NAME}{_BETWEEN}(?P<quote>\\{{0,2}}[\"'`])?(?!<)"
     r"(?P<value>(?(quote)[^\"'`\n\\<>]{4,4096}|(?:[^\s\"'`<>,;&)\\]|&(?![\w-]{1,40}=)){4,4096}))"
 )
 
 
 def _is_prefixed(match: re.Match[str]) -> bool:
-    """Keys that documentation makes up are words with hyphens, or say so."""
+    """Whether a prefixed key is real; made-up ones are words with hyphens, or placeholders."""
     value = match["value"]
     if is_placeholder(value[1:]):
         return False
     return value.isupper() or any(map(str.isdigit, value)) or _ONE_WORD.search(value) is not None
 
 
-def _is_marked(match: re.Match[str]) -> bool:
-    """Whether what follows some issuer's prefix is drawn from more letters than a digest has."""
+def _has_random_tail(match: re.Match[str]) -> bool:
+    """Whether a random string, with more letters than a hex digest, follows some prefix."""
     tail = match["tail"]
     return (
-        looks_drawn(tail)
+        looks_random(tail)
         and _HEXADECIMAL.fullmatch(tail) is None
         and bits_a_character(tail) >= _LEAST_BITS
         and not is_placeholder(match["value"])
     )
 
 
-def _is_drawn(match: re.Match[str]) -> bool:
-    return looks_drawn(match["value"]) and not is_placeholder(match["value"])
+def _is_random(match: re.Match[str]) -> bool:
+    return looks_random(match["value"]) and not is_placeholder(match["value"])
 
 
-def _is_given(match: re.Match[str]) -> bool:
-    """Anything that is not a placeholder, where nothing but a secret can stand."""
+def _is_secret(match: re.Match[str]) -> bool:
+    """Whether a value in the place of a secret is neither a placeholder nor a common word."""
     return not is_placeholder(match["value"]) and not is_ordinary(match["value"], "password")
 
 
@@ -131,18 +131,18 @@ def _names_a_secret(match: re.Match[str]) -> bool:
     if stem.lower() == "key":
         owner = _KEY_OF_WHAT.search(before)
         return owner is not None and (stem.isupper() or not owner[0].isupper())
-    if stem.lower() in _WORDED and not match["tail"]:
+    if stem.lower() in _PASSWORD_STEMS and not match["tail"]:
         return not before[-1:].isalnum()
     return True
 
 
-def _is_worded(match: re.Match[str]) -> bool:
-    """Whether people choose the value: a password may be a word, a token is drawn."""
-    return match["stem"].lower() in _WORDED or match["stem"].lower() == "identified by"
+def _is_chosen_by_people(match: re.Match[str]) -> bool:
+    """Whether people choose the value: a password may be a word, a token is random."""
+    return match["stem"].lower() in _PASSWORD_STEMS or match["stem"].lower() == "identified by"
 
 
-def _is_keyed(match: re.Match[str]) -> bool:
-    """Whether a secret stands after a secret's name, and not a word, a type or code."""
+def _follows_secret_name(match: re.Match[str]) -> bool:
+    """Whether a secret follows a secret's name, rather than a word, a type or code."""
     value = match["value"]
     if not _names_a_secret(match) or is_placeholder(value) or is_place(value):
         return False
@@ -150,7 +150,7 @@ def _is_keyed(match: re.Match[str]) -> bool:
         return _is_quoted_secret(match)
     if is_code(value):
         return False
-    if looks_drawn(value):
+    if looks_random(value):
         return True
     return not is_ordinary(value, match["name"]) and _is_bare_secret(match)
 
@@ -158,50 +158,50 @@ def _is_keyed(match: re.Match[str]) -> bool:
 def _is_quoted_secret(match: re.Match[str]) -> bool:
     value, between = match["value"], match["between"]
     if re.search(r"\s", value):
-        # Of texts with spaces only what is called a phrase is a secret, not a message about one.
+        # A text with spaces is a secret only if it is called a phrase; else it is a message.
         return _PHRASE.fullmatch(match["name"]) is not None and "," not in between
-    if looks_drawn(value):
+    if looks_random(value):
         return True
     if is_ordinary(value, match["name"]):
         return False
     signed = _DIGIT_OR_SIGN.search(value) is not None
     if between.isspace():
-        return signed and _is_worded(match)
-    return _is_worded(match) or (signed and len(value) >= _LEAST_UNNAMED)
+        return signed and _is_chosen_by_people(match)
+    return _is_chosen_by_people(match) or (signed and len(value) >= _LEAST_UNNAMED)
 
 
 def _is_bare_secret(match: re.Match[str]) -> bool:
-    """Whether a bare word after a secret's name is one: where a file or a command sets it."""
+    """Whether an unquoted word after a secret's name is one: a file or a command sets it."""
     value, between = match["value"], match["between"]
     if _FLAG.search(match.string[max(0, match.start() - 48) : match.start()]):
         return len(value) >= _LEAST_BARE and not value.startswith("-")
     if not re.search("[:=>]", between):
         return False
     if value.isdigit():
-        return _is_worded(match) and len(match["name"]) > len("pass")
+        return _is_chosen_by_people(match) and len(match["name"]) > len("pass")
     after = match.string[match.end() : match.end() + 1]
     set_by_a_file = (between == "=" and after not in {",", ")"}) or (between + after == "><")
-    if not _is_worded(match):
+    if not _is_chosen_by_people(match):
         return set_by_a_file and match["name"].isupper() and len(value) >= _LEAST_UNNAMED
     return len(value) >= _LEAST_BARE and (set_by_a_file or _is_setting(value, after))
 
 
 def _is_setting(value: str, after: str) -> bool:
-    # `password: TokenType,` is code; alone on its line, a word in small letters is a setting.
+    # `password: TokenType,` is code; a lower-case word at the end of its line is a setting.
     if _DIGIT_OR_SIGN.search(value):
         return True
     return value.islower() and value.isalpha() and after in {"", "\n"}
 
 
 def _is_authorization(match: re.Match[str]) -> bool:
-    words = match["value"].split()
-    return any(looks_drawn(word, least=12) or (word[-1] == "=" and word[15:]) for word in words)
+    parts = match["value"].split()
+    return any(looks_random(part, least=12) or (part[-1] == "=" and part[15:]) for part in parts)
 
 
 def _form(
     hints: tuple[str, ...],
     pattern: str,
-    accepts: Callable[[re.Match[str]], bool] = _is_given,
+    accepts: Callable[[re.Match[str]], bool] = _is_secret,
     *,
     flags: int = 0,
 ) -> Form:
@@ -209,9 +209,9 @@ def _form(
 
 
 def _issued(form: tuple[tuple[str, ...], str]) -> Form:
-    prefixes, rest = form
+    prefixes, tail = form
     pattern = "|".join(
-        rf"{re.escape(prefix)}(?<!\w{re.escape(prefix)}){rest}" for prefix in prefixes
+        rf"{re.escape(prefix)}(?<!\w{re.escape(prefix)}){tail}" for prefix in prefixes
     )
     return _form(tuple(map(str.lower, prefixes)), rf"(?P<value>{pattern})", _is_prefixed)
 
@@ -230,14 +230,14 @@ FORMS = (
         ),
     ),
     *map(_issued, _ISSUED),
-    # Any other prefix: digests and the names of messages and calls have one too.
+    # Any other prefix, except those of digests, messages and calls.
     _form(
         ("_", "-"),
         r"(?<![\w/+.@:-])(?!(?i:sha\d|md5|call|msg|req|run|resp|chatcmpl|toolu|evt|thread|asst|file"
         r"|step|trace|span|id|build|commit|img|chunk))"
         r"(?P<value>[A-Za-z][A-Za-z0-9]{1,15}(?:[_-][A-Za-z0-9]{1,12}){0,3}[_-]"
         r"(?P<tail>[A-Za-z0-9]{24,512}))(?![\w/+-])",
-        _is_marked,
+        _has_random_tail,
     ),
     # A bot of Telegram; a password's hash by crypt(3).
     _form((":a",), r":(?<=\d{8}:)(?P<value>A[A-Za-z][\w-]{33})(?![\w-])"),
@@ -260,29 +260,29 @@ FORMS = (
     _form(
         ("bearer",),
         rf"(?:{_cases('bearer')})\s(?!<)(?P<value>[^\s\"'<>,;${{}}\\]{{10,4096}})",
-        _is_drawn,
+        _is_random,
     ),
     _form(
         ("cookie",),
         rf"(?:{_cases('cookie')})s?{_SPACED_SIGN}(?!<)"
         r"(?P<value>[\w.-]{1,64}=[^\"'`\n<>\\]{8,8192})",
     ),
-    # A URL's own user and password, a token in the user's place, and what its query carries.
+    # The password in a URL, a token in place of its user, and secrets in its query.
     _form(("://",), r"://[^\s/:@<>\"']{0,64}:(?!<)(?P<value>[^\s/@<>\"']{1,128})(?=@)"),
-    _form(("://",), r"://(?!<)(?P<value>[\w.~%+-]{16,256})(?=@)", _is_drawn),
+    _form(("://",), r"://(?!<)(?P<value>[\w.~%+-]{16,256})(?=@)", _is_random),
     _form(
         ("=",),
         r"[?&](?:amp;)?(?i:sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)"
         r"|code|key|auth|sid|session|jwt|hmac|pass|pw|secret|code_verifier|state|nonce)="
         r"(?!<)(?P<value>[^\s\"'`<>&;)\\]{10,4096})",
-        _is_drawn,
+        _is_random,
     ),
-    # Programs that take a password behind a flag whose name does not say so.
+    # Programs that take a password after a flag without a telling name.
     _form(
         ("curl", "wget", "http"),
         rf"(?:curl|wget|http){_OPTIONS}(?:-u|--user|--proxy-user|-U|-a|--auth)[ =]?[\"']?"
         r"[^\s:\"'<>$]{1,64}:(?!<)(?P<value>[^\s\"'<>]{3,256})",
-        lambda match: not match["value"].isdigit() and _is_given(match),
+        lambda match: not match["value"].isdigit() and _is_secret(match),
     ),
     _form(
         ("curl",),
@@ -312,5 +312,5 @@ FORMS = (
         r"^[\w.*-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,64}:[\w*-]{1,64}:(?!<)(?P<value>[^\s<>]{4,256})$",
         flags=re.MULTILINE,
     ),
-    Form(_KIND, _TAG, _STEMS, re.compile(_KEYED), _is_keyed),
+    Form(_KIND, _TAG, _STEMS, re.compile(_AFTER_NAME), _follows_secret_name),
 )

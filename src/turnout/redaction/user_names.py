@@ -8,7 +8,7 @@ from collections.abc import Callable
 from turnout.redaction.form import Form
 
 _KIND, _TAG = "user name in a path", "<USER>"
-# Accounts that belong to a machine, and words that documentation puts in a name's place.
+# System accounts, and placeholders of documentation.
 _NOBODY = frozenset(
     {
         *("all", "daemon", "default", "defaultuser", "defaultuser0", "git", "localhost", "name"),
@@ -77,7 +77,7 @@ FORMS = (
         rf"(?:Users|Documents and Settings)(?:\\{{1,4}}|{_SLASH})(?P<value>{_SPACED})",
         _after(_BEFORE_USERS),
     ),
-    # In small letters it is a folder of people on a drive alone; elsewhere a route of a web site.
+    # `users` in lower case is a folder of people only on a drive; elsewhere a route of a web site.
     _form(
         (":\\users", ":/users"), rf"users[\\/]{{1,4}}(?P<value>{_SPACED})", _after(_BEFORE_DRIVES)
     ),

@@ -1,4 +1,4 @@
-"""Judges by its shape alone whether a value is a secret, a placeholder, code or a word."""
+"""Tells by its shape whether a value is a secret, a placeholder, code or a word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 
-# What documentation and code write where a secret belongs.
+# What documentation and code write in place of a secret.
 _PLACEHOLDER = re.compile(
     r"(?i)[<\[({$%*#&]|!\w+$|.*(?:\.{3}|…|\*{3}|x{4}|x{3}$|(?<![a-z])(?:your|my|the|some)[-_ ]"
     r"|your[a-z]|example|placeholder|dummy|change[-_ ]?(?:me|this|it)|replace|redacted|insert[-_ ]"
@@ -16,8 +16,8 @@ _NAME = r"[A-Za-z_$][\w$]*"
 _CALL = re.compile(rf"{_NAME}(?:(?:\.|->|::|\?\.){_NAME})*\??[(\[{{]")
 _DOTTED = re.compile(rf"{_NAME}(?:(?:\.|->|::|\?\.){_NAME})+")
 _PLACE = re.compile(r"(?:\.{0,2}|~|[A-Za-z]:|file:/?)?[/\\][\w.-]+[/\\]|[a-z][a-z0-9+]{1,9}://")
-# Words that are said of a password or a token, and types; none is one.
-_WORDS = frozenset(
+# Words about passwords and tokens, and types; none is a secret.
+_ORDINARY_WORDS = frozenset(
     {
         *("again", "any", "argument", "auto", "basic", "bearer", "blank", "boolean", "bytes"),
         *("correct", "credentials", "default", "disabled", "empty", "enabled", "encrypted"),
@@ -36,14 +36,14 @@ _LEAST_BITS = 2.3
 
 
 def bits_a_character(text: str) -> float:
-    """Shannon's entropy of the characters of a text that is not empty."""
+    """Shannon entropy of the characters of a non-empty text, in bits."""
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-def looks_drawn(value: str, *, least: int = 8) -> bool:
-    """Whether a value looks drawn by chance: digits in several places among letters.
+def looks_random(value: str, *, least: int = 8) -> bool:
+    """Whether a value looks random: digits in several places among letters.
 
-    Nearly every key of 16 and more characters has that; names in code and words of prose seldom.
+    Nearly every key of 16 or more characters does; names in code and words of prose rarely do.
     """
     return (
         len(value) >= least
@@ -54,7 +54,7 @@ def looks_drawn(value: str, *, least: int = 8) -> bool:
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a value only says where a secret goes: `YOUR_API_KEY`, `${TOKEN}`, `<token>`."""
+    """Whether a value only marks the place of a secret: `YOUR_API_KEY`, `${TOKEN}`, `<token>`."""
     return _PLACEHOLDER.match(value) is not None or len(set(value)) == 1
 
 
@@ -64,18 +64,18 @@ def is_place(value: str) -> bool:
 
 
 def is_code(value: str) -> bool:
-    """Whether a bare value reads as an attribute, a call or an index of a program."""
+    """Whether an unquoted value is an attribute, a call or an index in code."""
     if _CALL.match(value):
         return True
-    return _DOTTED.fullmatch(value) is not None and not looks_drawn(value)
+    return _DOTTED.fullmatch(value) is not None and not looks_random(value)
 
 
 def is_ordinary(value: str, name: str) -> bool:
-    """Whether a value is a word that is said of secrets, or says its own name again.
+    """Whether a value is a common word about secrets, or repeats its own name.
 
     Args:
-        value: `required`, `hashed_password`, `TokenType`.
-        name: What it stands after: `password`, `access_token`.
+        value: Such as `required`, `hashed_password` or `TokenType`.
+        name: The name before it, such as `password` or `access_token`.
     """
-    said, named = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (value, name))
-    return said in _WORDS or not said or named in said or said in named
+    value, name = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (value, name))
+    return value in _ORDINARY_WORDS or not value or name in value or value in name

@@ -1,4 +1,4 @@
-"""Draws simulated conversations: what is said, and how difficult each turn truly is."""
+"""Draws simulated conversations: the messages, and the true difficulty of each turn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SimulatedTurn:
     @property
     def label(self) -> int:
         """0 = reasoning, 1 = fast."""
-        return LABEL_REASONING if self.difficulty >= requests.HARD_AT else LABEL_FAST
+        return LABEL_REASONING if self.difficulty >= requests.HARD_DIFFICULTY else LABEL_FAST
 
 
 def draw_conversation(rng: random.Random) -> list[SimulatedTurn]:

@@ -1,4 +1,4 @@
-"""The simulate stage: writes a realistic log and, in a table of its own, the truth about it."""
+"""The simulate stage: writes a realistic log, and its truth in a separate table."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _PROGRESS_EVERY = 50
 
 @dataclass(frozen=True, slots=True)
 class SimulateReport:
-    """What was simulated.
+    """The size of the simulated log.
 
     Attributes:
         conversations: How many.
-        rows: Rows of `turns.parquet`, re-sent turns included.
-        turns: Rows of `truth.parquet`: one a captured turn.
+        rows: Rows of `turns.parquet`, with re-sent turns.
+        turns: Rows of `truth.parquet`, one a captured turn.
         reasoning_share: Share of turns in [0, 1] that truly need reasoning.
         fresh: False where an earlier run with the same options was found.
     """
@@ -62,9 +62,9 @@ def simulate(
         out: A new folder, or an earlier output.
         n_conversations: At least 1.
         seed: The same seed gives the same bytes.
-        noise: Share in [0, 1] of users who take the same class whatever they ask, half of them
-            always reasoning, half always fast: noise that depends on the user.
-        on_progress: Told every few conversations.
+        noise: Share in [0, 1] of users who always use the same class, half of them reasoning and
+            half fast.
+        on_progress: Called every few conversations.
 
     Raises:
         SettingsError: If an option is out of range.
@@ -127,7 +127,7 @@ def _add_conversation(
     models = telemetry.assign_models(rng, conversation, n_models, habit)
     conversation_id = f"sim-{number:07d}"
     clock = _EPOCH + dt.timedelta(minutes=rng.randrange(_WEEKS * 7 * 24 * 60))
-    # A conversation that switches is captured whole, so that the shares stay exact.
+    # Conversations that switch are captured whole, so that the shares stay exact.
     captured = _captured(rng, len(conversation)) if n_models == 1 else range(len(conversation))
     for index, (turn, model) in enumerate(zip(conversation, models, strict=True)):
         usage = telemetry.draw_usage(rng, turn, index + 1, reasons=telemetry.is_reasoning(model))
@@ -150,7 +150,7 @@ def _add_conversation(
 
 
 def _captured(rng: random.Random, n_turns: int) -> range:
-    """Which turns the log holds: rarely, its first ones are lost."""
+    """The turns that the log holds; rarely, the first ones are lost."""
     if n_turns < 2 or rng.random() >= _PARTIAL_SHARE:
         return range(n_turns)
     return range(rng.randrange(1, n_turns), n_turns)

@@ -1,4 +1,4 @@
-"""Draws which models a simulated conversation uses, and what telemetry records of its turns."""
+"""Draws the models of simulated conversations, and the telemetry of their turns."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ TWO_MODELS = 0.038
 THREE_MODELS = 0.004
 _UNNAMED_SHARE = 0.01  # conversations on `auto`
 _UNNAMED = "auto"
-# Of the conversations whose need changes, how many come first when switches are handed out.
+# Share of the conversations whose need changes that get switches before all others.
 _CHANGE_DECIDES = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What telemetry records of one turn.
+    """The telemetry of one turn.
 
     Attributes:
         response_type: success, cancelled or failed.
-        prompt_tokens: All tokens sent, the conversation so far included.
-        completion_tokens: All tokens received, reasoning included.
-        reasoning_tokens: Of them; 0 on fast models.
-        cached_tokens: Of the prompt's.
+        prompt_tokens: All tokens sent, with the conversation so far.
+        completion_tokens: All tokens received, with reasoning.
+        reasoning_tokens: Those of them for reasoning; 0 on fast models.
+        cached_tokens: Prompt tokens read from a cache.
         llm_calls: Model calls of the turn.
         tools: Tool name → calls.
         duration_ms: From request to last token.
@@ -55,10 +55,10 @@ class Usage:
 def models_per_conversation(
     rng: random.Random, conversations: list[list[SimulatedTurn]]
 ) -> list[int]:
-    """How many distinct models each conversation uses: 0 (unnamed), 1, 2 or 3.
+    """The number of distinct models of each conversation: 0 (unnamed), 1, 2 or 3.
 
-    The shares hold exactly among conversations that name a model, as far as enough are long
-    enough for a switch. Conversations whose need changes switch more often than others.
+    The shares are exact among conversations that name a model, if enough of them are long enough
+    for a switch. Conversations whose need changes switch more often than others.
     """
     counts = [0 if rng.random() < _UNNAMED_SHARE else 1 for _ in conversations]
     named = sum(counts)
@@ -80,15 +80,15 @@ def assign_models(
 ) -> list[str]:
     """One model a turn.
 
-    A user with a habit takes that class whatever they ask; others take what their first request
-    needs. Where the conversation switches, it does so at a turn that needs another class if there
-    is one: mostly an upgrade before a hard turn, sometimes another provider.
+    A user with a habit always takes that class; others take the class that their first request
+    needs. A switch is at a turn that needs another class, if there is one: mostly an upgrade before
+    a hard turn, sometimes to another provider.
 
     Args:
-        rng: Decides.
+        rng: The source of randomness.
         conversation: The conversation.
         n_models: Distinct models to use; 0 for a conversation that names none.
-        habit: The class that this user always takes; None for a user who looks at the need.
+        habit: The class that this user always takes; None for a user who chooses by need.
     """
     if n_models == 0:
         return [_UNNAMED] * len(conversation)
@@ -102,11 +102,11 @@ def assign_models(
     models: list[str] = []
     for index, turn in enumerate(conversation):
         if index in switches:
-            wanted = _needed(turn)
-            if wanted == classes[used[-1]] or rng.random() < 0.2:
+            needed = _needed(turn)
+            if needed == classes[used[-1]] or rng.random() < 0.2:
                 provider = rng.choice([p for p in MODELS if p != provider])
-            used.append(_pick(rng, provider, wanted, avoid=tuple(used)))
-            classes[used[-1]] = wanted
+            used.append(_pick(rng, provider, needed, avoid=tuple(used)))
+            classes[used[-1]] = needed
         models.append(used[-1])
     return models
 
@@ -149,14 +149,14 @@ def _pick(
 ) -> str:
     free = [m for m in MODELS[provider][model_class] if m not in avoid]
     if not free:
-        others = (m for p in MODELS if p != provider for m in MODELS[p][model_class])
-        free = [m for m in others if m not in avoid]
+        elsewhere = (m for p in MODELS if p != provider for m in MODELS[p][model_class])
+        free = [m for m in elsewhere if m not in avoid]
     return rng.choice(free)
 
 
 def _switch_turns(rng: random.Random, conversation: list[SimulatedTurn], n: int) -> set[int]:
     later = list(range(1, len(conversation)))
     changing = [i for i in later if conversation[i].label != conversation[0].label]
-    chosen = set(rng.sample(changing, min(n, len(changing))))
-    rest = [i for i in later if i not in chosen]
-    return chosen | set(rng.sample(rest, n - len(chosen)))
+    switches = set(rng.sample(changing, min(n, len(changing))))
+    unused = [i for i in later if i not in switches]
+    return switches | set(rng.sample(unused, n - len(switches)))

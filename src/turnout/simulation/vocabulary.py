@@ -1,7 +1,7 @@
 """The words of the simulator, by field of work.
 
-Every phrase serves both labels. What a message needs follows from how phrases are combined
-(`requests`), never from which occur.
+Every phrase occurs with both labels. What a message needs depends on how phrases are combined (see
+`requests`), not on which of them occur.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What people of one field of work talk about.
+    """The vocabulary of one field of work.
 
     Attributes:
         name: For the truth table.
@@ -214,7 +214,7 @@ _EVERYDAY = Domain(
     ),
 )  # fmt: skip
 
-# A trade and how often it comes up.
+# Each field of work with its share.
 DOMAINS = ((_CODE, 0.45), (_DATA, 0.16), (_MATHS, 0.12), (_WRITING, 0.14), (_EVERYDAY, 0.13))
 
 # `{n}` a number, `{s}` a place, `{ps}` places.

@@ -1,4 +1,4 @@
-"""A router as the classifier of LiteLLM's auto router. It needs nothing of LiteLLM itself."""
+"""A router as the classifier of LiteLLM's auto router; LiteLLM itself is not imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIERS: Mapping[ModelClass, str] = {"fast": "SIMPLE", "reasoning": "REASONING"}
 
 
 class RoutingContext(Protocol):
-    """What LiteLLM hands to a classifier."""
+    """LiteLLM's input for a classifier."""
 
     raw_messages: list[dict[str, object]]
     structured_messages: list[dict[str, object]]
@@ -34,10 +34,10 @@ class Classifier:
 
     Args:
         router: A router, or its folder.
-        tiers: Class → tier; a tier's label does as well.
+        tiers: Class → tier, or a tier's label.
 
     Raises:
-        ArtifactError: If the folder is no router.
+        ArtifactError: If the folder is not a router.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Classifier:
     async def classify(self, context: RoutingContext) -> str | None:
         """The tier; None leaves the choice to LiteLLM.
 
-        A failure is logged and leaves it too: no request fails for a decision's sake.
+        A failure is logged and returns None too, so that no request fails because of it.
         """
         try:
             return await asyncio.to_thread(self._tier, context)

@@ -1,4 +1,4 @@
-"""A request as LiteLLM hands it over → the router's decision."""
+"""A request of LiteLLM → the router's decision."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def decision_of(
     changes nothing.
 
     Args:
-        router: Decides; it holds a conversation on its class where the client names it.
-        request: What was asked.
+        router: The router; it remembers conversations that the client names.
+        request: The request.
         headers: The caller's, with names in lower case.
         body: The request's fields that may name the conversation.
-        metadata: What LiteLLM knows of the request.
+        metadata: LiteLLM's metadata of the request.
 
     Returns:
-        The decision; None where no person says anything, or for a helper of no known conversation.
+        The decision; None without a person's message, or for a helper of an unknown conversation.
 
     Raises:
-        RecordError: If an id that is given for Turnout does not fit.
+        RecordError: If an id for Turnout is invalid.
     """
     turns = grouped(request.messages)
     if not turns:
@@ -62,7 +62,7 @@ def _conversation(
     *,
     is_helper: bool,
 ) -> str | None:
-    """The conversation within its caller; of a sub-agent that of its parent."""
+    """The conversation within its caller; for a sub-agent, that of its parent."""
     named = conversation_of(headers, body)
     session = text(metadata.get("session_id"))
     if named is None and session is not None:

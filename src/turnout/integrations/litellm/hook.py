@@ -27,7 +27,7 @@ _MAX_OPEN = 10_000
 
 @dataclass(frozen=True, slots=True)
 class HookTarget:
-    """Where a class goes.
+    """The target of a class.
 
     Attributes:
         model: A `model_name` of LiteLLM's `model_list`.
@@ -45,15 +45,15 @@ class TurnoutHook(CustomLogger):  # type: ignore[misc]  # LiteLLM publishes no t
     """Routes requests for one model name.
 
     Make one in a module beside LiteLLM's settings and name it in `litellm_settings.callbacks`.
-    `model_name` must stand in `model_list` too: it serves where no decision can be made.
+    `model_name` must be in `model_list` too: that model serves if no decision can be made.
 
     Args:
         router: A router, or its folder.
-        targets: Class → where it goes.
+        targets: Class → target.
         model_name: The name that callers ask for to be routed.
 
     Raises:
-        ArtifactError: If the folder is no router.
+        ArtifactError: If the folder is not a router.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TurnoutHook(CustomLogger):  # type: ignore[misc]  # LiteLLM publishes no t
             return data
         try:
             caller = getattr(user_api_key_dict, "api_key", None)
-            decision = await asyncio.to_thread(self._decided, wire_format, data, caller)
+            decision = await asyncio.to_thread(self._decide, wire_format, data, caller)
             if decision is not None:
                 self._set(wire_format, data, decision)
         except Exception:
@@ -95,7 +95,7 @@ class TurnoutHook(CustomLogger):  # type: ignore[misc]  # LiteLLM publishes no t
         response: Any,  # noqa: ANN401
         **more: Any,  # noqa: ANN401
     ) -> dict[str, str]:
-        """Headers that say what was decided."""
+        """Headers with the decision."""
         decision = self._open.pop(str(data.get("litellm_call_id")), None)
         if decision is None:
             return {}
@@ -108,14 +108,14 @@ class TurnoutHook(CustomLogger):  # type: ignore[misc]  # LiteLLM publishes no t
             headers["x-turnout-p-reasoning"] = f"{decision.p_reasoning:.4f}"
         return headers
 
-    def _decided(
+    def _decide(
         self, wire_format: WireFormat, data: Mapping[str, Any], caller: str | None
     ) -> Decision | None:
-        asked = mapping(data.get("proxy_server_request"))
-        body = mapping(asked.get("body")) or data
+        original = mapping(data.get("proxy_server_request"))
+        body = mapping(original.get("body")) or data
         metadata = {"user_api_key_hash": caller}
         request = wire_format.read_request(data)
-        return decision_of(self._router, request, headers_of(asked), body, metadata)
+        return decision_of(self._router, request, headers_of(original), body, metadata)
 
     def _set(
         self, wire_format: WireFormat, data: MutableMapping[str, Any], decision: Decision
@@ -123,9 +123,9 @@ class TurnoutHook(CustomLogger):  # type: ignore[misc]  # LiteLLM publishes no t
         target = self._targets[decision.model_class]
         effort = wire_format.effort_parameters(target.effort) if target.effort else {}
         for name, value in {**effort, **target.parameters}.items():
-            asked = data.get(name)
-            is_merged = isinstance(asked, dict) and isinstance(value, Mapping)
-            data[name] = {**asked, **value} if is_merged else value  # type: ignore[dict-item]
+            current = data.get(name)
+            is_merged = isinstance(current, dict) and isinstance(value, Mapping)
+            data[name] = {**current, **value} if is_merged else value  # type: ignore[dict-item]
         data["model"] = target.model
         self._open[str(data.get("litellm_call_id"))] = decision
         while len(self._open) > _MAX_OPEN:
