@@ -214,7 +214,7 @@ def write_words_router(
         base: The encoder whose tokenizer it has.
         seed: Decides the folds that choose its penalty.
         folder: The router's.
-        on_progress: Told every fit.
+        on_progress: Called at every fit.
 
     Raises:
         ArtifactError: If the base cannot be used, or the graph differs from the model.

@@ -71,7 +71,7 @@ def fit_words(
         dataset: Its rows; those with shuffled context are not used.
         tokenizer: An encoder's; it stays as it is.
         seed: Decides the folds that choose the penalty.
-        on_progress: Told every fit.
+        on_progress: Called at every fit.
     """
     own = _telling_segments_apart(tokenizer)
     reader = InputEncoder(own, MAX_TOKENS)

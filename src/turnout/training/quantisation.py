@@ -55,7 +55,7 @@ def quantise(
         reader: Tokenises the rows.
         validation: Both labels present.
         float_check: What `check_float_graph` gave.
-        on_progress: Told how many rows are scored.
+        on_progress: Called with the number of scored rows.
 
     Raises:
         OSError: If the graph cannot be written.

@@ -63,7 +63,7 @@ def write_traffic_reference(
         precision: The graph that serves.
         traffic: What is counted.
         train: The training rows; they say which words are usual.
-        on_progress: Told of every few rows.
+        on_progress: Called every few rows.
     """
     population = spec.priors.default
     encoder = InputEncoder.from_file(folder / TOKENIZER_NAME, spec.max_tokens)

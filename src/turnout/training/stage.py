@@ -49,7 +49,7 @@ def train(
         max_tokens: Token budget; by default 128 (session) or 192 (conversation).
         log_to: What records losses and rates, each where its own environment says; by default
             nothing.
-        on_progress: Told every step.
+        on_progress: Called at every step.
 
     Raises:
         ArtifactError: If the data set or the base encoder cannot be used, or the encoder cannot be

@@ -72,7 +72,7 @@ def out_of_fold_targets(samples: Samples, seed: int, on_progress: OnProgress) ->
     Args:
         samples: n rows; some weight above 0.
         seed: Decides the folds.
-        on_progress: Told every fit.
+        on_progress: Called at every fit.
 
     Source:
         Stone (1974), "Cross-validatory choice and assessment of statistical predictions". Targets

@@ -178,7 +178,7 @@ def _verdict(compared: Sequence[Compared], *, same_share: bool) -> tuple[Verdict
     if not moved:
         return "leave", ["No quantity has moved beyond chance by enough to matter."]
     if others := [c for c in compared if c.needs_training]:
-        return "retrain", [_said(c) for c in others] + [
+        return "retrain", [_reason(c) for c in others] + [
             "Another share of messages that need reasoning does not explain it."
         ]
     if same_share and not any(c.is_input for c in moved):
@@ -191,10 +191,10 @@ def _verdict(compared: Sequence[Compared], *, same_share: bool) -> tuple[Verdict
             "Another share of messages that need reasoning explains it: the messages are of the "
             "same kinds as before."
         )
-    return "recalibrate", [*(_said(c) for c in moved), reason]
+    return "recalibrate", [*(_reason(c) for c in moved), reason]
 
 
-def _said(compared: Compared) -> str:
+def _reason(compared: Compared) -> str:
     title = compared.title[0].upper() + compared.title[1:]
     if compared.name == DECISION:
         now, before = compared.seen[0], compared.expected[0]
@@ -210,16 +210,16 @@ def _said(compared: Compared) -> str:
 
 def _limits(compared: Sequence[Compared], untested: Mapping[str, str]) -> list[str]:
     """What could go unseen."""
-    said = []
+    limits = []
     chance = max(c.distance.high - c.distance.value for c in compared)
     if chance >= _ROUGH:
-        said.append(
+        limits.append(
             "There are few conversations: of some quantities a change of less than "
             f"{100 * chance:.0f} % of the traffic would go unseen."
         )
     if any(why == NO_TEXT for why in untested.values()):
-        said.append("The messages themselves were not compared, since the journal keeps no text.")
-    return said
+        limits.append("The messages themselves were not compared, since the journal keeps no text.")
+    return limits
 
 
 def _is_input(name: str) -> bool:
