@@ -10,6 +10,7 @@ import pytest
 from turnout.catalog import load_catalog
 from turnout.learn import LearnOptions, learn, plan
 from turnout.learn.models import model_of_class, model_uses, targets_of
+from turnout.learn.page import models_sentence
 from turnout.learn.summary import advice_of, doubt_of
 from turnout.settings import load_settings
 from turnout.simulation import simulate
@@ -203,6 +204,42 @@ def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it
     # 6 USD for 1,000 turns, of which 200 need reasoning and 40 fewer are missed.
     assert "costs you well over 0.15 USD" in advice.sentence
     assert "misses 10% in place of at most 30%" in advice.sentence
+
+
+@pytest.mark.parametrize(
+    ("against_today", "said"),
+    [
+        (None, "Route your messages: it saves 20% beside all reasoning."),
+        ((3.0, 2.0, 4.0), "it saves 25% beside today and 20% beside all reasoning."),
+        ((3.0, -1.0, 7.0), "Route your messages: it saves 20% beside all reasoning."),
+    ],
+)
+def test_a_verdict_to_route_says_how_much_it_saves(against_today, said):
+    ends = ("value", "low", "high")
+    row = {
+        "name": "session", "against_reasoning": {"value": 2.0, "low": 1.0, "high": 3.0},
+        "against_today": against_today and dict(zip(ends, against_today, strict=True)),
+        "measured": {"usd": {"value": 8.0}},
+    }  # fmt: skip
+    recommended = {
+        "verdict": "route", "policy": "session", "router": "session", "threshold": 0.5,
+        "missed": 0.1, "reasons": [],
+    }  # fmt: skip
+    comparison = {
+        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
+        "today": {"usd": {"value": 12.0}}, "ranking": None,
+    }  # fmt: skip
+    replayed = {"comparison": comparison, "conversations": 9, "max_missed": 0.1, "evident_turns": 7}
+    assert said in advice_of(replayed, "").sentence
+
+
+def test_a_log_of_many_turns_without_a_model_says_how_many():
+    use = {"model": "gpt-5", "turns": 30, "usd": 1.5}
+    assert models_sentence([use], 100) == (
+        "You use gpt-5 (30% of the turns); 70% of the turns name none. Their counted turns cost "
+        "1.50 USD at list prices."
+    )
+    assert "name none" not in models_sentence([use], 30)
 
 
 def advice_on(saving, low, high, *, conversations=100, sampled_turns=200):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +107,7 @@ def test_costs_are_those_of_the_tokens_and_their_parts_add_up(replayed):
 
 def test_what_the_log_paid_is_compared_on_the_same_turns(replayed):
     today = rows_of(replayed[0])["always fast"].against_today
-    assert today.low > 0  # the log wrote no cache, and had dear turns
+    assert today.low > 0  # the log had dear turns
 
 
 def test_scores_agree_with_what_served_the_log(replayed):
@@ -169,15 +170,41 @@ def test_a_decision_says_what_it_read_and_why(replayed, routers, tmp_path):
 def test_today_is_what_the_log_chose_and_paid(replayed):
     today = replayed[0].comparison.today
     assert today.share_reasoning.value == pytest.approx(40 / 120)
+    assert today.priced_turns == 120
     assert today.under is None  # evidence follows from what was chosen
+    # Nothing cached is counted: each model reads what its own last prompt left, as policies do.
+    paid, haiku, opus = 0.0, TARGETS["fast"], TARGETS["reasoning"]
+    for at in range(40):
+        prompts = [1000 + at, 2000 + at, 3000 + at]
+        dear = at % 2
+        served = [(haiku, 300), *[(opus, 900) if dear else (haiku, 300)] * 2]
+        cached = [0, 0 if dear else prompts[0], prompts[1]]
+        for (target, answer), prompt, held in zip(served, prompts, cached, strict=True):
+            paid += replace(target, output_tokens=answer).turn_usd(prompt, held)
+    assert today.usd.value == pytest.approx(1000 * paid / 120)
+
+
+def test_a_log_that_served_one_model_costs_what_always_serving_it_would(routers, tmp_path):
+    rows = pq.read_table(log(tmp_path / "log.parquet", 6)).to_pylist()
+    of_opus = [row | {"model": "claude-opus-4-5", "completion_tokens": 900} for row in rows]
+    turns = write_turns(tmp_path / "turns.parquet", of_opus)
+    report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    always = rows_of(report)["always reasoning"]
+    assert always.against_today.value == pytest.approx(0.0, abs=1e-4)
+    assert report.comparison.today.usd.value == pytest.approx(always.measured.usd.value)
+
+
+def test_cached_tokens_that_the_log_counts_are_billed_as_counted(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 6, cached_tokens=0)
+    report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
     opus, haiku = CATALOG.price("claude-opus-4-5"), CATALOG.price("claude-haiku-4-5")
     paid = sum(
         price.cost_usd(prompt_tokens=1000 * index + at, completion_tokens=answer)
-        for at in range(40)
+        for at in range(6)
         for index in (1, 2, 3)
         for price, answer in [(opus, 900) if at % 2 and index > 1 else (haiku, 300)]
     )
-    assert today.usd.value == pytest.approx(1000 * paid / 120)
+    assert report.comparison.today.usd.value == pytest.approx(1000 * paid / 18)
 
 
 @pytest.fixture(scope="module")
@@ -377,6 +404,24 @@ def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
     assert (report.evidence, report.evident_turns) == ("strong evidence", 3)
     # c000 is never hard to the router and needs reasoning; c003 is, and does not.
     assert (row.under.value, row.over.value) == (0.5, 1.0)
+
+
+def test_no_miss_among_few_conversations_is_no_proof_of_none(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet")
+    labels = labels_of_second_turns(tmp_path / "labels.parquet", 16)
+    report = replay(
+        routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS,
+        evidence=Evidence(labels),
+    )  # fmt: skip
+    rows = {name: row.measured for name, row in rows_of(report).items()}
+    # Eight conversations of which none was missed: 1 − 0.025^(1/8).
+    assert rows["conversation"].under.value == 0.0
+    assert rows["conversation"].under.high == pytest.approx(0.369, abs=1e-3)
+    assert (rows["conversation"].over.low, rows["conversation"].over.high) == (
+        0.0,
+        pytest.approx(0.369, abs=1e-3),
+    )
+    assert (rows["always reasoning"].under.high, rows["always fast"].under.low) == (0.0, 1.0)
 
 
 def without_two_alike(path):

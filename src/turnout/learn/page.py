@@ -10,6 +10,8 @@ from markupsafe import Markup
 from turnout.pages import estimate, render_page
 
 _NAMED = 3
+# A smaller share of turns without a model's name is not worth a word.
+_NOTEWORTHY = 0.005
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -52,6 +54,9 @@ def models_sentence(models: Sequence[Mapping[str, Any]], turns: int) -> str:
     most = [f"{use['model']} ({use['turns'] / max(turns, 1):.0%} of the turns)" for use in models]
     named = ", ".join(most[:_NAMED])
     more = f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
+    unnamed = 1 - sum(use["turns"] for use in models) / max(turns, 1)
+    if unnamed >= _NOTEWORTHY:
+        more += f"; {unnamed:.0%} of the turns name none"
     paid = [use["usd"] for use in models if use["usd"] is not None]
     cost = f" Their counted turns cost {sum(paid):,.2f} USD at list prices." if paid else ""
     return f"You use {named}{more}.{cost}"

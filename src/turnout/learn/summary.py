@@ -69,8 +69,8 @@ class Advice:
 _SURE_ENOUGH = 1.43
 _MOST_TIMES = 100
 _CHANCE = 0.5
+_LEAST_PERCENT = 0.01
 _VERDICTS = {
-    "route": "Route your messages.",
     "do not route": "Do not route: it would save nothing on this log.",
     "cannot tell": "This log cannot tell whether routing pays.",
 }
@@ -94,10 +94,13 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
         ]
         return Advice("cannot tell", _VERDICTS["cannot tell"], why)
     saving, beside_today = chosen["against_reasoning"], chosen["against_today"]
-    sentence = _VERDICTS[recommended["verdict"]]
     doubt = doubt_of(comparison["ranking"], recommended["router"], replayed["evident_turns"])
-    if recommended["verdict"] == "route" and beside_today is not None and beside_today["high"] < 0:
+    if recommended["verdict"] != "route":
+        sentence = _VERDICTS[recommended["verdict"]]
+    elif beside_today is not None and beside_today["high"] < 0:
         sentence = _dearer(comparison["today"], chosen)
+    else:
+        sentence = _cheaper(comparison["today"], chosen)
     more, settled_by = None, None
     if recommended["verdict"] == "cannot tell":
         # Long logs are compared on a sample of their conversations.
@@ -173,6 +176,21 @@ def _to_settle(saving: Stored, compared: float, logged: int) -> tuple[int | None
         f"About {rounded:,} more conversations like these would probably settle it, if the "
         "difference is as large as it looks here."
     )
+
+
+def _cheaper(today: Stored, chosen: Stored) -> str:
+    """The verdict where routing saves: with how much, so that little is seen to be little."""
+    against_reasoning, against_today = chosen["against_reasoning"], chosen["against_today"]
+    always_usd = chosen["measured"]["usd"]["value"] + against_reasoning["value"]
+    saved = f"{_percent(against_reasoning['value'] / always_usd)} beside all reasoning"
+    if against_today is not None and against_today["low"] > 0:
+        of_today = against_today["value"] / today["usd"]["value"]
+        saved = f"{_percent(of_today)} beside today and {saved}"
+    return f"Route your messages: it saves {saved}."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= _LEAST_PERCENT else "less than 1%"
 
 
 def _dearer(today: Stored, chosen: Stored) -> str:

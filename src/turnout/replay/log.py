@@ -18,12 +18,15 @@ from turnout.records import LABEL_FAST, LABEL_REASONING, Architecture, ModelClas
 from turnout.replay.columns import Floats, TurnColumns
 from turnout.replay.evidence import NO_LABEL, Evidence
 from turnout.replay.segments import Segments, segments_of
+from turnout.routing.policies import Target
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 
 # Fewer counted turns of a class give no mean that could stand for the others.
 MIN_COUNTED_TURNS = 30
 # One conversation gives no interval.
 MIN_CONVERSATIONS = 2
+# A model without a price: the four terms of `_billed`.
+_NOT_BILLED = (float("nan"),) * 4
 CLASSES: tuple[ModelClass, ModelClass] = ("reasoning", "fast")
 
 
@@ -136,7 +139,7 @@ def read_scored(
         scores={name: _scores(path) for name, path in tables.items()},
         message_chars=_numbers(table["message_chars"], 0).astype(np.int32),
         logged_class=_classes(table["model_class"]),
-        logged_usd=_logged_usd(table, catalog),
+        logged_usd=_logged_usd(table, starts, catalog),
         unpriced=_unpriced(table["model"], catalog),
         labels=None if needs is None else needs.labels,
         evidence_left_out=0 if needs is None else needs.left_out,
@@ -221,28 +224,58 @@ def _columns(table: pa.Table, starts: NDArray[np.int64]) -> TurnColumns:
     )
 
 
-def _logged_usd(table: pa.Table, catalog: Catalog) -> NDArray[np.float32]:
-    """What the turns cost on the models that served them, as the log counts their tokens."""
+def _logged_usd(
+    table: pa.Table, starts: NDArray[np.int64], catalog: Catalog
+) -> NDArray[np.float32]:
+    """What the turns cost on the models that served them.
+
+    Tokens are as the log counts them. A model whose cached tokens the log never counts is billed
+    as the policies are: it reads what its own last prompt left in its cache, and writes the rest.
+    """
     encoded = pc.dictionary_encode(table["model"]).combine_chunks()
     names = encoded.dictionary.to_pylist()
     codes = pc.fill_null(encoded.indices, len(names)).to_numpy()
-    prices = [_prices(name, catalog) for name in [*names, None]]
-    read, fresh, output = np.array(prices).T
     prompt = _numbers(table["prompt_tokens"], 0)
-    cached = np.minimum(_numbers(table["cached_tokens"], 0), prompt)
     answers = _numbers(table["completion_tokens"])
-    usd = cached * read[codes] + (prompt - cached) * fresh[codes] + answers * output[codes]
+    logged = np.minimum(_numbers(table["cached_tokens"]), prompt)
+    counts = np.bincount(codes, np.isfinite(logged), len(names) + 1) > 0
+    billed = [_billed(name, catalog, counted=n) for name, n in zip(names, counts[:-1], strict=True)]
+    terms = np.array([*billed, _NOT_BILLED])
+    read, fresh, output, lifetime_s = terms[codes].T
+    held = _held(np.diff(starts), codes, prompt, _seconds(table["timestamp"]), lifetime_s)
+    cached = np.where(counts[codes], np.nan_to_num(logged), held)
+    usd = cached * read + (prompt - cached) * fresh + answers * output
     return np.asarray(usd / 1e6, np.float32)
 
 
-def _prices(model: str | None, catalog: Catalog) -> tuple[float, float, float]:
-    """Cached input, other input and output in USD for a million tokens; NaN where not known."""
-    price = catalog.price(model)
-    if price is None:
-        return (float("nan"),) * 3
-    cached = price.cached_input_usd_per_mtok
-    plain = price.input_usd_per_mtok
-    return (plain if cached is None else cached), plain, price.output_usd_per_mtok
+def _billed(model: str, catalog: Catalog, *, counted: bool) -> tuple[float, float, float, float]:
+    """USD for a million tokens of cached input, other input and output; and the cache's seconds."""
+    target = Target.from_catalog(model, catalog, 0)
+    if target is None:
+        return _NOT_BILLED
+    prices = target.prices
+    # What is counted as not cached need not have been written to a cache.
+    fresh = prices.input_usd_per_mtok if counted else prices.fresh_usd_per_mtok
+    return prices.read_usd_per_mtok, fresh, prices.output_usd_per_mtok, target.cache_lifetime_s
+
+
+def _held(
+    lengths: NDArray[np.int64],
+    models: NDArray[np.int32],
+    prompt: Floats,
+    at_s: Floats,
+    lifetime_s: Floats,
+) -> Floats:
+    """Prompt tokens that each turn's model still holds of its last turn there, shape `(n,)`."""
+    conversation = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((np.arange(len(models)), models, conversation))
+    before, later = order[:-1], order[1:]
+    follows = (conversation[before] == conversation[later]) & (models[before] == models[later])
+    # Comparisons with NaN are false: without a time nothing goes cold.
+    cold = at_s[later] - at_s[before] >= lifetime_s[later]
+    held = np.zeros(len(models))
+    held[later] = np.where(follows & ~cold, np.minimum(prompt[before], prompt[later]), 0.0)
+    return held
 
 
 def _unpriced(models: pa.ChunkedArray, catalog: Catalog) -> dict[str, int]:

@@ -14,7 +14,7 @@ from turnout.replay.log import ScoredLog
 from turnout.replay.spend import spend_usd
 from turnout.replay.walk import Walked
 from turnout.routing.policies import Target
-from turnout.stats.bootstrap import Estimate
+from turnout.stats.bootstrap import LEVEL, Estimate
 from turnout.stats.ratios import ratio
 
 # Costs are for so many turns: a log may be a day or a year long.
@@ -107,6 +107,7 @@ class Today:
 
     Attributes:
         usd: USD for 1,000 turns, of those whose model has a price; None where none has.
+        priced_turns: Those turns.
         share_reasoning: Share of the turns on reasoning models, where the class is known.
         needed: Expected share of those turns that need reasoning, by the scores.
         missed: Of the turns of known class that need reasoning, by the scores, the expected share
@@ -116,6 +117,7 @@ class Today:
     """
 
     usd: Estimate | None
+    priced_turns: int
     share_reasoning: Estimate
     needed: Estimate
     missed: Estimate
@@ -178,6 +180,7 @@ class LoggedSums:
         """Ratios with intervals; `is_truth` where evidence is the simulated truth."""
         return Today(
             ratio(COST_TURNS * self.usd, self.priced) if self.priced.any() else None,
+            int(self.priced.sum()),
             _share(self.reasoning, self.known),
             _share(self.needed, self.known),
             _share(self.missed, self.needed),
@@ -241,6 +244,7 @@ def measured(sums: Sums) -> Measured:
     """Ratios with intervals that take whole conversations."""
     per_turn = COST_TURNS / max(sums.turns.sum(), 1.0)
     conversations = np.ones(len(sums.turns))
+    on_one_class = float(sums.reasoning.sum()) in (0.0, float(sums.turns.sum()))
     return Measured(
         usd=ratio(COST_TURNS * sums.total_usd, sums.turns),
         parts_usd={part: float(usd.sum() * per_turn) for part, usd in sums.usd.items()},
@@ -249,9 +253,35 @@ def measured(sums: Sums) -> Measured:
         warm_switches=ratio(sums.warm_switches, conversations),
         missed=_share(sums.missed, sums.needed),
         agreement=_share(sums.agreed, sums.known) if sums.known.any() else None,
-        under=_share(sums.under, sums.needs) if sums.needs.any() else None,
-        over=_share(sums.over, sums.fine) if sums.fine.any() else None,
+        under=_shown(sums.under, sums.needs, is_certain=on_one_class),
+        over=_shown(sums.over, sums.fine, is_certain=on_one_class),
     )
+
+
+def _shown(part: Floats, whole: Floats, *, is_certain: bool) -> Estimate | None:
+    """A share of turns with evidence; None where there are none.
+
+    Where evidence shows none or all, the sums do not vary, but few conversations still prove
+    little: the interval is then that of so many independent conversations.
+
+    Args:
+        part: Turns by conversation.
+        whole: The same, of all turns with such evidence.
+        is_certain: Whether the policy sends every turn to one class, so that nothing is uncertain.
+
+    Source:
+        Clopper and Pearson (1934), "The use of confidence or fiducial limits".
+    """
+    total = float(whole.sum())
+    if not total:
+        return None
+    estimate = _share(part, whole)
+    if is_certain or 0 < part.sum() < total:
+        return estimate
+    reach = 1 - ((1 - LEVEL) / 2) ** (1 / np.count_nonzero(whole))
+    if estimate.value:
+        return Estimate(1.0, 1 - reach, 1.0)
+    return Estimate(0.0, 0.0, reach)
 
 
 def _share(part: Floats, whole: Floats) -> Estimate:
