@@ -234,3 +234,121 @@ def test_a_tool_loop_of_bedrock_is_one_turn(tmp_path):
     again["input"]["inputBodyJson"]["messages"] += [use, result]
     _, (turn,) = read(tmp_path, [row, again])
     assert (turn["llm_calls"], turn["tool_counts"]) == (2, '{"search": 1}')
+
+
+def helicone(request, response):
+    return {"request_id": "h1", "request_created_at": times(1)[0], "request_model": "o3",
+            "request_body": request, "response_body": response,
+            "request_properties": {"Helicone-Session-Id": "c1"}}  # fmt: skip
+
+
+def gemini(said):
+    return {"contents": [
+        {"role": "model" if role == "assistant" else "user", "parts": [{"text": text}]}
+        for role, text in said if role != "system"
+    ]}  # fmt: skip
+
+
+CHUNKS = [
+    {"choices": [{"index": 0, "delta": {"content": "it is "}}]},
+    {"choices": [{"index": 0, "delta": {"content": "so"}, "finish_reason": "stop"}],
+     "usage": {"prompt_tokens": 12, "completion_tokens": 7}},
+]  # fmt: skip
+EVENTS = [
+    {"type": "message_start", "message": {"usage": {"input_tokens": 12}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta",
+                                                         "text": "it is so"}},
+    {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7}},
+]  # fmt: skip
+OF_GEMINI = {
+    "candidates": [{"content": {"role": "model", "parts": [
+        {"text": "hm", "thought": True}, {"text": "it is so"}]}}],
+    "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 4, "thoughtsTokenCount": 3},
+}  # fmt: skip
+REQUEST = {"model": "o3", "messages": chat(SECOND)}
+STORED = [
+    pytest.param(helicone(REQUEST, {"streamed_data": CHUNKS}), id="chunks"),
+    pytest.param(
+        helicone(REQUEST, "".join(f"data: {json.dumps(c)}\n\n" for c in CHUNKS)), id="event-stream"
+    ),
+    pytest.param(helicone(REQUEST, EVENTS), id="events-of-messages"),
+    pytest.param(helicone(gemini(SECOND), OF_GEMINI), id="gemini"),
+    pytest.param(
+        {"id": "p1", "created_at": times(1)[0], "ai_model": "o3", "session_id": "c1",
+         "request": {"url": "u", "body": REQUEST},
+         "response": {"status": 200, "body": {
+             "choices": [{"message": {"content": "it is so"}}],
+             "usage": {"prompt_tokens": 12, "completion_tokens": 7}}}},
+        id="bodies-beside-their-status",
+    ),
+    pytest.param(
+        {"id": "x", "object": "chat.completion", "created": 1790000000, "model": "o3",
+         "session_id": "c1", "input": chat(SECOND),
+         "choices": [{"message": {"content": "it is so"}}],
+         "usage": {"prompt_tokens": 12, "completion_tokens": 7}},
+        id="stored-completion",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", STORED)
+def test_answers_are_read_in_the_forms_in_which_gateways_store_them(tmp_path, row):
+    _, (turn,) = read(tmp_path, [row])
+    facts = facts_of(turn)
+    assert facts[:7] == ("c1", 2, "prove it", "o3", "it is so", 12, 7)
+
+
+def test_thoughts_of_gemini_are_tokens_and_no_words(tmp_path):
+    _, (turn,) = read(tmp_path, [helicone(gemini(SECOND), OF_GEMINI)])
+    assert turn["reasoning_tokens"] == 3
+
+
+def test_an_output_that_is_quoted_text_is_that_text(tmp_path):
+    _, (turn,) = read(tmp_path, [Langfuse().call(SECOND, "") | {"output": '"it is so"'}])
+    assert turn["assistant_message"] == "it is so"
+
+
+def test_a_trace_without_its_observations_names_no_model(tmp_path):
+    row = {"id": "t1", "timestamp": times(1)[0], "name": "chat", "sessionId": "c1",
+           "input": {"messages": chat(SECOND)}, "output": {"content": "it is so"}}  # fmt: skip
+    _, (turn,) = read(tmp_path, [row])
+    assert facts_of(turn)[:5] == ("c1", 2, "prove it", None, "it is so")
+
+
+def test_a_batch_has_requests_without_answers(tmp_path):
+    rows = [
+        {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": REQUEST},
+        {"custom_id": "b", "method": "POST", "url": "/v1/embeddings", "body": {"input": "hello"}},
+    ]
+    report, (turn,) = read(tmp_path, rows)
+    assert (turn["user_message"], turn["model"], turn["turn_index"]) == ("prove it", "o3", 2)
+    assert list(report.dropped.values()) == [1]
+
+
+@pytest.mark.parametrize(
+    "names", [("human", "assistant"), ("prompt", "response"), ("Question", "Answer")]
+)
+def test_a_conversation_may_be_pairs(tmp_path, names):
+    pairs = [dict(zip(names, said, strict=True)) for said in (("hello", "hi"), ("why?", "so"))]
+    _, turns = read(tmp_path, [{"conversation_id": 1, "model": "o3", "conversation": pairs}])
+    assert [facts_of(turn)[:5] for turn in turns] == [
+        ("1", 1, "hello", "o3", "hi"), ("1", 2, "why?", "o3", "so"),
+    ]  # fmt: skip
+
+
+def test_an_answer_is_never_advised_as_a_persons_message(tmp_path):
+    row = {
+        "thread": "c1",
+        "at": times(1)[0],
+        "model": "o3",
+        "trace": {"output": {"content": "Here is a long answer with many words in it"}},
+    }
+    with pytest.raises(RecordError) as refused:
+        read(tmp_path, [row])
+    assert "output.content" not in str(refused.value)
+
+
+def test_rows_without_any_id_are_told_to_get_one(tmp_path):
+    with pytest.raises(RecordError, match=r"Add a column conversation_id.*turn_index 1"):
+        read(tmp_path, [{"instruction": "Prove that it holds", "output": "so"}])

@@ -18,14 +18,22 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
         "thread_uuid", "chat_uuid", "conv_id", "dialogue_id", "dialog_id", "topic_id",
     ),
     "turn_index": ("turn", "turn_number", "turn_no"),
-    "user_message": ("prompt", "user_prompt", "message", "user_text"),
+    "user_message": (
+        "prompt", "user_prompt", "message", "user_text", "query", "user_query", "question",
+        "user_question", "user_input",
+    ),
     "model": ("model_name", "model_id"),
     "timestamp": (
         "created_at", "time", "date", "start_time", "time_generated", "sent_at", "create_time",
-        "created", "inserted_at", "date_created", "ts",
+        "created", "inserted_at", "date_created", "created_date", "created_on", "ts",
     ),
     "assistant_message": ("response", "answer", "completion"),
     "response_type": ("status",),
+    "prompt_tokens": ("input_tokens", "tokens_in", "tokens_prompt", "message_tokens"),
+    "completion_tokens": ("output_tokens", "tokens_out", "tokens_completion", "answer_tokens"),
+    "cached_tokens": ("cache_read_input_tokens", "cached_input_tokens", "cache_read_tokens"),
+    "cache_write_tokens": ("cache_creation_input_tokens", "cache_creation_tokens"),
+    "duration_ms": ("latency_ms", "elapsed_ms"),
     "user_id": ("user",),
 }  # fmt: skip
 # Columns in which Application Insights and Log Analytics keep what an application says of itself;
@@ -126,7 +134,7 @@ class ColumnNames:
 
     def note_read(self, columns: Collection[str]) -> None:
         """Note that columns are read that feed no field of a turn by themselves."""
-        self._read_beside |= {*columns}
+        self._read_beside |= {*columns, *map(root_of, columns)}
         self.ignored -= self._read_beside
 
     @property

@@ -21,6 +21,8 @@ _NAMES = {
     "model": r"model|engine|deploy|llm|backend|provider",
     "timestamp": r"time|date|when|created|stamp|^ts$|_at$|At$",
 }
+# What an assistant says is no person's message.
+_OF_ANSWER = re.compile(r"output|answer|response|completion|reply|assistant|generat", re.IGNORECASE)
 _MAX_TURNS = 100_000
 _LEAST_SHARE = 0.8
 _TEXT_SHARE = 0.5
@@ -57,6 +59,8 @@ def guessed_columns(
 
 def _score(field: str, name: str, values: Sequence[Any]) -> float:
     """How likely a column holds a field: 0 where its values cannot."""
+    if field == "user_message" and _OF_ANSWER.search(name):
+        return 0.0
     fit = _FITS[field](values)
     named = re.search(_NAMES[field], name.rpartition(".")[2], re.IGNORECASE) is not None
     needs_name = field in ("conversation_id", "turn_index")
@@ -151,6 +155,13 @@ def refusal(
         return (
             f"{text}A row is neither a turn nor of a known layout: {', '.join(layouts)}. Where a "
             "column holds what the user wrote, name it with --map user_message=COLUMN."
+        )
+    if "conversation_id" in still:
+        named = f" and pass {options}" if options else ""
+        return (
+            f"{text}Nothing looks like a conversation's id. Add a column conversation_id{named}; "
+            "where every row is a conversation of its own, give each another id and the turn_index "
+            "1."
         )
     hint = f" ({options} would name the others)" if options else ""
     return f"{text}Name it with --map {still[0]}=COLUMN{hint}."

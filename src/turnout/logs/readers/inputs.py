@@ -6,19 +6,24 @@ Knows no tracker and no file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from turnout.logs.readers.answer_bodies import completion_of, gemini_usage, streamed, unquoted
 from turnout.logs.readers.messages import Values, mapping, parsed
 
 # Keys under which a text, or the messages, stand.
-_INPUTS = ("messages", "input", "inputs", "prompt", "question", "query", "text", "inputText")
+_INPUTS = (
+    "messages", "input", "inputs", "contents", "prompt", "question", "query", "text", "inputText",
+)  # fmt: skip
 _OUTPUTS = (
     "message", "output", "outputs", "messages", "text", "completion", "answer", "response",
-    "generation", "outputText", "results",
+    "generation", "outputText", "results", "streamed_data",
 )  # fmt: skip
 _ROLES = {
     "human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "generic": "user",
+    "model": "assistant",
     "function": "tool", "HumanMessage": "user", "AIMessage": "assistant",
     "SystemMessage": "system", "ToolMessage": "tool",
 }  # fmt: skip
@@ -57,8 +62,8 @@ def messages_in(value: object, depth: int = 0) -> list[ChatMessage] | None:
 def _listed(value: list[Any], depth: int) -> list[ChatMessage] | None:
     if value and isinstance(value[0], list):
         return messages_in(value[0], depth + 1)
-    messages = [chat_message(item) for item in value]
-    found = [message for message in messages if message is not None]
+    read = [chat_message(item) for item in value]
+    found = [message for message in read if message is not None]
     if found or not value or isinstance(value[0], Mapping):
         return found or None
     texts = [item for item in value if isinstance(item, str)]
@@ -77,6 +82,8 @@ def chat_message(item: object) -> ChatMessage | None:
     if not isinstance(role, str) or role not in _KINDS | {"developer"}:
         return None
     content = item.get("content", item.get("parts", item.get("text")))
+    if isinstance(content, list):  # Gemini marks its thoughts
+        content = [part for part in content if mapping(part).get("thought") is not True]
     calls = item.get("tool_calls") or mapping(item.get("additional_kwargs")).get("tool_calls")
     return {
         "role": _ROLES.get(role, role),
@@ -103,22 +110,30 @@ def answer_in(value: object, depth: int = 0) -> Values:
             the wire formats; JSON text of any of them too.
         depth: How far inside it is.
     """
-    read = parsed(value)
+    read = unquoted(parsed(value))
     if depth > _MAX_DEPTH or read is None:
         return {}
+    if (gathered := streamed(read)) is not None:
+        return gathered
     if isinstance(read, list):
         return answer_in(_last_answer(read), depth + 1)
-    if not isinstance(read, Mapping):
-        return _said({"content": read})
+    return _answer_in_object(read, depth) if isinstance(read, Mapping) else completion_of(read)
+
+
+def _answer_in_object(read: Values, depth: int) -> Values:
     if _is_body(read):
         return read
     if (message := chat_message(read)) is not None:
-        return _said(message)
+        return {"choices": [{"message": message}]}
+    if isinstance(read.get("candidates"), list):
+        first = mapping(read["candidates"][0]) if read["candidates"] else {}
+        said = {"role": "model", **mapping(first.get("content"))}
+        return {**answer_in(said, depth + 1), **gemini_usage(read)}
     if "generations" in read:
         return answer_in(_first_generation(read["generations"]), depth + 1)
     inner = next((read[name] for name in _OUTPUTS if read.get(name)), None)
     # An object in no known form may be what the model was asked for, as text.
-    return answer_in(inner, depth + 1) or _said({"content": read.get("content", value)})
+    return answer_in(inner, depth + 1) or completion_of(read.get("content", _as_text(read)))
 
 
 def _is_body(value: Values) -> bool:
@@ -129,8 +144,8 @@ def _is_body(value: Values) -> bool:
     return value.get("type") in ("message", "error") and isinstance(value.get("content"), list)
 
 
-def _said(message: ChatMessage) -> Values:
-    return {"choices": [{"message": message}]}
+def _as_text(value: Values) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _last_answer(value: Sequence[object]) -> object:

@@ -44,6 +44,13 @@ def turns(values: Values) -> Turns | NoTurn | None:
     return turn_of_request(row | _tokens(values))
 
 
+def turns_of_bare_trace(values: Values) -> Turns | NoTurn | None:
+    """The turn of a trace that came without its observations, which alone name the model."""
+    if "type" in values or "timestamp" not in values or "name" not in values:
+        return None
+    return turns({**values, "type": "GENERATION", "startTime": values["timestamp"]})
+
+
 def turns_of_trace(values: Values) -> Sequence[Turn | NoTurn] | None:
     """The turns of a trace's observations, which do not say their session themselves."""
     observations = parsed(values.get("observations"))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from turnout.logs.column_names import plain_name
+from turnout.logs.column_names import paths_in, plain_name
 from turnout.logs.columns import parsed, value_at
 from turnout.logs.guesses import guessed_columns
 from turnout.logs.readers.inputs import chat_message
@@ -19,10 +19,11 @@ MESSAGE_A_ROW = "a message a row"
 _ROLES = (
     "role", "messagerole", "authorrole", "senderrole", "sendertype", "authortype", "sender",
     "author", "speaker", "from", "messagetype", "type", "participant", "participanttype",
+    "direction",
 )  # fmt: skip
 _TEXTS = (
     "content", "text", "message", "messagetext", "messagecontent", "body", "parts", "value", "msg",
-    "utterance", "contenttext", "textcontent",
+    "utterance", "contenttext", "textcontent", "output",
 )  # fmt: skip
 _ORDERS = (
     "turnindex", "messageindex", "index", "sequencenumber", "sequence", "seq", "position", "order",
@@ -40,7 +41,7 @@ _OF_ASSISTANT = re.compile(r"(?:is)?(?:from|by|sentby)?(?:bot|ai|assistant|model
 _YES, _NO = {"true", "t", "1", "yes"}, {"false", "f", "0", "no"}
 # What a row of a whole turn has beside its message.
 _ANSWERS = {"assistantmessage", "response", "answer", "completion"}
-_LEAST_SHARE = 0.8
+_LEAST_SHARE, _LEAST_SHARE_WITH_BOTH = 0.8, 0.4
 _MAX_NAMES = 200
 # What a part of a content has.
 _PART = {"type", "text", "content_type"}
@@ -94,7 +95,7 @@ class MessageColumns:
 
 
 def message_columns(
-    rows: Sequence[Values], text: str | None, taken: Collection[str]
+    rows: Sequence[Values], text: str | None, taken: Collection[str | None]
 ) -> MessageColumns | None:
     """The columns of a table with a message a row; None where its rows are something else.
 
@@ -110,7 +111,8 @@ def message_columns(
         return None
     inner = next((column for column in names.values() if _holds_messages(column, rows)), None)
     role, yes_means = (inner, None) if inner else _role_column(names, rows)
-    text = text or inner or _first(names, _TEXTS, {role, *taken}) or _longest(rows, {role, *taken})
+    taken = {role, *taken}
+    text = text or inner or _first(names, _TEXTS, taken) or _path(rows) or _longest(rows, taken)
     if role is None or text is None:
         return None
     return MessageColumns(
@@ -130,6 +132,12 @@ def _first(
 ) -> str | None:
     found = (names[name] for name in wanted if name in names)
     return next((column for column in found if column not in taken), None)
+
+
+def _path(rows: Sequence[Values]) -> str | None:
+    """A path into a column that holds the message as an object: `payload.text`."""
+    paths = {path.rpartition(".")[2].lower(): path for row in rows for path in paths_in(row)}
+    return next((paths[name] for name in ("text", "content", "body") if name in paths), None)
 
 
 def _longest(rows: Sequence[Values], taken: Collection[str | None]) -> str | None:
@@ -158,6 +166,8 @@ def _says_roles(column: str, rows: Sequence[Values], *, is_named: bool) -> bool:
     roles = [known_role(value) for value in said]
     n_known = sum(role is not None for role in roles)
     least = _LEAST_SHARE if is_named else 1.0
+    if "user" in roles and is_named:
+        least = _LEAST_SHARE_WITH_BOTH
     is_enough = bool(said) and n_known >= least * len(said)
     return is_enough and "assistant" in roles and (is_named or "user" in roles)
 

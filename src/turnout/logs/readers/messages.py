@@ -41,8 +41,9 @@ _ROLES = {
     "prompt": "user", "question": "user", "query": "user", "visitor": "user", "enduser": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
     "bing": "assistant", "bard": "assistant", "bot": "assistant", "ai": "assistant",
-    "chatbot": "assistant", "agent": "assistant", "llm": "assistant", "claude": "assistant",
-    "gemini": "assistant", "copilot": "assistant", "completion": "assistant",
+    "api": "assistant", "outgoing": "assistant", "outbound": "assistant", "incoming": "user",
+    "inbound": "user", "chatbot": "assistant", "agent": "assistant", "llm": "assistant",
+    "claude": "assistant", "gemini": "assistant", "copilot": "assistant", "completion": "assistant",
     "response": "assistant", "answer": "assistant", "aimessagechunk": "assistant",
     "tool": "tool", "function": "tool", "functioncall": "tool", "toolcall": "tool",
     "tooluse": "tool", "toolresult": "tool", "toolresponse": "tool", "functionresult": "tool",
@@ -190,7 +191,7 @@ def messages_of(value: object) -> list[Message] | None:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         return None
     if value and not any({"role", "from"} & one.keys() for one in value):
-        return None
+        return _messages_of_pairs(value)
     return [
         message_of(
             one.get("role") or one.get("from"),
@@ -200,6 +201,19 @@ def messages_of(value: object) -> list[Message] | None:
         )
         for one in value
     ]
+
+
+def _messages_of_pairs(pairs: Sequence[Values]) -> list[Message] | None:
+    """The messages of `[{"human": …, "assistant": …}, …]`; None where these are no such pairs."""
+    found: list[Message] = []
+    for pair in pairs:
+        said = {known_role(key): pair[key] for key in pair}
+        if not said.keys() >= {"user", "assistant"}:
+            return None
+        time, model = first_of(pair, _TIMES), first_of(pair, _MODELS)
+        found.append(message_of("user", said["user"], None, time))
+        found.append(message_of("assistant", said["assistant"], model, time))
+    return found
 
 
 def message_of(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from turnout.logs.moments import moment
-from turnout.logs.readers.inputs import answer_in
+from turnout.logs.readers.inputs import answer_in, messages_in
+from turnout.logs.readers.litellm import NO_CHAT
 from turnout.logs.readers.messages import NoTurn, Turns, Values, first_of, mapping, parsed
 from turnout.logs.readers.model_calls import turn_of_request
 
@@ -22,25 +24,59 @@ _FACTS = {
     "completion_tokens": ("completion_tokens",),
     "reasoning_tokens": ("reasoning_tokens",),
     "cached_tokens": ("prompt_cache_read_tokens", "cached_tokens"),
-    "start_time": ("request_created_at", "created_at", "start_time", "timestamp"),
+    "start_time": ("request_created_at", "created_at", "created", "start_time", "timestamp"),
     "end_time": ("response_created_at", "end_time"),
 }
+_CHAT_URLS = ("/chat/completions", "/responses", "/messages", "/completions")
 _STATUSES = ("response_status", "status_code", "status")
 _FIRST_FAILED_STATUS = 400
 
 
 def turns(values: Values) -> Turns | NoTurn | None:
     """The turn that a request adds."""
-    asked = mapping(parsed(first_of(values, _REQUESTS)))
-    asked = mapping(asked.get("body")) or asked
+    asked = _body(first_of(values, _REQUESTS))
+    if "contents" in asked:  # Gemini's
+        asked = {"messages": messages_in(asked) or [], "model": asked.get("model")}
     if not {"messages", "input"} & asked.keys():
         return None
+    return _turns(values, asked, answer_in(_body(first_of(values, _RESPONSES))))
+
+
+def turns_of_completion(values: Values) -> Turns | NoTurn | None:
+    """The turn of a request whose messages stand beside its answer's choices."""
+    names = ("messages", "input")
+    if not isinstance(parsed(values["choices"]), list) or not first_of(values, names):
+        return None
+    asked = {name: parsed(values[name]) for name in (*names, "model") if values.get(name)}
+    return _turns(values, asked, values)
+
+
+def turns_of_batch(values: Values) -> Turns | NoTurn | None:
+    """The turn of a request of OpenAI's batches, which has no answer yet."""
+    asked, url = mapping(parsed(values["body"])), str(values.get("url"))
+    if not asked or not url.startswith("/v1/"):
+        return None
+    return _turns(values, asked, {}) if url.endswith(_CHAT_URLS) else NoTurn(NO_CHAT)
+
+
+def _body(value: object) -> Values:
+    """The body of a request or an answer, which may stand beside its status and headers."""
+    read = parsed(value)
+    if not isinstance(read, Mapping):
+        return {"output": read} if read is not None else {}
+    inner = parsed(read.get("body"))
+    return (
+        mapping(inner) or read if inner is None or isinstance(inner, Mapping) else {"output": inner}
+    )
+
+
+def _turns(values: Values, asked: Values, answer: Values) -> Turns | NoTurn | None:
     row: dict[str, Any] = {field: first_of(values, names) for field, names in _FACTS.items()}
     properties = mapping(parsed(first_of(values, ("request_properties", "metadata"))))
     row |= {
         "messages": None,
         "proxy_server_request": asked,
-        "response": answer_in(first_of(values, _RESPONSES)),
+        "response": answer,
         "conversation_id": first_of(properties, _SESSIONS) or first_of(values, _SESSIONS),
         "model": row["model"] or asked.get("model"),
         "response_type": "failed" if _is_failed(first_of(values, _STATUSES)) else None,
