@@ -18,13 +18,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from turnout.catalog import Price
 from turnout.routing.policies import (
     CachedPrompt,
     PricedPolicy,
     Session,
     Situation,
     Target,
-    TokenPrices,
 )
 
 PUBLISHED_SEEDS = tuple(range(20260530, 20260535))
@@ -342,7 +342,7 @@ def priced(
                 locks=lock,
                 prompt_tokens=turn.prompt,
                 targets={
-                    name: Target(model, TokenPrices(*PRICES[model]), output_tokens=turn.output)
+                    name: Target(model, Price(*PRICES[model]), output_tokens=turn.output)
                     for name, model in models.items()
                 },
             )

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from turnout.catalog import Price
 from turnout.replay.columns import TurnColumns
 from turnout.replay.spend import spend_usd
 from turnout.replay.walk import walk
-from turnout.routing.policies import POLICY_NAMES, Target, TokenPrices, policy_of
+from turnout.routing.policies import POLICY_NAMES, Target, policy_of
 
 TURNS = 60
 
 
 def targets(*, cached: bool) -> dict[str, Target]:
     """Both models, with or without the discount of a cache."""
-    reasoning = TokenPrices(5.0, 25.0, 0.5, 6.25) if cached else TokenPrices(5.0, 25.0)
-    fast = TokenPrices(1.0, 5.0, 0.1, 1.25) if cached else TokenPrices(1.0, 5.0)
+    reasoning = Price(5.0, 25.0, 0.5, 6.25) if cached else Price(5.0, 25.0)
+    fast = Price(1.0, 5.0, 0.1, 1.25) if cached else Price(1.0, 5.0)
     return {"reasoning": Target("opus", reasoning, 1500), "fast": Target("haiku", fast, 400)}
 
 

@@ -11,14 +11,15 @@ import time
 
 import numpy as np
 
+from turnout.catalog import Price
 from turnout.replay.columns import TurnColumns
 from turnout.replay.spend import spend_usd
 from turnout.replay.walk import walk
-from turnout.routing.policies import POLICY_NAMES, Target, TokenPrices, policy_of
+from turnout.routing.policies import POLICY_NAMES, Target, policy_of
 
 TARGETS = {
-    "reasoning": Target("deep", TokenPrices(5.0, 25.0, 0.5, 6.25), 1500),
-    "fast": Target("quick", TokenPrices(1.0, 5.0, 0.1, 1.25), 400),
+    "reasoning": Target("deep", Price(5.0, 25.0, 0.5, 6.25), 1500),
+    "fast": Target("quick", Price(1.0, 5.0, 0.1, 1.25), 400),
 }
 
 

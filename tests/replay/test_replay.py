@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tests.browser import opened
 from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
-from turnout.catalog import load_catalog
+from turnout.catalog import Price, load_catalog
 from turnout.cli import turnout
 from turnout.dataset import build_from_turns
 from turnout.errors import RecordError, SettingsError
@@ -25,15 +25,15 @@ from turnout.replay.scored import OtherScorer
 from turnout.replay.stage import replay
 from turnout.routing import Priors
 from turnout.routing.folder import set_threshold
-from turnout.routing.policies import Target, TokenPrices
+from turnout.routing.policies import Target
 from turnout.schema import DECISIONS, LABELS, TRUTH
 
 pytestmark = pytest.mark.slow  # many seconds in all
 
 CATALOG = load_catalog()
 TARGETS = {
-    "reasoning": Target("claude-opus-4-5", TokenPrices(5.0, 25.0, 0.5, 6.25)),
-    "fast": Target("claude-haiku-4-5", TokenPrices(1.0, 5.0, 0.1, 1.25)),
+    "reasoning": Target("claude-opus-4-5", Price(5.0, 25.0, 0.5, 6.25)),
+    "fast": Target("claude-haiku-4-5", Price(1.0, 5.0, 0.1, 1.25)),
 }
 FLAGS = ("--reasoning-model", "claude-opus-4-5", "--fast-model", "claude-haiku-4-5")
 

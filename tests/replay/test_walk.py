@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turnout.catalog import Price
 from turnout.replay.columns import TurnColumns
 from turnout.replay.spend import spend_usd
 from turnout.replay.walk import CODES, walk
@@ -18,13 +19,12 @@ from turnout.routing.policies import (
     SessionPolicy,
     Situation,
     Target,
-    TokenPrices,
     TurnsLeft,
 )
 
 TARGETS = {
-    "reasoning": Target("deep", TokenPrices(5.0, 25.0, 0.5, 6.25), 1500, cache_lifetime_s=600),
-    "fast": Target("quick", TokenPrices(1.0, 5.0, 0.1, 1.25), 400, shared_cache=0.25),
+    "reasoning": Target("deep", Price(5.0, 25.0, 0.5, 6.25), 1500, cache_lifetime_s=600),
+    "fast": Target("quick", Price(1.0, 5.0, 0.1, 1.25), 400, shared_cache=0.25),
 }
 LEFT = TurnsLeft((4.0, 3.0, 2.0))
 POLICIES = [

@@ -59,33 +59,56 @@ class Price:
         input_usd_per_mtok: Prompt tokens.
         output_usd_per_mtok: Completion tokens, with reasoning tokens.
         cached_input_usd_per_mtok: Prompt tokens read from the prompt cache; None: as others.
+        cache_write_usd_per_mtok: Prompt tokens written to the prompt cache; None: as others.
         source: Where the price is published.
         as_of: Date of the price; None where the settings file gives none.
+
+    Raises:
+        ValueError: If a price is negative.
     """
 
     input_usd_per_mtok: float
     output_usd_per_mtok: float
     cached_input_usd_per_mtok: float | None = None
+    cache_write_usd_per_mtok: float | None = None
     source: str = ""
     as_of: dt.date | None = None
+
+    def __post_init__(self) -> None:
+        prices = (
+            self.input_usd_per_mtok,
+            self.output_usd_per_mtok,
+            self.cached_input_usd_per_mtok or 0.0,
+            self.cache_write_usd_per_mtok or 0.0,
+        )
+        if not all(price >= 0 for price in prices):
+            raise ValueError(f"prices must be USD for a million tokens, at least 0; found {self}")
+
+    @property
+    def read_usd_per_mtok(self) -> float:
+        """Price of prompt tokens that are in the prompt cache."""
+        cached = self.cached_input_usd_per_mtok
+        return self.input_usd_per_mtok if cached is None else cached
+
+    @property
+    def fresh_usd_per_mtok(self) -> float:
+        """Price of prompt tokens that are not in the prompt cache and are written to it."""
+        written = self.cache_write_usd_per_mtok
+        return self.input_usd_per_mtok if written is None else written
 
     def cost_usd(
         self, *, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
     ) -> float:
-        """The cost of tokens, in USD.
+        """The cost of tokens, in USD, without the price of writing them to the prompt cache.
 
         Args:
             prompt_tokens: All prompt tokens, with cached ones.
             completion_tokens: All completion tokens, with reasoning tokens.
             cached_tokens: Prompt tokens read from the cache.
         """
-        cached_usd = self.cached_input_usd_per_mtok
-        if cached_usd is None:
-            cached_usd = self.input_usd_per_mtok
-        fresh = prompt_tokens - cached_tokens
         return (
-            fresh * self.input_usd_per_mtok
-            + cached_tokens * cached_usd
+            (prompt_tokens - cached_tokens) * self.input_usd_per_mtok
+            + cached_tokens * self.read_usd_per_mtok
             + completion_tokens * self.output_usd_per_mtok
         ) / _TOKENS_PER_MTOK
 

@@ -44,22 +44,9 @@ class Splits:
     predicts_gap: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """A scorer beside the router.
-
-    Attributes:
-        name: For tables.
-        scores: Shape `(n,)`, of the test rows.
-    """
-
-    name: str
-    scores: Floats
-
-
 def baselines(
     splits: Splits, test: Samples, *, with_context: bool, on_progress: OnProgress
-) -> list[Baseline]:
+) -> dict[str, Floats]:
     """Score the rows of `test` with every baseline.
 
     Args:
@@ -67,6 +54,9 @@ def baselines(
         test: The rows to score; their labels and targets are not used.
         with_context: Whether the rows have context; adds the baseline that reads it.
         on_progress: Called for every baseline.
+
+    Returns:
+        Name → scores, shape `(n,)`.
     """
     inputs = test.inputs
     last = " (last message)" if with_context else ""
@@ -85,10 +75,10 @@ def baselines(
         )
     if any(group is not None for group in test.groups):
         plan.append(("group mean (knows the group)", lambda: _group_mean(splits, test)))
-    scored = []
+    scored = {}
     for number, (name, score) in enumerate(plan):
         on_progress("baselines", number, len(plan))
-        scored.append(Baseline(name, score()))
+        scored[name] = score()
     on_progress("baselines", len(plan), len(plan))
     return scored
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from turnout.buckets import turn_buckets
-from turnout.evaluation.baselines import Baseline
 from turnout.routing import Priors
 from turnout.samples import Samples
 from turnout.stats import metrics
@@ -62,11 +61,6 @@ class Scored:
     name: str
     kind: Kind
     scores: Floats
-
-    @classmethod
-    def of_baseline(cls, baseline: Baseline) -> Scored:
-        """A baseline as a method."""
-        return cls(baseline.name, "baseline", baseline.scores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ def scored_methods(
         scores = _scores(scorer, blind, on_progress)
         scored.append(Scored("this router, last message only", "ablation", scores))
     compared = baselines(splits, test, with_context=with_context, on_progress=on_progress)
-    return [*scored, *map(Scored.of_baseline, compared)]
+    return [*scored, *(Scored(name, "baseline", scores) for name, scores in compared.items())]
 
 
 def with_oracle(scored: Sequence[Scored], reference: Reference) -> list[Scored]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from turnout.catalog import Price
 from turnout.errors import SettingsError
 from turnout.routing.policies import (
     POLICY_NAMES,
@@ -18,14 +19,13 @@ from turnout.routing.policies import (
     SessionPolicy,
     Situation,
     Target,
-    TokenPrices,
     TurnsLeft,
     policy_of,
 )
 
 TARGETS = {
-    "reasoning": Target("deep", TokenPrices(5.0, 25.0, 0.5, 6.25), output_tokens=1_000),
-    "fast": Target("quick", TokenPrices(1.0, 5.0, 0.1, 1.25), output_tokens=400),
+    "reasoning": Target("deep", Price(5.0, 25.0, 0.5, 6.25), output_tokens=1_000),
+    "fast": Target("quick", Price(1.0, 5.0, 0.1, 1.25), output_tokens=400),
 }
 
 
@@ -115,7 +115,7 @@ def test_the_cost_of_a_turn_counts_what_the_cache_holds():
 
 def test_a_negative_price_is_refused():
     with pytest.raises(ValueError, match="at least 0"):
-        TokenPrices(-1.0, 2.0)
+        Price(-1.0, 2.0)
 
 
 # 40,000 tokens in fast's cache: extra is 0.0400 USD a turn (0.0160 of cached input, 0.0010 of the

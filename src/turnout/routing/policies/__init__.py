@@ -6,7 +6,7 @@ A `Situation` goes in and a `Choice` comes out; see docs/policies.md.
 from __future__ import annotations
 
 from turnout.routing.policies.choice import Choice, Lock
-from turnout.routing.policies.costs import Target, TokenPrices
+from turnout.routing.policies.costs import Target
 from turnout.routing.policies.named import POLICY_NAMES, Policy, PolicyName, policy_of
 from turnout.routing.policies.priced import PricedPolicy
 from turnout.routing.policies.situation import Situation
@@ -34,7 +34,6 @@ __all__ = [
     "SessionPolicy",
     "Situation",
     "Target",
-    "TokenPrices",
     "TurnsLeft",
     "policy_of",
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from turnout.catalog import Catalog
+from turnout.catalog import Catalog, Price
 from turnout.records import OTHER_CLASS, ModelClass
 
 if TYPE_CHECKING:
@@ -33,48 +33,6 @@ def _cache_terms(model: str, catalog: Catalog) -> tuple[float | None, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPrices:
-    """USD for a million tokens.
-
-    Attributes:
-        input_usd_per_mtok: Input that is in no cache.
-        output_usd_per_mtok: Output; reasoning tokens are billed as output.
-        cached_input_usd_per_mtok: Input read from the prompt cache; None: as other input.
-        cache_write_usd_per_mtok: Input that is written to the prompt cache; None: as other input.
-
-    Raises:
-        ValueError: If a price is negative.
-    """
-
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cached_input_usd_per_mtok: float | None = None
-    cache_write_usd_per_mtok: float | None = None
-
-    def __post_init__(self) -> None:
-        prices = (
-            self.input_usd_per_mtok,
-            self.output_usd_per_mtok,
-            self.cached_input_usd_per_mtok or 0.0,
-            self.cache_write_usd_per_mtok or 0.0,
-        )
-        if not all(price >= 0 for price in prices):
-            raise ValueError(f"prices must be USD for a million tokens, at least 0; found {self}")
-
-    @property
-    def read_usd_per_mtok(self) -> float:
-        """Price of input that is in the cache."""
-        cached = self.cached_input_usd_per_mtok
-        return self.input_usd_per_mtok if cached is None else cached
-
-    @property
-    def fresh_usd_per_mtok(self) -> float:
-        """Price of input that is not in the cache and is written to it."""
-        written = self.cache_write_usd_per_mtok
-        return self.input_usd_per_mtok if written is None else written
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """The model that serves a class, with what its cost depends on.
 
@@ -90,7 +48,7 @@ class Target:
     """
 
     name: str
-    prices: TokenPrices
+    prices: Price
     output_tokens: float = 0.0
     shared_cache: float = 0.0
     cache_lifetime_s: float = 300.0
@@ -108,14 +66,9 @@ class Target:
         if price is None:
             return None
         write, lifetime_s = _cache_terms(model, catalog)
-        input_usd = price.input_usd_per_mtok
-        prices = TokenPrices(
-            input_usd,
-            price.output_usd_per_mtok,
-            price.cached_input_usd_per_mtok,
-            None if write is None else write * input_usd,
-        )
-        return cls(model, prices, output_tokens, cache_lifetime_s=lifetime_s)
+        if write is not None:
+            price = replace(price, cache_write_usd_per_mtok=write * price.input_usd_per_mtok)
+        return cls(model, price, output_tokens, cache_lifetime_s=lifetime_s)
 
     def turn_usd(self, prompt_tokens: float, cached_tokens: float) -> float:
         """The cost of a turn.
