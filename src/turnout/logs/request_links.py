@@ -69,52 +69,64 @@ def _with_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibi
 def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
     """The nodes with their parents, by the first rule that finds one, and their anchors."""
     nodes = nodes.mutate(parent=ibis.null("int64"))
-    # An answer's own id is surer than any history.
-    nodes = _with_parents(
-        backend, nodes, _latest(rows, nodes, "owner", "answered_as", "goes_on_from")
-    )
-    for rule in _RULES:
-        nodes = _with_parents(backend, nodes, rule(rows, nodes))
-        if not backend.to_pyarrow(_roots(nodes).count()).as_py():
-            return nodes.mutate(anchor=ibis.null("int64"))
+    offered = _offered(backend, rows, nodes)
+    for wanted, rule in _RULES:
+        if wanted in offered:
+            nodes = _with_parents(backend, nodes, rule(rows, nodes))
+            if not backend.to_pyarrow(_roots(nodes).count()).as_py():
+                return nodes.mutate(anchor=ibis.null("int64"))
+    if "first_turn" not in offered:
+        return nodes.mutate(anchor=ibis.null("int64"))
     unnamed = _roots(nodes).filter(lambda node: ~node.named)
     begun = rows.filter(rows.turns_before == 0)
-    anchors = _latest(begun, unnamed, "owner", "own_turn", "first_turn")
+    anchors = _latest(begun, unnamed, "owner", "first_turn")
     joined = nodes.left_join(anchors, nodes.node == anchors.child)
     return materialized(backend, joined.select(*nodes.columns, anchor=joined.found))
 
 
+def _offered(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> set[str]:
+    """The digests of nodes that some request offers: a rule on another one would find nothing."""
+    asks = {wanted: nodes[wanted].isin(rows[offered]).any() for wanted, offered in _OFFERS.items()}
+    (found,) = backend.to_pyarrow(nodes.agg(**asks)).to_pylist()
+    return {wanted for wanted, is_offered in found.items() if is_offered}
+
+
+def _by_id_of_answer(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
+    """An answer's own id is surer than any history."""
+    return _latest(rows, nodes, "owner", "goes_on_from")
+
+
 def _by_same_history(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    return _in_turn(rows, _roots(nodes), "id_key", "after", "before")
+    return _in_turn(rows, _roots(nodes), "id_key", "before")
 
 
 def _by_latest_same_history(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    return _latest(rows, _roots(nodes), "id_key", "after", "before")
+    return _latest(rows, _roots(nodes), "id_key", "before")
 
 
 def _by_history_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    return _in_turn(_ends(rows, nodes), _roots(nodes), "owner", "after", "before")
+    return _in_turn(_ends(rows, nodes), _roots(nodes), "owner", "before")
 
 
 def _by_messages(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
     """For answers that the client changed, or that the log lacks."""
     named = rows.filter(rows.named)
-    return _latest(named, _roots(nodes), "id_key", "asked_after", "asked_before")
+    return _latest(named, _roots(nodes), "id_key", "asked_before")
 
 
 def _by_messages_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
     ends = _ends(rows, nodes).filter(lambda end: ~end.named)
-    return _latest(ends, _roots(nodes), "owner", "asked_after", "asked_before")
+    return _latest(ends, _roots(nodes), "owner", "asked_before")
 
 
 def _by_last_message(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
     """For histories of which the client left out the beginning."""
     named = rows.filter(rows.named)
-    return _latest(named, _roots(nodes), "id_key", "message", "last_message")
+    return _latest(named, _roots(nodes), "id_key", "last_message")
 
 
 def _by_last_turn_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    return _latest(_ends(rows, nodes), _roots(nodes), "owner", "own_turn", "last_turn")
+    return _latest(_ends(rows, nodes), _roots(nodes), "owner", "last_turn")
 
 
 def _roots(nodes: ibis.Table) -> ibis.Table:
@@ -128,14 +140,13 @@ def _ends(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
     return rows.anti_join(continued, "node")
 
 
-def _in_turn(
-    rows: ibis.Table, nodes: ibis.Table, owner: str, offered: str, wanted: str
-) -> ibis.Table:
+def _in_turn(rows: ibis.Table, nodes: ibis.Table, owner: str, wanted: str) -> ibis.Table:
     """Of equal histories the first request continues the first one that has it, and so on.
 
     So conversations that begin alike stay as many as they are. A further request continues the last
     one: that was edited or answered again.
     """
+    offered = _OFFERS[wanted]
     offers = rows.filter(rows[offered].notnull())
     offers = offers.group_by(owner=offers[owner], key=offers[offered], node=offers.node).agg(
         since=offers.place.min()
@@ -154,10 +165,9 @@ def _in_turn(
     return pairs.select("child", found=pairs.node)
 
 
-def _latest(
-    rows: ibis.Table, nodes: ibis.Table, owner: str, offered: str, wanted: str
-) -> ibis.Table:
+def _latest(rows: ibis.Table, nodes: ibis.Table, owner: str, wanted: str) -> ibis.Table:
     """Each node continues the latest request before it that has its history."""
+    offered = _OFFERS[wanted]
     offers = rows.filter(rows[offered].notnull())
     offers = offers.select(
         owner=offers[owner], key=offers[offered], place="place", child=ibis.null("int64"),
@@ -182,13 +192,23 @@ def _with_parents(backend: ibis.BaseBackend, nodes: ibis.Table, links: ibis.Tabl
     return materialized(backend, joined.select(*nodes.columns))
 
 
+# A digest of a node → that of the requests that the node may continue.
+_OFFERS = {
+    "goes_on_from": "answered_as",
+    "before": "after",
+    "asked_before": "asked_after",
+    "last_message": "message",
+    "last_turn": "own_turn",
+    "first_turn": "own_turn",
+}
 # From the surest on; what one id says goes before what other ids say.
 _RULES = (
-    _by_same_history,
-    _by_latest_same_history,
-    _by_history_of_another_id,
-    _by_messages,
-    _by_messages_of_another_id,
-    _by_last_message,
-    _by_last_turn_of_another_id,
+    ("goes_on_from", _by_id_of_answer),
+    ("before", _by_same_history),
+    ("before", _by_latest_same_history),
+    ("before", _by_history_of_another_id),
+    ("asked_before", _by_messages),
+    ("asked_before", _by_messages_of_another_id),
+    ("last_message", _by_last_message),
+    ("last_turn", _by_last_turn_of_another_id),
 )
