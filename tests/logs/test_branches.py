@@ -7,7 +7,7 @@ import pytest
 
 from turnout.logs import ingest
 from turnout.logs.readers.branches import REGENERATED, REGENERATED_ELSEWHERE
-from turnout.logs.readers.sessions import BRANCH
+from turnout.logs.readers.sessions import BRANCH, WITHOUT_TEXT
 
 # Name, parent, role, text, model: a question edited once, and two answers regenerated.
 NODES = [
@@ -173,4 +173,4 @@ def test_a_message_that_is_only_a_file_keeps_its_place(tmp_path, store):
     assert [(t["turn_index"], t["user_message"], t["assistant_message"]) for t in turns] == [
         (1, "one", "1"), (3, "three", None),
     ]  # fmt: skip
-    assert report.dropped == {"empty user message": 1}
+    assert report.dropped == {WITHOUT_TEXT: 1}

@@ -15,6 +15,7 @@ from turnout.logs.formats import FORMATS, RawRow
 from turnout.logs.readers import READERS, SESSION_READERS, rows_of_turns
 from turnout.logs.readers.messages import Reader
 from turnout.logs.readers.otel_messages import said_in
+from turnout.logs.readers.sessions import WITHOUT_TEXT
 from turnout.protocols import turns_of
 
 SAID = [("user", "hello"), ("assistant", "hi"), ("user", "prove it"), ("assistant", "it is so")]
@@ -326,7 +327,7 @@ def test_an_image_keeps_its_place_and_its_answer_moves_to_no_neighbour(tmp_path,
     assert [facts_of(turn)[1:] for turn in turns] == [
         (1, "one", "o3", "1"), (3, "three", None, None),
     ]  # fmt: skip
-    assert report.dropped == {"empty user message": 1}
+    assert report.dropped == {WITHOUT_TEXT: 1}
     assert report.complete_conversations == 0
 
 
@@ -336,7 +337,7 @@ def test_a_claude_message_that_is_an_attachment_says_its_extracted_text(tmp_path
             {"sender": "human", "text": "", "files": [{"file_name": "a.png"}]}]  # fmt: skip
     report, (turn,) = read(tmp_path, [{"uuid": "c", "chat_messages": said}])
     assert (turn["user_message"], turn["assistant_message"]) == ("Traceback", "The bounds.")
-    assert report.dropped == {"empty user message": 1}
+    assert report.dropped == {WITHOUT_TEXT: 1}
 
 
 def test_objects_that_follow_one_another_are_rows_whatever_the_file_is_called(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from turnout.logs import ingest
 from turnout.logs.formats import RawRow
 from turnout.logs.readers import rows_of_turns
+from turnout.logs.readers.sessions import READ_WITH_TURN, WITHOUT_TEXT
 
 pytestmark = pytest.mark.slow  # many seconds in all
 
@@ -118,7 +119,7 @@ def test_an_image_keeps_its_place_and_its_answer(tmp_path):
         (1, "first", "claude-opus-4-5", "1", "success"),
         (3, "third", "claude-opus-4-5", "3", "success"),
     ]
-    assert report.dropped["a user message without text"] == 1
+    assert report.dropped[WITHOUT_TEXT] == 1
 
 
 def test_what_went_wrong_in_a_turn_is_told_and_names_no_model(tmp_path):
@@ -289,3 +290,50 @@ def test_items_of_old_codex_sessions_have_no_frame(tmp_path, as_document):
     assert (turn["model"], json.loads(turn["tool_counts"])) == (None, {"shell": 1})
     assert turn["timestamp"].month == 7
     assert report.rows_read == 8
+
+
+def test_answers_to_a_slash_command_are_no_neighbours(tmp_path):
+    def event(number, kind, content, **more):
+        message = {"role": kind, "content": content} | more.pop("message", {})
+        return {"type": kind, "sessionId": "s", "uuid": str(number), "message": message,
+                "parentUuid": str(number - 1) if number else None,
+                "timestamp": f"2026-05-04T12:0{number}:00Z"} | more  # fmt: skip
+
+    usage = {"model": "claude-haiku-4-5", "id": "m", "usage": {"input_tokens": 900}}
+    report, turns = read(tmp_path, [
+        event(0, "user", "why?"),
+        event(1, "assistant", [{"type": "text", "text": "so"}], message={"model": "o3"}),
+        event(2, "user", "<command-name>/review</command-name><command-args>it</command-args>"),
+        event(3, "user", "A long prompt of the product's.", isMeta=True),
+        event(4, "assistant", [{"type": "text", "text": "A review."}], message=usage),
+        event(5, "user", "and now?"),
+        event(6, "assistant", [{"type": "text", "text": "yes"}], message={"model": "o3"}),
+    ])  # fmt: skip
+    assert [tuple(turn[name] for name in FACTS[:4]) for turn in turns] == [
+        (1, "why?", "o3", "so"), (2, "and now?", "o3", "yes"),
+    ]  # fmt: skip
+    assert (report.rows_read, turns[0]["prompt_tokens"]) == (7, None)
+
+
+@pytest.mark.parametrize("with_items", [False, True])
+def test_a_codex_session_may_hold_what_the_screen_showed_alone(tmp_path, with_items):
+    def line(kind, **payload):
+        return {"timestamp": "2026-05-04T12:00:00Z", "type": kind, "payload": payload}
+
+    rows = [
+        line("session_meta", id="s1"),
+        line("turn_context", model="gpt-5-codex"),
+        line("event_msg", type="user_message", message="why?"),
+        line("event_msg", type="agent_message", message="so"),
+    ]
+    if with_items:
+        part = {"type": "input_text", "text": "why?"}
+        rows.insert(2, line("response_item", type="message", role="user", content=[part]))
+        part = {"type": "output_text", "text": "so"}
+        rows.append(line("response_item", type="message", role="assistant", content=[part]))
+    report, (turn,) = read(tmp_path, rows)
+    assert (turn["user_message"], turn["model"], turn["assistant_message"]) == (
+        "why?", "gpt-5-codex", "so",
+    )  # fmt: skip
+    assert report.rows_read == len(rows)
+    assert report.dropped[READ_WITH_TURN] == (3 if with_items else 1)

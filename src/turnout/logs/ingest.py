@@ -42,6 +42,7 @@ from turnout.logs.readers import KNOWN_SOURCES, TURN_A_ROW, read_by_turns, rows_
 from turnout.logs.readers.message_rows import MESSAGE_A_ROW, MessageColumns, message_columns
 from turnout.logs.readers.messages import HARNESS_ALONE, HARNESS_LEFT_OUT, HELPER_CALL
 from turnout.logs.readers.parts import CallPart
+from turnout.logs.readers.sessions import WITHOUT_TEXT
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
 from turnout.logs.transcripts import TRANSCRIPT, Transcript
 from turnout.manifest import Input, Manifest
@@ -314,6 +315,8 @@ class _Source:
         rows = self._without_parts(read)
         first = list(_first(rows))
         samples = [raw.values for raw in first if raw.values]
+        if first and not any(r.values or r.problem or r.dropped_as for r in first):
+            raise NotALogError(f"{where}: no row has a column; expected rows of turns.")
         if samples:
             self._check(samples, where, may_be_messages=not any(raw.is_read for raw in first))
         if (columns := self._message_columns) is not None:
@@ -418,7 +421,9 @@ class _Source:
                     return HARNESS_ALONE
                 row["user_message"] = message = words.human
                 self._counts.mended[HARNESS_LEFT_OUT] += 1
-        return None if message.strip() else EMPTY
+        if message.strip():
+            return None
+        return WITHOUT_TEXT if raw.is_read else EMPTY
 
     def _canonical(self, raw: RawRow) -> dict[str, Any] | None:
         problem = raw.problem

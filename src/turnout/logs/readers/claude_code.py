@@ -41,8 +41,12 @@ def may_read(values: Values) -> bool:
 
 @dataclass(slots=True)
 class _Turn(SessionTurn):
-    """A turn, and the turn that it follows: messages that were edited share theirs."""
+    """A turn, and the turn that it follows: messages that were edited share theirs.
 
+    A slash command is none, and takes the answers that it caused.
+    """
+
+    is_command: bool = False
     number: int = 0
     parent: int | None = None
     session_id: object = None
@@ -83,8 +87,11 @@ class Session:
         while number is not None:
             way.append(number)
             number = self._turns[number].parent
-        index_of = {number: index for index, number in enumerate(reversed(way), start=1)}
+        said = [number for number in reversed(way) if not self._turns[number].is_command]
+        index_of = {number: index for index, number in enumerate(said, start=1)}
         for turn in self._turns:
+            if turn.is_command:
+                continue
             if turn.number not in index_of:
                 yield turn.where, NoTurn(BRANCH)
             elif not turn.has_text:
@@ -101,16 +108,26 @@ class Session:
         parent = self._place(values)
         if _INTERRUPTED in message.harness and parent is not None:
             self._turns[parent].response_type = "cancelled"
+        if "command" in message.harness and not message.is_human:
+            self._begin(raw, message, parent, is_command=True)
+            return NOTE
         if not message.is_human:
             return READ_WITH_TURN if message.role == "tool" else NOTE
         if values.get("parentUuid", "") is None:
             parent = None  # the first message, or another one in its place
-        number = len(self._turns)
+        self._begin(raw, message, parent)
+        return None
+
+    def _begin(
+        self, raw: RawRow, message: Message, parent: int | None, *, is_command: bool = False
+    ) -> None:
+        values, number = raw.values, len(self._turns)
         turn = _Turn(
             raw.where,
             message.text,
             values.get("timestamp"),
             bool(message.harness),
+            is_command=is_command,
             number=number,
             parent=parent,
             session_id=values.get("sessionId"),
@@ -118,7 +135,6 @@ class Session:
         )
         self._turns.append(turn)
         self._turn_of[str(values.get("uuid"))] = number
-        return None
 
     def _add_answer(self, values: Values) -> str:
         number = self._place(values)

@@ -18,7 +18,7 @@ from turnout.logs.readers.sessions import (
     WITHOUT_TEXT,
     SessionTurn,
 )
-from turnout.protocols import Message, Usage, read_request
+from turnout.protocols import Message, Usage, read_request, split_harness
 from turnout.protocols.parts import count, text
 
 SOURCE = "codex"
@@ -75,6 +75,8 @@ class Session:
         self._is_helper = False
         self._turns: list[SessionTurn] = []
         self._taken_back: list[SessionTurn] = []
+        # What the screen showed: the turns of a file without the model's items.
+        self._shown: list[SessionTurn] = []
 
     def add(self, raw: RawRow) -> str | None:
         """Take an event; see `sessions.Session`."""
@@ -90,7 +92,7 @@ class Session:
             case "response_item":
                 return self._add_item(payload, raw)
             case "event_msg":
-                return self._add_event(payload)
+                return self._add_event(payload, raw)
         return NOTE
 
     def _add_bare(self, raw: RawRow) -> str | None:
@@ -106,7 +108,10 @@ class Session:
         """The turns that were not taken back, in order."""
         for turn in self._taken_back:
             yield turn.where, NoTurn(BRANCH)
-        for index, turn in enumerate(self._turns, start=1):
+        has_items = bool(self._turns or self._taken_back)
+        for turn in self._shown if has_items else ():
+            yield turn.where, NoTurn(READ_WITH_TURN)
+        for index, turn in enumerate(self._turns if has_items else self._shown, start=1):
             if self._is_helper:
                 yield turn.where, NoTurn(SUB_AGENT)
             elif not turn.text.strip():
@@ -137,19 +142,37 @@ class Session:
             turn.response_type = "success"
         return READ_WITH_TURN
 
-    def _add_event(self, event: Values) -> str:
-        kind = text(event.get("type"))
+    def _add_event(self, event: Values, raw: RawRow) -> str | None:
+        kind, turns = text(event.get("type")), self._turns or self._shown
+        if kind == "user_message":
+            return self._add_shown(event, raw)
         if kind == "thread_rolled_back":
             first = max(0, len(self._turns) - (count(event, "num_turns") or 0))
             self._taken_back += self._turns[first:]
             del self._turns[first:]
-        elif kind == "token_count" and self._turns:
-            self._add_usage(mapping(event.get("info")))
-        elif kind in _ENDED and self._turns:
-            self._turns[-1].response_type = _ENDED[kind]
+        elif kind == "token_count" and turns:
+            self._add_usage(turns[-1], mapping(event.get("info")))
+        elif kind in _ENDED and turns:
+            turns[-1].response_type = _ENDED[kind]
+        elif kind == "agent_message" and self._shown:
+            self._shown[-1].answer = text(event.get("message"))
+            self._shown[-1].model, self._shown[-1].response_type = self._model, "success"
         return READ_WITH_TURN
 
-    def _add_usage(self, info: Values) -> None:
+    def _add_shown(self, event: Values, raw: RawRow) -> str | None:
+        """Keep a message of the screen that no item of the model has said before."""
+        words = split_harness(text(event.get("message")) or "")
+        if self._turns and self._turns[-1].text.strip() == words.human.strip():
+            return READ_WITH_TURN
+        if not words.human.strip():
+            return NOTE
+        time = raw.values.get("timestamp")
+        self._shown.append(
+            SessionTurn(raw.where, words.human, time, bool(words.harness), self._model)
+        )
+        return None
+
+    def _add_usage(self, turn: SessionTurn, info: Values) -> None:
         used, total = mapping(info.get("last_token_usage")), info.get("total_token_usage")
         usage = Usage(
             count(used, "input_tokens"),
@@ -157,7 +180,7 @@ class Session:
             count(used, "reasoning_output_tokens"),
             count(used, "cached_input_tokens"),
         )
-        calls = self._turns[-1].usage
+        calls = turn.usage
         # The same count is told of again when the limits are; then the total stands still.
         told_again = total == self._total if total else usage in calls.values()
         self._total = total or self._total

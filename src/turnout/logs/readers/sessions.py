@@ -16,7 +16,7 @@ READ_WITH_TURN = "an event read with its turn"
 NOTE = "a product's own note"
 SUB_AGENT = "a sub-agent's message"
 BRANCH = "a message edited or taken back"
-WITHOUT_TEXT = "a user message without text"
+WITHOUT_TEXT = "a user message without text (an image, a file, …)"
 _TOKENS = (
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "cache_write_tokens",
 )  # fmt: skip

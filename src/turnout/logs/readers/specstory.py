@@ -40,6 +40,7 @@ _NOT_SAID = re.compile(
     r"<think>.*?</think>|<tool-use\b.*?</tool-use>|<details>.*?</details>|^_Tools used:.*?_$",
     re.DOTALL | re.MULTILINE,
 )
+_MODE = re.compile(r"^mode\b|\bmode$", re.IGNORECASE)
 _RULE = re.compile(r"^\s*---\s*$", re.MULTILINE)
 
 
@@ -126,7 +127,7 @@ def _heading(lines: Sequence[str], number: int) -> _Heading | None:
     details = match["details"] or ""
     time = _TIME.search(details)
     facts = [part.strip() for part in _TIME.sub("", details).split(",")]
-    model = next((fact for fact in facts if fact and not fact.startswith("mode ")), None)
+    model = next((fact for fact in facts if fact and not _MODE.search(fact)), None)
     of_person = match["speaker"] in ("User", "Human")
     return _Heading(
         number,
