@@ -115,10 +115,10 @@ def test_columns_give_what_the_policy_gives_turn_by_turn(policy, conversations):
     reasons = walked.reasons
     assert [CODES[code] for code in reasons.codes] == [choice.code for choice in choices]
     assert reasons.usd.tolist() == pytest.approx(usd)
-    if policy.name == "priced":
-        for field in ("stay_usd", "switch_usd", "switching_usd", "miss_usd"):
-            of_policy = [getattr(choice, field) for choice in choices]
-            assert getattr(reasons, field).tolist() == pytest.approx(of_policy, abs=1e-6)
+    fields = ["stay_usd", "switch_usd", "switching_usd"]
+    for field in [*fields, "miss_usd"] if policy.name == "priced" else fields:
+        of_policy = [getattr(choice, field) for choice in choices]
+        assert getattr(reasons, field).tolist() == pytest.approx(of_policy, abs=1e-6)
 
 
 def test_a_switch_is_warm_where_it_leaves_a_cache_that_still_holds_the_conversation():

@@ -303,9 +303,10 @@ def _priced(
     first_turn: bool,
 ) -> Bools:
     weighed = _Weighed.of(step, threshold, policy, targets, first_turn=first_turn)
-    up = weighed.is_worth_it & weighed.is_within
+    up = weighed.is_worth_it
     if policy.miss_usd is None:
         up = weighed.is_above & (up | weighed.is_well_above)
+    up &= weighed.is_within
     if first_turn:
         return np.asarray(up, bool)
     down = ~weighed.is_near & weighed.saves & weighed.is_within
@@ -346,18 +347,19 @@ class _Weighed:
             log_odds - threshold_log_odds >= WELL_ABOVE,
             log_odds >= threshold_log_odds - policy.hysteresis,
             worth >= costs.extra + per_turn - _TINY,
-            costs.extra - worth >= per_turn,
+            (costs.extra > worth) & (costs.extra - worth >= per_turn),
             _within_budget(step, costs, policy),
             miss_usd,
         )
 
     def codes(self, on_reasoning: Bools, *, is_derived: bool) -> NDArray[np.int8]:
         """As `PricedPolicy` gives them; `is_derived` where no price of a miss was stated."""
-        by_score = ~self.is_above | self.is_well_above if is_derived else np.zeros(1, bool)
+        is_under, is_clear = ~self.is_above & is_derived, self.is_well_above & is_derived
         weighed = np.where(self.is_within, _CODE["worth_it"], _CODE["over_budget"])
+        clear = np.where(self.is_within, _CODE["scored"], _CODE["over_budget"])
         up = np.select(
-            [by_score, self.is_worth_it, self.is_above],
-            [_CODE["scored"], weighed, _CODE["upgrade_too_dear"]],
+            [is_under, is_clear, self.is_worth_it, self.is_above],
+            [_CODE["scored"], clear, weighed, _CODE["upgrade_too_dear"]],
             _CODE["scored"],
         )
         down = np.select(

@@ -5,6 +5,7 @@ A `Situation` goes in and a `Choice` comes out; see docs/policies.md.
 
 from __future__ import annotations
 
+from turnout.catalog import Price
 from turnout.routing.policies.choice import Choice, Lock
 from turnout.routing.policies.costs import Target
 from turnout.routing.policies.named import POLICY_NAMES, Policy, PolicyName, policy_of
@@ -19,6 +20,9 @@ from turnout.routing.policies.unpriced import (
 )
 from turnout.routing.sessions import CachedPrompt, Session
 
+# The name of a price in code that was written for earlier versions.
+TokenPrices = Price
+
 __all__ = [
     "POLICY_NAMES",
     "BoundaryPolicy",
@@ -29,11 +33,13 @@ __all__ = [
     "Lock",
     "Policy",
     "PolicyName",
+    "Price",
     "PricedPolicy",
     "Session",
     "SessionPolicy",
     "Situation",
     "Target",
+    "TokenPrices",
     "TurnsLeft",
     "policy_of",
 ]

@@ -45,8 +45,8 @@ class Choice:
         score: p_reasoning in [0, 1]; None where nothing was scored.
         population: The population of score and threshold.
         threshold: The least score that sends a message to reasoning.
-        stay_usd: What this turn costs on the class of the turn before, in USD; None where there is
-            no such class, or no prices.
+        stay_usd: What this turn costs on the class of the turn before, at a first turn on fast, in
+            USD; None where the prices of a target are not known.
         switch_usd: What it costs on the other class, `switching_usd` included; None as above.
         switching_usd: The part of `switch_usd` that is paid only because the other class does not
             have the conversation in its prompt cache.
@@ -71,3 +71,8 @@ class Choice:
     miss_usd: float | None = None
     session_class: ModelClass | None = None
     conversation_class: ModelClass | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """How far the score is above the threshold, in [-1, 1]; None where nothing was scored."""
+        return None if self.score is None else self.score - self.threshold

@@ -8,7 +8,7 @@ For one turn, in USD, where R is reasoning, F is fast and c the current class:
 
     upgrade    if  worth ≥ extra + switching / turns left
     downgrade  if  the score is clearly below the threshold
-               and extra − worth ≥ switching / turns left
+               and extra − worth ≥ switching / turns left, and above 0
 
 A cache is lost once, so its price is divided by the expected turns left of the conversation. All
 other costs are of this turn alone, as the next turn is a new choice.
@@ -40,7 +40,7 @@ class PricedPolicy:
             decides upgrades instead of the threshold, and can refuse any. None derives it from the
             threshold: at the threshold, a miss costs as much as reasoning costs more on that turn.
             With a derived price, nothing below the threshold goes to reasoning, and no upgrade
-            with a score well above it (log-odds 1) is refused.
+            with a score well above it (log-odds 1) is refused, but by a budget.
         hysteresis: How far under the threshold, in log-odds, a score must be for a downgrade.
         turns_left: Expected turns left, by turn index; see `TurnsLeft.from_turn_counts`.
         score_shift: Added to the score's log-odds to make it a probability; 0 where scores are
@@ -66,6 +66,8 @@ class PricedPolicy:
         limits = (self.miss_usd, self.hysteresis, self.max_switching_share, self.max_switching_usd)
         if not all(limit is None or limit >= 0 for limit in limits):
             raise ValueError(f"expected numbers of at least 0; found {self}")
+        if self.max_switching_share is not None and self.max_switching_share > 1:
+            raise ValueError(f"expected a max_switching_share in [0, 1]; found {self}")
 
     def choose(self, situation: Situation) -> Choice:
         """The class that is worth its price, or the locked one.
@@ -83,13 +85,7 @@ class PricedPolicy:
         miss_usd = self._miss_usd(situation, costs)
         weigh = self._downgrade if on_reasoning else self._upgrade
         choice = weigh(situation, costs, self.probability(situation.p_reasoning) * miss_usd)
-        return replace(
-            choice,
-            stay_usd=costs.stay_usd,
-            switch_usd=costs.switch_usd,
-            switching_usd=costs.switching_usd,
-            miss_usd=miss_usd,
-        )
+        return replace(choice, miss_usd=miss_usd)
 
     def probability(self, score: float) -> float:
         """The probability that a score stands for, in [0, 1]."""
@@ -106,11 +102,13 @@ class PricedPolicy:
     def _upgrade(self, situation: Situation, costs: TurnCosts, worth_usd: float) -> Choice:
         is_above = situation.p_reasoning >= situation.threshold
         margin = _log_odds(situation.p_reasoning) - _log_odds(situation.threshold)
-        if self.miss_usd is None and (not is_above or margin >= WELL_ABOVE):
+        if self.miss_usd is None and not is_above:
             return situation.by_score(self.name)
+        if self.miss_usd is None and margin >= WELL_ABOVE:
+            return self._over_budget(situation, costs, "reasoning") or situation.by_score(self.name)
         price_usd = costs.extra_usd + self._per_turn(situation, costs)
         if worth_usd >= price_usd - _TINY:
-            return self._within_budget(situation, costs, "reasoning", worth_usd, price_usd)
+            return self._worth_it(situation, costs, "reasoning", worth_usd, price_usd)
         return situation.choice(
             "fast",
             self.name,
@@ -124,15 +122,17 @@ class PricedPolicy:
             return self._near(situation)
         saving_usd = costs.extra_usd - worth_usd
         price_usd = self._per_turn(situation, costs)
-        if saving_usd >= price_usd:
-            return self._within_budget(situation, costs, "fast", saving_usd, price_usd)
-        return situation.choice(
-            "reasoning",
-            self.name,
-            "downgrade_too_dear",
-            f"{_compared(situation)}: leaving reasoning saves {saving_usd:.4f} USD a turn, less "
-            f"than the {price_usd:.4f} USD a turn of a cache to be written anew",
+        if saving_usd > 0 and saving_usd >= price_usd:
+            return self._worth_it(situation, costs, "fast", saving_usd, price_usd)
+        why = (
+            f"leaving reasoning saves {saving_usd:.4f} USD a turn, less than the {price_usd:.4f} "
+            "USD a turn of a cache to be written anew"
+            if saving_usd > 0
+            else f"fast costs {costs.extra_usd:.4f} USD less, and the miss that it risks is worth "
+            f"{worth_usd:.4f} USD"
         )
+        reason = f"{_compared(situation)}: {why}"
+        return situation.choice("reasoning", self.name, "downgrade_too_dear", reason)
 
     def _is_near(self, situation: Situation) -> bool:
         least = _log_odds(situation.threshold) - self.hysteresis
@@ -147,7 +147,25 @@ class PricedPolicy:
     def _per_turn(self, situation: Situation, costs: TurnCosts) -> float:
         return costs.switching_usd / self.turns_left.at(situation.turn_index)
 
-    def _within_budget(
+    def _over_budget(self, situation: Situation, costs: TurnCosts, to: ModelClass) -> Choice | None:
+        """The choice where the budget for switching refuses a switch; None where it does not."""
+        session = situation.session
+        switching_usd = costs.switching_usd + (session.switching_usd if session else 0.0)
+        ceiling_usd = math.inf if self.max_switching_usd is None else self.max_switching_usd
+        if self.max_switching_share is not None:
+            spend_usd = costs.switch_usd + (session.spent_usd if session else 0.0)
+            ceiling_usd = min(ceiling_usd, self.max_switching_share * spend_usd)
+        if costs.switching_usd <= 0 or switching_usd <= ceiling_usd:
+            return None
+        return situation.choice(
+            OTHER_CLASS[to],
+            self.name,
+            "over_budget",
+            f"a switch to {to} would bring the cost of switching to {switching_usd:.4f} USD, "
+            f"over the budget of {ceiling_usd:.4f} USD",
+        )
+
+    def _worth_it(
         self,
         situation: Situation,
         costs: TurnCosts,
@@ -155,26 +173,10 @@ class PricedPolicy:
         worth_usd: float,
         price_usd: float,
     ) -> Choice:
-        session = situation.session
-        switching_usd = costs.switching_usd + (session.switching_usd if session else 0.0)
-        ceiling_usd = math.inf if self.max_switching_usd is None else self.max_switching_usd
-        if self.max_switching_share is not None:
-            spend_usd = costs.switch_usd + (session.spent_usd if session else 0.0)
-            ceiling_usd = min(ceiling_usd, self.max_switching_share * spend_usd)
-        if costs.switching_usd > 0 and switching_usd > ceiling_usd:
-            return situation.choice(
-                OTHER_CLASS[to],
-                self.name,
-                "over_budget",
-                f"a switch to {to} would bring the cost of switching to {switching_usd:.4f} USD, "
-                f"over the budget of {ceiling_usd:.4f} USD",
-            )
         gain = "a miss avoided is worth" if to == "reasoning" else "fast saves"
-        return situation.choice(
-            to,
-            self.name,
-            "worth_it",
-            f"{_compared(situation)}: {gain} {worth_usd:.4f} USD, for {price_usd:.4f} USD",
+        reason = f"{_compared(situation)}: {gain} {worth_usd:.4f} USD, for {price_usd:.4f} USD"
+        return self._over_budget(situation, costs, to) or situation.choice(
+            to, self.name, "worth_it", reason
         )
 
 

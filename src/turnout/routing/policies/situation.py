@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from turnout.protocols.kinds import RequestKind
 from turnout.records import ModelClass, Population
 from turnout.routing.policies.choice import Choice, ChoiceCode, Lock
-from turnout.routing.policies.costs import Target
+from turnout.routing.policies.costs import Target, TurnCosts
 from turnout.routing.sessions import Session
 
 
@@ -51,9 +51,16 @@ class Situation:
 
     @property
     def p_reasoning(self) -> float:
-        """The score, computed on first use."""
+        """The score, computed on first use.
+
+        Raises:
+            ValueError: If it is no number in [0, 1].
+        """
         if not self._computed:
-            self._computed.append(self.score() if callable(self.score) else self.score)
+            score = self.score() if callable(self.score) else self.score
+            if not 0 <= score <= 1:
+                raise ValueError(f"expected a score in [0, 1]; found {score}")
+            self._computed.append(score)
         return self._computed[0]
 
     @property
@@ -92,6 +99,7 @@ class Situation:
         lock: Lock | None = None,
     ) -> Choice:
         """A choice, with the fields that are the same for every policy."""
+        costs = TurnCosts.of(self)
         scored = bool(self._computed)
         by_score = self.class_by_score if scored else None
         target = self.targets.get(model_class)
@@ -105,6 +113,9 @@ class Situation:
             score=self.p_reasoning if scored else None,
             population=self.population,
             threshold=self.threshold,
+            stay_usd=costs.stay_usd if costs else None,
+            switch_usd=costs.switch_usd if costs else None,
+            switching_usd=costs.switching_usd if costs else None,
             session_class=by_score if self.session is None else self.session.first_class,
             conversation_class=by_score,
         )

@@ -62,8 +62,9 @@ class BoundaryPolicy:
             return locked or situation.by_score(self.name)
         cache = session.caches.get(session.model_class)
         lifetime_s = self.cache_lifetime_s if cache is None else cache.lifetime_s
-        # If the clock was set back, the idle time is unknown, as after a long pause.
-        idle_s = abs(situation.now_s - session.decided_at_s)
+        # The calls of a tool loop keep a cache warm long after the turn came. If the clock was set
+        # back, the idle time is unknown, as after a long pause.
+        idle_s = abs(situation.now_s - (session.decided_at_s if cache is None else cache.used_at_s))
         if idle_s >= lifetime_s:
             return situation.by_score(self.name)
         return situation.choice(
