@@ -1,8 +1,10 @@
 """How long the gateway's event loop is held while large requests are served.
 
 The gateway runs in this process beside a watcher that wants to run every millisecond; upstream and
-caller are processes of their own. What the watcher waits beyond that is the hold. The first row, a
-small request, says what the machine itself takes.
+caller are processes of their own. What the watcher waits beyond that is the hold. An idle loop in
+another process is watched at the same time: it says what the machine itself takes. Two numbers do
+not depend on the machine's other work: the processor time of the loop's thread between two looks of
+the watcher, and that of one garbage collection, which stops every thread.
 
     python benchmarks/loop_holds.py ROUTER [--rounds 5]
 """
@@ -11,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import sys
 import tempfile
 import time
+from asyncio.subprocess import PIPE
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -52,32 +57,69 @@ def ask(port: int, path: Path) -> None:
         raise SystemExit("not answered")
 
 
-async def watch(holds_s: list[float]) -> None:
-    """Note how much later than asked for this runs."""
-    while True:
-        began = time.perf_counter()
-        await asyncio.sleep(0.001)
-        holds_s.append(time.perf_counter() - began - 0.001)
+@dataclass
+class Longest:
+    """The longest of each kind in one round, in ms."""
+
+    hold: float = 0.0
+    idle_hold: float = 0.0
+    loop_work: float = 0.0
+    collection: float = 0.0
+
+    async def watch(self) -> None:
+        """Note how much later than asked for this runs, and what the thread did meanwhile."""
+        while True:
+            began, worked = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(0.001)
+            self.hold = max(self.hold, 1000 * (time.perf_counter() - began) - 1)
+            self.loop_work = max(self.loop_work, 1000 * (time.thread_time() - worked))
+
+    def note_collection(self, phase: str, _: dict[str, int]) -> None:
+        """Note how long a garbage collection takes."""
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            self.collection = max(self.collection, 1000 * (time.thread_time() - self._began))
 
 
-async def measured(port: int, folder: Path, n_rounds: int) -> dict[str, list[float]]:
-    """The longest hold of each round, in ms."""
-    holds_s: list[float] = []
-    watching = asyncio.ensure_future(watch(holds_s))
-    longest: dict[str, list[float]] = {}
+async def watch_idle() -> None:
+    """Watch an idle loop until standard input ends; say its longest hold."""
+    longest = Longest()
+    watching = asyncio.ensure_future(longest.watch())
+    await asyncio.to_thread(sys.stdin.read)
+    watching.cancel()
+    print(longest.hold)
+
+
+async def measured_once(port: int, path: Path) -> Longest:
+    """Send a body, and watch until its memory was freed."""
+    idle = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "_idle", stdin=PIPE, stdout=PIPE
+    )
+    await asyncio.sleep(0.3)
+    longest = Longest()
+    gc.callbacks.append(longest.note_collection)
+    watching = asyncio.ensure_future(longest.watch())
+    caller = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "_ask", str(port), str(path)
+    )
+    if await caller.wait():
+        raise SystemExit(f"{path}: not answered")
+    await asyncio.sleep(2)
+    watching.cancel()
+    gc.callbacks.remove(longest.note_collection)
+    said, _ = await idle.communicate(b"")
+    longest.idle_hold = float(said)
+    return longest
+
+
+async def measured(port: int, folder: Path, n_rounds: int) -> dict[str, list[Longest]]:
+    """Every round of every case."""
+    longest: dict[str, list[Longest]] = {}
     for name, messages in bodies().items():
         path = folder / "body.json"
         path.write_text(json.dumps({"model": "turnout", "messages": messages}))
-        for _ in range(n_rounds):
-            await asyncio.sleep(0.2)
-            holds_s.clear()
-            caller = await asyncio.create_subprocess_exec(
-                sys.executable, __file__, "_ask", str(port), str(path)
-            )
-            if await caller.wait():
-                raise SystemExit(f"{name}: not answered")
-            longest.setdefault(name, []).append(1000 * max(holds_s))
-    watching.cancel()
+        longest[name] = [await measured_once(port, path) for _ in range(n_rounds)]
     return longest
 
 
@@ -98,9 +140,11 @@ async def run(router: Path, upstream: int, n_rounds: int) -> None:
     task = asyncio.ensure_future(serving.serve())
     await asyncio.sleep(1)
     server._give_way()
-    print(f"{'request':28}{'median':>8}{'most':>8}   longest hold, ms")
-    for name, each in (await measured(port, folder, n_rounds)).items():
-        print(f"{name:28}{statistics.median(each):8.1f}{max(each):8.1f}")
+    columns = ("hold", "idle_hold", "loop_work", "collection")
+    print(f"{'longest, ms (median of rounds)':32}{''.join(f'{c:>12}' for c in columns)}")
+    for name, rounds in (await measured(port, folder, n_rounds)).items():
+        medians = (statistics.median(getattr(each, c) for each in rounds) for c in columns)
+        print(f"{name:32}{''.join(f'{value:12.1f}' for value in medians)}")
     serving.should_exit = True
     await task
 
@@ -123,5 +167,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["_ask"]:
         ask(int(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:2] == ["_idle"]:
+        asyncio.run(watch_idle())
     else:
         main()

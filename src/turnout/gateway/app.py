@@ -83,6 +83,11 @@ class Gateway:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is open."""
+        return not self._open
+
     def stop(self) -> None:
         """End requests that are still open, each with an error that says so."""
         self._is_stopping = True

@@ -81,6 +81,10 @@ class Transcript:
             self._chain.append(digest(self._chain[-1], str(block.is_assistant), block.digest))
         self.n_human = _n_human_turns(said)
 
+    def parts(self) -> tuple[Sequence[object], ...]:
+        """The collections of which each has an entry a message."""
+        return self._said, self._blocks, self._chain
+
     @property
     def _n_history(self) -> int:
         """Blocks up to and with the last answer."""

@@ -11,7 +11,7 @@ import secrets
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from turnout.gateway.attended import Attended, stopping
 from turnout.gateway.callers import digest_of_keys
 from turnout.gateway.decide import Decided, effort_of
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
+from turnout.gateway.freeing import free_later
 from turnout.gateway.headers import RawHeaders, header_value
 from turnout.gateway.incoming import LARGE_BYTES
 from turnout.gateway.options import Target
@@ -74,16 +75,29 @@ class Exchange(Attended):
             Problem: If nothing was sent yet and the gateway itself must answer.
             BrokenAnswerError: If the answer broke off.
         """
-        decided = await self._decided()
+        decided = self._progress.decided = await self._decided()
         try:
             is_done = await self.attended(self._served(decided))
         except asyncio.CancelledError:
             await self._left(decided)
             raise
+        finally:
+            if len(self._asked.body.text) > LARGE_BYTES:
+                free_later(self)
         if not is_done:
             await self._left(decided)
             if self.is_stopped and not self.caller_left and not self._progress.is_started:
                 raise stopping()
+
+    def parts(self) -> list[Sequence[object]]:
+        """The collections that are as long as the conversation."""
+        asked, decided = self._asked, self._progress.decided
+        return [
+            *asked.body.lists(),
+            asked.request.messages,
+            asked.call.turns,
+            *(decided.place.transcript.parts() if decided else ()),
+        ]
 
     async def _decided(self) -> Decided:
         decider = self.runtime.decider
@@ -372,6 +386,7 @@ class Exchange(Attended):
 class _Progress:
     """How far an exchange has come."""
 
+    decided: Decided | None = None
     forwarded: Forwarded | None = None
     reader: _Reader | None = None
     first_byte_s: float | None = None

@@ -24,6 +24,8 @@ _log = logging.getLogger("turnout.gateway")
 # Open answers have so long to end after a signal; then they are ended with an error.
 STOP_S = 30.0
 _BACKLOG = 2048
+# Ten minutes, in tenths of a second.
+_COLLECT_TICKS = 6_000
 
 
 def serve(
@@ -79,7 +81,8 @@ def _give_way() -> None:
     # What was loaded stays, and need not be looked at again; large bodies are no garbage either.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    # Few objects at a time; all of them only in a moment without requests (`_Server.on_tick`).
+    gc.set_threshold(1_000, 5, 1_000_000)
 
 
 def refuse_open_door(options: GatewayOptions) -> None:
@@ -111,12 +114,23 @@ class _Server(uvicorn.Server):
         self._reload = reload
         self._stop_s = stop_s
         self._reloading: asyncio.Task[None] | None = None
+        self._collected_at = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         await super().startup(sockets)
         with contextlib.suppress(NotImplementedError, AttributeError, ValueError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look through all objects for garbage, at best while nobody waits for an answer."""
+        n_ticks = counter - self._collected_at
+        if n_ticks >= (_COLLECT_TICKS if self._gateway.is_idle else 6 * _COLLECT_TICKS):
+            gc.collect()
+            self._collected_at = counter
+        elif n_ticks < 0:
+            self._collected_at = counter  # the count begins anew each day
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop: no new requests; open answers are finished, or ended with an error."""

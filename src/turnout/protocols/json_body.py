@@ -101,6 +101,10 @@ class JsonBody:
         changed = f"{self.text[:start]}{edited}{self.text[end:]}"
         return b"".join(piece.encode() for piece in pieces(changed))
 
+    def lists(self) -> list[list[object]]:
+        """The lists among the object's values."""
+        return [member.value for member in self._members if isinstance(member.value, list)]
+
     def text_of(self, name: str) -> str:
         """The text of a member's value as the caller wrote it; empty where there is none."""
         for member in reversed(self._members):
