@@ -56,13 +56,13 @@ _MOST_STRATA = 10
     "--outcomes",
     is_flag=True,
     help="SOURCE holds measured outcomes (Parquet, CSV or JSON Lines): prompt or messages, "
-    "reasoning_score, fast_score; optionally conversation_id, group, cv_group, label, target (in "
-    "place of the gap), weight.",
+    "reasoning_score, fast_score; optionally conversation_id, group, cv_group, label, target "
+    "(instead of the gap), weight.",
 )
 @click.option(
     "--size",
     type=click.IntRange(min=2),
-    help="Rows wanted; where there are fewer, all are used, and weights balance a log's.  "
+    help="Number of rows; if the log has fewer, all are used, and weights balance them.  "
     "[default: 100000; with --outcomes all]",
 )
 @click.option("--ratio", default="50:50", show_default=True, help="Reasoning rows to fast rows.")
@@ -72,7 +72,7 @@ _MOST_STRATA = 10
 @click.option(
     "--oversample",
     is_flag=True,
-    help="Repeat training rows, each at most ten times, where there are too few.",
+    help="If there are too few training rows, repeat them, each at most ten times.",
 )
 @click.option(
     "--margin",
@@ -85,7 +85,7 @@ _MOST_STRATA = 10
     "columns",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="With --outcomes: what the file calls a field.",
+    help="With --outcomes: the file's own name of a field.",
 )
 @ENGINE_OPTION
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same rows.")

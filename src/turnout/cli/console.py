@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 INPUT_PATH = click.Path(path_type=Path)
 CONFIG_OPTION = click.option(
-    "-c", "--config", type=INPUT_PATH, help="Settings file; its [catalog] adds your own models."
+    "-c",
+    "--config",
+    type=INPUT_PATH,
+    help="Settings file, for example with your own models under [catalog].",
 )
 ENGINE_OPTION = click.option(
     "--engine",
@@ -52,13 +55,13 @@ OUTPUT_OPTION = click.option(
     "--output",
     type=INPUT_PATH,
     required=True,
-    help="Where the result goes; it appears only when complete.",
+    help="Path of the result; it appears only when complete.",
 )
 POPULATION_OPTION = click.option(
     "--population",
     type=click.Choice(get_args(Population)),
-    help="Whose probabilities to show: those of the log, or of a data set with as many messages of "
-    "either class.  [default: log, where the router knows it]",
+    help="The population of the probabilities: the log, or balanced rows.  [default: log, if the "
+    "router knows its share of reasoning]",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _SECONDS_BETWEEN_LINES = 60

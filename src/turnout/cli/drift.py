@@ -43,8 +43,7 @@ _ANSWERS = {
 @click.option(
     "--fail-on-drift",
     is_flag=True,
-    help=f"End with exit code {CHANGED_EXIT_CODE} where the traffic has changed, for a scheduled "
-    "job.",
+    help=f"Exit with code {CHANGED_EXIT_CODE} if the traffic has changed, for scheduled jobs.",
 )
 @CONFIG_OPTION
 @JSON_OPTION
@@ -60,8 +59,8 @@ def command(
     """Say whether NEW is still the traffic that ROUTER was trained for, and what to do.
 
     NEW is a turns table, any log that `turnout ingest` reads, or the gateway's journal. A journal
-    without texts is compared by its scores. Nothing is changed. Writes drift.html, drift.json and
-    drift.csv.
+    without texts is compared by its scores. The router is not changed. Writes drift.html,
+    drift.json and drift.csv.
     """
     from turnout.replay.drift import drift
     from turnout.settings import load_settings

@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     "--truth",
     type=INPUT_PATH,
     help="Truth of a simulated log (conversation_id, turn_index, label; Parquet, CSV or JSON "
-    "Lines); rows are then compared with it too.",
+    "Lines), to compare the rows with it too.",
 )
 @click.option(
     "--examples",
     default=5,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Most confident mistakes to quote from the data, of each kind.",
+    help="Number of the most confident mistakes to quote, of each kind.",
 )
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
-    help="Instead of a ROUTER: train so many on DATA, each judged on rows that it did not see.",
+    help="Instead of a ROUTER: train this many on DATA, each tested on rows it was not trained on.",
 )
 @click.option(
     "--group-by",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--model",
     default="auto",
     type=click.Choice(["auto", "encoder", "words"]),
-    help="With --folds: what to train, as in `turnout train`.",
+    help="With --folds: the model to train, as in `turnout train`.",
 )
 @JSON_OPTION
 def command(

@@ -51,14 +51,14 @@ class _Output(click.Option):
     cls=_Output,
     type=INPUT_PATH,
     required=True,
-    help="Where the turns go; they appear only when complete. Not needed for a dry run.",
+    help="The Parquet file of turns; it appears only when complete. Not needed for a dry run.",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
     is_eager=True,
-    help="Read everything and write nothing: show which layout each file has, what was found, and "
-    "the first conversations.",
+    help="Read everything and write nothing: show the layout of each file, the counts and the "
+    "first conversations.",
 )
 @click.option(
     "--map",
@@ -72,14 +72,14 @@ class _Output(click.Option):
     "--keep",
     multiple=True,
     metavar="COLUMN",
-    help="Carry a column of the log along with the turns, as a segment for reports.",
+    help="Keep a column of the log with the turns, as a segment for reports.",
 )
 @click.option(
     "--salt",
     type=INPUT_PATH,
     metavar="FILE",
-    help="The secret that pseudonyms of users are made with, to share between tables; by default "
-    "OUTPUT.salt. Written where there is none.",
+    help="The secret salt of users' pseudonyms, to share between tables; written if it does not "
+    "exist.  [default: OUTPUT.salt]",
 )
 @click.option(
     "--skip-unreadable",
@@ -89,7 +89,7 @@ class _Output(click.Option):
 @click.option(
     "--strict",
     is_flag=True,
-    help="Stop at a file of a folder that is no log instead of passing over it.",
+    help="Stop at a file of a folder that is not a log, instead of skipping it.",
 )
 @click.option(
     "--redact",
@@ -99,13 +99,12 @@ class _Output(click.Option):
 @click.option(
     "--source",
     metavar="NAME",
-    help="Name the product that the logs are of: its conversations stay apart from those of others "
-    "that have the same ids.",
+    help="The product of the logs; conversations of other products with equal ids stay separate.",
 )
 @click.option(
     "--query",
     metavar="NAME|FILE.kql",
-    help="Which Kusto query to run: one that `turnout kql` lists, or an edited copy of it.",
+    help="The Kusto query to run: one that `turnout kql` lists, or an edited copy of one.",
 )
 @query_options
 @JSON_OPTION

@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     "--api-key-env",
     default="OPENAI_API_KEY",
     show_default=True,
-    help="Environment variable that holds the key; unset for endpoints that want none.",
+    help="Environment variable that holds the key; unset for endpoints without one.",
 )
-@click.option("--sample", type=int, help="Turns to judge, drawn evenly; all by default.")
+@click.option("--sample", type=int, help="Number of random turns to judge.  [default: all]")
 @click.option(
     "--max-usd",
     type=float,
-    help="What it may cost in all, retries and resumed runs included: nothing is sent that could "
-    "pass it.",
+    help="The most it may cost, with retries and resumed runs; nothing is sent that could exceed "
+    "it.",
 )
 @click.option(
     "--price",
@@ -83,7 +83,7 @@ def command(
     """Ask a model which of TURNS need reasoning, by a fixed rubric; one row a turn.
 
     Any endpoint of OpenAI chat completions. Messages leave this machine. Answers are stored as they
-    arrive: a run that was killed goes on where it was, and pays for none twice. `turnout label
+    arrive: a killed run continues where it was, and pays for none twice. `turnout label
     --judged` takes the result as one source of evidence.
     """
     from turnout.judge import JudgeOptions, judge_turns

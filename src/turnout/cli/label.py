@@ -45,21 +45,21 @@ _FITTED_ON = {
 @click.option(
     "--human",
     type=INPUT_PATH,
-    help="People's labels (conversation_id, turn_index, label, annotator): a source, and what the "
-    "accuracies of the others are fitted on where there is no --gold.",
+    help="People's labels (conversation_id, turn_index, label, annotator): a source, and without "
+    "--gold the truth that other sources' accuracies are fitted on.",
 )
 @click.option(
     "--outcomes",
     type=INPUT_PATH,
-    help="Measured scores (reasoning_score, fast_score) of turns, of a `prompt`, or of "
-    "`messages`, a conversation up to the turn.",
+    help="Measured scores (reasoning_score, fast_score) of turns, prompts (`prompt`) or "
+    "conversations up to a turn (`messages`).",
 )
 @click.option("--judged", type=INPUT_PATH, help="What `turnout judge` wrote.")
 @click.option(
     "--explain",
     "where",
     metavar="CONVERSATION[:TURN]",
-    help="Show why these turns have their labels, instead of the table of sources.",
+    help="Show the votes on these turns, instead of the table of sources.",
 )
 @ENGINE_OPTION
 @CONFIG_OPTION

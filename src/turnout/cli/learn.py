@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Environment variable that holds the judge's key.",
 )
-@click.option("--max-usd", type=float, help="What the judge may cost in all.")
+@click.option("--max-usd", type=float, help="The most that the judge may cost.")
 @click.option("--human", type=INPUT_PATH, help="People's labels; see `turnout label`.")
 @click.option("--outcomes", type=INPUT_PATH, help="Measured scores; see `turnout label`.")
 @click.option("--truth", type=INPUT_PATH, help="Truth of a simulated log; see `turnout evaluate`.")
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     default=20_000,
     show_default=True,
     type=click.IntRange(min=100),
-    help="Most rows of a data set: more rows, better routers, longer training.",
+    help="The most rows of a data set; more rows give better routers and longer training.",
 )
 @click.option(
     "--epochs",
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     default=0.10,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of the messages that need reasoning that may be missed by what is recommended.",
+    help="Of the messages that need reasoning, the share that the recommendation may miss.",
 )
 @click.option(
     "--by",
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Read and label the log, say what training would take and the judge would cost, and stop.",
+    help="Read and label the log, print the training time and the judge's cost, and stop.",
 )
 @CONFIG_OPTION
 @JSON_OPTION

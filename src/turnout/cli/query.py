@@ -16,17 +16,17 @@ _OPTIONS = (
     click.option(
         "--until",
         type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-        help="Read what was before this moment, in UTC.",
+        help="Read only what was before this moment, in UTC.",
     ),
     click.option(
         "--per-bucket",
         type=click.IntRange(min=1),
-        help="Conversations of each turn-count bucket, where a query has them.  [default: 5000]",
+        help="Conversations of each turn-count bucket, if a query has them.  [default: 5000]",
     ),
     click.option(
         "--percent",
         type=click.IntRange(min=1, max=100),
-        help="How many of 100 conversations to keep, where a query samples so.  [default: 100]",
+        help="Percent of conversations to keep, if a query samples them.  [default: 100]",
     ),
 )
 _NAMES = ("table", "days", "until", "per_bucket", "percent")

@@ -45,24 +45,24 @@ if TYPE_CHECKING:
 @click.option(
     "--labels",
     type=INPUT_PATH,
-    help="What `turnout label` wrote: misses by strong evidence stand beside the expected ones.",
+    help="What `turnout label` wrote, to report misses by strong evidence too.",
 )
 @click.option(
     "--by",
     metavar="SEGMENT",
-    help="Split costs by a column of the log that `turnout ingest --keep` carried along.",
+    help="Split costs by a column of the log that `turnout ingest --keep` kept.",
 )
 @click.option(
     "--max-missed",
     type=float,
     default=0.10,
     show_default=True,
-    help="Share of the messages that need reasoning that may be missed by what is recommended.",
+    help="Of the messages that need reasoning, the share that the recommendation may miss.",
 )
 @click.option(
     "--miss-usd",
     type=click.FloatRange(min=0),
-    help="What a miss costs you, in USD, for the priced policy.  [default: from the threshold]",
+    help="The cost of a miss to you, in USD, for the priced policy.  [default: from the threshold]",
 )
 @ENGINE_OPTION
 @CONFIG_OPTION

@@ -26,12 +26,16 @@ from turnout.records import Population
 @click.argument("router", type=INPUT_PATH)
 @click.argument("file", type=INPUT_PATH)
 @click.option("--text-column", required=True, help="The column that holds the message.")
-@click.option("--keep", multiple=True, help="A column to write beside the score, such as an id.")
+@click.option(
+    "--keep",
+    multiple=True,
+    help="A column to copy beside the score, such as an id; may be repeated.",
+)
 @OUTPUT_OPTION
 @click.option(
     "--precision",
     type=click.Choice(["int8", "float32"]),
-    help="The quantised graph, or the one that was trained.  [default: what serves]",
+    help="The quantised graph, or the trained one.  [default: the graph that serves]",
 )
 @POPULATION_OPTION
 @JSON_OPTION
@@ -47,8 +51,8 @@ def command(
 ) -> None:
     """Score every row of FILE (Parquet, CSV or JSON Lines) with ROUTER.
 
-    Writes Parquet with the column p_reasoning, and those to keep: one row per input row, in input
-    order. Also estimates which share of the rows needs reasoning.
+    Writes Parquet with the column p_reasoning and those of --keep: one row per input row, in input
+    order. Also estimates the share of rows that need reasoning.
     """
     from turnout.evaluation.batch import score_file
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def listen_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that stand above the settings file."""
+    """Add the options that override the settings file."""
     port = click.option(
         "--port", type=click.IntRange(0, 65_535), help="Port.  [default: gateway.port, or 8080]"
     )
@@ -34,7 +34,9 @@ def listen_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-c", "--config", type=INPUT_PATH, required=True, help="Settings: upstreams and targets."
 )
-@click.option("--check", is_flag=True, help="Say what would be served, and what may surprise.")
+@click.option(
+    "--check", is_flag=True, help="Print what would be served, with possible surprises, and exit."
+)
 @listen_options
 def command(router: Path, config: Path, check: bool, host: str | None, port: int | None) -> None:
     """Serve ROUTER as a gateway for OpenAI's and Anthropic's clients.

@@ -27,7 +27,7 @@ from turnout.cli.verbs import verb
     "--noise",
     default=0.15,
     show_default=True,
-    help="Share of users who take the same class of model whatever they ask.",
+    help="Share of users who always use the same class of model.",
 )
 @JSON_OPTION
 def command(output: Path, conversations: int, seed: int, noise: float, as_json: bool) -> None:

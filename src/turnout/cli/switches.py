@@ -59,9 +59,9 @@ def command(
 ) -> None:
     """Report which models the conversations of TURNS use, and how they switch.
 
-    An upgrade goes from a fast to a reasoning model, a downgrade back, a lateral move stays in
-    its class; each may also switch the provider. A fallback is one that a product made: after a
-    rate limit, as a retry, for a sub-agent, or for one turn and back.
+    An upgrade goes from a fast to a reasoning model, a downgrade the other way, a lateral switch
+    stays in the class; each may also change the provider. A fallback is a switch that a product
+    made: after a rate limit, as a retry, for a sub-agent, or for one turn and back.
     """
     from turnout.settings import catalog_of
     from turnout.stage import report_json

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 @click.option(
     "--max-miss",
     type=float,
-    help="Highest share, of the messages that need reasoning, to be sent to fast, such as 0.05.",
+    help="Of the messages that need reasoning, the highest share sent to fast, such as 0.05.",
 )
-@click.option("--confidence", default=0.95, show_default=True, help="How sure --max-miss must be.")
+@click.option("--confidence", default=0.95, show_default=True, help="The confidence of --max-miss.")
 @click.option(
     "--reasoning-model",
     help="Model that serves the reasoning class, for costs.  [default: the settings file's target]",
@@ -70,14 +70,14 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Choose the threshold of ROUTER on DATA, and show what others would do.
+    """Choose the threshold of ROUTER on DATA, and compare it with others.
 
-    Nothing changes without --write. Scores are kept beside the router: the next question on the
-    same messages scores nothing again. One of --share, --budget and --max-miss is required.
+    Nothing changes without --write. Scores are stored beside the router, so that the next call on
+    the same messages is fast. One of --share, --budget and --max-miss is required.
 
-    DATA is your own turns table, or a data set folder, of which the test rows are taken. --max-miss
-    needs the latter. It is a promise for new messages like these: with 95 % confidence at most that
-    share of the messages that need reasoning is missed.
+    DATA is your own turns table, or a data set folder, whose test rows are used. --max-miss needs a
+    data set. It holds for new messages like these: with 95 % confidence, at most that share of the
+    messages that need reasoning goes to fast.
     """
     from turnout.replay.threshold import Goal, choose_threshold
     from turnout.settings import load_settings

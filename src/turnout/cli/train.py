@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--epochs",
     type=click.IntRange(1, 100),
-    help="Passes over the training rows, at most; the best is kept.  "
+    help="The most passes over the training rows; the best one counts.  "
     "[default: 3, more with few rows]",
 )
 @click.option(
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "float32", "bfloat16"]),
-    help="What matrices are multiplied in; auto takes bfloat16 where the machine has it.",
+    help="Precision of matrix products; auto uses bfloat16 if the machine has it.",
 )
 @click.option(
     "--max-tokens",
@@ -65,16 +65,20 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "encoder", "words"]),
-    help="What to train: the encoder, a linear model on words, or both, of which the better one on "
-    "validation is written.",
+    help="The encoder, a linear model on words, or (auto) the better of both on validation.",
 )
-@click.option("--seed", default=0, show_default=True, help="Same seed, same machine: same router.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="The same seed gives the same router on the same machine.",
+)
 @click.option(
     "--log-to",
     multiple=True,
     type=click.Choice(["tensorboard", "mlflow", "wandb"]),
-    help="Record losses and rates: tensorboard in OUTPUT.tensorboard, mlflow and wandb where their "
-    "own environment variables say. May be given several times.",
+    help="Record losses and rates: tensorboard in OUTPUT.tensorboard; mlflow and wandb by their "
+    "own environment variables. May be given several times.",
 )
 @JSON_OPTION
 def command(

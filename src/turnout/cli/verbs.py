@@ -15,7 +15,7 @@ from turnout.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A line of `turnout --help`.
+    """A verb in `turnout --help`.
 
     Attributes:
         summary: What it does.
@@ -30,7 +30,7 @@ class Verb:
 
 VERBS = {
     "learn": Verb(
-        "all of the below up to serving: a log in; routers, a page and settings out",
+        "all of these up to serving: a log → routers, a page and settings",
         ("logs", "report", "train"),
         first=True,
     ),
@@ -45,15 +45,17 @@ VERBS = {
         "measure a router against trivial baselines", ("logs", "report", "train"), first=True
     ),
     "replay": Verb(
-        "what each policy would have cost on your own log", ("logs", "report", "train"), first=True
+        "compare the cost of each policy on your own log", ("logs", "report", "train"), first=True
     ),
     "serve": Verb("run the gateway in front of your models", ("serve",), first=True),
     "simulate": Verb("write a realistic conversation log with known truth", ("logs",)),
     "kql": Verb("print a query for Kusto, ready to run", ("logs",)),
     "judge": Verb("ask a model which turns need reasoning, within a budget", ("judge", "logs")),
-    "threshold": Verb("choose the score from which messages go to reasoning", ("logs", "train")),
+    "threshold": Verb(
+        "choose the least score that sends a message to reasoning", ("logs", "train")
+    ),
     "drift": Verb(
-        "whether new traffic is still what a router was trained for", ("logs", "report", "train")
+        "test whether traffic has changed since a router was trained", ("logs", "report", "train")
     ),
     "route": Verb("decide one message or conversation, and say why"),
     "score": Verb("score every row of a table", ("logs",)),
