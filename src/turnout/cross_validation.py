@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from turnout.dataset.cells import SPLITS
 from turnout.errors import RecordError
 from turnout.evaluation.folds import pooled, score_fold
 from turnout.evaluation.stage import EvaluateReport, earlier_report, write_report
@@ -26,7 +27,6 @@ from turnout.stage import StageRun
 from turnout.tables import read_known_labels
 from turnout.training import Recipe, train
 
-SPLITS = ("train", "validation", "test")
 # Of the rows outside a fold, about one in eight chooses the epoch and fits the calibration.
 _VALIDATION_PARTS = 8
 

@@ -65,7 +65,7 @@ def command(
     from turnout.replay.drift import drift
     from turnout.settings import load_settings
 
-    catalog = load_settings(config).own_catalog()
+    catalog = load_settings(config).merged_catalog()
     with progress_bars() as on_progress:
         traffic = _traffic(new, output, on_progress)
         report = drift(router, traffic, output, catalog=catalog, on_progress=on_progress)

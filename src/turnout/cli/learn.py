@@ -125,7 +125,7 @@ def command(
     from turnout.training import Recipe, end_process, first_process
 
     settings = load_settings(config)
-    catalog = settings.own_catalog()
+    catalog = settings.merged_catalog()
     targets: dict[ModelClass, str] = {
         name: target.model for name, target in settings.model_targets().items()
     }

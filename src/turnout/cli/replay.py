@@ -101,7 +101,7 @@ def command(
             paths[:-1],
             paths[-1],
             output,
-            catalog=settings.own_catalog(),
+            catalog=settings.merged_catalog(),
             targets=targets,
             evidence=Evidence(labels),
             by=by,

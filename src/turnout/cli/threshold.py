@@ -89,7 +89,7 @@ def command(
             router,
             data,
             goal,
-            catalog=settings.own_catalog(),
+            catalog=settings.merged_catalog(),
             prices=_prices(settings, reasoning_model, fast_model),
             policy=settings.policy(),
             write=write,
@@ -122,7 +122,7 @@ def _prices(
     models = settings.models_of(reasoning_model, fast_model)
     if not any(models.values()):
         return None
-    catalog = settings.own_catalog()
+    catalog = settings.merged_catalog()
     prices = {}
     for name, model in models.items():
         price = catalog.price(model)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from turnout.stats.bootstrap import LEVEL
 from turnout.stats.prior import log_ratios, prior_shares
 
 Floats = NDArray[np.float64]
 
 _LEAST_PRIOR = 0.01
 _DRAWS = 2000
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def _chance(covariance: Floats) -> float:
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))
     draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values))) @ root.T
-    return float(np.quantile(0.5 * np.abs(draws).sum(1), _LEVEL))
+    return float(np.quantile(0.5 * np.abs(draws).sum(1), LEVEL))
 
 
 def _p_value(gap: Floats, shares: Floats, covariance: Floats, clusters: int) -> float:
