@@ -331,3 +331,9 @@ def test_answers_to_nobodys_words_are_no_one_conversation(served):
     first = served.post([user(" ")])
     second = served.post([user(" "), assistant("what somebody else was answered"), user("hello")])
     assert place(second)[0] != place(first)[0]
+
+
+def test_a_conversation_with_an_id_is_found_by_nobody_who_only_words_it_alike(served):
+    named = served.post([user("hello")], headers={"x-session-id": "s-1"})
+    other = served.post([user("hello"), assistant("in other words"), user("thanks")])
+    assert place(other)[0] != place(named)[0]

@@ -132,8 +132,9 @@ def one_model_twice(url, journal, **door):
 def test_two_targets_of_one_model_are_told_apart_by_the_callers_effort(tmp_path, effort, expected):
     with gateway_of(tmp_path, one_model_twice) as served:
         response = served.post([user("hello")], model="m", reasoning_effort=effort)
-        served.post([user("hello")], model="m", reasoning_effort="minimal")
+        other = served.post([user("hello")], model="m", reasoning_effort="minimal")
     assert response.headers["x-turnout-class"] == expected
+    assert other.headers["x-turnout-effort"] == "minimal"
     efforts = [body["reasoning_effort"] for body in served.upstream.bodies]
     assert efforts == [effort, "minimal"], "the caller's own effort stands"
 

@@ -229,6 +229,10 @@ def test_an_error_that_only_the_events_name_tells_is_a_failure(wire_format):
     assert (answer.failed, answer.complete, answer.error) == (True, False, "overloaded")
 
 
+def test_a_response_that_was_cancelled_is_a_failure():
+    assert responses.read_answer({"status": "cancelled", "output": []}).failed
+
+
 def test_events_without_a_choice_are_no_answer():
     assert not answer_of(chat, events({"detail": "no"}) + b"data: [DONE]\n\n").complete
 

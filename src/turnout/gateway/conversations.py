@@ -299,8 +299,9 @@ class Conversations:
         transcript, conversation_id = place.transcript, place.conversation_id
         key, exchange = transcript.answered_keys(answer)
         self.store.link(key, conversation_id, place.turn_index)
-        self.store.link(transcript.exchange_key(exchange), conversation_id, place.turn_index)
-        self.store.link(transcript.answered_human_key, conversation_id, place.turn_index)
+        if place.identified_by == "transcript":
+            self.store.link(transcript.exchange_key(exchange), conversation_id, place.turn_index)
+            self.store.link(transcript.answered_human_key, conversation_id, place.turn_index)
         if answer.response_id:
             self.store.link(
                 _response_key(place, answer.response_id), conversation_id, place.turn_index

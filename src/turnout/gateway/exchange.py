@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Send
@@ -261,6 +261,8 @@ class Exchange(Attended):
         if not answer.complete:
             await self._in_store(conversations.unanswered, decided.place)
         elif self._asked.kind in ("turn", "continuation", "sub-agent"):
+            if self._asked.wire_format.NAME != "responses":
+                answer = replace(answer, response_id=None)  # nobody can go on from it
             await self._in_store(
                 conversations.answered, decided.place, answer, self._cached(answer),
                 self._class_of(forwarded.target), forwarded.target.name,
@@ -368,7 +370,8 @@ class Exchange(Attended):
             "reason": decided.reason,
             "latency-ms": f"{decided.decision_ms:.1f}",
         }
-        effort = effort_of(target, self._asked)
+        asked_effort = self._asked.request.effort if decided.keeps_caller_effort else None
+        effort = asked_effort or effort_of(target, self._asked)
         if effort:
             values["effort"] = effort
         if decision is not None:

@@ -86,7 +86,7 @@ def read_answer(body: Mapping[str, object]) -> Answer:
     items = [message for item in mappings(body.get("output")) if (message := _message(item))]
     status = text(body.get("status"))
     error = error_message(body.get("error"))
-    failed = error is not None or status == "failed"
+    failed = error is not None or status in ("failed", "cancelled")
     reason = text(mapping(body.get("incomplete_details")).get("reason"))
     return Answer(
         "\n".join(item.text for item in items if item.role == "assistant" and item.text),
