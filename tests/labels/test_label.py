@@ -323,7 +323,8 @@ def test_measured_conversations_vote_on_the_turn_that_they_end_with(tmp_path):
 
 def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
     turns = write_turns(
-        tmp_path / "t.parquet", [turn("a", 1, "x", QUICK), turn("b", 1, "y", QUICK)]
+        tmp_path / "t.parquet",
+        [turn("a", 1, "x", QUICK), turn("b", 1, "y", QUICK), turn("c", 1, "z", DEEP)],
     )
     key = {"conversation_id": "a", "turn_index": 1}
     external = ExternalFiles(
@@ -347,6 +348,35 @@ def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
     assert report.gold_turns == 1
 
 
+def test_where_all_models_are_of_one_class_a_judge_alone_labels(tmp_path):
+    turns = write_turns(
+        tmp_path / "t.parquet", [turn(name, 1, name, QUICK) for name in ("hard", "easy", "silent")]
+    )
+    needs = [
+        {"conversation_id": n, "turn_index": 1, "need": v} for n, v in (("hard", 5), ("easy", 1))
+    ]
+    judged = ExternalFiles(judged=written(tmp_path / "j.parquet", needs))
+    label_turns(turns, tmp_path / "judged", CATALOG, external=judged)
+    rows = {row["conversation_id"]: row for row in pq.read_table(tmp_path / "judged").to_pylist()}
+    assert {name: row["evidence"] for name, row in rows.items()} == {
+        "hard": ["judge"], "easy": ["-judge"],
+    }  # fmt: skip
+    label_turns(turns, tmp_path / "alone", CATALOG)
+    assert pq.read_table(tmp_path / "alone")["evidence"].to_pylist() == [["-model_first"]] * 3
+
+
+def test_people_are_taken_at_their_word_where_few_turns_need_reasoning(tmp_path):
+    rows = [turn(f"c{n}", 1, f"message {n}", QUICK) for n in range(400)]
+    answers = [said(f"c{n}", 1, "reasoning" if n < 20 else "fast") for n in range(400)]
+    external = ExternalFiles(human=written(tmp_path / "h.parquet", answers))
+    turns, out = write_turns(tmp_path / "t.parquet", rows), tmp_path / "labels.parquet"
+    report = label_turns(turns, out, CATALOG, external=external)
+    assert report.prior < 0.2
+    labels = {row["conversation_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert labels["c3"]["p_reasoning"] == pytest.approx(0.95, abs=1e-3)
+    assert labels["c300"]["p_reasoning"] == pytest.approx(0.05, abs=1e-3)
+
+
 def test_turns_of_known_truth_may_come_as_csv(tmp_path):
     turns = write_turns(tmp_path / "t.parquet", [turn("7", n, f"x{n}", QUICK) for n in (1, 2)])
     (tmp_path / "gold.csv").write_text("conversation_id,turn_index,label\n7,1,reasoning\n7,2,\n")
@@ -355,7 +385,7 @@ def test_turns_of_known_truth_may_come_as_csv(tmp_path):
 
 
 def test_the_steps_of_labelling_are_told_with_files_and_labels_counted(tmp_path):
-    rows = [turn(f"c{at}", 1, "x", QUICK if at % 3 else "mystery-9") for at in range(3000)]
+    rows = [turn(f"c{n}", 1, "x", ("mystery-9", QUICK, DEEP)[n % 3]) for n in range(3000)]
     turns = write_turns(tmp_path / "t.parquet", rows)
     external = ExternalFiles(
         human=written(tmp_path / "h.parquet", [said("c0", 1, "fast")]),
@@ -423,7 +453,7 @@ def test_log_odds_add_up():
     assert probability(cast, STATED_ACCURACIES)[0] == pytest.approx(odds / (1 + odds))
 
 
-def test_known_truth_teaches_how_far_a_source_can_be_fitteded():
+def test_known_truth_teaches_how_far_a_source_can_be_trusted():
     draw = np.random.default_rng(0)
     truth = (draw.random(4000) < 0.3).astype(np.int8)
     cast = np.zeros((4000, len(CODES)), np.int8)

@@ -54,6 +54,8 @@ class SourceAccuracies:
         return float(1 / (1 + np.exp(-self.prior_log_odds)))
 
 
+# Which sources are people's labels.
+_PEOPLE = np.asarray([source.code == "human" for source in SOURCES])
 _STATED = np.asarray([source.accuracy for source in SOURCES])
 STATED_ACCURACIES = SourceAccuracies(
     _STATED, np.asarray([source.prior_votes for source in SOURCES]), _log_odds(_STATED)
@@ -135,7 +137,7 @@ def calibrated(
         Platt (1999), "Probabilistic outputs for support vector machines".
     """
     rows = (truth >= 0) & (votes != 0).any(axis=1)
-    z = accuracies.prior_log_odds + votes[rows] @ accuracies.log_odds
+    z = accuracies.prior_log_odds + vote_weights(votes[rows], accuracies).sum(axis=1)
     x = np.stack([z, np.ones_like(z)], axis=1)
     line = _fitted_line(x, truth[rows].astype(np.float64))
     # Below 0, evidence for reasoning would count for fast.
@@ -147,14 +149,25 @@ def calibrated(
     )
 
 
-def probability(votes: Votes, accuracies: SourceAccuracies) -> Floats:
-    """Probability that each turn needs reasoning, shape `(n,)`: the prior where nothing votes.
+def vote_weights(votes: Votes, accuracies: SourceAccuracies) -> Floats:
+    """What each vote adds to the log-odds of reasoning, in nats, shape `(n, s)`.
+
+    A vote adds the log-odds that it is right. People are taken at their word, whichever label is
+    rare: their vote also takes the prior out again, so that alone it is as sure for reasoning as
+    for fast.
 
     Source:
         Nitzan and Paroush (1982), "Optimal decision rules in uncertain dichotomous choice
-        situations": a vote's weight is the log-odds that it is right.
+        situations".
     """
-    log_odds = accuracies.prior_log_odds + votes @ accuracies.log_odds
+    weights = votes * accuracies.log_odds
+    weights -= accuracies.prior_log_odds * ((votes != 0) & _PEOPLE)
+    return np.asarray(weights)
+
+
+def probability(votes: Votes, accuracies: SourceAccuracies) -> Floats:
+    """Probability that each turn needs reasoning, shape `(n,)`: the prior where nothing votes."""
+    log_odds = accuracies.prior_log_odds + vote_weights(votes, accuracies).sum(axis=1)
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 

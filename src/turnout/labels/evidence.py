@@ -77,6 +77,9 @@ def votes(
     `repeats` says whether another turn has its key, `not_chosen` whether a router or the product
     chose its model.
 
+    Where all models of the log are of one class, nobody chose between classes: with votes from
+    outside the log, the class of the model gives none. (Without, it is what labels the turns.)
+
     Args:
         turns: A turns table.
         backend: Where it is computed.
@@ -95,6 +98,8 @@ def votes(
     fast, reasoning = near.model_class == "fast", near.model_class == "reasoning"
     stayed = near.chosen & (near.turn_index > 1) & ~(near.upgraded | near.downgraded)
     class_vote = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
+    if external and _n_classes(facts, backend) < 2:
+        class_vote = ibis.literal(0)
     columns = {
         "model_first": ibis.ifelse(near.chosen & (near.turn_index == 1), class_vote, 0),
         # Where the turn switched models, `upgrade` or `downgrade` votes instead.
@@ -119,6 +124,12 @@ def votes(
         not_chosen=near.model_name.notnull() & ~near.chosen,
         **{code: vote.fill_null(0).cast("int8") for code, vote in all_votes.items()},
     )
+
+
+def _n_classes(facts: ibis.Table, backend: ibis.BaseBackend) -> int:
+    """How many of the two classes the models of the log have."""
+    of_a_class = facts.model_class.isin(("fast", "reasoning"))
+    return int(backend.to_pyarrow(facts.filter(of_a_class).model_class.nunique()).as_py())
 
 
 def _with_choices(facts: ibis.Table) -> ibis.Table:

@@ -21,6 +21,7 @@ from turnout.labels.aggregation import (
     check_votes,
     fitted_accuracies,
     probability,
+    vote_weights,
 )
 from turnout.labels.evidence import CODES, SOURCES, votes
 from turnout.labels.external_votes import (
@@ -251,7 +252,13 @@ def _labels(
         "confidence": pa.array(np.abs(2 * p - 1), types["confidence"]),
         "evidence": pa.array([_codes(row) for row in patterns.votes], types["evidence"]),
         "weights": pa.array(
-            [_weights(row, accuracies) for row in patterns.votes], types["weights"]
+            [
+                added[row != 0].tolist()
+                for row, added in zip(
+                    patterns.votes, vote_weights(patterns.votes, accuracies), strict=True
+                )
+            ],
+            types["weights"],
         ),
         "reasons": pa.array([_reasons(row) for row in patterns.votes], types["reasons"]),
     }
@@ -265,10 +272,6 @@ def _labels(
 
 def _codes(row: Votes) -> list[str]:
     return [f"{'-' if row[s] < 0 else ''}{CODES[s]}" for s in np.flatnonzero(row)]
-
-
-def _weights(row: Votes, accuracies: SourceAccuracies) -> list[float]:
-    return [float(row[s] * accuracies.log_odds[s]) for s in np.flatnonzero(row)]
 
 
 def _reasons(row: Votes) -> list[str]:
