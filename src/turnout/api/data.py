@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from turnout.api.frames import (
+    REMEDY,
+    TABLE,
+    arrow_table,
+    columns_of,
+    labels_table,
+    split_of_turns,
+    splits_in,
+    turn_keys,
+    turns_table,
+)
 from turnout.catalog import load_catalog
 from turnout.dataset import assembly
 from turnout.dataset.cells import SPLITS
@@ -24,13 +34,9 @@ from turnout.parquet import write_parquet
 from turnout.records import Architecture, Turn
 from turnout.routing import Formatter, Priors
 from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
-from turnout.schema import LABELS, TURN_KEYS, TURNS
-from turnout.tables import Row, Table, require_columns
+from turnout.schema import TURN_KEYS
 
 Parts = tuple[float, float, float]
-
-_TABLE = Path("the table")
-_REMEDY = "Give the name of one of its columns."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,13 +196,13 @@ def from_outcomes(
     split_column = split if isinstance(split, str) else None
     required = [*names.values(), *([split_column] if split_column else [])]
     names |= {"prompt": text, "reasoning_score": strong, "fast_score": weak}
-    table = _table_of(df, required, names.values())
+    table = columns_of(df, required, names.values())
     dataset = assembly.dataset_from_outcomes(
-        outcomes_in(table, names, _REMEDY),
+        outcomes_in(table, names, REMEDY),
         architecture=architecture or ("conversation" if messages else "session"),
         margin=margin,
         split=assembly.DEFAULT_SPLIT if isinstance(split, str) else split,
-        fixed_split=None if split_column is None else _fixed_splits(table, split_column),
+        fixed_split=None if split_column is None else splits_in(table, split_column),
         seed=seed,
     )
     rows = {name: np.asarray(places, np.int64) for name, places in dataset.places.items()}
@@ -248,7 +254,7 @@ def from_turns(
     if labels is not None and label is not None:
         raise SettingsError("found labels and label; expected one of them.")
     _require_architecture(architecture)
-    arrow = _arrow(df)
+    arrow = arrow_table(df)
     index = turn or ("turn_index" if "turn_index" in arrow.column_names else None)
     named = {"user_message": text, "assistant_message": answer, "user_id": user}
     if labels is None and label is None:
@@ -256,21 +262,21 @@ def from_turns(
     columns = {field: name or field for field, name in {"model": model, **named}.items()}
     split_column = split if isinstance(split, str) else None
     required = [name for name in (conversation, turn, label, split_column, *named.values()) if name]
-    table = _table_of(arrow, required, [*columns.values(), *([index] if index else [])])
+    table = columns_of(arrow, required, [*columns.values(), *([index] if index else [])])
     columns = {field: name for field, name in columns.items() if name in table.columns}
-    keys = _turn_keys(table, conversation, index)
+    keys = turn_keys(table, conversation, index)
     if label is not None:
-        labels = _labels_table(table, keys, label)
+        labels = labels_table(table, keys, label)
     spec = assembly.dataset_spec(
         size,
         ratio,
         assembly.DEFAULT_SPLIT if isinstance(split, str) else split,
         seed=seed,
-        fixed_split=None if split_column is None else _split_of_turns(table, keys, split_column),
+        fixed_split=None if split_column is None else split_of_turns(table, keys, split_column),
     )
     dataset = _dataset_of(
-        _turns_table(table, keys, columns),
-        None if labels is None else _arrow(labels),
+        turns_table(table, keys, columns),
+        None if labels is None else arrow_table(labels),
         spec,
         architecture,
     )
@@ -307,119 +313,17 @@ def _dataset_of(
         except RecordError as error:
             message = str(error)
             for name, path in paths.items():
-                message = message.replace(str(path), str(_TABLE) if name == "turns" else name)
+                message = message.replace(str(path), str(TABLE) if name == "turns" else name)
             raise RecordError(message) from error
 
 
 def _data(dataset: assembly.Dataset, rows: Mapping[str, NDArray[np.int64]]) -> Data:
     description = dataset.description
-    formatter = Formatter.from_json(description["formatter"], str(_TABLE))
-    priors = Priors.from_json(description["priors"], str(_TABLE))
+    formatter = Formatter.from_json(description["formatter"], str(TABLE))
+    priors = Priors.from_json(description["priors"], str(TABLE))
     measured = description["source"] == "outcomes"
     splits = {
         name: Split(table, rows[name], formatter, priors, measured)
         for name, table in dataset.tables.items()
     }
     return Data(**splits, description=description, traffic=dataset.traffic)
-
-
-def _arrow(df: object) -> pa.Table:
-    """A table of any library as an Arrow table.
-
-    Raises:
-        RecordError: If a column mixes types.
-        SettingsError: If it is not a table.
-    """
-    try:
-        return pa.table(dict(df) if isinstance(df, Mapping) else df)
-    except pa.ArrowException as error:
-        raise RecordError(
-            f"{_TABLE}: not readable as Arrow ({str(error).splitlines()[0]}); expected one type a "
-            "column. Convert the column, or write messages as JSON text."
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise SettingsError(
-            f"found {type(df).__name__}; expected a pandas or polars DataFrame, an Arrow table, or "
-            "a mapping of columns. Use pandas to read a file, or to make a table of a list of rows."
-        ) from error
-
-
-def _table_of(df: object, required: Sequence[str], optional: Iterable[str] = ()) -> Table:
-    """Some columns of a table, row by row.
-
-    Raises:
-        RecordError: If a required one is missing.
-        SettingsError: If it is not a table.
-    """
-    arrow = _arrow(df)
-    names = dict.fromkeys([*required, *optional])
-    columns = {name: arrow[name].to_pylist() for name in names if name in arrow.column_names}
-    places = range(1, arrow.num_rows + 1)
-    table = Table(_TABLE, arrow.column_names, columns, places, by_line=False)
-    require_columns(table, required, _REMEDY)
-    return table
-
-
-def _fixed_splits(table: Table, name: str) -> list[str]:
-    for row in table:
-        if row.values[name] not in SPLITS:
-            raise row.refused(name, " or ".join(SPLITS))
-    return list(table.columns[name])
-
-
-def _split_of_turns(
-    table: Table, keys: Sequence[tuple[str, int]], name: str
-) -> dict[tuple[str, int], str]:
-    """Conversation and turn index → the split that the column gives.
-
-    Raises:
-        RecordError: If two rows of a turn name different splits, or a split has another name.
-    """
-    splits: dict[tuple[str, int], str] = {}
-    for row, key, split in zip(table, keys, _fixed_splits(table, name), strict=True):
-        if splits.setdefault(key, split) != split:
-            raise row.refused(name, f"{splits[key]}, as an earlier row of this turn has")
-    return splits
-
-
-def _turn_keys(table: Table, conversation: str, turn: str | None) -> list[tuple[str, int]]:
-    """Conversation and turn index of every row."""
-    counts: Counter[Any] = Counter()
-    keys = []
-    for row in table:
-        name = row.values[conversation]
-        counts[name] += 1
-        index = row.values[turn] if turn else counts[name]
-        keys.append(Row(row.where, {"conversation_id": name, "turn_index": index}).turn())
-    return keys
-
-
-def _turns_table(
-    table: Table, keys: Sequence[tuple[str, int]], columns: Mapping[str, str]
-) -> pa.Table:
-    """The rows as `schema.TURNS`."""
-    values: dict[str, Sequence[Any]] = {name: [None] * len(keys) for name in TURNS.names}
-    for field, name in columns.items():
-        values[field] = [row.identity(name) for row in table]
-    values["conversation_id"] = [name for name, _ in keys]
-    values["turn_index"] = [index for _, index in keys]
-    values["user_message"] = [text or "" for text in values["user_message"]]
-    return pa.table(values, TURNS)
-
-
-def _labels_table(table: Table, keys: Sequence[tuple[str, int]], name: str) -> pa.Table:
-    """Known labels as `turnout label` writes them."""
-    rows = []
-    for (conversation, index), row in zip(keys, table, strict=True):
-        label = Row(row.where, {"label": row.values[name]}).label()
-        if label is not None:
-            rows.append(
-                {
-                    "conversation_id": conversation,
-                    "turn_index": index,
-                    "p_reasoning": 1.0 - label,
-                    "confidence": 1.0,
-                    "evidence": ["-human" if label else "human"],
-                }
-            )
-    return pa.Table.from_pylist(rows, LABELS)
