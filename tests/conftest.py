@@ -32,7 +32,19 @@ LONGEST_FIRST = (
     "judge/test_judge.py", "gateway/test_server.py",
 )  # fmt: skip
 
+# What a module says whose tests are all slow.
+ALL_SLOW = "\npytestmark = pytest.mark.slow"
 _LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without slow tests, import no module that holds nothing else: some take seconds to import."""
+    if config.option.markexpr != "not slow":
+        return None
+    is_folder = collection_path.is_dir()
+    modules = list(collection_path.rglob("test_*.py")) if is_folder else [collection_path]
+    texts = [module.read_text() for module in modules]
+    return True if texts and all(ALL_SLOW in text for text in texts) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

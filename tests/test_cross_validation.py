@@ -12,6 +12,8 @@ from turnout.errors import RecordError
 from turnout.evaluation.page import render
 from turnout.training import Recipe
 
+pytestmark = pytest.mark.slow
+
 WORDS = Recipe(model="words")
 
 
@@ -131,7 +133,6 @@ def test_the_page_says_how_each_fold_chose_encoder_or_words(judged):
     assert all(f"fold {at}: {choice}" in page for at, choice in enumerate(choices, 1))
 
 
-@pytest.mark.slow
 def test_the_command_shows_the_pooled_result_and_goes_on_to_training(judged):
     dataset, base, _, _ = judged
     typed = ["evaluate", dataset, "-o", "cli", "--folds", "2", "--base", base, "--model", "words"]

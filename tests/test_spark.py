@@ -26,6 +26,8 @@ from turnout.replay.scored import score_turns
 from turnout.schema import LABELS
 from turnout.switches import report_switches
 
+pytestmark = pytest.mark.slow
+
 LABEL = [
     "label", "turns.parquet", "-o", "spark-labels.parquet", "--gold", "gold.parquet",
     "--human", "human.csv", "--outcomes", "outcomes.parquet",
@@ -129,7 +131,6 @@ def made_by_server(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_spark_gives_the_labels_that_duckdb_gives(made_here):
     folder = made_here
     here, there = folder / "labels.parquet", folder / "spark-labels.parquet"
@@ -144,7 +145,6 @@ def test_spark_gives_the_labels_that_duckdb_gives(made_here):
     assert counts_here == counts_there
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
 def test_spark_gives_the_scores_that_duckdb_gives(made_here, architecture):
     folder = made_here
@@ -160,7 +160,6 @@ def test_spark_gives_the_scores_that_duckdb_gives(made_here, architecture):
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_spark_gives_the_switches_that_duckdb_gives(made_by_server):
     folder = made_by_server
     here, there = folder / "switches", folder / "spark-switches"
@@ -173,7 +172,6 @@ def test_spark_gives_the_switches_that_duckdb_gives(made_by_server):
     assert tree_sha256(there) == tree_sha256(here)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "architecture"), [("made_here", "session"), ("made_by_server", "conversation")]
 )

@@ -240,6 +240,7 @@ def test_a_known_label_that_is_none_is_refused_with_its_line(tmp_path, rows, tol
     assert read_known_labels(file(tmp_path, "gold.csv", HEAD + "a,1,1\na,1,1\n")) == {("a", 1): 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_batches_are_the_rows_in_order_and_never_in_memory_as_a_whole(tmp_path, suffix):
     texts = [f"{n} {'x' * 1000}" for n in range(45_000)]

@@ -59,6 +59,7 @@ def write(output, kind, text):
             (partial / "part").write_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder", "edit"])
 def test_wherever_a_run_is_killed_the_output_is_one_or_the_other_and_nothing_else_stays(
     tmp_path, kind

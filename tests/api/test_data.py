@@ -18,6 +18,8 @@ from turnout.api import data as api_data
 from turnout.errors import RecordError, SettingsError
 from turnout.samples import DatasetFolder
 
+pytestmark = pytest.mark.slow
+
 TOPICS = ("ports", "leases", "gears", "tides", "bonds", "moths", "looms", "kilns")
 
 

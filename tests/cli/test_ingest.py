@@ -68,6 +68,7 @@ def shown_on_a_terminal(*command):
     return shown
 
 
+@pytest.mark.slow
 def test_only_a_terminal_is_shown_the_first_conversations_of_a_real_run(tmp_path, log):
     command = ["ingest", str(log), "-o", str(tmp_path / "turns.parquet")]
     assert "First conversations" not in run(*command).stdout

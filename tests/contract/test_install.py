@@ -11,6 +11,8 @@ import pytest
 
 from tests.tiny_router import write_router
 
+pytestmark = pytest.mark.slow
+
 PROVE = {"role": "user", "content": "prove it"}
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +26,6 @@ def wheel(tmp_path_factory):
     return built
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_source(wheel):
     package = ROOT / "src" / "turnout"
     files = {
@@ -35,7 +36,6 @@ def test_the_wheel_holds_every_file_of_the_source(wheel):
     assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
-@pytest.mark.slow
 def test_the_serving_install_has_no_torch_and_no_table_engine_and_decides(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"

@@ -11,6 +11,8 @@ from tests.upstream import Status, Upstream
 from turnout.cli import VERBS
 from turnout.errors import UpstreamError
 
+pytestmark = pytest.mark.slow
+
 # These name another machine; tests/hub and tests/routing watch that they reach only that.
 NAME_ANOTHER = {"push", "pull", "serve"}
 LINE = """
@@ -46,7 +48,6 @@ for command in sys.argv[1:]:
 """
 
 
-@pytest.mark.slow
 def test_no_verb_reaches_beyond_this_machine(tmp_path):
     watch.require()
     write_base(tmp_path / "base")

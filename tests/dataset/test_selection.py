@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -394,6 +393,8 @@ def test_a_killed_build_leaves_nothing_and_a_rerun_gives_the_same_bytes(tmp_path
 def test_the_files_open_with_the_datasets_library(tmp_path):
     build_folder(tmp_path, log(), "conversation", size=100)
     files = {name: str(tmp_path / "data" / f"{name}.parquet") for name in SPLITS}
+    import datasets  # takes a second
+
     opened = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
     assert {name: split.num_rows for name, split in opened.items()} == {
         "train": 80,

@@ -21,6 +21,8 @@ from turnout.routing.folder import set_threshold
 from turnout.samples import FORMAT_VERSION, Samples
 from turnout.schema import SAMPLES, TRUTH
 
+pytestmark = pytest.mark.slow
+
 
 def sample(split, at, architecture, draw, group=None):
     hard = at % 2 == 0

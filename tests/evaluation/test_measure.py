@@ -11,6 +11,8 @@ from turnout.records import ModelInput
 from turnout.routing import Formatter, Priors
 from turnout.samples import DatasetFolder, Samples
 
+pytestmark = pytest.mark.slow
+
 
 def rows_of_a_log():
     """600 rows of which about one in five needs reasoning, and a score right for balanced rows."""
@@ -41,7 +43,6 @@ def measured(factors=None):
     return compare_methods(reference, scored, test, sent, 0, None, weights), positive.mean()
 
 
-@pytest.mark.slow
 def test_rows_that_weights_balance_are_measured_as_balanced_rows():
     plain, share = measured()
     weighted, _ = measured((0.5 / share, 0.5 / (1 - share)))
@@ -54,7 +55,6 @@ def test_rows_that_weights_balance_are_measured_as_balanced_rows():
     assert auroc[0] == pytest.approx(auroc[1]), "ranks do not depend on the ratio"
 
 
-@pytest.mark.slow
 def test_folds_of_such_rows_are_measured_as_balanced_rows_too(tmp_path):
     test, scored, positive = rows_of_a_log()
     share = positive.mean()

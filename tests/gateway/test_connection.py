@@ -14,6 +14,8 @@ from turnout.gateway.app import create_app
 from turnout.gateway.connection import Connection
 from turnout.routing import Router
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):

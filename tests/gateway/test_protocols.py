@@ -11,6 +11,8 @@ import pytest
 from tests.gateway.conftest import user
 from tests.gateway.upstream import PROTOCOLS, Chat, Messages, Responses
 
+pytestmark = pytest.mark.slow
+
 HARD, EASY = "prove it", "hello"
 PATHS = [p.path for p in PROTOCOLS]
 

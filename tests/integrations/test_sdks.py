@@ -8,6 +8,8 @@ import pytest
 
 from tests.upstream import Cut, InPieces, Status, error_event
 
+pytestmark = pytest.mark.slow
+
 HARD, EASY = "prove it", "hello"
 FUNCTION = {"name": "read", "description": "Reads.", "parameters": {"type": "object"}}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"

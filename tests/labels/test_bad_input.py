@@ -88,6 +88,7 @@ def test_turns_of_several_rows_are_refused_with_their_count(stage, tmp_path, mod
     refused(stage, path, "1 rows repeat the conversation and index of another")
 
 
+@pytest.mark.slow
 def test_nul_bytes_long_messages_and_clocks_that_run_backwards_are_read(tmp_path):
     rows = [
         turn("a", 1, "x\0y", "gpt-4o", timestamp=2_000_000_000_000_000),

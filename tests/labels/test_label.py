@@ -32,6 +32,8 @@ from turnout.simulation import simulate
 from turnout.stats.intervals import wilson
 from turnout.turns import read_turns
 
+pytestmark = pytest.mark.slow
+
 CATALOG = load_catalog()
 DEEP, QUICK = "o3", "gpt-4o"
 

@@ -118,6 +118,7 @@ def test_measured_turns_without_models_give_routers_and_a_page_that_says_what_is
     assert "inferred from what people did" not in page
 
 
+@pytest.mark.slow
 def test_a_plan_trains_nothing(log, tmp_path):
     planned = plan([log], tmp_path / "mine", options())
     assert planned.conversations == 150
@@ -125,6 +126,7 @@ def test_a_plan_trains_nothing(log, tmp_path):
     assert not list((tmp_path / "mine").glob("*-router"))
 
 
+@pytest.mark.slow
 def test_longer_messages_of_the_same_log_are_planned_to_train_longer(log, tmp_path):
     planned = plan([log], tmp_path / "mine", options())
     table = pq.read_table(log)

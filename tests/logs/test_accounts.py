@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from turnout.logs import ingest
 
+pytestmark = pytest.mark.slow
+
 TITLE = "Generate a title for this conversation: hi"
 MESSAGES = st.sampled_from(
     ["hi", "why?", "", "  ", TITLE, "<system-reminder>x</system-reminder>", None]
@@ -60,7 +62,6 @@ ONE_EACH = [flat, spend_log, observation, session_event]
 SURE = [("user", "hello there"), ("assistant", "yes")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", [*ONE_EACH, message_list, claude_export])
 @settings(max_examples=3, deadline=None)
 @given(st.lists(LISTS, min_size=5, max_size=30))

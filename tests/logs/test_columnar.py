@@ -99,6 +99,7 @@ def read_one_by_one(batch):
     return rows, mended
 
 
+@pytest.mark.slow
 @given(batches())
 def test_columns_give_what_rows_give(batch):
     plain = pa.RecordBatch.from_arrays(

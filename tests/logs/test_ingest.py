@@ -377,6 +377,7 @@ def test_no_number_is_ever_a_time_outside_this_century(written):
     assert read is None or 2000 <= read.year < 2100
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(ROWS)
 def test_rows_in_are_rows_kept_plus_rows_dropped(tmp_path_factory, drawn):

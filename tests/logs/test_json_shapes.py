@@ -8,6 +8,8 @@ import pytest
 from turnout.errors import RecordError
 from turnout.logs import ingest
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"conversation_id": "c1", "turn_index": n, "user_message": text, "model": "o3"}
     for n, text in ((1, "hello"), (2, "prove it"))

@@ -421,6 +421,7 @@ keys = st.sampled_from(
 inner_rows = st.dictionaries(keys, json_values)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(keys, inner_rows | st.lists(inner_rows, max_size=3) | json_values))
 def test_no_row_makes_reading_fail(values):
     list(rows_of_turns([RawRow("log", values)], "log"))

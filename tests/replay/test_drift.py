@@ -36,6 +36,8 @@ from turnout.simulation import simulate
 from turnout.training import Recipe, train
 from turnout.training.reference import write_traffic_reference
 
+pytestmark = pytest.mark.slow
+
 CATALOG = load_catalog()
 EASY = ("hello", "thanks", "rename", "spell")
 HARD = ("prove", "derive", "refactor", "deadlock")
@@ -419,7 +421,6 @@ def test_a_raw_log_is_ingested_first(routers, tmp_path):
     assert (tmp_path / "out.turns.parquet").exists()
 
 
-@pytest.mark.slow
 def test_a_later_log_of_the_same_kind_is_left_alone_and_another_language_is_not(tmp_path):
     turns, later = tmp_path / "turns.parquet", tmp_path / "later.parquet"
     for seed, path in enumerate((turns, later), 3):
@@ -443,7 +444,6 @@ def test_a_later_log_of_the_same_kind_is_left_alone_and_another_language_is_not(
     assert {"surprise", "kind"} <= moved(report.comparison)
 
 
-@pytest.mark.slow
 def test_unchanged_traffic_seldom_alarms(routers):
     """As often as a test at 5 % may, in 60 samples: 3, and three standard deviations more."""
     reference = read_reference(routers["conversation"])
@@ -462,7 +462,6 @@ def test_the_script_of_a_message_is_that_of_most_letters():
     assert script_of("12 + 3 = ?") == "no letters"
 
 
-@pytest.mark.slow
 def test_the_page_opens_in_chromium_without_a_complaint_or_a_request(routers, tmp_path):
     compared(routers["session"], tmp_path, conversations(16, words=10.0))
     complaints, asked, drawn = opened(tmp_path / "new" / "drift.html", tmp_path)

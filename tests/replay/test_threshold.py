@@ -130,6 +130,7 @@ def test_a_share_that_equal_scores_make_impossible_is_told_with_the_nearest_two(
     assert not (scores >= lowest.threshold).any()
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     words=st.lists(

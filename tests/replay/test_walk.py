@@ -22,6 +22,8 @@ from turnout.routing.policies import (
     TurnsLeft,
 )
 
+pytestmark = pytest.mark.slow
+
 TARGETS = {
     "reasoning": Target("deep", Price(5.0, 25.0, 0.5, 6.25), 1500, cache_lifetime_s=600),
     "fast": Target("quick", Price(1.0, 5.0, 0.1, 1.25), 400, shared_cache=0.25),

@@ -50,6 +50,7 @@ def test_the_threshold_is_shown_for_the_population_of_the_score(folder):
     assert decision.reason.endswith("is 0.649 ≥ threshold 0.200 (population: log)")
 
 
+@pytest.mark.slow
 @given(st.lists(WORDS, min_size=1, max_size=8), st.data(), st.sampled_from(["log", "balanced"]))
 def test_batch_single_and_threshold_compare_the_same_numbers(read, texts, data, population):
     batch = read.scorer(population=population).score([ModelInput(text) for text in texts])
@@ -62,6 +63,7 @@ def test_batch_single_and_threshold_compare_the_same_numbers(read, texts, data, 
     assert sent == (batch >= threshold).tolist()
 
 
+@pytest.mark.slow
 @given(texts=st.lists(WORDS, min_size=1, max_size=8), data=st.data())
 def test_the_population_that_is_shown_decides_nothing(read, texts, data):
     chosen_for = data.draw(st.sampled_from(["log", "balanced"]))

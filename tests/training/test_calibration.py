@@ -8,6 +8,8 @@ from turnout.stats.bootstrap import Resampling
 from turnout.stats.calibration import calibration, calibration_error
 from turnout.training.calibration import fit_calibration, refined_loss
 
+pytestmark = pytest.mark.slow
+
 
 def test_calibration_corrects_a_score_that_is_too_sure():
     draw = np.random.default_rng(0)

@@ -26,6 +26,8 @@ from turnout.training.linear import HEADER, PENALTIES, PREVIOUS_TURNS, fit_linea
 from turnout.training.linear_router import fit_words, refit_words, write_words_graph
 from turnout.training.samples import read_dataset
 
+pytestmark = pytest.mark.slow
+
 SILENT = lambda *_: None  # noqa: E731
 
 
@@ -180,7 +182,6 @@ def test_a_target_between_the_labels_is_the_share_that_is_learnt():
     assert 1 / (1 + np.exp(-margin)) == pytest.approx(0.7, abs=0.01)
 
 
-@pytest.mark.slow
 def test_it_becomes_a_router_folder_that_decides(tmp_path, base):
     dataset = write_dataset(tmp_path / "data", "conversation")
     report = train(dataset, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))
@@ -199,7 +200,6 @@ def test_it_becomes_a_router_folder_that_decides(tmp_path, base):
     assert (again.fresh, again.to_json()) == (False, report.to_json())
 
 
-@pytest.mark.slow
 def test_it_serves_where_it_is_better_than_the_encoder(tmp_path, base):
     dataset = write_dataset(tmp_path / "data")
     untaught = replace(QUICK, learning_rate=1e-9, model="auto")
@@ -278,7 +278,6 @@ def test_a_cluster_is_the_group_that_folds_hold_together_or_the_conversation(tmp
     assert samples.clusters_of([0, 19, 20]) == ["one database", "one database", "c0-20"]
 
 
-@pytest.mark.slow
 def test_the_folder_keeps_what_the_traffic_looked_like_and_no_word_of_it(tmp_path, base):
     dataset = write_dataset(tmp_path / "data")
     report = train(dataset, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))

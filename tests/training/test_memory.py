@@ -6,6 +6,8 @@ from turnout.errors import SettingsError
 from turnout.training.encoder import load_base
 from turnout.training.memory import available_bytes, require_memory, training_bytes
 
+pytestmark = pytest.mark.slow
+
 GB = 10**9
 
 

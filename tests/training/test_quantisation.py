@@ -17,6 +17,8 @@ from turnout.training.export import write_float_graph
 from turnout.training.samples import read_dataset
 from turnout.training.split import TokenisedSplit
 
+pytestmark = pytest.mark.slow
+
 OUTLIER = 1e4
 
 

@@ -16,6 +16,8 @@ from turnout.training.recipe import Recipe
 from turnout.training.samples import MIN_ROWS_TO_SHUFFLE, read_dataset
 from turnout.training.shuffled_context import SHUFFLED_SHARE, shuffled_context
 
+pytestmark = pytest.mark.slow
+
 
 def previous_turns(row):
     """The context after the header, which has the length of the message too."""

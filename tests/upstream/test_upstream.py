@@ -22,6 +22,8 @@ from tests.upstream import (
 )
 from turnout.protocols import WIRE_FORMATS, AnswerReader
 
+pytestmark = pytest.mark.slow
+
 TOOL = {"name": "read", "description": "Reads.", "parameters": {"type": "object"}}
 ASKED = [{"role": "user", "content": "Why?"}]
 WITH_TOOL = [{"role": "user", "content": "use the tool"}]
