@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -33,7 +34,7 @@ LONGEST_FIRST = (
 )  # fmt: skip
 
 # What a module says whose tests are all slow.
-ALL_SLOW = "\npytestmark = pytest.mark.slow"
+ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -44,7 +45,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     is_folder = collection_path.is_dir()
     modules = list(collection_path.rglob("test_*.py")) if is_folder else [collection_path]
     texts = [module.read_text() for module in modules]
-    return True if texts and all(ALL_SLOW in text for text in texts) else None
+    return True if texts and all(map(ALL_SLOW.search, texts)) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
