@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import assistant, conversation, gateway_of, options_for, user
-from turnout.gateway.conversations import Asker, Conversations
+from turnout.gateway.conversations import Conversations, Identity
 from turnout.protocols import Answer, Message
 from turnout.routing.sessions import CachedPrompt, MemorySessions, Session
 
@@ -298,8 +298,8 @@ def test_a_chain_goes_on_where_its_last_answer_was_stored(served):
 
 def test_a_model_without_a_class_warms_no_classs_cache():
     conversations = Conversations(MemorySessions())
-    asker = Asker("ann", "c1", "a header", "", "turn")
-    place = conversations.place(asker, [Message("user", "hello")])
+    identity = Identity("ann", "c1", "a header", "", "turn")
+    place = conversations.place(identity, [Message("user", "hello")])
     conversations.store.replace(None, Session.begun(place.conversation_id, "fast", 1, 0.0))
     cached = CachedPrompt(1000, 0.0)
     conversations.answered(place, Answer("hi", complete=True), cached, None, "local/other")

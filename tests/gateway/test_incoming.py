@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from turnout.gateway.incoming import LARGE_BYTES, Incoming, read_json
+from turnout.gateway.incoming import LARGE_BYTES, RequestHead, read_json
 
-HEAD = Incoming.from_scope({"method": "POST", "headers": []})
+HEAD = RequestHead.from_scope({"method": "POST", "headers": []})
 
 
 def read(chunks, what):

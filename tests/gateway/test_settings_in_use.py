@@ -73,14 +73,14 @@ def test_shares_of_many_draws_are_those_that_were_asked_for(tmp_path):
 
 def asked_of(body, headers=None):
     """A request as the gateway reads it."""
-    from turnout.gateway.asked import Asked, asker_of
+    from turnout.gateway.parsed_request import ParsedRequest, identity_of
     from turnout.protocols import WIRE_FORMATS, JsonBody, read_call
 
     json_body = JsonBody.from_bytes(httpx.Request("POST", "http://x", json=body).content)
     call = read_call(WIRE_FORMATS["chat"], headers or {}, json_body)
-    asker = asker_of(call, json_body.values, "")
-    return Asked(
-        WIRE_FORMATS["chat"], "/chat/completions", "", [], headers or {}, json_body, call, asker,
+    identity = identity_of(call, json_body.values, "")
+    return ParsedRequest(
+        WIRE_FORMATS["chat"], "/chat/completions", "", [], headers or {}, json_body, call, identity,
         None,
     )  # fmt: skip
 

@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from turnout.gateway.asked import Asked, asker_of
 from turnout.gateway.callers import (
     check_one_host,
     check_origin,
@@ -28,10 +27,11 @@ from turnout.gateway.decide import AUTO, alias_of, unknown_model
 from turnout.gateway.exchange import COUNT_TOKENS, Exchange
 from turnout.gateway.forward import Outgoing
 from turnout.gateway.headers import RawHeaders
-from turnout.gateway.incoming import CallerLeftError, Incoming, read_json
+from turnout.gateway.incoming import CallerLeftError, RequestHead, read_json
 from turnout.gateway.openapi import document
 from turnout.gateway.options import GatewayOptions, Target
-from turnout.gateway.passage import Passage
+from turnout.gateway.parsed_request import ParsedRequest, identity_of
+from turnout.gateway.pass_through import PassThrough
 from turnout.gateway.problems import BrokenAnswerError, Problem, bad_request
 from turnout.gateway.runtime import Runtime, runtime_of
 from turnout.protocols import WIRE_FORMATS, Changes, JsonBody, WireFormat, read_call
@@ -66,7 +66,7 @@ class Gateway:
 
     def __init__(self, router: Router, options: GatewayOptions) -> None:
         self.runtime = runtime_of(router, options)
-        self._open: set[Exchange | Passage] = set()
+        self._open: set[Exchange | PassThrough] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -105,28 +105,28 @@ class Gateway:
     ) -> None:
         """Serve a request that is decided."""
         started_s = time.perf_counter()
-        runtime, incoming = self.runtime, Incoming.from_scope(scope)
-        asked = await _asked(runtime, incoming, receive, wire_format, path)
-        await self._serve(Exchange(runtime, asked, receive, send, started_s))
+        runtime, head = self.runtime, RequestHead.from_scope(scope)
+        parsed = await _parsed(runtime, head, receive, wire_format, path)
+        await self._serve(Exchange(runtime, parsed, receive, send, started_s))
 
     async def pass_on(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request to the upstream of the model that it names."""
-        runtime, incoming = self.runtime, Incoming.from_scope(scope)
-        _admitted(runtime, incoming)
-        body = await read_json(incoming, receive, _max_bytes(runtime), lambda body: body)
+        runtime, head = self.runtime, RequestHead.from_scope(scope)
+        _admitted(runtime, head)
+        body = await read_json(head, receive, _max_bytes(runtime), lambda body: body)
         target = _target_named(body, runtime.options)
         outgoing = Outgoing(
-            "POST", path, incoming.query, incoming.raw_headers,
+            "POST", path, head.query, head.raw_headers,
             lambda target: body.changed(Changes({"model": target.model})), len(body.text),
-            caller=digest_of_keys(incoming.headers),
+            caller=digest_of_keys(head.headers),
         )  # fmt: skip
-        await self._serve(Passage(runtime, outgoing, target, receive, send))
+        await self._serve(PassThrough(runtime, outgoing, target, receive, send))
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decide without forwarding, and without remembering."""
-        runtime, incoming = self.runtime, Incoming.from_scope(scope)
-        asked = await _asked(runtime, incoming, receive, None, "/route")
-        decided = await asyncio.to_thread(runtime.decider.decide, asked, remember=False)
+        runtime, head = self.runtime, RequestHead.from_scope(scope)
+        parsed = await _parsed(runtime, head, receive, None, "/route")
+        decided = await asyncio.to_thread(runtime.decider.decide, parsed, remember=False)
         target = decided.candidates[0]
         decision: Mapping[str, Any] = asdict(decided.decision) if decided.decision else {}
         await _send_json(
@@ -137,35 +137,35 @@ class Gateway:
                 "model_class": decided.model_class,
                 "policy": decided.policy,
                 "reason": decided.reason,
-                "kind": asked.kind,
+                "kind": parsed.kind,
                 "turn_index": decided.place.turn_index,
-                "conversation_id": asked.asker.given_id,
+                "conversation_id": parsed.identity.given_id,
                 "target": {"upstream": target.upstream, "model": target.model},
             },
         )
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The models that callers may name: the routed name first, then every target's own."""
-        incoming = Incoming.from_scope(scope)
-        _admitted(self.runtime, incoming)
-        wire_format = _format_of(incoming)
+        head = RequestHead.from_scope(scope)
+        _admitted(self.runtime, head)
+        wire_format = _format_of(head)
         names = _model_names(self.runtime.options)
         if wire_format.NAME != "messages":
             names.remove(alias_of(self.runtime.options.model_name))
         body = wire_format.models_body(names)
-        if "client_version=" in incoming.query:
+        if "client_version=" in head.query:
             # Codex reads this list instead; empty, it leaves Codex's own as it is.
             body = {**body, "models": []}
         await _send_json(send, 200, body)
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One of the models."""
-        incoming = Incoming.from_scope(scope)
-        _admitted(self.runtime, incoming)
+        head = RequestHead.from_scope(scope)
+        _admitted(self.runtime, head)
         name = scope["path_params"]["name"]
         if name not in _model_names(self.runtime.options):
             raise unknown_model(name, self.runtime.options)
-        await _send_json(send, 200, _format_of(incoming).model_body(name))
+        await _send_json(send, 200, _format_of(head).model_body(name))
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """That the gateway runs, with which router, and what it has lost."""
@@ -188,10 +188,10 @@ class Gateway:
         """Whether requests can be served: every upstream accepts connections."""
         reachable = await self.runtime.forwarder.reachable()
         is_ready = all(reachable.values()) and not self._is_stopping
-        said = {"status": "ready" if is_ready else "not ready", "upstreams": reachable}
-        await _send_json(send, 200 if is_ready else 503, said)
+        body = {"status": "ready" if is_ready else "not ready", "upstreams": reachable}
+        await _send_json(send, 200 if is_ready else 503, body)
 
-    async def _serve(self, request: Exchange | Passage) -> None:
+    async def _serve(self, request: Exchange | PassThrough) -> None:
         self._open.add(request)
         try:
             await request.run()
@@ -238,12 +238,12 @@ class _Endpoint:
             await self._refuse(sender, scope, Problem(500, "internal_error", message))
 
     def _check_method(self, scope: Scope) -> None:
-        asked = scope["method"]
-        if self._method not in (asked, "any") and (asked, self._method) != ("HEAD", "GET"):
+        method = scope["method"]
+        if self._method not in (method, "any") and (method, self._method) != ("HEAD", "GET"):
             raise Problem(
                 405,
                 "method_not_allowed",
-                f"{scope['path'][:200]}: found {asked}; expected {self._method}.",
+                f"{scope['path'][:200]}: found {method}; expected {self._method}.",
                 [(b"allow", self._method.encode())],
             )
 
@@ -260,7 +260,7 @@ class _Endpoint:
     async def _refuse(self, sender: _Sender, scope: Scope, problem: Problem) -> None:
         if sender.is_started:
             return
-        wire_format = self._format or _format_of(Incoming.from_scope(scope), scope["path"])
+        wire_format = self._format or _format_of(RequestHead.from_scope(scope), scope["path"])
         await _send_problem(sender, wire_format, problem)
 
 
@@ -316,7 +316,7 @@ def app_of(gateway: Gateway, more_routes: MoreRoutes | None = None) -> Starlette
     served = ", ".join(paths)
 
     async def openapi(scope: Scope, receive: Receive, send: Send) -> None:
-        _admitted(gateway.runtime, Incoming.from_scope(scope))
+        _admitted(gateway.runtime, RequestHead.from_scope(scope))
         await _send_json(send, 200, document(paths))
 
     routes.append(Route("/openapi.json", _Endpoint(gateway, openapi, "GET", None)))
@@ -371,7 +371,7 @@ def _admitted_route(gateway: Gateway, route: Route) -> Route:
     """A further route, behind the gateway's own door."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        _admitted(gateway.runtime, Incoming.from_scope(scope))
+        _admitted(gateway.runtime, RequestHead.from_scope(scope))
         await route.app(scope, receive, send)
 
     return Route(route.path, _Endpoint(gateway, handle, "POST", None))
@@ -381,58 +381,58 @@ async def _hello(scope: Scope, receive: Receive, send: Send) -> None:
     await _send_json(send, 200, {"status": "ok"})
 
 
-async def _asked(
+async def _parsed(
     runtime: Runtime,
-    incoming: Incoming,
+    head: RequestHead,
     receive: Receive,
     wire_format: WireFormat | None,
     path: str,
-) -> Asked:
+) -> ParsedRequest:
     """Read a request.
 
     Raises:
         Problem: If it may not be served, or cannot be used.
     """
-    caller = _admitted(runtime, incoming)
+    caller = _admitted(runtime, head)
 
-    def read(body: JsonBody) -> Asked:
+    def read(body: JsonBody) -> ParsedRequest:
         model = body.values.get("model")
         if model is not None and not isinstance(model, str):
             raise bad_request(f"model: found {str(model)[:40]!a}; expected the name of a model.")
-        read_as = wire_format or _format_by_body(body, incoming)
-        call = read_call(read_as, incoming.headers, body, is_token_count=path == COUNT_TOKENS)
-        scope = caller if caller is not None else scope_of(incoming.headers)
-        return Asked(
-            read_as, path, incoming.query, incoming.raw_headers, incoming.headers, body, call,
-            asker_of(call, body.values, scope), caller,
+        read_as = wire_format or _format_by_body(body, head)
+        call = read_call(read_as, head.headers, body, is_token_count=path == COUNT_TOKENS)
+        scope = caller if caller is not None else scope_of(head.headers)
+        return ParsedRequest(
+            read_as, path, head.query, head.raw_headers, head.headers, body, call,
+            identity_of(call, body.values, scope), caller,
         )  # fmt: skip
 
-    return await read_json(incoming, receive, _max_bytes(runtime), read)
+    return await read_json(head, receive, _max_bytes(runtime), read)
 
 
-def _admitted(runtime: Runtime, incoming: Incoming) -> str | None:
-    check_one_host(incoming.raw_headers)
-    check_origin(incoming.headers, runtime.options)
-    refuse_key_in_query(incoming.query)
-    return runtime.callers.admit(incoming.headers)
+def _admitted(runtime: Runtime, head: RequestHead) -> str | None:
+    check_one_host(head.raw_headers)
+    check_origin(head.headers, runtime.options)
+    refuse_key_in_query(head.query)
+    return runtime.callers.admit(head.headers)
 
 
 def _max_bytes(runtime: Runtime) -> int:
     return int(runtime.options.max_body_mb * 1e6)
 
 
-def _format_of(incoming: Incoming, path: str = "") -> WireFormat:
+def _format_of(head: RequestHead, path: str = "") -> WireFormat:
     """The wire format of a caller that asks for no endpoint of one."""
-    is_anthropic = "anthropic-version" in incoming.headers or "/messages" in path
+    is_anthropic = "anthropic-version" in head.headers or "/messages" in path
     return WIRE_FORMATS["messages" if is_anthropic else "chat"]
 
 
-def _format_by_body(body: JsonBody, incoming: Incoming) -> WireFormat:
+def _format_by_body(body: JsonBody, head: RequestHead) -> WireFormat:
     if "input" in body.values and "messages" not in body.values:
         return WIRE_FORMATS["responses"]
     if "system" in body.values:
         return WIRE_FORMATS["messages"]
-    return _format_of(incoming)
+    return _format_of(head)
 
 
 def _model_names(options: GatewayOptions) -> list[str]:

@@ -88,9 +88,7 @@ class Transcript:
     @property
     def _n_history(self) -> int:
         """Blocks up to and with the last answer."""
-        return max(
-            (at + 1 for at, block in enumerate(self._blocks) if block.is_assistant), default=0
-        )
+        return max((n + 1 for n, block in enumerate(self._blocks) if block.is_assistant), default=0)
 
     @property
     def has_history(self) -> bool:
@@ -144,9 +142,9 @@ class Transcript:
         prefill = self.prefill
         block = _block(True, [*prefill, Message("assistant", answer.text, tools=answer.tools)])
         blocks = self._blocks[:-1] if prefill else self._blocks
-        asked = blocks[-1].digest if blocks else ""
+        parsed = blocks[-1].digest if blocks else ""
         return digest(self._chain[len(blocks)], "True", block.digest), _exchange(
-            asked, block.digest
+            parsed, block.digest
         )
 
     @property
@@ -154,8 +152,8 @@ class Transcript:
         """Short digests of each answer with what it answers, oldest first."""
         blocks = self._blocks[: self._n_history]
         return [
-            _exchange(blocks[at - 1].digest if at else "", block.digest)
-            for at, block in enumerate(blocks)
+            _exchange(blocks[n - 1].digest if n else "", block.digest)
+            for n, block in enumerate(blocks)
             if block.is_assistant
         ]
 
@@ -164,8 +162,8 @@ class Transcript:
         return digest("exchange", self._scope, exchange)
 
 
-def _exchange(asked: str, answered: str) -> str:
-    return digest(asked, answered)[:_DIGITS]
+def _exchange(parsed: str, answered: str) -> str:
+    return digest(parsed, answered)[:_DIGITS]
 
 
 def _n_human_turns(messages: Sequence[Message]) -> int:
@@ -174,7 +172,7 @@ def _n_human_turns(messages: Sequence[Message]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Identity:
     """What tells conversations apart, of one request.
 
     Attributes:
@@ -247,36 +245,40 @@ class Conversations:
         self.store = store
         self._new_id = new_id
 
-    def place(self, asker: Asker, messages: Sequence[Message], *, remember: bool = True) -> Place:
+    def place(
+        self, identity: Identity, messages: Sequence[Message], *, remember: bool = True
+    ) -> Place:
         """Where a request belongs.
 
         Args:
-            asker: Who asks.
+            identity: What tells its conversation apart.
             messages: What is asked.
             remember: False changes nothing: the transcript may still be continued by others.
         """
-        transcript = Transcript(messages, digest(asker.scope, asker.user))
-        claims = remember and asker.kind in _CONTINUING
-        if asker.given_id is not None:
-            shown_id, by = asker.given_id, asker.given_by
-            end = self._end_within(transcript, _scoped(shown_id, asker.scope))
+        transcript = Transcript(messages, digest(identity.scope, identity.user))
+        claims = remember and identity.kind in _CONTINUING
+        if identity.given_id is not None:
+            shown_id, by = identity.given_id, identity.given_by
+            end = self._end_within(transcript, _scoped(shown_id, identity.scope))
         else:
-            end, by = self._end(asker, transcript, claims=claims)
+            end, by = self._end(identity, transcript, claims=claims)
             shown_id = end.conversation_id.rpartition(".")[0] if end else self._new_id()
-        return self._placed(_scoped(shown_id, asker.scope), shown_id, by, transcript, asker, end)
+        return self._placed(
+            _scoped(shown_id, identity.scope), shown_id, by, transcript, identity, end
+        )
 
-    def again(self, place: Place, asker: Asker) -> Place:
+    def again(self, place: Place, identity: Identity) -> Place:
         """The same place after another request of the conversation came first."""
         return self._placed(
-            place.conversation_id, place.shown_id, place.identified_by, place.transcript, asker,
+            place.conversation_id, place.shown_id, place.identified_by, place.transcript, identity,
             place.end,
         )  # fmt: skip
 
-    def parent_class(self, asker: Asker) -> ModelClass | None:
+    def parent_class(self, identity: Identity) -> ModelClass | None:
         """The class of the conversation that a sub-agent works for."""
-        if asker.parent_id is None:
+        if identity.parent_id is None:
             return None
-        parent = self.store.get(_scoped(asker.parent_id, asker.scope))
+        parent = self.store.get(_scoped(identity.parent_id, identity.scope))
         return parent.model_class if parent else None
 
     def answered(
@@ -331,10 +333,10 @@ class Conversations:
             self.store.link(place.transcript.key, place.conversation_id, place.turn_index)
 
     def _end(
-        self, asker: Asker, transcript: Transcript, *, claims: bool
+        self, identity: Identity, transcript: Transcript, *, claims: bool
     ) -> tuple[TranscriptEnd | None, str]:
-        if asker.previous_response_id:
-            ends = self.store.ends(_response_key_of(asker.scope, asker.previous_response_id))
+        if identity.previous_response_id:
+            ends = self.store.ends(_response_key_of(identity.scope, identity.previous_response_id))
             if ends:
                 return ends[0], "previous_response_id"
         if not transcript.has_history:
@@ -345,7 +347,7 @@ class Conversations:
         end = self.store.claim(key) if claims else next(iter(self.store.ends(key)), None)
         end = end or self._reworded(transcript) or self._shortened(transcript)
         if end is None and transcript.prefill:
-            return self._end(asker, transcript.without_prefill(), claims=claims)
+            return self._end(identity, transcript.without_prefill(), claims=claims)
         return end, "transcript"
 
     def _reworded(self, transcript: Transcript) -> TranscriptEnd | None:
@@ -388,24 +390,24 @@ class Conversations:
         shown_id: str,
         by: str,
         transcript: Transcript,
-        asker: Asker,
+        identity: Identity,
         end: TranscriptEnd | None,
     ) -> Place:
         session = self.store.get(conversation_id)
-        turn_key = asker.turn_key or transcript.key
-        repeats = session is not None and _repeats(session, turn_key, transcript, asker.kind)
+        turn_key = identity.turn_key or transcript.key
+        repeats = session is not None and _repeats(session, turn_key, transcript, identity.kind)
         return Place(
             conversation_id,
             shown_id,
             by,
-            _turn_index(session, transcript, asker.kind, end, repeats=repeats),
+            _turn_index(session, transcript, identity.kind, end, repeats=repeats),
             session,
             transcript,
-            asker.kind,
+            identity.kind,
             end,
             turn_key,
             repeats,
-            compacted=session is not None and _is_compacted(session, asker.boundary, end),
+            compacted=session is not None and _is_compacted(session, identity.boundary, end),
         )
 
 
@@ -459,11 +461,11 @@ def _n_alike(shown: Sequence[str], known: str) -> int:
 
     All that is shown must be known, but for the first exchange: it may be a summary.
     """
-    held = [known[at : at + _DIGITS] for at in range(0, len(known), _DIGITS)]
+    stored = [known[start : start + _DIGITS] for start in range(0, len(known), _DIGITS)]
     n = 0
-    for one, other in zip(reversed(shown), reversed(held), strict=False):
-        if one != other:
+    for sent, remembered in zip(reversed(shown), reversed(stored), strict=False):
+        if sent != remembered:
             break
         n += 1
     fits = n == len(shown) or (n == len(shown) - 1 and n > 0)
-    return n if fits and len(shown) <= len(held) + 1 else 0
+    return n if fits and len(shown) <= len(stored) + 1 else 0

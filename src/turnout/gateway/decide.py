@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from turnout.errors import SettingsError
-from turnout.gateway.asked import Asked
 from turnout.gateway.conversations import Conversations, Place
 from turnout.gateway.incoming import LARGE_BYTES
 from turnout.gateway.options import GatewayOptions, Target
+from turnout.gateway.parsed_request import ParsedRequest
 from turnout.gateway.problems import Problem, bad_request
 from turnout.protocols import RequestKind
 from turnout.records import OTHER_CLASS, Decision, ModelClass
@@ -108,48 +108,50 @@ class Decider:
         self._uniform = uniform
         self._now_s = now_s
 
-    def may_wait(self, asked: Asked) -> bool:
+    def may_wait(self, parsed: ParsedRequest) -> bool:
         """Whether deciding takes longer than an event loop should be held."""
         return (
             self._conversations.store.blocking
-            or (asked.kind == "turn" and (self._options.shadow or self._is_routed(asked)))
-            or len(asked.body.text) > LARGE_BYTES
+            or (parsed.kind == "turn" and (self._options.shadow or self._is_routed(parsed)))
+            or len(parsed.body.text) > LARGE_BYTES
         )
 
-    def decide(self, asked: Asked, *, remember: bool = True) -> Decided:
+    def decide(self, parsed: ParsedRequest, *, remember: bool = True) -> Decided:
         """Where a request goes.
 
         Args:
-            asked: The request.
+            parsed: The request.
             remember: Whether the conversation may know of it afterwards.
 
         Raises:
             Problem: If no such model is served.
         """
         began_s = time.perf_counter()
-        named = None if self._is_routed(asked) else self._named(asked)
-        place = self._conversations.place(asked.asker, asked.request.messages, remember=remember)
+        named = None if self._is_routed(parsed) else self._named(parsed)
+        place = self._conversations.place(
+            parsed.identity, parsed.request.messages, remember=remember
+        )
         while True:
-            chosen = self._chosen(asked, place, named)
-            if not remember or self._remembered(asked, place, named, chosen):
+            chosen = self._chosen(parsed, place, named)
+            if not remember or self._remembered(parsed, place, named, chosen):
                 break
             # Another request of the conversation came first: its decision counts.
-            place = self._conversations.again(place, asked.asker)
-        decided = self._decided(asked, place, named, chosen)
+            place = self._conversations.again(place, parsed.identity)
+        decided = self._decided(parsed, place, named, chosen)
         return replace(decided, decision_ms=1000 * (time.perf_counter() - began_s))
 
-    def _is_routed(self, asked: Asked) -> bool:
-        model = asked.request.model
+    def _is_routed(self, parsed: ParsedRequest) -> bool:
+        model = parsed.request.model
         own = self._options.model_name
         return model in (None, own, AUTO, alias_of(own))
 
-    def _named(self, asked: Asked) -> _Named:
+    def _named(self, parsed: ParsedRequest) -> _Named:
         """What the caller asked for by name.
 
         Raises:
             Problem: If it is not served.
         """
-        model = asked.request.model or ""
+        model = parsed.request.model or ""
         by_class = {
             model_class: tuple(t for t in self._options.targets_of(model_class) if t.model == model)
             for model_class in self._options.targets
@@ -157,31 +159,31 @@ class Decider:
         classes = [model_class for model_class, targets in by_class.items() if targets]
         if len(classes) > 1:
             # One model on both: the effort that the caller asks for tells them apart.
-            effort = asked.request.effort
-            classes.sort(key=lambda c: effort_of(by_class[c][0], asked) != effort)
+            effort = parsed.request.effort
+            classes.sort(key=lambda c: effort_of(by_class[c][0], parsed) != effort)
         if classes:
             return _Named(by_class[classes[0]], classes[0])
         listed = self._options.models.get(model)
         if listed is not None:
             return _Named((Target(upstream=listed.upstream, model=listed.model or model),), None)
         if self._options.passthrough:
-            return _Named((Target(upstream=self._passthrough_upstream(asked), model=model),), None)
+            return _Named((Target(upstream=self._passthrough_upstream(parsed), model=model),), None)
         raise unknown_model(model, self._options)
 
-    def _passthrough_upstream(self, asked: Asked) -> str:
+    def _passthrough_upstream(self, parsed: ParsedRequest) -> str:
         for name, upstream in self._options.upstreams.items():
-            if asked.wire_format.NAME in upstream.protocols:
+            if parsed.wire_format.NAME in upstream.protocols:
                 return name
         return next(iter(self._options.upstreams))
 
-    def _chosen(self, asked: Asked, place: Place, named: _Named | None) -> _Chosen | None:
+    def _chosen(self, parsed: ParsedRequest, place: Place, named: _Named | None) -> _Chosen | None:
         """The class; None for a model that has none, outside shadow mode."""
         if named is not None and not self._options.shadow:
-            return _by_name(asked, named)
-        ruled = self._by_rule(asked, place)
+            return _by_name(parsed, named)
+        ruled = self._by_rule(parsed, place)
         if ruled is not None:
             return ruled
-        turns = asked.turns()
+        turns = parsed.turns()
         session = place.session
         if not turns:
             if session is not None:
@@ -190,26 +192,26 @@ class Decider:
                 self._options.default_class, "product", "rule",
                 "no text that the router reads: the default class",
             )  # fmt: skip
-        return self._scored(asked, place, named)
+        return self._scored(parsed, place, named)
 
-    def _by_rule(self, asked: Asked, place: Place) -> _Chosen | None:
+    def _by_rule(self, parsed: ParsedRequest, place: Place) -> _Chosen | None:
         """The class of a request that is no human turn."""
-        kind, session = asked.kind, place.session
+        kind, session = parsed.kind, place.session
         if kind == "turn":
             return None
-        if kind in _ALWAYS_FAST and not asked.is_system_alone:
+        if kind in _ALWAYS_FAST and not parsed.is_system_alone:
             return _Chosen("fast", "product", "rule", f"{kind}: a helper call goes to fast")
         if session is not None:
             return _Chosen(
                 session.model_class, "router" if session.chosen_by == "router" else "person",
                 "rule", f"{kind}: stays on the conversation's class",
             )  # fmt: skip
-        parent = self._conversations.parent_class(asked.asker)
+        parent = self._conversations.parent_class(parsed.identity)
         if parent is not None:
             return _Chosen(parent, "router", "rule", f"{kind}: the class of its conversation")
         return _Chosen(self._options.default_class, "product", "rule", f"{kind}: the default class")
 
-    def _scored(self, asked: Asked, place: Place, named: _Named | None) -> _Chosen:
+    def _scored(self, parsed: ParsedRequest, place: Place, named: _Named | None) -> _Chosen:
         session = place.session
         if session is not None and place.is_repeat and named is None:
             return _Chosen(
@@ -217,15 +219,15 @@ class Decider:
                 "the same turn again: its decision stays",
             )  # fmt: skip
         decision = self._router.choose(
-            self._router.scored(asked.turns(), self._threshold(asked)),
+            self._router.scored(parsed.turns(), self._threshold(parsed)),
             session,
             now_s=self._now_s(),
             turn_index=place.turn_index,
-            locks=_locks(asked, session),
+            locks=_locks(parsed, session),
             compacted=place.compacted,
-            prompt_tokens=len(asked.body.text) // 4,
+            prompt_tokens=len(parsed.body.text) // 4,
             conversation_id=place.shown_id,
-            policy=self._policy(asked),
+            policy=self._policy(parsed),
         )
         served, propensity = self._explored(decision)
         reason = decision.reason
@@ -244,24 +246,24 @@ class Decider:
         return decision.model_class, 1.0 - share
 
     def _remembered(
-        self, asked: Asked, place: Place, named: _Named | None, chosen: _Chosen | None
+        self, parsed: ParsedRequest, place: Place, named: _Named | None, chosen: _Chosen | None
     ) -> bool:
         """Store what was chosen; False where another request changed the session meanwhile."""
-        if asked.kind not in _REMEMBERED or chosen is None:
+        if parsed.kind not in _REMEMBERED or chosen is None:
             return True
         session = place.session
-        after = _session_after(asked, place, chosen, self._now_s())
+        after = _session_after(parsed, place, chosen, self._now_s())
         return self._conversations.store.replace(session, after)
 
     def _decided(
-        self, asked: Asked, place: Place, named: _Named | None, chosen: _Chosen | None
+        self, parsed: ParsedRequest, place: Place, named: _Named | None, chosen: _Chosen | None
     ) -> Decided:
         decision = chosen.decision if chosen else None
         decided_class = decision.model_class if decision else None
         if named is not None:
-            by: ChosenBy = "person" if asked.kind == "turn" else "product"
+            by: ChosenBy = "person" if parsed.kind == "turn" else "product"
             return Decided(
-                place, named.model_class, self._speaking(asked, named.targets), by, "asked",
+                place, named.model_class, self._speaking(parsed, named.targets), by, "asked",
                 "asked for by name", decision, decided_class, keeps_caller_effort=True,
             )  # fmt: skip
         if chosen is None:
@@ -271,7 +273,7 @@ class Decider:
         return Decided(
             place,
             served,
-            self._candidates(asked, served, place.session),
+            self._candidates(parsed, served, place.session),
             by,
             "shadow" if self._options.shadow else chosen.policy,
             f"shadow mode; {chosen.reason}" if self._options.shadow else chosen.reason,
@@ -281,33 +283,33 @@ class Decider:
         )
 
     def _candidates(
-        self, asked: Asked, model_class: ModelClass, session: Session | None
+        self, parsed: ParsedRequest, model_class: ModelClass, session: Session | None
     ) -> tuple[Target, ...]:
         """Targets of the class, then those of the other one."""
-        own = self._speaking(asked, self._options.targets_of(model_class))
-        if asked.is_stored_upstream:
+        own = self._speaking(parsed, self._options.targets_of(model_class))
+        if parsed.is_stored_upstream:
             served = session.target if session is not None else None
-            held = [t for _, t in self._options.all_targets() if t.name == served]
-            return (*held, *own)[:1]
+            before = [t for _, t in self._options.all_targets() if t.name == served]
+            return (*before, *own)[:1]
         other = self._options.targets_of(OTHER_CLASS[model_class])
-        return own + tuple(t for t in other if self._speaks(asked, t) and t not in own)
+        return own + tuple(t for t in other if self._speaks(parsed, t) and t not in own)
 
-    def _speaking(self, asked: Asked, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        speaking = tuple(target for target in targets if self._speaks(asked, target))
+    def _speaking(self, parsed: ParsedRequest, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        speaking = tuple(target for target in targets if self._speaks(parsed, target))
         if not speaking:
             raise Problem(
                 404,
                 "not_found",
                 f"no upstream of {', '.join(t.model for t in targets)} speaks "
-                f"{asked.wire_format.NAME}; see protocols of [upstreams] in the settings.",
+                f"{parsed.wire_format.NAME}; see protocols of [upstreams] in the settings.",
             )
         return speaking
 
-    def _speaks(self, asked: Asked, target: Target) -> bool:
-        return asked.wire_format.NAME in self._options.upstreams[target.upstream].protocols
+    def _speaks(self, parsed: ParsedRequest, target: Target) -> bool:
+        return parsed.wire_format.NAME in self._options.upstreams[target.upstream].protocols
 
-    def _threshold(self, asked: Asked) -> float | None:
-        given = self._override(asked, "x-turnout-threshold")
+    def _threshold(self, parsed: ParsedRequest) -> float | None:
+        given = self._override(parsed, "x-turnout-threshold")
         if given is None:
             return None
         try:
@@ -318,8 +320,8 @@ class Decider:
             raise bad_request(f"x-turnout-threshold: found {given!a}; expected 0 to 1.")
         return value
 
-    def _policy(self, asked: Asked) -> Policy | None:
-        given = self._override(asked, "x-turnout-policy")
+    def _policy(self, parsed: ParsedRequest) -> Policy | None:
+        given = self._override(parsed, "x-turnout-policy")
         if given is None:
             return None
         try:
@@ -327,8 +329,8 @@ class Decider:
         except SettingsError as error:
             raise bad_request(f"x-turnout-{error}") from error
 
-    def _override(self, asked: Asked, header: str) -> str | None:
-        given = asked.headers.get(header)
+    def _override(self, parsed: ParsedRequest, header: str) -> str | None:
+        given = parsed.headers.get(header)
         if given is not None and not self._options.request_overrides:
             raise bad_request(
                 f"{header}: not followed here; expected gateway.request_overrides = true in the "
@@ -354,39 +356,39 @@ def unknown_model(model: str, options: GatewayOptions) -> Problem:
     )
 
 
-def effort_of(target: Target, asked: Asked) -> str | None:
+def effort_of(target: Target, parsed: ParsedRequest) -> str | None:
     """The reasoning effort that a target sets, in the words of the request's protocol."""
     if target.effort or not target.parameters:
         return target.effort
-    return asked.wire_format.read_request(target.parameters).effort
+    return parsed.wire_format.read_request(target.parameters).effort
 
 
-def _by_name(asked: Asked, named: _Named) -> _Chosen | None:
+def _by_name(parsed: ParsedRequest, named: _Named) -> _Chosen | None:
     if named.model_class is None:
         return None
-    by: ChosenBy = "person" if asked.kind == "turn" else "product"
+    by: ChosenBy = "person" if parsed.kind == "turn" else "product"
     return _Chosen(named.model_class, by, "asked", "asked for by name")
 
 
-def _locks(asked: Asked, session: Session | None) -> tuple[Lock, ...]:
+def _locks(parsed: ParsedRequest, session: Session | None) -> tuple[Lock, ...]:
     if session is None:
         return ()
     locks: list[Lock] = []
-    if asked.is_stored_upstream:
+    if parsed.is_stored_upstream:
         locks.append("stored_chain")
     if session.chosen_by == "person":
         locks.append("person")
     return tuple(locks)
 
 
-def _session_after(asked: Asked, place: Place, chosen: _Chosen, now_s: float) -> Session:
+def _session_after(parsed: ParsedRequest, place: Place, chosen: _Chosen, now_s: float) -> Session:
     """The session once a class was chosen."""
     session, chosen_class = place.session, chosen.model_class
-    is_turn = asked.kind == "turn"
+    is_turn = parsed.kind == "turn"
     by: Literal["router", "person"] = (
         "person" if is_turn and chosen.chosen_by == "person" else "router"
     )
-    window = asked.call.boundary.window
+    window = parsed.call.boundary.window
     if session is None:
         begun = Session.begun(place.conversation_id, chosen_class, place.turn_index, now_s)
         turn_key = place.turn_key if is_turn else ""

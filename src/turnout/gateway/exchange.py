@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Receive, Send
 
 from turnout.errors import UpstreamError
-from turnout.gateway.attended import Attended, stopping
 from turnout.gateway.callers import digest_of_keys
+from turnout.gateway.cancellable import CancellableRequest, stopping
 from turnout.gateway.decide import Decided, effort_of
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
 from turnout.gateway.freeing import free_later
@@ -33,7 +33,7 @@ from turnout.routing.served import Outcome, Served
 from turnout.routing.sessions import CachedPrompt
 
 if TYPE_CHECKING:
-    from turnout.gateway.asked import Asked
+    from turnout.gateway.parsed_request import ParsedRequest
     from turnout.gateway.runtime import Runtime
 
 _log = logging.getLogger("turnout.access")
@@ -47,22 +47,27 @@ COUNT_TOKENS = "/messages/count_tokens"
 _IDS = random.Random(secrets.randbits(256))  # noqa: S311 (unique, not secret)
 
 
-class Exchange(Attended):
+class Exchange(CancellableRequest):
     """One request of a wire format that the gateway reads.
 
     Args:
         runtime: What serves it.
-        asked: The request.
+        parsed: The request.
         receive: Of ASGI; the body was read.
         send: Of ASGI.
         started_s: When the request came, in seconds of `time.perf_counter`.
     """
 
     def __init__(
-        self, runtime: Runtime, asked: Asked, receive: Receive, send: Send, started_s: float
+        self,
+        runtime: Runtime,
+        parsed: ParsedRequest,
+        receive: Receive,
+        send: Send,
+        started_s: float,
     ) -> None:
         super().__init__(runtime, receive)
-        self._asked = asked
+        self._parsed = parsed
         self._send = send
         self._started_s = started_s
         self._arrived = dt.datetime.now(dt.UTC)
@@ -77,12 +82,12 @@ class Exchange(Attended):
         """
         decided = self._progress.decided = await self._decided()
         try:
-            is_done = await self.attended(self._served(decided))
+            is_done = await self.run_cancellable(self._served(decided))
         except asyncio.CancelledError:
             await self._left(decided)
             raise
         finally:
-            if len(self._asked.body.text) > LARGE_BYTES:
+            if len(self._parsed.body.text) > LARGE_BYTES:
                 free_later(self)
         if not is_done:
             await self._left(decided)
@@ -91,19 +96,19 @@ class Exchange(Attended):
 
     def parts(self) -> list[Sequence[object]]:
         """The collections that are as long as the conversation."""
-        asked, decided = self._asked, self._progress.decided
+        parsed, decided = self._parsed, self._progress.decided
         return [
-            *asked.body.lists(),
-            asked.request.messages,
-            asked.call.turns,
+            *parsed.body.lists(),
+            parsed.request.messages,
+            parsed.call.turns,
             *(decided.place.transcript.parts() if decided else ()),
         ]
 
     async def _decided(self) -> Decided:
         decider = self.runtime.decider
-        if decider.may_wait(self._asked):
-            return await asyncio.to_thread(decider.decide, self._asked)
-        return decider.decide(self._asked)
+        if decider.may_wait(self._parsed):
+            return await asyncio.to_thread(decider.decide, self._parsed)
+        return decider.decide(self._parsed)
 
     async def _served(self, decided: Decided) -> None:
         try:
@@ -121,14 +126,15 @@ class Exchange(Attended):
             forwarded.close()
 
     def _outgoing(self, decided: Decided) -> Outgoing:
-        asked = self._asked
+        parsed = self._parsed
 
         def body_for(target: Target) -> bytes:
-            return body_of(asked, target, keeps_caller_effort=decided.keeps_caller_effort)
+            return body_of(parsed, target, keeps_caller_effort=decided.keeps_caller_effort)
 
         return Outgoing(
-            "POST", asked.path, asked.query, asked.raw_headers, body_for, len(asked.body.text),
-            is_anthropic=asked.wire_format.NAME == "messages", caller=digest_of_keys(asked.headers),
+            "POST", parsed.path, parsed.query, parsed.raw_headers, body_for, len(parsed.body.text),
+            is_anthropic=parsed.wire_format.NAME == "messages",
+            caller=digest_of_keys(parsed.headers),
         )  # fmt: skip
 
     async def _relayed(self, decided: Decided, forwarded: Forwarded) -> None:
@@ -136,9 +142,9 @@ class Exchange(Attended):
         if 300 <= response.status < 400:
             await self._refuse_redirect(decided, forwarded)
         is_stream = _is_stream(
-            response.headers, response.status, streamed=self._asked.request.streamed
+            response.headers, response.status, streamed=self._parsed.request.streamed
         )
-        reader = _reader(self._asked, response.headers, is_stream=is_stream)
+        reader = _reader(self._parsed, response.headers, is_stream=is_stream)
         self._progress.reader = reader
         if is_stream:
             await self._relay_stream(decided, forwarded, reader)
@@ -196,7 +202,7 @@ class Exchange(Attended):
         await self._start_once(decided, forwarded, length=n_held)
         await self._send_body(b"".join(held), last=True)
         outcome = reader.outcome(status, answer)
-        if self._asked.path == COUNT_TOKENS:
+        if self._parsed.path == COUNT_TOKENS:
             outcome = "success" if _is_success(status) else "failed"
         await self._end(decided, forwarded, outcome, status, answer)
 
@@ -254,14 +260,14 @@ class Exchange(Attended):
 
     async def _remember(self, decided: Decided, forwarded: Forwarded, answer: Answer) -> None:
         """Note the answer before its last byte is sent: the next turn may come at once."""
-        if self._progress.is_remembered or self._asked.path == COUNT_TOKENS:
+        if self._progress.is_remembered or self._parsed.path == COUNT_TOKENS:
             return
         self._progress.is_remembered = True
         conversations = self.runtime.conversations
         if not answer.complete:
             await self._in_store(conversations.unanswered, decided.place)
-        elif self._asked.kind in ("turn", "continuation", "sub-agent"):
-            if self._asked.wire_format.NAME != "responses":
+        elif self._parsed.kind in ("turn", "continuation", "sub-agent"):
+            if self._parsed.wire_format.NAME != "responses":
                 answer = replace(answer, response_id=None)  # nobody can go on from it
             await self._in_store(
                 conversations.answered, decided.place, answer, self._cached(answer),
@@ -269,7 +275,7 @@ class Exchange(Attended):
             )  # fmt: skip
 
     async def _in_store(self, call: Any, *arguments: object) -> None:  # noqa: ANN401
-        is_large = len(self._asked.body.text) > LARGE_BYTES
+        is_large = len(self._parsed.body.text) > LARGE_BYTES
         if is_large or self.runtime.conversations.store.blocking:
             await asyncio.to_thread(call, *arguments)
         else:
@@ -307,37 +313,37 @@ class Exchange(Attended):
         if self.runtime.journal is not None:
             self.runtime.journal.write(served)
         if _log.isEnabledFor(logging.INFO):
-            said = (
-                self._asked.path, served.status, served.outcome, served.kind,
+            arguments = (
+                self._parsed.path, served.status, served.outcome, served.kind,
                 served.model_class or "-", served.target, served.duration_ms,
             )  # fmt: skip
             line = "POST /v1%s %s %s %s %s %s %d ms"
             # `info` would look through the stack for its caller, at each request.
-            _log.handle(logging.LogRecord(_log.name, logging.INFO, "", 0, line, said, None))
+            _log.handle(logging.LogRecord(_log.name, logging.INFO, "", 0, line, arguments, None))
 
     def _record_of(self, decided: Decided, ended: _Ended) -> Served:
-        asked, place, decision = self._asked, decided.place, decided.decision
+        parsed, place, decision = self._parsed, decided.place, decided.decision
         target = ended.forwarded.target if ended.forwarded else decided.candidates[0]
         fell_back = target != decided.candidates[0]
         first_byte_s = self._progress.first_byte_s
         return Served(
             request_id=f"{_IDS.getrandbits(96):024x}",
             timestamp=self._arrived,
-            protocol=asked.wire_format.NAME,
-            kind=asked.kind,
+            protocol=parsed.wire_format.NAME,
+            kind=parsed.kind,
             conversation_id=place.conversation_id,
             turn_index=place.turn_index,
-            requested_model=asked.request.model,
+            requested_model=parsed.request.model,
             model=ended.answer.model or target.model,
             model_class=self._class_of(target) or decided.model_class,
             target=target.name,
             chosen_by="product" if fell_back else decided.chosen_by,
             outcome=ended.outcome,
             identified_by=place.identified_by,
-            user_message=asked.user_message(),
+            user_message=parsed.user_message(),
             assistant_message=ended.answer.text or None,
-            user_id=asked.asker.user or None,
-            caller=asked.caller,
+            user_id=parsed.identity.user or None,
+            caller=parsed.caller,
             decided_class=decided.decided_class,
             p_reasoning=decision.p_reasoning if decision else None,
             population=decision.population if decision else None,
@@ -365,13 +371,13 @@ class Exchange(Attended):
             "model": target.model,
             "target": target.name,
             "turn": str(place.turn_index),
-            "request-kind": self._asked.kind,
+            "request-kind": self._parsed.kind,
             "policy": decided.policy,
             "reason": decided.reason,
             "latency-ms": f"{decided.decision_ms:.1f}",
         }
-        asked_effort = self._asked.request.effort if decided.keeps_caller_effort else None
-        effort = asked_effort or effort_of(target, self._asked)
+        asked_effort = self._parsed.request.effort if decided.keeps_caller_effort else None
+        effort = asked_effort or effort_of(target, self._parsed)
         if effort:
             values["effort"] = effort
         if decision is not None:
@@ -442,9 +448,9 @@ class _Reader:
         return chunk
 
     def _feed(self, data: bytes) -> bytes:
-        if not self._is_begun and (said := data.lstrip()):
+        if not self._is_begun and (beginning := data.lstrip()):
             self._is_begun = True
-            if self._is_events and said.startswith(b"{"):
+            if self._is_events and beginning.startswith(b"{"):
                 self._is_events = False
                 self._reader = self._read_as(False)
         return self._reader.feed(data)
@@ -483,11 +489,11 @@ def _unpacks(encoding: str) -> bool:
     return encoding in ("gzip", "x-gzip", "deflate")
 
 
-def _reader(asked: Asked, headers: Mapping[str, str], *, is_stream: bool) -> _Reader:
-    withheld = is_stream and bool(asked.wire_format.usage_parameters(asked.body.values))
+def _reader(parsed: ParsedRequest, headers: Mapping[str, str], *, is_stream: bool) -> _Reader:
+    withheld = is_stream and bool(parsed.wire_format.usage_parameters(parsed.body.values))
 
     def read_as(streamed: bool) -> AnswerReader:
-        return AnswerReader(asked.wire_format, streamed=streamed, usage_withheld=withheld)
+        return AnswerReader(parsed.wire_format, streamed=streamed, usage_withheld=withheld)
 
     encoding = headers.get("content-encoding", "").strip().lower()
     return _Reader(read_as, encoding, is_stream=is_stream)
@@ -504,15 +510,15 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def body_of(asked: Asked, target: Target, *, keeps_caller_effort: bool) -> bytes:
+def body_of(parsed: ParsedRequest, target: Target, *, keeps_caller_effort: bool) -> bytes:
     """What a target gets: the caller's body, but for the model and the target's parameters."""
     values: MutableMapping[str, object] = {"model": target.model}
-    if asked.path != COUNT_TOKENS:
-        own = dict(asked.wire_format.effort_parameters(target.effort)) if target.effort else {}
+    if parsed.path != COUNT_TOKENS:
+        own = dict(parsed.wire_format.effort_parameters(target.effort)) if target.effort else {}
         own |= target.parameters
-        if keeps_caller_effort and asked.request.effort is not None:
-            own = {n: v for n, v in own.items() if n not in asked.wire_format.EFFORT_NAMES}
+        if keeps_caller_effort and parsed.request.effort is not None:
+            own = {n: v for n, v in own.items() if n not in parsed.wire_format.EFFORT_NAMES}
         values = {
-            **values, **asked.wire_format.usage_parameters(asked.body.values), **own,
+            **values, **parsed.wire_format.usage_parameters(parsed.body.values), **own,
         }  # fmt: skip
-    return asked.body.changed(Changes(values, target.drop, target.rename))
+    return parsed.body.changed(Changes(values, target.drop, target.rename))

@@ -239,17 +239,17 @@ class Forwarder:
 
     async def reachable(self, timeout_s: float = 3.0) -> dict[str, bool]:
         """Which upstreams accept a connection; any answer will do."""
-        found = {}
+        reachable = {}
         for name, url in self._urls.items():
             timeout = aiohttp.ClientTimeout(total=timeout_s)
             try:
                 async with self._client().head(
                     url, timeout=timeout, allow_redirects=False, proxy=self._proxies[name]
                 ):
-                    found[name] = True
+                    reachable[name] = True
             except (aiohttp.ClientError, OSError, TimeoutError):
-                found[name] = False
-        return found
+                reachable[name] = False
+        return reachable
 
     async def close(self) -> None:
         """Close the pool."""

@@ -25,7 +25,7 @@ class CallerLeftError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class RequestHead:
     """The head of a request.
 
     Attributes:
@@ -41,7 +41,7 @@ class Incoming:
     headers: Mapping[str, str]
 
     @classmethod
-    def from_scope(cls, scope: Scope) -> Incoming:
+    def from_scope(cls, scope: Scope) -> RequestHead:
         """Read the head that ASGI gives."""
         raw: RawHeaders = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         headers: dict[str, str] = {}
@@ -51,12 +51,12 @@ class Incoming:
 
 
 async def read_json(
-    incoming: Incoming, receive: Receive, max_bytes: int, read: Callable[[JsonBody], _T]
+    head: RequestHead, receive: Receive, max_bytes: int, read: Callable[[JsonBody], _T]
 ) -> _T:
     """Read a request's body as JSON, and what it says; a large one in a thread.
 
     Args:
-        incoming: The request's head.
+        head: The request's head.
         receive: Of ASGI.
         max_bytes: Most that is read.
         read: What the body says.
@@ -65,21 +65,21 @@ async def read_json(
         Problem: If it is no JSON object, too large or too slow.
         CallerLeftError: If the caller leaves.
     """
-    media_type = incoming.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = head.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type and media_type != "application/json" and not media_type.endswith("+json"):
         raise Problem(
             415,
             "unsupported_media_type",
             f"content-type: found {media_type[:100]!a}; expected application/json.",
         )
-    encoding = incoming.headers.get("content-encoding", "identity").strip().lower()
+    encoding = head.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise Problem(
             415,
             "unsupported_media_type",
             f"content-encoding: found {encoding[:100]!a}; expected none. Send the body as it is.",
         )
-    chunks = await _body(incoming, receive, max_bytes)
+    chunks = await _body(head, receive, max_bytes)
 
     def parsed() -> _T:
         try:
@@ -95,8 +95,8 @@ async def off_loop(n_bytes: int, work: Callable[[], _T]) -> _T:
     return await asyncio.to_thread(work) if n_bytes > LARGE_BYTES else work()
 
 
-async def _body(incoming: Incoming, receive: Receive, max_bytes: int) -> list[bytes]:
-    declared = incoming.headers.get("content-length", "0")
+async def _body(head: RequestHead, receive: Receive, max_bytes: int) -> list[bytes]:
+    declared = head.headers.get("content-length", "0")
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []

@@ -191,10 +191,10 @@ class _JournalFiles:
         if self._path is None:
             return False
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError:
             return False
-        return found.st_ino == os.fstat(self._stream).st_ino
+        return status.st_ino == os.fstat(self._stream).st_ino
 
     def _open(self, day: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

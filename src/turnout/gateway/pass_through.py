@@ -5,14 +5,14 @@ from __future__ import annotations
 from starlette.types import Receive, Send
 
 from turnout.errors import UpstreamError
-from turnout.gateway.attended import Attended, stopping
+from turnout.gateway.cancellable import CancellableRequest, stopping
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
 from turnout.gateway.options import Target
 from turnout.gateway.problems import BrokenAnswerError, no_answer, redirected
 from turnout.gateway.runtime import Runtime
 
 
-class Passage(Attended):
+class PassThrough(CancellableRequest):
     """One such request.
 
     Args:
@@ -39,7 +39,7 @@ class Passage(Attended):
             Problem: If nothing was sent yet and the gateway itself must answer.
             BrokenAnswerError: If the answer broke off.
         """
-        is_done = await self.attended(self._served())
+        is_done = await self.run_cancellable(self._served())
         if not is_done and self.is_stopped and not self._is_started:
             raise stopping()
 

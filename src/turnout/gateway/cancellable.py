@@ -12,7 +12,7 @@ from turnout.gateway.problems import Problem
 from turnout.gateway.runtime import Runtime
 
 
-class Attended:
+class CancellableRequest:
     """A request that is being served.
 
     Args:
@@ -40,7 +40,7 @@ class Attended:
         if self._task is not None:
             self._task.cancel()
 
-    async def attended(self, work: Coroutine[Any, Any, None]) -> bool:
+    async def run_cancellable(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do the work; False where it was ended before it was done."""
         if self.is_stopped:
             work.close()

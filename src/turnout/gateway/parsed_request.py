@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from turnout.gateway.conversations import Asker, digest
+from turnout.gateway.conversations import Identity, digest
 from turnout.gateway.headers import RawHeaders
 from turnout.protocols import Call, JsonBody, Request, RequestKind, WireFormat
 from turnout.records import Turn
@@ -15,7 +15,7 @@ _ANSWER = "previous_response_id"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedRequest:
     """One request.
 
     Attributes:
@@ -26,7 +26,7 @@ class Asked:
         headers: The same as text, of several the first.
         body: The request's JSON.
         call: What it asks.
-        asker: What tells its conversation apart.
+        identity: What tells its conversation apart.
         caller: Name of the caller's key; None where the gateway asks for none.
     """
 
@@ -37,7 +37,7 @@ class Asked:
     headers: Mapping[str, str]
     body: JsonBody
     call: Call
-    asker: Asker
+    identity: Identity
     caller: str | None
 
     @property
@@ -72,7 +72,7 @@ class Asked:
         return turns[-1].user_message if turns else ""
 
 
-def asker_of(call: Call, values: Mapping[str, object], scope: str) -> Asker:
+def identity_of(call: Call, values: Mapping[str, object], scope: str) -> Identity:
     """What tells a request's conversation apart.
 
     Args:
@@ -84,7 +84,7 @@ def asker_of(call: Call, values: Mapping[str, object], scope: str) -> Asker:
     given = named.value if named is not None and named.rule != _ANSWER else None
     parent, _, agent = (given or "").partition("/")
     previous = values.get(_ANSWER)
-    return Asker(
+    return Identity(
         scope=digest("scope", scope),
         given_id=given,
         given_by=named.rule if named is not None and given else "transcript",
@@ -112,8 +112,8 @@ def _account(user_id: str) -> str:
     if not user_id.startswith("{"):
         return user_id
     try:
-        said = json.loads(user_id)
+        user = json.loads(user_id)
     except (ValueError, RecursionError):
         return user_id
-    names = said if isinstance(said, dict) else {}
+    names = user if isinstance(user, dict) else {}
     return str(names.get("account_uuid") or names.get("device_id") or "")
