@@ -44,13 +44,15 @@ TURNS = pa.schema(
         pa.field("propensity", pa.float64()),  # in (0, 1], of the class that served
         pa.field("router", pa.string()),  # digest of the router folder
         pa.field("segments", pa.string()),  # JSON object: the log's own column → value
+        # The model whose answer to this message the person had made again; null where none.
+        pa.field("regenerated_from", pa.string()),
     ]
 )
 # Columns that tables of version 0.1.0 lack.
 LATER_TURN_COLUMNS = (
     "cache_write_tokens", "requested_model", "chosen_by", "decided_class", "p_reasoning",
     "population", "threshold", "policy", "propensity", "router",
-    "segments",
+    "segments", "regenerated_from",
 )  # fmt: skip
 
 # Who chose a turn's model. Only a person's choice is evidence of what the turn needs.

@@ -155,12 +155,16 @@ def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Cata
     """Add the catalog's facts about its model to every turn.
 
     Adds `model_name` (the same for every spelling of one model; null where the log names none),
-    `provider` and `model_class`, null where the catalog does not know the name. Names are looked up
-    once each.
+    `provider` and `model_class`, null where the catalog does not know the name; and the same facts
+    about `regenerated_from`: `regenerated_name`, `regenerated_provider` and `regenerated_class`.
+    Names are looked up once each.
     """
     reasoned = (turns.reasoning_tokens > 0).fill_null(False)
     # A log may hold both null and "": one row for both, or the join would give turns twice.
-    logged = turns.select(model=turns.model.fill_null(""), reasoned=reasoned).distinct()
+    logged = turns.select(model=turns.model.fill_null(""), reasoned=reasoned)
+    regenerated = turns.filter(turns.regenerated_from.notnull())
+    regenerated = regenerated.select(model="regenerated_from", reasoned=ibis.literal(False))
+    logged = logged.union(regenerated, distinct=True)
     rows = [
         _model_facts(row["model"], row["reasoned"], catalog)
         for row in backend.to_pyarrow(logged).to_pylist()
@@ -171,7 +175,15 @@ def with_model_facts(turns: ibis.Table, backend: ibis.BaseBackend, catalog: Cata
         facts,
         [turns.model.fill_null("") == facts.logged_model, turns.reasoned == facts.logged_reasoned],
     )
-    return joined.drop("logged_model", "logged_reasoned")
+    joined = joined.drop("logged_model", "logged_reasoned")
+    others = facts.filter(~facts.logged_reasoned).select(
+        regenerated_model="logged_model",
+        regenerated_name="model_name",
+        regenerated_provider="provider",
+        regenerated_class="model_class",
+    )
+    joined = joined.left_join(others, joined.regenerated_from == others.regenerated_model)
+    return joined.drop("regenerated_model")
 
 
 _MODEL_FACTS = pa.schema(

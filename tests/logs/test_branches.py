@@ -5,9 +5,12 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from turnout.catalog import load_catalog
+from turnout.labels import label_turns
 from turnout.logs import ingest
 from turnout.logs.readers.branches import REGENERATED, REGENERATED_ELSEWHERE
 from turnout.logs.readers.sessions import BRANCH, WITHOUT_TEXT
+from turnout.switches import report_switches
 
 # Name, parent, role, text, model: a question edited once, and two answers regenerated.
 NODES = [
@@ -96,6 +99,49 @@ def test_the_branch_that_the_person_ended_on_is_read_and_the_rest_counted(tmp_pa
     assert report.dropped == {REGENERATED_ELSEWHERE: 2, REGENERATED: 1, BRANCH: 1}
     assert (report.rows_read, report.complete_conversations) == (6, 1)
     assert turns[0]["timestamp"].year == 2026
+    assert [turn["regenerated_from"] for turn in turns] == ["gpt-4o", None]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_an_answer_made_again_on_another_model_is_a_switch_of_its_turn(tmp_path, store):
+    nodes = [
+        ("a", None, "user", "prove it", None),
+        ("b", "a", "assistant", "no", "gpt-4o-mini"),
+        ("c", "a", "assistant", "so", "o3"),
+        ("d", "c", "user", "thanks", None),
+        ("e", "d", "assistant", "well", "o3"),
+    ]
+    read(tmp_path, store(nodes, current_node="e"))
+    catalog = load_catalog()
+    report = report_switches(tmp_path / "turns.parquet", catalog)
+    (pair,) = report.pairs
+    assert (pair.from_model, pair.to_model, pair.count, pair.rate) == ("gpt-4o-mini", "o3", 1, 1)
+    assert (pair.kind, pair.fallbacks) == ("upgrade", 0)
+    label_turns(tmp_path / "turns.parquet", tmp_path / "labels.parquet", catalog)
+    labels = pq.read_table(tmp_path / "labels.parquet").to_pylist()
+    assert [label["evidence"] for label in labels] == [["upgrade"], ["model_later"]]
+
+
+def test_an_answer_that_the_person_went_back_to_is_no_switch(tmp_path):
+    nodes = [
+        ("a", None, "user", "prove it", None),
+        ("b", "a", "assistant", "no", "gpt-4o-mini"),
+        ("c", "a", "assistant", "so", "o3"),
+        ("d", "b", "user", "thanks", None),
+    ]
+    _, turns = read(tmp_path, chatgpt(nodes, current_node="d"))
+    assert [(turn["model"], turn["regenerated_from"]) for turn in turns] == [
+        ("gpt-4o-mini", None), (None, None),
+    ]  # fmt: skip
+
+
+def test_models_that_were_asked_at_once_are_no_switch(tmp_path):
+    nodes = [("a", None, "user", "why?", None), ("b", "a", "assistant", "1", "gpt-4o-mini"),
+             ("c", "a", "assistant", "2", "o3")]  # fmt: skip
+    row = open_webui(nodes, current_node="c")
+    row["chat"]["history"]["messages"]["c"]["modelIdx"] = 1
+    _, (turn,) = read(tmp_path, row)
+    assert (turn["model"], turn["regenerated_from"]) == ("o3", None)
 
 
 @pytest.mark.parametrize("more", [{}, {"current_leaf_message_uuid": None}])

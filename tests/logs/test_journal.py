@@ -46,7 +46,7 @@ def ingested(tmp_path, lines):
 
 def test_the_decision_of_a_request_survives_ingest(tmp_path):
     report, (row,) = ingested(tmp_path, [ROUTED.as_json()])
-    expected = ROUTED.as_json() | {"segments": None}
+    expected = ROUTED.as_json() | {"segments": None, "regenerated_from": None}
     names = (*LATER_TURN_COLUMNS, "conversation_id", "turn_index", "model", "duration_ms")
     assert {name: row[name] for name in names} == {name: expected[name] for name in names}
     assert report.ignored_columns == []

@@ -90,8 +90,8 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
     before stays; null where a person chose the model.
 
     Args:
-        turns: Turns with their `fallback_signs` and with `from_model` and `kind`, as
-            `model_switches.with_switches` adds them. A turn that names no model is skipped, but
+        turns: Turns with their `fallback_signs`, `regenerated_name`, `from_model` and `kind`, as
+            `model_switches.with_switches` leaves them. A turn that names no model is skipped, but
             its ending counts.
     """
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
@@ -103,7 +103,9 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
         waited_s=_waited_s(turns, in_order),
         asked_before=turns.requested_model.lag().over(in_order),
     )
-    by_person = _true(facts.chosen_by == "person")
+    # Nobody but a person asks for another answer to what has been answered.
+    regenerated = facts.regenerated_name.notnull() & facts.chosen_by.isnull()
+    by_person = _true(facts.chosen_by == "person") | regenerated
     by_other = facts.chosen_by.isin(_NOT_PERSON).fill_null(False)
     changed = facts.kind.notnull() & ~by_person
     quickly = ~_true(facts.waited_s > _MIN_CHOICE_S)

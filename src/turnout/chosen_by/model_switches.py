@@ -1,4 +1,7 @@
-"""Switches: turns on another model than the previous turn that names one."""
+"""Switches: turns on another model than the previous turn that names one.
+
+An answer that the person had made again on another model is a switch of its turn.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,22 @@ KINDS = ("upgrade", "downgrade", "lateral", "unknown")
 def with_switches(turns: ibis.Table) -> ibis.Table:
     """Add `from_model`, `from_class` and `kind`.
 
-    `from_model` is the model of the previous turn that names one, else null; `from_class` is its
-    class. `kind` is one of `KINDS`, null where the turn stays on that model or names none.
+    `from_model` is the model whose answer was made again on the turn's model, else that of the
+    previous turn that names one, else null; `from_class` is its class. `kind` is one of `KINDS`,
+    null where the turn stays on that model or names none.
 
     Args:
-        turns: Turns with `model_name` and `model_class`, as `turns.with_model_facts` adds them.
+        turns: Turns with `model_name`, `model_class`, `regenerated_name` and
+            `regenerated_class`, as `turns.with_model_facts` adds them.
     """
     model_class = turns.model_class.fill_null("unknown")
+    name_before, class_before = (
+        latest_before(turns, value) for value in (turns.model_name, model_class)
+    )
+    regenerated_class = turns.regenerated_class.fill_null("unknown")
     facts = turns.mutate(
-        from_model=latest_before(turns, turns.model_name),
-        from_class=latest_before(turns, model_class),
+        from_model=ibis.coalesce(turns.regenerated_name, name_before),
+        from_class=ibis.ifelse(turns.regenerated_name.notnull(), regenerated_class, class_before),
     )
     to_class = facts.model_class.fill_null("unknown")
     kind = ibis.cases(

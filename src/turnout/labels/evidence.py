@@ -90,20 +90,21 @@ def votes(
     facts = _with_choices(with_fallbacks(with_switches(facts)))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
     near = facts.mutate(
-        next_upgraded=facts.upgraded.lead().over(in_order),
+        # An answer that was made again says nothing of the turn before.
+        next_upgraded=(facts.upgraded & facts.regenerated_name.isnull()).lead().over(in_order),
         next_complains=facts.complains.lead().over(in_order),
         goes_on=facts.turn_index.lead().over(in_order) == facts.turn_index + 1,
         repeats=facts.turn_index.lag().over(in_order) == facts.turn_index,
     )
     fast, reasoning = near.model_class == "fast", near.model_class == "reasoning"
-    stayed = near.chosen & (near.turn_index > 1) & ~(near.upgraded | near.downgraded)
+    stayed = near.chosen & ~(near.upgraded | near.downgraded)
     class_vote = ibis.ifelse(reasoning, 1, ibis.ifelse(fast, -1, 0))
     if external and _n_classes(facts, backend) < 2:
         class_vote = ibis.literal(0)
     columns = {
-        "model_first": ibis.ifelse(near.chosen & (near.turn_index == 1), class_vote, 0),
         # Where the turn switched models, `upgrade` or `downgrade` votes instead.
-        "model_later": ibis.ifelse(stayed, class_vote, 0),
+        "model_first": ibis.ifelse(stayed & (near.turn_index == 1), class_vote, 0),
+        "model_later": ibis.ifelse(stayed & (near.turn_index > 1), class_vote, 0),
         "upgrade": _vote(near.upgraded, 1),
         "before_upgrade": _vote(near.goes_on & fast & near.next_upgraded, 1),
         "downgrade": _vote(near.downgraded, -1),
@@ -145,7 +146,8 @@ def _with_choices(facts: ibis.Table) -> ibis.Table:
     before = ibis.window(group_by="conversation_id", order_by="turn_index", rows=(None, -1))
     gaps_of_named = ibis.ifelse(facts.model_name.notnull(), facts.gaps, ibis.null("int64"))
     # Gaps never shrink, so the greatest one before belongs to the last turn that names a model.
-    unbroken = facts.chosen & (gaps_of_named.max().over(before) == facts.gaps)
+    unbroken = (gaps_of_named.max().over(before) == facts.gaps).fill_null(False)
+    unbroken = facts.chosen & (unbroken | facts.regenerated_name.notnull())
     return facts.mutate(
         upgraded=_true(unbroken & (facts.kind == "upgrade")),
         downgraded=_true(unbroken & (facts.kind == "downgrade")),
@@ -168,6 +170,8 @@ def _facts(
         *TURN_KEYS,
         "model_name",
         "model_class",
+        "regenerated_name",
+        "regenerated_class",
         "repeated_request",
         *(code for file in external for code in file.codes),
         complains=_true(facts.user_message.re_search(_COMPLAINT)),

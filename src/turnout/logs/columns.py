@@ -199,6 +199,7 @@ OPTIONAL: Mapping[str, Callable[[Any], Any]] = {
     "feedback": clean_text,
     "source": clean_text,
     "segments": _json_text,
+    "regenerated_from": _model,
     "cache_write_tokens": _integer,
     "requested_model": _model,
     "chosen_by": _chosen_by,
@@ -214,7 +215,7 @@ TEXTS = frozenset(
     {
         "conversation_id", "user_message", "model", "assistant_message", "response_type",
         "tool_counts", "mode", "user_id", "feedback", "source", "requested_model", "population",
-        "policy", "router",
+        "policy", "router", "regenerated_from",
     }
 )  # fmt: skip
 _HALF = re.compile("[\ud800-\udfff]")

@@ -166,14 +166,19 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
         "model_name",
         "model_class",
         "provider",
+        "regenerated_name",
+        "regenerated_provider",
+        "regenerated_class",
         chars_at=facts.user_message.length().cast("int32"),
         **fallback_signs(facts),
     )
     facts = with_fallbacks(with_switches(facts))
     in_order = ibis.window(group_by="conversation_id", order_by="turn_index")
-    chars = facts.chars_at
+    chars, regenerated = facts.chars_at, facts.regenerated_name.notnull()
+    provider_before = latest_before(facts, facts.provider.fill_null("")).nullif("")
     facts = facts.mutate(
-        from_provider=latest_before(facts, facts.provider.fill_null("")).nullif(""),
+        regenerated=regenerated,
+        from_provider=ibis.ifelse(regenerated, facts.regenerated_provider, provider_before),
         turns_before=ibis.row_number().over(in_order).cast("int64"),
         captured=facts.count().over(ibis.window(group_by="conversation_id")),
         chars_before=chars.lag().over(in_order),
@@ -186,7 +191,7 @@ def _named_turns(table: ibis.Table, backend: ibis.BaseBackend, catalog: Catalog)
         to_class=named.model_class.fill_null("unknown"),
         turns_after=named.captured - named.turns_before - 1,
         provider_switch=(named.from_provider != named.provider).fill_null(False),
-    ).select(*_SWITCHES.names, "stands_in", "repeats")
+    ).select(*_SWITCHES.names, "stands_in", "repeats", "regenerated")
 
 
 def _counts_of(
@@ -239,9 +244,14 @@ def _counts(backend: ibis.BaseBackend, table: ibis.Table, column: str) -> dict[s
 
 
 def _turns_on(backend: ibis.BaseBackend, named: ibis.Table) -> dict[tuple[str, str], int]:
-    counted = named.group_by("to_model", "to_class").agg(n=named.count())
-    rows = backend.to_pyarrow(counted).to_pylist()
-    return {(row["to_model"], row["to_class"]): row["n"] for row in rows}
+    """Answers by model and its class: those of turns, and those that were made again."""
+    counts: Counter[tuple[str, str]] = Counter()
+    again = named.filter(named.regenerated)
+    for table, names in ((named, ("to_model", "to_class")), (again, ("from_model", "from_class"))):
+        counted = table.group_by(*names).agg(n=table.count())
+        for row in backend.to_pyarrow(counted).to_pylist():
+            counts[row[names[0]], row[names[1]]] += row["n"]
+    return counts
 
 
 def _kind(kind: str, groups: Sequence[dict[str, Any]]) -> SwitchKind:

@@ -98,6 +98,7 @@ class Message:
         harness: Whether harness text was set apart from them.
         attached: Whether an image, a file or a recording came with them.
         compacted: Whether it holds a summary of the conversation in place of its history.
+        regenerated_from: The model whose answer this one was made again of; None where none was.
     """
 
     role: str
@@ -107,6 +108,7 @@ class Message:
     harness: bool = False
     attached: bool = False
     compacted: bool = False
+    regenerated_from: object = None
 
 
 def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
@@ -154,6 +156,8 @@ def _grouped(messages: Sequence[Message]) -> Turns:
         elif message.role in ("assistant", "tool") and turns:
             answering = True
             turns[-1]["model"] = message.model or turns[-1]["model"]
+            if message.regenerated_from is not None:
+                turns[-1]["regenerated_from"] = message.regenerated_from
             if message.role == "assistant" and (answer := without_thinking(message.text)):
                 turns[-1]["assistant_message"] = answer
     return turns

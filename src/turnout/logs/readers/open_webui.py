@@ -16,6 +16,7 @@ from turnout.logs.readers.messages import (
     message_of,
     parsed,
 )
+from turnout.protocols.parts import count
 
 # What the assistant did or thought, rather than said, as the page draws it.
 _NOT_SAID = re.compile(r"<details type=\"[^\"]*\".*?</details>\s*", re.DOTALL)
@@ -51,6 +52,7 @@ def _node(message: Values) -> Node:
         message.get("parentId"),
         _message(message),
         float(time_s) if isinstance(time_s, int | float) else 0.0,
+        count(message, "modelIdx") or 0,
     )
 
 
