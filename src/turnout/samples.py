@@ -205,10 +205,16 @@ class DatasetFolder:
         Raises:
             ArtifactError: If the router's formatter is not the data set's.
         """
+        if formatter.architecture != self.formatter.architecture:
+            raise ArtifactError(
+                f"{self.path}: is a {self.formatter.architecture} data set; {router} is a "
+                f"{formatter.architecture} router. Build a data set with --architecture "
+                f"{formatter.architecture}, or take the other router."
+            )
         if formatter != self.formatter:
             raise ArtifactError(
                 f"{self.path}: shows its rows as {self.formatter}; the router {router} reads "
-                f"{formatter}. Build a data set with --architecture {formatter.architecture}."
+                f"{formatter}. Build the data set and train the router again."
             )
 
     def split(self, name: str) -> Samples:

@@ -136,10 +136,10 @@ def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
         RecordError: If the file is absent or is not whole Parquet.
     """
     if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "not problem"
+        problem = "is a folder" if path.is_dir() else "not found"
         raise RecordError(
             f"{path}: {problem}; expected the Parquet file with {what} that `turnout {verb}` "
-            "writes. Check the path."
+            f"writes. Check the path, or run `turnout {verb}` on it first."
         )
     try:
         return pq.read_schema(path)

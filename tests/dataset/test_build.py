@@ -355,3 +355,9 @@ def test_rows_that_are_repeated_count_as_used_once(tmp_path):
 def test_where_all_labelled_turns_are_used_that_is_said(tmp_path):
     described = build(tmp_path, conversations(100)).description
     assert usage_sentence(described) == "All 100 labelled turns are used."
+
+
+def test_a_log_without_first_turns_says_that_a_session_router_needs_them(tmp_path):
+    rows = [turn(f"c{at}", 2, f"and then {at}", "o3" if at % 2 else "gpt-4o") for at in range(20)]
+    with pytest.raises(RecordError, match="none of 20 turns is the first of its conversation"):
+        build(tmp_path, rows)

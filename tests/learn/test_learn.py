@@ -213,7 +213,7 @@ def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it
     [
         (None, "Route your messages: it saves 20% beside all reasoning."),
         ((3.0, 2.0, 4.0), "it saves 25% beside today and 20% beside all reasoning."),
-        ((3.0, -1.0, 7.0), "Route your messages: it saves 20% beside all reasoning."),
+        ((3.0, -1.0, 7.0), "20% beside all reasoning; beside today no saving is shown."),
     ],
 )
 def test_a_verdict_to_route_says_how_much_it_saves(against_today, said):

@@ -375,7 +375,9 @@ def test_conversations_without_their_first_turn_are_left_out_and_counted(routers
     report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
     assert (report.conversations, report.left_out) == (5, 1)
     only_later = write_turns(tmp_path / "later.parquet", rows[1:3])
-    with pytest.raises(RecordError, match="of 1 conversations 0 have their first turn"):
+    with pytest.raises(
+        RecordError, match=r"later.parquet: of 1 conversations 0 begin with their first turn"
+    ):
         replay(routers[1:], only_later, tmp_path / "r2", catalog=CATALOG, targets=TARGETS)
 
 

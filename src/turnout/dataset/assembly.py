@@ -19,7 +19,7 @@ from turnout.catalog import Catalog
 from turnout.dataset import description as describe
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import SPLITS, Ratio, shared_out
-from turnout.dataset.drawing import Log
+from turnout.dataset.drawing import NOT_FIRST, Log
 from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, components_of, leaks
 from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes
@@ -276,6 +276,12 @@ def _require_labels(
     counts = Counter(c.values["label"] for c in usable)
     labels = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
     if any(counts[label] == 0 for label in ID2LABEL):
+        if not usable and set(+dropped) == {NOT_FIRST}:
+            raise RecordError(
+                f"{source}: none of {dropped[NOT_FIRST]:,} turns is the first of its conversation; "
+                "expected first turns, which a session router decides on. Ingest a log whose "
+                "conversations were captured from their start, or take --architecture conversation."
+            )
         reasons = "".join(f"; left out: {n:,} {why}" for why, n in dropped.most_common(3) if n)
         raise RecordError(
             f"{source}: {labels} among {len(usable):,} usable rows{reasons}; expected both "

@@ -186,6 +186,8 @@ def _cheaper(today: Stored, chosen: Stored) -> str:
     if against_today is not None and against_today["low"] > 0:
         of_today = against_today["value"] / today["usd"]["value"]
         saved = f"{_percent(of_today)} beside today and {saved}"
+    elif against_today is not None:
+        saved = f"{saved}; beside today no saving is shown"
     return f"Route your messages: it saves {saved}."
 
 

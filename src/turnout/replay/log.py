@@ -106,6 +106,7 @@ def _taken(turns: TurnColumns, rows: NDArray[np.int64], starts: NDArray[np.int64
 
 def read_scored(
     tables: Mapping[Architecture, Path],
+    turns: Path,
     *,
     catalog: Catalog,
     evidence: Evidence,
@@ -119,6 +120,7 @@ def read_scored(
 
     Args:
         tables: Architecture of the router → what `score_turns` wrote; the same turns in each.
+        turns: The turns table that they were made of, to be named in messages.
         catalog: Prices of the models that served.
         evidence: What turns needed, where it is known.
         others: Name → scored table of what the routers are compared with.
@@ -155,9 +157,9 @@ def read_scored(
     whole = np.flatnonzero(log.turns.turn_index[log.turns.starts[:-1]] == 1)
     if len(whole) < MIN_CONVERSATIONS:
         raise RecordError(
-            f"{first}: of {log.turns.conversations:,} conversations {len(whole)} have their first "
-            f"turn; expected at least {MIN_CONVERSATIONS}. Ingest a longer log, with conversations "
-            "captured from their start."
+            f"{turns}: of {log.turns.conversations:,} conversations {len(whole)} begin with their "
+            f"first turn; expected at least {MIN_CONVERSATIONS}. Ingest a longer log, with "
+            "conversations captured from their start."
         )
     left_out = log.turns.conversations - len(whole)
     return replace(log.part(whole), left_out=left_out) if left_out else log

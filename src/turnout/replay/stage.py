@@ -166,7 +166,9 @@ def replay(
     deciding = StageRun(table, Manifest.of("replay", read, {**options, "table": "decisions"}))
     if run.is_done() and deciding.is_done():
         return run.stored(ReplayReport)
-    log = read_scored(scored.tables, catalog=catalog, evidence=evidence, others=beside, by=by)
+    log = read_scored(
+        scored.tables, turns, catalog=catalog, evidence=evidence, others=beside, by=by
+    )
     thresholds = {name: _threshold(folder) for name, folder in folders.items()}
     is_truth = evidence.kind == "simulated truth"
     comparing = Comparing(log, thresholds, targets, miss_usd, is_truth)
