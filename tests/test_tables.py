@@ -124,7 +124,7 @@ def test_a_json_row_may_lack_a_value_that_others_have(tmp_path):
         case("t.jsonl", "", "no column text; found none", id="an-empty-json-file"),
         case("t.jsonl", '{"n": 1}\n', "no column text; found n. Name", id="another-json"),
         case("t.jsonl", '{"text": "café"}'.encode("cp1252"), ":1: not UTF-8", id="json-1252"),
-        case("t.parquet", as_parquet([{"text": "a"}])[:-20], "expected a whole table", id="half"),
+        case("t.parquet", as_parquet([{"text": "a"}])[:-20], "a complete table", id="half"),
         case("t.parquet", as_parquet([{"n": 1}]), "no column text; found n", id="another"),
         case("t.txt", "text\na\n", "not readable", id="a-format-that-is-none"),
         case("t.csv", "n,text\n1,", None, id="an-empty-field-is-no-half-row"),

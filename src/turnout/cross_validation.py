@@ -59,7 +59,7 @@ def cross_validate(
 
     Args:
         dataset: What `turnout build` wrote; its own splits are put together.
-        out: The folder for `report.json` and `report.html`; it appears only when whole.
+        out: The folder for `report.json` and `report.html`; it appears only once complete.
         folds: How many, at least 2.
         group_by: `cv_group`, `conversation_id`, `user_id` or `group`; by default `cv_group`, and
             the conversation of rows without one.

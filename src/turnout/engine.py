@@ -248,7 +248,7 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
         if isinstance(error, duckdb.OutOfMemoryException):
             raise RecordError(
                 f"{path}: its rows are too long to be held in memory some thousands at a time "
-                f"({first_line(error)}); expected messages of less. Ingest the log without its "
+                f"({first_line(error)}); expected shorter messages. Ingest the log without its "
                 "longest messages."
             ) from error
         raise _unreadable(path, error) from error
@@ -264,6 +264,6 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
 
 def _unreadable(path: Path, error: Exception) -> RecordError:
     return RecordError(
-        f"{path}: its rows cannot be read ({first_line(error)}); expected a whole Parquet file of "
-        "the turns table. If it was copied, copy it again; else ingest the log again."
+        f"{path}: its rows cannot be read ({first_line(error)}); expected a complete Parquet file "
+        "of the turns table. If it was copied, copy it again; else ingest the log again."
     )

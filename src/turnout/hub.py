@@ -80,7 +80,7 @@ def plan_push(router: Path, repo_id: str, *, private: bool = True) -> PushPlan:
     the machine that trained.
 
     Raises:
-        ArtifactError: If the folder is not a whole router.
+        ArtifactError: If the folder is not a complete router.
     """
     folder = RouterFolder.read(router)
     names = [*folder.files, DESCRIPTION_NAME]
@@ -193,12 +193,12 @@ def _client_errors_as_ours(repo_id: str) -> Iterator[None]:
         raise _refused(where, error) from error
     except OfflineModeIsEnabled as error:
         raise UpstreamError(
-            f"{where}: HF_HUB_OFFLINE is set; expected to reach the hub. Unset it."
+            f"{where}: HF_HUB_OFFLINE is set; expected a connection to the hub. Unset it."
         ) from error
     except _TRANSPORT_ERROR as error:
         raise UpstreamError(
-            f"{where}: the hub does not answer ({type(error).__name__}); expected it to. Check the "
-            "network and HF_ENDPOINT, and run it again."
+            f"{where}: the hub does not answer ({type(error).__name__}); expected an answer. Check "
+            "the network and HF_ENDPOINT, and run it again."
         ) from error
 
 
@@ -206,9 +206,10 @@ def _refused(where: str, error: HfHubHTTPError) -> ArtifactError | SettingsError
     status = error.response.status_code
     if status in _STATUS_NOT_ALLOWED:
         return SettingsError(
-            f"{where}: the hub does not allow it (HTTP {status}); expected a token with the right "
-            "to. Make one for this organisation and run `hf auth login`."
+            f"{where}: the hub does not allow it (HTTP {status}); expected a token with access "
+            "to it. Make one for this organisation and run `hf auth login`."
         )
     return UpstreamError(
-        f"{where}: HTTP {status}: {first_line(error)} Expected the hub to take it. Run it again."
+        f"{where}: HTTP {status}: {first_line(error)} Expected the hub to accept the "
+        "request. Run it again."
     )

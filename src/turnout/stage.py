@@ -126,7 +126,7 @@ class StageRun:
         for path in (file.path for files in self.manifest.inputs.values() for file in files):
             if out.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
                 raise StorageError(
-                    f"{out}: holds {path}, which is read; expected another place for the result. "
+                    f"{out}: holds the input {path}; expected another place for the result. "
                     "Choose another path."
                 )
         if not out.exists() or (out.is_dir() and not any(out.iterdir())):

@@ -182,9 +182,9 @@ def table_batches(
             yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RecordError(
-            f"{path}: not readable ({first_line(error)}); expected a whole table: Parquet, or CSV "
-            "or JSON Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or give "
-            "it the ending of its format."
+            f"{path}: not readable ({first_line(error)}); expected a complete table: Parquet, or "
+            "CSV or JSON Lines named .csv, .jsonl or .ndjson (also .gz, .zst). Copy it again, or "
+            "give it the ending of its format."
         ) from error
     # Of JSON Lines the last row may name a column that no other has.
     require_columns(batch, required, remedy)
@@ -332,7 +332,7 @@ def _object(where: str, line: str) -> dict[str, Any]:
         value = json.loads(line, strict=False)
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"{where}: not JSON ({error}); expected one whole object a line. Fix the line, or "
+            f"{where}: not JSON ({error}); expected one object a line. Fix the line, or "
             "copy the file again if it was cut."
         ) from error
     if not isinstance(value, dict):
@@ -351,7 +351,7 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise RecordError(
                 f"{path}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x}); expected a "
-                "whole file in UTF-8. Save it as UTF-8."
+                "complete file in UTF-8. Save it as UTF-8."
             ) from error
 
 

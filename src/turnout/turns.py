@@ -21,7 +21,7 @@ def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     Columns that tables of earlier versions lack are null.
 
     Raises:
-        RecordError: If the file is absent, is not whole Parquet or is not a turns table.
+        RecordError: If the file is absent, is not complete Parquet or is not a turns table.
     """
     schema = _parquet_schema(path, "the turns table", "ingest")
     absent = [name for name in TURNS.names if name not in schema.names]
@@ -117,7 +117,7 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     """What `turnout label` wrote as an Ibis table, without reading its rows yet.
 
     Raises:
-        RecordError: If the file is absent, is not whole Parquet or holds no labels.
+        RecordError: If the file is absent, is not complete Parquet or holds no labels.
     """
     schema = _parquet_schema(path, "the labels", "label")
     if missing := [name for name in LABELS.names if name not in schema.names]:
@@ -133,7 +133,7 @@ def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
     """The Arrow schema of a Parquet file that a verb wrote.
 
     Raises:
-        RecordError: If the file is absent or is not whole Parquet.
+        RecordError: If the file is absent or is not complete Parquet.
     """
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "not found"
@@ -145,7 +145,7 @@ def _parquet_schema(path: Path, what: str, verb: str) -> pa.Schema:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise RecordError(
-            f"{path}: not readable as Parquet ({first_line(error)}); expected a whole Parquet "
+            f"{path}: not readable as Parquet ({first_line(error)}); expected a complete Parquet "
             f"file with {what} that `turnout {verb}` writes. If it was copied, copy it again; if "
             f"it is another table, run `turnout {verb}` first."
         ) from error

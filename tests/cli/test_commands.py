@@ -205,7 +205,7 @@ def bad_inputs(folder):
         "a place that cannot be written": (
             ["simulate", "-o", log / "sub", "--conversations", "5"], 7, "parent of the path",
         ),
-        "the log itself": (["label", one, "-o", one], 7, "which is read"),
+        "the log itself": (["label", one, "-o", one], 7, "holds the input"),
         "a file that is not ours": (["simulate", "-o", zero], 7, "there is a file already"),
         "a folder that is not ours": (
             ["simulate", "-o", folder, "--conversations", "5"], 7, "Choose another path",

@@ -68,7 +68,7 @@ def test_a_table_in_another_encoding_is_refused(tmp_path, name):
     text = "text\ncafé\n" if name == "t.csv" else '{"text": "café"}\n'
     (tmp_path / name).write_bytes(text.encode("cp1252"))
     router = write_router(tmp_path / "router")
-    with pytest.raises(RecordError, match="expected a whole file in UTF-8"):
+    with pytest.raises(RecordError, match="expected a complete file in UTF-8"):
         score_file(router, tmp_path / name, tmp_path / "s.parquet", text_column="text")
 
 

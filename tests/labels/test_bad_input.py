@@ -43,7 +43,7 @@ def refused(stage, path, match):
 def test_half_a_table_is_refused(stage, tmp_path):
     path = write_turns(tmp_path / "t.parquet", ROWS)
     path.write_bytes(path.read_bytes()[:-60])
-    refused(stage, path, "expected a whole Parquet file")
+    refused(stage, path, "expected a complete Parquet file")
 
 
 @pytest.mark.parametrize("stage", [*STAGES.values(), judged])

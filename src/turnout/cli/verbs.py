@@ -84,7 +84,7 @@ def verb(example: str) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a verb of `turnout`.
 
     Args:
-        example: A whole command line, for the end of its help.
+        example: A complete command line, for the end of its help.
     """
     return click.command(cls=_VerbCommand, epilog=f"Example: {example}")
 

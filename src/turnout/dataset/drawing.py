@@ -42,7 +42,8 @@ _WEIGHT_STEPS = 2**20
 _HASH_STEPS = 16**8
 # Greater than every hash.
 _NO_BOUND = "g"
-# A bound that so many turns are below that a filter before the join does not pay.
+# From this bound on, so many turns lie below it that filtering them before the join costs more
+# than it saves.
 _MANY = "2"
 # Position → the least last index of a conversation with a turn in it.
 _LEAST_LAST_INDEX = {

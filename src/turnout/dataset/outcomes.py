@@ -69,7 +69,7 @@ def read_outcomes(prompts: Path, columns: Mapping[str, str]) -> Outcomes:
         columns: Field → the file's own column name, where they differ.
 
     Raises:
-        RecordError: If the file cannot be read whole, or a required column is missing.
+        RecordError: If the file cannot be read completely, or a required column is missing.
         SettingsError: If a key of `columns` is not a field.
     """
     if unknown := sorted(set(columns) - set(FIELDS)):

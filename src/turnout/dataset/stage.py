@@ -70,7 +70,7 @@ def build_from_turns(
 
     Args:
         turns: A turns table.
-        out: The folder; it appears only when whole.
+        out: The folder; it appears only once complete.
         architecture: `session` takes first turns, `conversation` all turns with their context.
         catalog: Model names to classes.
         labels: What `turnout label` wrote; without it, the class of the model that served a turn
@@ -139,7 +139,7 @@ def build_from_outcomes(
             `fast_score` in [0, 1], and optionally `conversation_id`, `group`, `cv_group`, `label`
             (0 or reasoning, 1 or fast, or nothing), `target` in [0, 1] (in place of the gap, or of
             the scores) and `weight` in [0, 1,000,000].
-        out: The folder; it appears only when whole.
+        out: The folder; it appears only once complete.
         architecture: `session` takes first turns, `conversation` all turns with their context.
         columns: Field → the file's own column name, where they differ.
         margin: The least gap that counts as a need for reasoning.
@@ -181,7 +181,7 @@ def build_from_outcomes(
 
 
 def write_dataset(dataset: Dataset, out: Path) -> None:
-    """Write a data set from memory as a folder; it appears only when whole.
+    """Write a data set from memory as a folder; it appears only once complete.
 
     Raises:
         StorageError: If `out` cannot be written, or holds something else.

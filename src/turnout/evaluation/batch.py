@@ -63,7 +63,7 @@ def score_file(
     Args:
         router: A router folder; at turn 1 both architectures read the message alone.
         file: Parquet, CSV or JSON Lines; read once to check it, and once to score it.
-        out: Where the scores go; the file appears only when whole.
+        out: Where the scores go; the file appears only once complete.
         text_column: The column of the text.
         keep: Columns to write beside the score, such as an id; they are held in memory.
         precision: `int8` or `float32`; by default what serves.
@@ -73,7 +73,7 @@ def score_file(
 
     Raises:
         ArtifactError: If the router cannot be used.
-        RecordError: If the file cannot be read whole, or the column holds anything but text.
+        RecordError: If the file cannot be read completely, or the column holds anything but text.
         SettingsError: If the population's share of reasoning is not known, or a column to keep has
             the name of the scores.
         StorageError: If `out` cannot be written.

@@ -67,7 +67,7 @@ def evaluate(
 
     Args:
         pairs: Router folder and data set folder, one or more.
-        out: The folder for `report.json` and `report.html`; it appears only when whole.
+        out: The folder for `report.json` and `report.html`; it appears only once complete.
         truth: What `turnout simulate` wrote beside its log; rows are then compared with it too.
         examples: Most confident mistakes of each kind that the report quotes; 0 quotes nothing.
         seed: Decides the resampling.

@@ -128,7 +128,7 @@ def score_turns(
     Args:
         router: A router folder.
         turns: A turns table.
-        out: Where the scored table goes (Parquet); the file appears only when whole.
+        out: Where the scored table goes (Parquet); the file appears only once complete.
         catalog: Says which model and class a logged name means.
         other: Scores in the router's place what the router reads.
         engine: Where turns are read and scored; see `engine.connect`. It changes no byte.

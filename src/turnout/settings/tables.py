@@ -123,7 +123,7 @@ class CatalogTable(Options):
 
 
 class Settings(Options):
-    """The whole file."""
+    """Everything in turnout.toml."""
 
     router: RouterTable = RouterTable()
     upstreams: dict[str, Upstream] = Field(default={})
@@ -186,7 +186,7 @@ class Settings(Options):
         if missing and self.router.policy == "priced":
             raise SettingsError(
                 f"[targets.{missing[0]}] model: no price is known; the policy priced needs one. "
-                "Add a [[catalog.price]] for it, or take another router.policy."
+                "Add a [[catalog.price]] for it, or choose another router.policy."
             )
         return {} if missing else priced
 

@@ -42,7 +42,7 @@ def train(
 
     Args:
         dataset: What `turnout build` wrote.
-        out: The router folder; it appears only when whole.
+        out: The router folder; it appears only once complete.
         base: A local folder or a Hugging Face id, which is then downloaded; None for
             all-MiniLM-L6-v2, which is installed and needs no network.
         recipe: How to fine-tune.
