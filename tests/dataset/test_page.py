@@ -102,6 +102,7 @@ def test_measured_outcomes_have_a_page_too(tmp_path):
     assert "groups by split</summary>" in page  # of which there are too many for a first look
 
 
+@pytest.mark.slow
 def test_the_tables_are_csv_files_beside_the_page(tmp_path):
     report = build_folder(tmp_path, conversations(100, turns=2))
     folder = tmp_path / "data"

@@ -22,6 +22,8 @@ from turnout.routing.policies import (
 )
 from turnout.routing.policies.costs import TurnCosts
 
+pytestmark = pytest.mark.slow  # a hundred situations for each
+
 LOCKS = ("tool_loop", "helper", "thinking", "stored_chain", "person")
 SCORES = st.floats(0, 1)
 TOKENS = st.integers(0, 1_000_000)
