@@ -40,41 +40,41 @@ KNOTS = 8
 
 def linear(margins: Floats, needs: NDArray[np.bool_]) -> Map:
     """Temperature, or Platt where the bias pays: what `turnout train` fits."""
-    found = fit_calibration(margins, needs, np.ones(len(margins)))
-    return lambda asked: expit(found.scale * asked + found.bias)
+    fitted = fit_calibration(margins, needs, np.ones(len(margins)))
+    return lambda new_margins: expit(fitted.scale * new_margins + fitted.bias)
 
 
 def beta_map(margins: Floats, needs: NDArray[np.bool_]) -> Map:
     """Kull, Silva Filho and Flach (2017), "Beta calibration"."""
 
-    def features(asked: Floats) -> tuple[Floats, Floats]:
-        return -np.logaddexp(0, -asked), np.logaddexp(0, asked)  # log p, -log(1 - p)
+    def features(new_margins: Floats) -> tuple[Floats, Floats]:
+        return -np.logaddexp(0, -new_margins), np.logaddexp(0, new_margins)  # log p, -log(1 - p)
 
-    def z(parameters: Floats, asked: Floats) -> Floats:
-        low, high = features(asked)
+    def z(parameters: Floats, new_margins: Floats) -> Floats:
+        low, high = features(new_margins)
         return np.exp(parameters[0]) * low + np.exp(parameters[1]) * high + parameters[2]
 
     def loss(parameters: Floats) -> float:
         value = z(parameters, margins)
         return float((np.logaddexp(0, value) - needs * value).sum())
 
-    found = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
-    return lambda asked: expit(z(found, asked))
+    fitted = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
+    return lambda new_margins: expit(z(fitted, new_margins))
 
 
 def isotonic(margins: Floats, needs: NDArray[np.bool_]) -> Map:
     """Zadrozny and Elkan (2002)."""
     fitted = IsotonicRegression(out_of_bounds="clip").fit(margins, needs)
-    return lambda asked: np.clip(fitted.predict(asked), CLIP, 1 - CLIP)
+    return lambda new_margins: np.clip(fitted.predict(new_margins), CLIP, 1 - CLIP)
 
 
 def few_knots(margins: Floats, needs: NDArray[np.bool_]) -> Map:
     """Isotonic over bins of equal mass, straight lines between their middles."""
     parts = np.array_split(np.argsort(margins, kind="stable"), KNOTS)
-    at = np.asarray([margins[rows].mean() for rows in parts])
+    centres = np.asarray([margins[rows].mean() for rows in parts])
     shares = np.asarray([(needs[rows].sum() + 1) / (len(rows) + 2) for rows in parts])
-    levels = IsotonicRegression().fit_transform(at, shares)
-    return lambda asked: np.clip(np.interp(asked, at, levels), CLIP, 1 - CLIP)
+    levels = IsotonicRegression().fit_transform(centres, shares)
+    return lambda new_margins: np.clip(np.interp(new_margins, centres, levels), CLIP, 1 - CLIP)
 
 
 CANDIDATES = {
@@ -107,15 +107,17 @@ def score_sets(folder: Path) -> list[tuple[Floats, NDArray[np.bool_], Floats, ND
     texts = [[row.message for row in split.inputs] for split in (train, validation, test)]
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts[0])
     stored = np.load(folder / "embeddings.npz")
-    found = []
+    sets = []
     for strength, features in (
         (3.0, [vectorizer.transform(split) for split in texts]),
         (10.0, [stored[name] for name in ("train", "validation", "test")]),
     ):
         model = LogisticRegression(C=strength, max_iter=1000).fit(features[0], needs[0])
-        held, asked = (model.decision_function(split) for split in features[1:])
-        found.append((held, needs[1], asked, needs[2]))
-    return found
+        validation_margins, test_margins = (
+            model.decision_function(split) for split in features[1:]
+        )
+        sets.append((validation_margins, needs[1], test_margins, needs[2]))
+    return sets
 
 
 def interval(values: Floats) -> str:
@@ -126,15 +128,15 @@ def interval(values: Floats) -> str:
 
 def main() -> None:
     """Print the table."""
-    sets = [one for name in sys.argv[1:] for one in score_sets(Path(name))]
+    sets = [score_set for name in sys.argv[1:] for score_set in score_sets(Path(name))]
     names = list(CANDIDATES)
     crossed, tested, errors = (np.zeros((len(sets), len(names))) for _ in range(3))
-    for row, (held, held_needs, asked, asked_needs) in enumerate(sets):
+    for row, (margins, needs, test_margins, test_needs) in enumerate(sets):
         for column, fit in enumerate(CANDIDATES.values()):
-            crossed[row, column] = cross_validated(fit, held, held_needs)
-            p = fit(held, held_needs)(asked)
-            tested[row, column] = log_loss(p, asked_needs)
-            errors[row, column] = calibration_error(p, asked_needs)
+            crossed[row, column] = cross_validated(fit, margins, needs)
+            p = fit(margins, needs)(test_margins)
+            tested[row, column] = log_loss(p, test_needs)
+            errors[row, column] = calibration_error(p, test_needs)
     print(f"{len(sets)} score sets, {len(sets[0][0])} validation and {len(sets[0][2])} test rows\n")
     print("| map | log loss, cross-validated | log loss, test | ECE, test |\n|---|---|---|---|")
     for column, name in enumerate(names):

@@ -34,13 +34,13 @@ def main() -> None:
     validation, test = data.split("validation"), data.split("test")
     rows = np.flatnonzero(validation.labelled)
     labels, weights = validation.labels[rows] == LABEL_REASONING, np.float64(validation.weights)
-    held, asked = margins(validation)[rows], margins(test)
+    validation_margins, test_margins = margins(validation)[rows], margins(test)
     keys = zip(test.conversation_ids, test.turn_indices.tolist(), strict=True)
     needs = np.asarray([known[key] == LABEL_REASONING for key in keys])
     losses = {}
     for name, counted in (("without", np.ones(len(rows))), ("with", weights[rows])):
-        found = fit_calibration(held, labels, counted)
-        p = expit(found.scale * asked + found.bias)
+        fitted = fit_calibration(validation_margins, labels, counted)
+        p = expit(fitted.scale * test_margins + fitted.bias)
         losses[name] = -np.where(needs, np.log(p), np.log1p(-p))
         print(f"{name} weights: calibration error {calibration_error(p, needs):.3f}")
     gain = losses["without"] - losses["with"]

@@ -74,7 +74,7 @@ class CachedTurns(torch.nn.Module):
 
     def vectors(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
         """Means of token states, shape `(len(tokens), width)`."""
-        batch = padded(tokens, 0, max(len(one.ids) for one in tokens))
+        batch = padded(tokens, 0, max(len(message.ids) for message in tokens))
         states = self.encoder(
             batch.input_ids, batch.attention_mask, batch.token_type_ids
         ).last_hidden_state
@@ -87,8 +87,8 @@ class CachedTurns(torch.nn.Module):
         """Logits from `(b, MAX_VECTORS, width)`, of which `known` says which are there."""
         shown = vectors + self.place.weight
         shown = torch.cat([shown[:, :1] + self.index(bucket)[:, None], shown[:, 1:]], 1)
-        seen = self.norm(self.attention(shown, src_key_padding_mask=~known)[:, 0])
-        return self.head(torch.cat([seen, vectors[:, 0]], -1))
+        attended = self.norm(self.attention(shown, src_key_padding_mask=~known)[:, 0])
+        return self.head(torch.cat([attended, vectors[:, 0]], -1))
 
 
 class Messages:
@@ -96,12 +96,12 @@ class Messages:
 
     def __init__(self, data: DatasetFolder, reader: InputEncoder) -> None:
         alone = Formatter("session")
-        kept: dict[str, TokenIds] = {}
+        token_ids: dict[str, TokenIds] = {}
 
         def tokens(message: str) -> TokenIds:
-            if message not in kept:
-                kept[message] = reader.encode(alone.format([Turn(message)]))
-            return kept[message]
+            if message not in token_ids:
+                token_ids[message] = reader.encode(alone.format([Turn(message)]))
+            return token_ids[message]
 
         self.samples = {name: data.split(name) for name in SPLITS}
         self.messages = {
@@ -114,24 +114,26 @@ class Messages:
 
     def view(self, model: CachedTurns, name: str) -> SplitView:
         """A split as the loop sees it."""
-        lengths = [sum(len(one.ids) for one in row) for row in self.messages[name]]
+        lengths = [sum(len(message.ids) for message in row) for row in self.messages[name]]
         return SplitView(
             self.samples[name], np.asarray(lengths), partial(self._logits, model, name)
         )
 
     def _logits(self, model: CachedTurns, name: str, rows: Rows) -> torch.Tensor:
         messages = [self.messages[name][row] for row in rows]
-        places = [(at, back) for at, row in enumerate(messages) for back in range(len(row))]
-        flat = [one for row in messages for one in row]
+        places = [
+            (row_index, back) for row_index, row in enumerate(messages) for back in range(len(row))
+        ]
+        flat = [message for row in messages for message in row]
         width = model.place.embedding_dim
         vectors = torch.zeros(len(rows), MAX_VECTORS, width)
         known = torch.zeros(len(rows), MAX_VECTORS, dtype=torch.bool)
         with autocast(torch.device("cpu"), "auto"):
-            for part in batch_rows(np.asarray([len(one.ids) for one in flat]), ENCODE_ROWS):
-                at = torch.tensor([places[n] for n in part]).T
-                found = model.vectors([flat[n] for n in part]).float()
-                vectors = vectors.index_put((at[0], at[1]), found)
-                known[at[0], at[1]] = True
+            for part in batch_rows(np.asarray([len(message.ids) for message in flat]), ENCODE_ROWS):
+                row_numbers, turns_back = torch.tensor([places[n] for n in part]).T
+                encoded = model.vectors([flat[n] for n in part]).float()
+                vectors = vectors.index_put((row_numbers, turns_back), encoded)
+                known[row_numbers, turns_back] = True
             return model.decide(vectors, known, self._buckets(name, rows))
 
     def _buckets(self, name: str, rows: Rows) -> torch.Tensor:
@@ -146,10 +148,10 @@ def main() -> None:
     parser.add_argument("truth", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data, truth = DatasetFolder.read(asked.data), read_known_labels(asked.truth)
-    recipes = [Recipe(epochs=asked.epochs, seed=seed) for seed in range(asked.seeds)]
+    data, truth = DatasetFolder.read(arguments.data), read_known_labels(arguments.truth)
+    recipes = [Recipe(epochs=arguments.epochs, seed=seed) for seed in range(arguments.seeds)]
     scores: dict[str, list[Floats]] = {"joint": [], "cached turns": []}
     for recipe in recipes:
         for name, design in (("joint", joint), ("cached turns", cached_turns)):
@@ -168,11 +170,11 @@ def joint(data: DatasetFolder, recipe: Recipe) -> Floats:
         return SplitView(samples, split.lengths, logits_of(encoder.model, split, recipe.precision))
 
     views = {name: view(name) for name in SPLITS}
-    found = fitted("joint", encoder, encoder.model, encoder.fresh, views, recipe)
+    scores = fitted("joint", encoder, encoder.model, encoder.fresh, views, recipe)
     late = _late(views["test"].samples)
     inputs = [views["test"].samples.inputs[row] for row in late]
     _timed("joint", [partial(_joint_decision, encoder, reader, row) for row in inputs])
-    return found
+    return scores
 
 
 def cached_turns(data: DatasetFolder, recipe: Recipe) -> Floats:
@@ -185,12 +187,12 @@ def cached_turns(data: DatasetFolder, recipe: Recipe) -> Floats:
         model = CachedTurns(encoder.model.base_model).eval()
     fresh = frozenset(n for n, _ in model.named_parameters() if not n.startswith("encoder."))
     views = {name: messages.view(model, name) for name in SPLITS}
-    found = fitted("cached turns", encoder, model, fresh, views, recipe)
+    scores = fitted("cached turns", encoder, model, fresh, views, recipe)
     late = _late(messages.samples["test"])
     _timed(
         "cached turns", [partial(_cached_decision, model, messages, reader, row) for row in late]
     )
-    return found
+    return scores
 
 
 def fitted(
@@ -228,23 +230,25 @@ def compare(
         (test.turn_indices > 1, "turn 2 and later"),
     ):
         resampling = Resampling([test.conversation_ids[row] for row in np.flatnonzero(rows)])
-        for seed, (one, other) in enumerate(zip(*scores.values(), strict=True)):
+        for seed, (joint, cached) in enumerate(zip(*scores.values(), strict=True)):
 
-            def both(weights: Floats, a: Floats = one[rows], b: Floats = other[rows]) -> Floats:
+            def aurocs(
+                weights: Floats, a: Floats = joint[rows], b: Floats = cached[rows]
+            ) -> Floats:
                 a, b = (auroc(s, needs[rows], weights) for s in (a, b))  # noqa: B023
                 return np.stack([a, b, b - a], axis=1)
 
-            print(f"| {name} | {seed} | {' | '.join(map(shown, resampling.estimates(both)))} |")
+            print(f"| {name} | {seed} | {' | '.join(map(shown, resampling.estimates(aurocs)))} |")
 
 
 def margins_of(view: SplitView) -> Floats:
     """Logit of reasoning less that of fast, shape `(n,)`, in the precision of the fit."""
-    found = np.zeros(len(view.samples))
+    margins = np.zeros(len(view.samples))
     with torch.inference_mode():
         for rows in batch_rows(view.lengths, ENCODE_ROWS):
             logits = view.logits(rows).float().numpy()
-            found[rows] = logits[:, LABEL_REASONING] - logits[:, 1 - LABEL_REASONING]
-    return found
+            margins[rows] = logits[:, LABEL_REASONING] - logits[:, 1 - LABEL_REASONING]
+    return margins
 
 
 def _needs(samples: Samples, truth: dict[tuple[str, int], int]) -> NDArray[np.bool_]:
@@ -289,9 +293,9 @@ def _timed(name: str, decisions: Sequence[Callable[[], None]]) -> None:
     )
 
 
-def shown(found: Estimate) -> str:
+def shown(estimate: Estimate) -> str:
     """A number and its interval."""
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 if __name__ == "__main__":

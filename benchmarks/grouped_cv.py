@@ -118,14 +118,14 @@ def main() -> None:
     parser.add_argument("--by", default="cv_group", help="column that folds hold together")
     parser.add_argument("--model", default="auto", choices=("auto", "encoder", "words", "none"))
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    turns = Turns.read(asked.table, asked.by)
+    arguments = parser.parse_args()
+    turns = Turns.read(arguments.table, arguments.by)
     drawings = []
-    for seed in range(asked.seed, asked.seed + asked.drawings):
-        folds = turns.folds(asked.folds, seed)
+    for seed in range(arguments.seed, arguments.seed + arguments.drawings):
+        folds = turns.folds(arguments.folds, seed)
         scores: dict[str, Floats] = {}
-        if asked.model != "none":
-            recipe = Recipe(seed=asked.seed, model=asked.model)
+        if arguments.model != "none":
+            recipe = Recipe(seed=arguments.seed, model=arguments.model)
             scores |= out_of_fold_router(turns, folds, recipe)
         for name, fit in RIVALS.items():
             scores[name] = out_of_fold(turns, folds, fit)
@@ -136,13 +136,13 @@ def main() -> None:
 def out_of_fold_router(turns: Turns, folds: Sequence[Rows], recipe: Recipe) -> dict[str, Floats]:
     """Scores by the routers of the other folds, as served and shown the last message only."""
     scores = {name: np.full(len(turns.rows), np.nan) for name in (ROUTER, LAST_MESSAGE)}
-    for number, held in enumerate(folds):
-        known = np.setdiff1d(np.arange(len(turns.rows)), held)
+    for number, test in enumerate(folds):
+        train = np.setdiff1d(np.arange(len(turns.rows)), test)
         with tempfile.TemporaryDirectory() as folder:
-            router = trained(turns, known, Path(folder), recipe)
-            for name, values in router_scores(router, turns, held).items():
-                scores[name][held] = values
-        here = held[turns.labelled[held]]
+            router = trained(turns, train, Path(folder), recipe)
+            for name, values in router_scores(router, turns, test).items():
+                scores[name][test] = values
+        here = test[turns.labelled[test]]
         value = auroc(scores[ROUTER][here], turns.needs[here], np.ones((1, len(here))))[0]
         print(
             f"fold {number + 1} of {len(folds)}: {len(here)} turns, AUROC {value:.3f}", flush=True
@@ -166,8 +166,8 @@ def trained(turns: Turns, known: Rows, folder: Path, recipe: Recipe) -> Path:
     parts = [pq.read_table(data / f"{name}.parquet") for name in ("train", "test")]
     pq.write_table(pa.concat_tables(parts), data / "train.parquet")
     report = train(data, router, recipe=recipe)
-    chosen = f" ({report.choice.text})" if report.choice else ""
-    print(f"  {report.rows['train']} training rows; {report.model} serves{chosen}", flush=True)
+    reason = f" ({report.choice.text})" if report.choice else ""
+    print(f"  {report.rows['train']} training rows; {report.model} serves{reason}", flush=True)
     return router
 
 
@@ -186,9 +186,9 @@ def router_scores(router: Path, turns: Turns, rows: Rows) -> dict[str, Floats]:
 def out_of_fold(turns: Turns, folds: Sequence[Rows], fit: Fit) -> Floats:
     """Scores of every turn by a rival that was fitted on the other folds."""
     scores = np.zeros(len(turns.rows))
-    for held in folds:
-        known = np.setdiff1d(np.flatnonzero(turns.labelled), held)
-        scores[held] = fit(turns, known, held)
+    for test in folds:
+        train = np.setdiff1d(np.flatnonzero(turns.labelled), test)
+        scores[test] = fit(turns, train, test)
     return scores
 
 
@@ -223,34 +223,34 @@ def _numbers(turns: Turns, rows: Rows) -> Floats:
     return np.hstack([_turn_index(turns, rows), before, _history_length(turns, rows), message])
 
 
-def tfidf_with_context(turns: Turns, known: Rows, asked: Rows) -> Floats:
+def tfidf_with_context(turns: Turns, train: Rows, test: Rows) -> Floats:
     """The strongest rival: words of message and whole history, turn index and lengths."""
-    columns, wanted = [], []
+    columns, test_columns = [], []
     for texts in (_message, _context):
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        columns.append(words.fit([*texts(turns, known), "word"]).transform(texts(turns, known)))
-        wanted.append(words.transform(texts(turns, asked)))
-    numbers = StandardScaler().fit(_numbers(turns, known))
-    for parts, rows in ((columns, known), (wanted, asked)):
+        columns.append(words.fit([*texts(turns, train), "word"]).transform(texts(turns, train)))
+        test_columns.append(words.transform(texts(turns, test)))
+    numbers = StandardScaler().fit(_numbers(turns, train))
+    for parts, rows in ((columns, train), (test_columns, test)):
         parts.append(sparse.csr_matrix(NUMBER_SCALE * numbers.transform(_numbers(turns, rows))))
     return _logistic(
         sparse.hstack(columns).tocsr(),
-        sparse.hstack(wanted).tocsr(),
-        turns.needs[known],
-        turns.groups[known],
+        sparse.hstack(test_columns).tocsr(),
+        turns.needs[train],
+        turns.groups[train],
     )
 
 
-def _tfidf_last_message(turns: Turns, known: Rows, asked: Rows) -> Floats:
+def _tfidf_last_message(turns: Turns, train: Rows, test: Rows) -> Floats:
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    columns = words.fit_transform(_message(turns, known))
-    wanted = words.transform(_message(turns, asked))
-    return _logistic(columns, wanted, turns.needs[known], turns.groups[known])
+    columns = words.fit_transform(_message(turns, train))
+    test_columns = words.transform(_message(turns, test))
+    return _logistic(columns, test_columns, turns.needs[train], turns.groups[train])
 
 
 def _logistic(
     columns: sparse.csr_matrix,
-    wanted: sparse.csr_matrix,
+    test_columns: sparse.csr_matrix,
     needs: NDArray[np.bool_],
     groups: NDArray[np.object_],
 ) -> Floats:
@@ -260,16 +260,18 @@ def _logistic(
     def loss(penalty: float) -> float:
         losses = [
             log_loss(
-                needs[held],
-                _fitted(columns[seen], needs[seen], penalty).predict_proba(columns[held])[:, 1],
+                needs[inner_test],
+                _fitted(columns[inner_train], needs[inner_train], penalty).predict_proba(
+                    columns[inner_test]
+                )[:, 1],
                 labels=[False, True],
             )
-            for seen, held in folds
+            for inner_train, inner_test in folds
         ]
         return float(np.mean(losses))
 
     best = min(PENALTIES, key=loss)
-    return np.asarray(_fitted(columns, needs, best).decision_function(wanted))
+    return np.asarray(_fitted(columns, needs, best).decision_function(test_columns))
 
 
 def _fitted(
@@ -281,25 +283,25 @@ def _fitted(
 def _by_number(number: Callable[[Turns, Rows], Floats]) -> Fit:
     """Rank by one number, in the direction that the known rows have."""
 
-    def fit(turns: Turns, known: Rows, asked: Rows) -> Floats:
-        model = LogisticRegression().fit(number(turns, known), turns.needs[known])
-        return np.asarray(model.decision_function(number(turns, asked)))
+    def fit(turns: Turns, train: Rows, test: Rows) -> Floats:
+        model = LogisticRegression().fit(number(turns, train), turns.needs[train])
+        return np.asarray(model.decision_function(number(turns, test)))
 
     return fit
 
 
-def _neighbours(turns: Turns, known: Rows, asked: Rows) -> Floats:
+def _neighbours(turns: Turns, train: Rows, test: Rows) -> Floats:
     words = TfidfVectorizer(sublinear_tf=True)
-    columns = words.fit_transform(_message(turns, known))
-    nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known)), metric="cosine")
+    columns = words.fit_transform(_message(turns, train))
+    nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train)), metric="cosine")
     near = nearest.fit(columns).kneighbors(
-        words.transform(_message(turns, asked)), return_distance=False
+        words.transform(_message(turns, test)), return_distance=False
     )
-    return np.asarray(turns.needs[known][near].mean(axis=1))
+    return np.asarray(turns.needs[train][near].mean(axis=1))
 
 
-def _random(turns: Turns, known: Rows, asked: Rows) -> Floats:
-    return np.random.default_rng(int(asked[0])).random(len(asked))
+def _random(turns: Turns, train: Rows, test: Rows) -> Floats:
+    return np.random.default_rng(int(test[0])).random(len(test))
 
 
 RIVALS: dict[str, Fit] = {

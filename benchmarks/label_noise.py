@@ -103,18 +103,18 @@ def fit(
         gradient = np.append(x.T @ slope + w / strength, slope.sum())
         return (value * weights).sum() + w @ w / (2 * strength), gradient
 
-    found = minimize(
+    solution = minimize(
         objective, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 100}
     ).x
-    return lambda asked: asked @ found[:-1] + found[-1]
+    return lambda features: features @ solution[:-1] + solution[-1]
 
 
-def chosen(
-    x: Array, y: Array, x_held: Array, y_held: Array, **how: Loss | Array
+def best_fit(
+    x: Array, y: Array, x_validation: Array, y_validation: Array, **how: Loss | Array
 ) -> tuple[Model, float]:
     """The fit whose penalty does best on the flipped validation labels, and the penalty."""
     fits = {strength: fit(x, y, strength, **how) for strength in STRENGTHS}
-    best = max(STRENGTHS, key=lambda s: roc_auc_score(y_held, fits[s](x_held)))
+    best = max(STRENGTHS, key=lambda s: roc_auc_score(y_validation, fits[s](x_validation)))
     return fits[best], best
 
 
@@ -134,8 +134,8 @@ def reliability_of_users(users: Array, y: Array, p: Array) -> Array:
     mean = agrees.mean()
     weights = np.zeros(len(y))
     for user in np.unique(users):
-        own = users == user
-        weights[own] = (agrees[own].sum() + 20 * mean) / (own.sum() + 20)
+        of_user = users == user
+        weights[of_user] = (agrees[of_user].sum() + 20 * mean) / (of_user.sum() + 20)
     return np.clip(2 * weights - 1, 0.02, 1.0)
 
 
@@ -148,20 +148,20 @@ def co_teaching(
     for _ in range(5):
         picked = [np.argsort(cross_entropy(m(x), y)[0])[: int(keep * len(y))] for m in models]
         models = [fit(x[rows], y[rows], strength) for rows in reversed(picked)]
-    return lambda asked: models[0](asked) + models[1](asked)
+    return lambda features: models[0](features) + models[1](features)
 
 
 def methods(
     x: Array,
     y: Array,
-    x_held: Array,
-    y_held: Array,
+    x_validation: Array,
+    y_validation: Array,
     users: Array,
     rate: float,
     draw: np.random.Generator,
 ) -> dict[str, Model]:
     """Name → margin function, every method on the same flipped labels."""
-    plain, strength = chosen(x, y, x_held, y_held)
+    plain, strength = best_fit(x, y, x_validation, y_validation)
     p = out_of_fold(x, y, strength, draw)
     issues = find_label_issues(y.astype(int), np.column_stack([1 - p, p]))
     agreed = (p > 0.5) == (y > 0.5)
@@ -169,7 +169,7 @@ def methods(
     bagged = [fit(x[rows], y[rows], strength) for rows in bags]
 
     def best(rows: Array | slice = slice(None), targets: Array = y, **how: Loss | Array) -> Model:
-        return chosen(x[rows], targets[rows], x_held, y_held, **how)[0]
+        return best_fit(x[rows], targets[rows], x_validation, y_validation, **how)[0]
 
     return {
         "plain": plain,
@@ -183,7 +183,7 @@ def methods(
         "symmetric cross-entropy": best(loss=symmetric),
         "forward correction (told the rate)": best(loss=forward(rate)),
         "users weighed by agreement": best(weights=reliability_of_users(users, y, p)),
-        "ten bootstraps averaged": lambda asked: sum(model(asked) for model in bagged),
+        "ten bootstraps averaged": lambda features: sum(model(features) for model in bagged),
     }
 
 
@@ -202,19 +202,19 @@ def flips(kind: str, lengths: Array, users: Array, draw: np.random.Generator) ->
 def measure(log: Log, kind: str, features: str, seed: int) -> dict[str, float]:
     """Method → share kept of the clean (AUROC - 0.5), one draw of flips."""
     draw = np.random.default_rng(seed)
-    x, x_held, x_asked = (log.features[features][split] for split in SPLITS)
+    x, x_validation, x_test = (log.features[features][split] for split in SPLITS)
     true = [log.truth[split].astype(float) for split in SPLITS]
-    clean = roc_auc_score(true[2], chosen(x, true[0], x_held, true[1])[0](x_asked)) - 0.5
+    clean = roc_auc_score(true[2], best_fit(x, true[0], x_validation, true[1])[0](x_test)) - 0.5
     # Users have one habit in both splits: flips are drawn for both together.
     lengths = np.concatenate([log.lengths[split] for split in SPLITS[:2]])
     users = np.concatenate([log.users[split] for split in SPLITS[:2]])
     wrong = flips(kind, lengths, users, draw)
     flipped = np.where(wrong, 1 - np.concatenate(true[:2]), np.concatenate(true[:2]))
-    y, y_held = flipped[: len(true[0])], flipped[len(true[0]) :]
-    found = methods(x, y, x_held, y_held, users[: len(y)], NOISE_SHARE[kind], draw)
+    y, y_validation = flipped[: len(true[0])], flipped[len(true[0]) :]
+    fitted = methods(x, y, x_validation, y_validation, users[: len(y)], NOISE_SHARE[kind], draw)
     return {"clean AUROC": clean + 0.5} | {
-        name: (roc_auc_score(true[2], margin(x_asked)) - 0.5) / clean
-        for name, margin in found.items()
+        name: (roc_auc_score(true[2], margin(x_test)) - 0.5) / clean
+        for name, margin in fitted.items()
     }
 
 
@@ -223,33 +223,33 @@ def by_rows(logs: dict[int, Log]) -> list[list]:
 
     A log's test rows are judged by what was learnt from all rows of the other logs.
     """
-    found = []
-    for seed, asked in logs.items():
-        others = [(log, split) for s, log in logs.items() if s != seed for split in SPLITS]
+    measurements = []
+    for seed, test_log in logs.items():
+        training_splits = [(log, split) for s, log in logs.items() if s != seed for split in SPLITS]
         texts, truth, users, lengths = (
-            np.concatenate([getattr(log, name)[split] for log, split in others])
+            np.concatenate([getattr(log, name)[split] for log, split in training_splits])
             for name in ("texts", "truth", "users", "lengths")
         )
         draw = np.random.default_rng(seed)
         order = draw.permutation(len(texts))
-        held, known = order[:2000], order[2000:]
+        validation, train = order[:2000], order[2000:]
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
         x = vectorizer.fit_transform(texts)
-        x_asked = vectorizer.transform(asked.texts["test"])
+        x_test = vectorizer.transform(test_log.texts["test"])
         true = truth.astype(float)
         for kind in ("none", *NOISE_SHARE):
             wrong = (
                 flips(kind, lengths, users, draw) if kind != "none" else np.zeros(len(true), bool)
             )
             y = np.where(wrong, 1 - true, true)
-            sizes = [size for size in ROWS if size < len(known)]
-            for rows in (*sizes, len(known)):
-                few = known[:rows]
-                margin = chosen(x[few], y[few], x[held], y[held])[0]
-                auroc = roc_auc_score(asked.truth["test"], margin(x_asked))
+            sizes = [size for size in ROWS if size < len(train)]
+            for rows in (*sizes, len(train)):
+                few = train[:rows]
+                margin = best_fit(x[few], y[few], x[validation], y[validation])[0]
+                auroc = roc_auc_score(test_log.truth["test"], margin(x_test))
                 name = f"{rows:,}" if rows in sizes else "all of the other logs"
-                found.append([seed, kind, name, auroc])
-    return found
+                measurements.append([seed, kind, name, auroc])
+    return measurements
 
 
 def read_log(folder: Path, seed: int, conversations: int, *, embed: bool) -> Log:
@@ -289,9 +289,9 @@ def read_log(folder: Path, seed: int, conversations: int, *, embed: bool) -> Log
     )
 
 
-def embeddings(kept: Path, samples: dict[str, Samples]) -> dict[str, np.ndarray]:
+def embeddings(cache: Path, samples: dict[str, Samples]) -> dict[str, np.ndarray]:
     """Mean-pooled vectors of the default encoder, scaled to unit variance."""
-    if not kept.is_file():
+    if not cache.is_file():
         import torch
 
         from turnout.routing.encoding import InputEncoder
@@ -300,11 +300,11 @@ def embeddings(kept: Path, samples: dict[str, Samples]) -> dict[str, np.ndarray]
 
         base = load_base(None, 0)
         reader = InputEncoder(base.tokenizer, 64)
-        found = {}
+        vectors_of = {}
         for name, split in samples.items():
             tokens = [reader.encode(row) for row in split.inputs]
             vectors = np.zeros((len(tokens), 384), np.float32)
-            for rows in batch_rows(np.asarray([len(one.ids) for one in tokens]), 64):
+            for rows in batch_rows(np.asarray([len(row_tokens.ids) for row_tokens in tokens]), 64):
                 batch = padded([tokens[row] for row in rows], 0, reader.max_tokens)
                 with torch.inference_mode():
                     hidden = base.model.base_model(
@@ -312,9 +312,9 @@ def embeddings(kept: Path, samples: dict[str, Samples]) -> dict[str, np.ndarray]
                     ).last_hidden_state
                 mask = batch.attention_mask[..., None]
                 vectors[rows] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
-            found[name] = vectors
-        np.savez(kept, **found)
-    stored = np.load(kept)
+            vectors_of[name] = vectors
+        np.savez(cache, **vectors_of)
+    stored = np.load(cache)
     mean, scale = stored["train"].mean(0), stored["train"].std(0) * np.sqrt(384)
     scale[scale == 0] = 1.0
     return {name: (stored[name] - mean) / scale for name in SPLITS}
@@ -334,33 +334,36 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=12_000)
     parser.add_argument("--no-embeddings", action="store_true")
     parser.add_argument("--rows-only", action="store_true")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[list] = []
     logs: dict[int, Log] = {}
-    for seed in asked.seeds:
+    for seed in arguments.seeds:
         logs[seed] = log = read_log(
-            asked.out / f"log-{seed}", seed, asked.conversations, embed=not asked.no_embeddings
+            arguments.out / f"log-{seed}",
+            seed,
+            arguments.conversations,
+            embed=not arguments.no_embeddings,
         )
-        for features in log.features if not asked.rows_only else ():
+        for features in log.features if not arguments.rows_only else ():
             for kind in NOISE_SHARE:
                 for draw in range(DRAWS):
                     for name, value in measure(log, kind, features, 100 * seed + draw).items():
                         rows.append([seed, features, kind, draw, name, value])
         print(f"log {seed}: done", flush=True)
-        (asked.out / "label_noise.json").write_text(json.dumps(rows))
+        (arguments.out / "label_noise.json").write_text(json.dumps(rows))
     if rows:
         show(rows)
     show_rows(by_rows(logs))
 
 
-def show_rows(found: list[list]) -> None:
+def show_rows(table: list[list]) -> None:
     """AUROC, and the share kept of what as many true labels give, by rows learnt from."""
     print("\nTF-IDF, plain, by rows\n\n| flips | rows | AUROC | share kept |\n|---|---|---|---|")
     for kind in ("none", *NOISE_SHARE):
-        for rows in dict.fromkeys(row[2] for row in found):
+        for rows in dict.fromkeys(row[2] for row in table):
             here, clean = (
-                np.asarray([row[3] for row in found if row[1] == k and row[2] == rows])
+                np.asarray([row[3] for row in table if row[1] == k and row[2] == rows])
                 for k in (kind, "none")
             )
             print(

@@ -1,7 +1,7 @@
 """What fine-tuned session routers keep under wrong labels; results in docs/results/wrong-labels.md.
 
-Usage: python benchmarks/label_noise_encoder.py OUTPUT_FOLDER [--rows N] [--epochs N] [--asked 21]
-           [--labels-alone]
+Usage: python benchmarks/label_noise_encoder.py OUTPUT_FOLDER [--rows N] [--epochs N]
+           [--test-seed 21] [--labels-alone]
 
 OUTPUT_FOLDER is that of label_noise.py, with its simulated logs (they are made where absent). One
 log's test rows are judged by what was learnt from N rows of the three others, fine-tuned at 64
@@ -38,13 +38,13 @@ VALIDATION_ROWS = 2000
 
 def margins(
     train: tuple[list[str], Array],
-    held: tuple[list[str], Array],
-    asked: list[str],
+    validation: tuple[list[str], Array],
+    texts: list[str],
     recipe: Recipe,
     *,
     labels_alone: bool,
 ) -> Array:
-    """Margins of the asked texts after a fit on texts and labels (1 = needs reasoning)."""
+    """Margins of the texts after a fit on texts and labels (1 = needs reasoning)."""
     encoder = load_base(None, recipe.seed)
     reader = InputEncoder(encoder.tokenizer, MAX_TOKENS)
 
@@ -64,19 +64,21 @@ def margins(
         split = TokenisedSplit(samples, [reader.encode(row) for row in inputs])
         return SplitView(samples, split.lengths, logits_of(encoder.model, split, recipe.precision))
 
-    seen = view(*train)
-    if not labels_alone and len(seen.samples) >= MIN_ROWS:
-        seen = replace(seen, teacher=out_of_fold_targets(seen.samples, recipe.seed, silent))
+    train_view = view(*train)
+    if not labels_alone and len(train_view.samples) >= MIN_ROWS:
+        train_view = replace(
+            train_view, teacher=out_of_fold_targets(train_view.samples, recipe.seed, silent)
+        )
     with quick_attention(encoder.model, recipe.precision):
         done = fit(
             encoder.model,
             adamw(encoder.model, recipe.learning_rate, encoder.fresh),
-            seen,
-            view(*held),
+            train_view,
+            view(*validation),
             recipe,
         )
         print("epochs:", [round(epoch.validation_auroc, 3) for epoch in done.epochs], flush=True)
-        return margins_of(view(asked, np.zeros(len(asked))))
+        return margins_of(view(texts, np.zeros(len(texts))))
 
 
 def main() -> None:
@@ -85,47 +87,54 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--asked", type=int, default=21)
+    parser.add_argument("--test-seed", type=int, default=21)
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23, 24])
     parser.add_argument("--conversations", type=int, default=12_000)
     parser.add_argument("--labels-alone", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     logs = {
-        seed: read_log(asked.out / f"log-{seed}", seed, asked.conversations, embed=False)
-        for seed in asked.seeds
+        seed: read_log(arguments.out / f"log-{seed}", seed, arguments.conversations, embed=False)
+        for seed in arguments.seeds
     }
-    others = [(log, split) for s, log in logs.items() if s != asked.asked for split in SPLITS]
+    training_splits = [
+        (log, split) for s, log in logs.items() if s != arguments.test_seed for split in SPLITS
+    ]
     texts, truth, users, lengths = (
-        np.concatenate([getattr(log, name)[split] for log, split in others])
+        np.concatenate([getattr(log, name)[split] for log, split in training_splits])
         for name in ("texts", "truth", "users", "lengths")
     )
-    draw = np.random.default_rng(asked.asked)
+    draw = np.random.default_rng(arguments.test_seed)
     order = draw.permutation(len(texts))
-    held, known = order[:VALIDATION_ROWS], order[VALIDATION_ROWS : VALIDATION_ROWS + asked.rows]
-    test = logs[asked.asked]
+    validation, train = (
+        order[:VALIDATION_ROWS],
+        order[VALIDATION_ROWS : VALIDATION_ROWS + arguments.rows],
+    )
+    test = logs[arguments.test_seed]
     test_texts, needs = list(test.texts["test"]), test.truth["test"]
-    found = {}
+    scores_of = {}
     for kind in ("none", *NOISE_SHARE):
         wrong = flips(kind, lengths, users, draw) if kind != "none" else np.zeros(len(truth), bool)
         y = np.where(wrong, ~truth, truth).astype(float)
-        found[kind] = margins(
-            (list(texts[known]), y[known]),
-            (list(texts[held]), y[held]),
+        scores_of[kind] = margins(
+            (list(texts[train]), y[train]),
+            (list(texts[validation]), y[validation]),
             test_texts,
-            Recipe(epochs=asked.epochs),
-            labels_alone=asked.labels_alone,
+            Recipe(epochs=arguments.epochs),
+            labels_alone=arguments.labels_alone,
         )
     resampling = Resampling([str(row) for row in range(len(needs))])
-    print(f"\n{len(known):,} training rows, {len(needs):,} test rows\n")
+    print(f"\n{len(train):,} training rows, {len(needs):,} test rows\n")
     print("| flips | AUROC | share kept |\n|---|---|---|")
-    for kind, scores in found.items():
+    for kind, scores in scores_of.items():
 
-        def kept(weights: Array, scores: Array = scores) -> Array:
-            reached, clean = (auroc(s, needs, weights) - 0.5 for s in (scores, found["none"]))
+        def share_kept(weights: Array, scores: Array = scores) -> Array:
+            reached, clean = (auroc(s, needs, weights) - 0.5 for s in (scores, scores_of["none"]))
             return np.stack([reached + 0.5, reached / clean], axis=1)
 
-        print(f"| {kind} | {' | '.join(map(shown, resampling.estimates(kept)))} |", flush=True)
+        print(
+            f"| {kind} | {' | '.join(map(shown, resampling.estimates(share_kept)))} |", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -34,58 +34,58 @@ def chats(seed: int = 0) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     pool = text_pool(np.random.default_rng(seed))
     n_chars = 300
     for number in range(1 << 40):
-        at = number * 7919 % (len(pool) - 8 * n_chars)
-        pieces = [pool[at + n * n_chars : at + (n + 1) * n_chars] for n in range(2 * N_TURNS)]
-        said = [(f"{number} {n} {pieces[2 * n]}", pieces[2 * n + 1]) for n in range(N_TURNS)]
-        yield number, said
+        start = number * 7919 % (len(pool) - 8 * n_chars)
+        pieces = [pool[start + n * n_chars : start + (n + 1) * n_chars] for n in range(2 * N_TURNS)]
+        exchanges = [(f"{number} {n} {pieces[2 * n]}", pieces[2 * n + 1]) for n in range(N_TURNS)]
+        yield number, exchanges
 
 
-def flat(number: int, said: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def flat(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """A turn a row."""
-    for index, (asked, answer) in enumerate(said, start=1):
+    for index, (question, answer) in enumerate(exchanges, start=1):
         yield {
-            "conversation_id": f"c{number}", "turn_index": index, "user_message": asked,
+            "conversation_id": f"c{number}", "turn_index": index, "user_message": question,
             "assistant_message": answer, "model": MODELS[number % 4],
             "timestamp": START_S + number * 600 + index * 60, "prompt_tokens": 100,
         }  # fmt: skip
 
 
-def timed(number: int, said: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def timed(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """The same without an index."""
-    for row in flat(number, said):
+    for row in flat(number, exchanges):
         yield {name: value for name, value in row.items() if name != "turn_index"}
 
 
-def messages_of(said: list[tuple[str, str]]) -> list[dict[str, str]]:
+def messages_of(exchanges: list[tuple[str, str]]) -> list[dict[str, str]]:
     """Chat messages; the last one has no answer yet."""
     listed = [
         {"role": role, "content": text}
-        for turn in said
+        for turn in exchanges
         for role, text in zip(("user", "assistant"), turn, strict=True)
     ]
     return listed[:-1]
 
 
-def litellm(number: int, said: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def litellm(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """A request a row, with an id for each."""
-    for index, (_, answer) in enumerate(said):
+    for index, (_, answer) in enumerate(exchanges):
         start_s = START_S + number * 600 + index * 60
         yield {
             "request_id": f"r{number}-{index}", "session_id": f"s{number}-{index}", "spend": 0.1,
-            "model": MODELS[number % 4], "messages": messages_of(said[: index + 1]),
+            "model": MODELS[number % 4], "messages": messages_of(exchanges[: index + 1]),
             "startTime": start_s, "endTime": start_s + 5, "user": "app", "prompt_tokens": 100,
             "response": {"choices": [{"message": {"role": "assistant", "content": answer}}]},
         }  # fmt: skip
 
 
-def claude_code(number: int, said: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def claude_code(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """Events of one session."""
     parent = f"{number - 1}-{N_TURNS - 1}-a" if number else None
-    for index, (asked, answer) in enumerate(said):
+    for index, (question, answer) in enumerate(exchanges):
         common = {"sessionId": "s", "timestamp": START_S + number * 600 + index * 60}
         user, assistant = f"{number}-{index}-u", f"{number}-{index}-a"
         yield common | {"type": "user", "uuid": user, "parentUuid": parent,
-                        "message": {"role": "user", "content": asked}}  # fmt: skip
+                        "message": {"role": "user", "content": question}}  # fmt: skip
         message = {
             "id": assistant, "role": "assistant", "model": MODELS[0],
             "content": [{"type": "text", "text": answer}], "usage": {"input_tokens": 9},
@@ -95,13 +95,13 @@ def claude_code(number: int, said: list[tuple[str, str]]) -> Iterator[dict[str, 
         parent = assistant
 
 
-def otel(number: int, said: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def otel(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """A span a row."""
-    for index, (_, answer) in enumerate(said):
+    for index, (_, answer) in enumerate(exchanges):
         start_ns = (START_S + number * 600 + index * 60) * 10**9
         facts = {
             "gen_ai.request.model": MODELS[number % 4], "gen_ai.conversation.id": f"c{number}",
-            "gen_ai.input.messages": json.dumps(messages_of(said[: index + 1])),
+            "gen_ai.input.messages": json.dumps(messages_of(exchanges[: index + 1])),
             "gen_ai.output.messages": json.dumps([{"role": "assistant", "content": answer}]),
         }  # fmt: skip
         span = {
@@ -122,8 +122,8 @@ def write_log(path: Path, layout: str, mb: float) -> int:
     """Write a log of about that size; how many rows it has."""
     n_rows = 0
     with path.open("w") as stream:
-        for number, said in chats():
-            for row in LAYOUTS[layout](number, said):
+        for number, exchanges in chats():
+            for row in LAYOUTS[layout](number, exchanges):
                 stream.write(json.dumps(row) + "\n")
                 n_rows += 1
             if stream.tell() > mb * 1e6:
@@ -161,7 +161,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for layout in options.layouts:
         n_rows = write_log(log, layout, options.mb)
-        parses, reads, others = list[float](), list[tuple[float, float]](), list[float]()
+        parses, reads, beside_s = list[float](), list[tuple[float, float]](), list[float]()
         for _ in range(options.rounds):
             parses.append(measured([sys.executable, "-c", PARSE, str(log)])[1])
             for path in options.folder.glob("turns*"):
@@ -169,11 +169,11 @@ def main() -> None:
             reads.append(ingested(log, this, out))
             if options.beside:
                 out.unlink()
-                others.append(ingested(log, options.beside, out)[0])
+                beside_s.append(ingested(log, options.beside, out)[0])
         mb, (cpu_s, peak_gb) = log.stat().st_size / 1e6, min(reads)
         print(
             f"| {layout} | {mb:.0f} | {n_rows:,} | {mb / min(parses):.0f} | {mb / cpu_s:.1f} "
-            f"| {peak_gb:.2f} | {min(others, default=math.nan) / cpu_s:.2f} |",
+            f"| {peak_gb:.2f} | {min(beside_s, default=math.nan) / cpu_s:.2f} |",
             flush=True,
         )
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from grouped_cv import Floats, Rows, Turns, router_scores, shown, tfidf_with_context, trained
 
-from turnout.pages.drawing import ACCENT, SECOND, THIRD, svg_file
+from turnout.pages.drawing import ACCENT, SECOND, THIRD, file_and_inline
 from turnout.pages.drawing import drawn as figure_of
 from turnout.records import LABEL_REASONING
 from turnout.simulation import simulate
@@ -38,7 +38,7 @@ from turnout.training import Recipe
 
 FOLDS = 5
 CONVERSATIONS = 4_000
-MAX_HELD_ROWS = 1_000
+MAX_TEST_ROWS = 1_000
 
 
 def main() -> None:
@@ -50,40 +50,40 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to draw the curves, as SVG")
     parser.add_argument("--by", default="cv_group")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(asked.source)
-        if asked.source == "simulated":
-            table = simulated(Path(folder), asked.seed)
-        turns = Turns.read(table, asked.by)
-    held = turns.folds(FOLDS, asked.seed)[0]
-    known = np.setdiff1d(np.flatnonzero(turns.labelled), held)
-    held = held[turns.labelled[held]][:MAX_HELD_ROWS]
-    print(f"| labelled turns | {' | '.join(asked.models)} | TF-IDF | the first over TF-IDF |")
-    print("|---" * (3 + len(asked.models)) + "|", flush=True)
+        table = Path(arguments.source)
+        if arguments.source == "simulated":
+            table = simulated(Path(folder), arguments.seed)
+        turns = Turns.read(table, arguments.by)
+    test = turns.folds(FOLDS, arguments.seed)[0]
+    known = np.setdiff1d(np.flatnonzero(turns.labelled), test)
+    test = test[turns.labelled[test]][:MAX_TEST_ROWS]
+    print(f"| labelled turns | {' | '.join(arguments.models)} | TF-IDF | the first over TF-IDF |")
+    print("|---" * (3 + len(arguments.models)) + "|", flush=True)
     points = {}
-    for count in asked.rows:
+    for count in arguments.rows:
         if count <= len(known):
-            few = drawn(turns, known, count, asked.seed)
-            recipes = [Recipe(seed=asked.seed, model=m) for m in asked.models]
-            points[count] = print_row(turns, few, held, recipes)
+            few = drawn(turns, known, count, arguments.seed)
+            recipes = [Recipe(seed=arguments.seed, model=m) for m in arguments.models]
+            points[count] = print_row(turns, few, test, recipes)
         else:
             print(f"| {count:,} | only {len(known):,} are there |", file=sys.stderr)
-    if asked.plot:
-        asked.plot.write_text(curves([*asked.models, "TF-IDF"], points), encoding="utf-8")
+    if arguments.plot:
+        arguments.plot.write_text(curves([*arguments.models, "TF-IDF"], points), encoding="utf-8")
 
 
 def print_row(
-    turns: Turns, known: Rows, held: Rows, recipes: Sequence[Recipe]
+    turns: Turns, known: Rows, test: Rows, recipes: Sequence[Recipe]
 ) -> Sequence[Estimate]:
     """Train on `known`, judge on `held`; AUROC of every model, TF-IDF last."""
-    scores = [routed(turns, known, held, recipe) for recipe in recipes]
-    scores.append(tfidf_with_context(turns, known, held))
-    resampling = Resampling(turns.groups[held].tolist())
+    scores = [routed(turns, known, test, recipe) for recipe in recipes]
+    scores.append(tfidf_with_context(turns, known, test))
+    resampling = Resampling(turns.groups[test].tolist())
 
     def measured(weights: Floats) -> Floats:
-        own = [auroc(each, turns.needs[held], weights) for each in scores]
-        return np.column_stack([*own, own[0] - own[-1]])
+        aurocs = [auroc(each, turns.needs[test], weights) for each in scores]
+        return np.column_stack([*aurocs, aurocs[0] - aurocs[-1]])
 
     *each, lead = resampling.estimates(measured)
     cells = [*map(shown, each), shown(lead, "+.3f")]
@@ -110,14 +110,14 @@ def curves(names: Sequence[str], points: Mapping[int, Sequence[Estimate]]) -> st
         axes.set_xlabel("labelled turns")
         axes.set_ylabel("AUROC")
         axes.legend(loc="lower right")
-        return svg_file(figure, "few-labels", "AUROC by labelled turns")
+        return file_and_inline(figure, "few-labels", "AUROC by labelled turns")[0]
 
 
-def routed(turns: Turns, known: Rows, held: Rows, recipe: Recipe) -> Floats:
+def routed(turns: Turns, known: Rows, test: Rows, recipe: Recipe) -> Floats:
     """Scores of the held turns by a router of the known ones."""
     with tempfile.TemporaryDirectory() as folder:
         router = trained(turns, known, Path(folder), recipe)
-        return router_scores(router, turns, held)["router"]
+        return router_scores(router, turns, test)["router"]
 
 
 def drawn(turns: Turns, known: Rows, count: int, seed: int) -> Rows:

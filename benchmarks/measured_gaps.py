@@ -46,14 +46,14 @@ HERE = Path(__file__).parent
 FOLDS = 5
 PARTS = 5
 # What each of four runs of `--encoder` leaves out, and the sources that come from it.
-HELD = (
+LEFT_OUT = (
     ("reasoning_gym 0", "math_level5", "mmlu_redux"),
     ("medicine",),
     ("reasoning_gym 1", "reasoning_gym 2"),
     ("reasoning_gym 3", "reasoning_gym 4"),
 )
-HELD_SOURCES = (("mmlu",), (), (), ())
-HELD_TASKS = ("gsm8k", "agentverse-mgsm", "mmlu", "mbpp")
+LEFT_OUT_SOURCES = (("mmlu",), (), (), ())
+LEFT_OUT_TASKS = ("gsm8k", "agentverse-mgsm", "mmlu", "mbpp")
 MIN_ROWS_A_CLASS = 10
 NEIGHBOURS = 32
 
@@ -69,10 +69,10 @@ class Prompts:
     families: NDArray[np.str_]
     vectors: Floats
 
-    def at(self, rows: Bools) -> "Prompts":
+    def select(self, rows: Bools) -> "Prompts":
         """Some of the rows."""
         return Prompts(
-            [text for text, taken in zip(self.texts, rows, strict=True) if taken],
+            [text for text, selected in zip(self.texts, rows, strict=True) if selected],
             *(x[rows] for x in (self.gaps, self.labels, self.groups, self.families, self.vectors)),
         )
 
@@ -83,9 +83,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--encoder", action="store_true")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    prompts = measured(asked.data, asked.out)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    prompts = measured(arguments.data, arguments.out)
     folds = np.asarray([_drawn(text, FOLDS) for text in prompts.texts])
     print("| method | pooled APGR | left out APGR | left out AUROC | within groups, left out |")
     print("|---|---|---|---|---|")
@@ -97,32 +97,35 @@ def main() -> None:
             flush=True,
         )
     print(f"| oracle | {_shown(_apgr(prompts.gaps, prompts))} | | | |")
-    if asked.encoder:
-        judge_encoder(asked.data, asked.out, prompts)
+    if arguments.encoder:
+        judge_encoder(arguments.data, arguments.out, prompts)
 
 
 def judge_encoder(data: Path, out: Path, prompts: Prompts) -> None:
-    """Train the general router's recipe once for every entry of `HELD`, judge all that it left out.
+    """Train the general router's recipe for every entry of `LEFT_OUT`; judge what it left out.
 
     Every run also leaves out a random fold of the families that it keeps, for the pooled figures.
     """
-    folds = np.asarray([_drawn(text, len(HELD)) for text in prompts.texts])
-    held = [np.isin(prompts.families, families) for families in HELD]
-    seen_kinds = [(folds == run) & ~rows for run, rows in enumerate(held)]
-    trained = [~rows & (folds != run) for run, rows in enumerate(held)]
+    folds = np.asarray([_drawn(text, len(LEFT_OUT)) for text in prompts.texts])
+    left_out = [np.isin(prompts.families, families) for families in LEFT_OUT]
+    seen_kinds = [(folds == run) & ~rows for run, rows in enumerate(left_out)]
+    trained = [~rows & (folds != run) for run, rows in enumerate(left_out)]
     routers = [
-        _trained(data, out, run, prompts.at(~rows).texts, HELD_SOURCES[run])
+        _trained(data, out, run, prompts.select(~rows).texts, LEFT_OUT_SOURCES[run])
         for run, rows in enumerate(trained)
     ]
-    for name, asked in (("kinds that were seen", seen_kinds), ("families left out", held)):
-        print(f"\n{name}: {np.sum(asked):,} prompts\n")
+    for name, test_rows in (("kinds that were seen", seen_kinds), ("families left out", left_out)):
+        print(f"\n{name}: {np.sum(test_rows):,} prompts\n")
         print("| method | APGR | AUROC | within groups |\n|---|---|---|---|")
-        judged = prompts.at(np.any(asked, axis=0))
-        by_run = [_scored(r, prompts.at(a).texts, out) for r, a in zip(routers, asked, strict=True)]
-        _print_row("router", _joined(by_run, asked), judged)
+        judged = prompts.select(np.any(test_rows, axis=0))
+        by_run = [
+            _scored(r, prompts.select(a).texts, out)
+            for r, a in zip(routers, test_rows, strict=True)
+        ]
+        _print_row("router", _joined(by_run, test_rows), judged)
         for method, fit in TRIVIAL.items():
-            by_run = [fit(prompts, t, a) for t, a in zip(trained, asked, strict=True)]
-            _print_row(method, _joined(by_run, asked), judged)
+            by_run = [fit(prompts, t, a) for t, a in zip(trained, test_rows, strict=True)]
+            _print_row(method, _joined(by_run, test_rows), judged)
         _print_row("oracle", judged.gaps, judged)
     _judge_tasks(data, out, prompts)
 
@@ -130,28 +133,32 @@ def judge_encoder(data: Path, out: Path, prompts: Prompts) -> None:
 def _judge_tasks(data: Path, out: Path, prompts: Prompts) -> None:
     """What a router trained on all families makes of strong/weak tasks that it has not seen."""
     tasks = strong_weak(data, out)
-    scores = _scored(_trained(data, out, len(HELD), tasks.texts, HELD_TASKS), tasks.texts, out)
-    for task in HELD_TASKS:
+    scores = _scored(
+        _trained(data, out, len(LEFT_OUT), tasks.texts, LEFT_OUT_TASKS), tasks.texts, out
+    )
+    for task in LEFT_OUT_TASKS:
         rows = tasks.groups == task
-        asked = tasks.at(rows)
-        print(f"\n{task}: {len(asked.texts):,} prompts\n\n| method | APGR |\n|---|---|")
-        rivals = {method: fit(*_stacked(prompts, asked)) for method, fit in TRIVIAL.items()}
-        for method, given in {"router": scores[rows], **rivals, "oracle": asked.gaps}.items():
-            print(f"| {method} | {_shown(_apgr(given, asked))} |", flush=True)
+        test = tasks.select(rows)
+        print(f"\n{task}: {len(test.texts):,} prompts\n\n| method | APGR |\n|---|---|")
+        rivals = {method: fit(*_stacked(prompts, test)) for method, fit in TRIVIAL.items()}
+        for method, values in {"router": scores[rows], **rivals, "oracle": test.gaps}.items():
+            print(f"| {method} | {_shown(_apgr(values, test))} |", flush=True)
 
 
-def _joined(by_run: list[Floats], asked: list[Bools]) -> Floats:
+def _joined(by_run: list[Floats], test_rows: list[Bools]) -> Floats:
     """Scores in the order of the prompts; every prompt was asked of at most one run."""
-    scores = np.full(len(asked[0]), np.nan)
-    for of_run, rows in zip(by_run, asked, strict=True):
+    scores = np.full(len(test_rows[0]), np.nan)
+    for of_run, rows in zip(by_run, test_rows, strict=True):
         scores[rows] = of_run
-    return scores[np.any(asked, axis=0)]
+    return scores[np.any(test_rows, axis=0)]
 
 
-def _trained(data: Path, out: Path, run: int, held: list[str], sources: tuple[str, ...]) -> Path:
+def _trained(
+    data: Path, out: Path, run: int, excluded: list[str], sources: tuple[str, ...]
+) -> Path:
     """A general router that has seen neither some prompts nor some sources; trained if missing."""
     table, texts, router = (out / f"{name}-{run}" for name in ("train", "held", "router"))
-    pq.write_table(pa.table({"prompt": held}), texts)
+    pq.write_table(pa.table({"prompt": excluded}), texts)
     source = HERE / "general_router" / "prompts.py"
     _run(sys.executable, source, data, table, "--leave-out", *sources, "--without", texts)
     _run("sh", HERE / "general_router" / "train.sh", table, router)
@@ -188,7 +195,7 @@ def strong_weak(data: Path, out: Path) -> Prompts:
 
     rows = pq.read_table(data / "strong_weak" / "llmrouter_example.parquet").to_pylist()
     names = [f"score__{model}" for model in (*source.TASKS_STRONG, *source.TASKS_WEAK)]
-    rows = [r for r in rows if r["task"] in HELD_TASKS and all(r[n] is not None for n in names)]
+    rows = [r for r in rows if r["task"] in LEFT_OUT_TASKS and all(r[n] is not None for n in names)]
     texts = [source.ANSWER_FORMAT.sub("", row["prompt"]) for row in rows]
     groups = np.asarray([row["task"] for row in rows])
     return Prompts(
@@ -211,32 +218,32 @@ def _drawn(text: str, parts: int) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % parts
 
 
-def _length(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
-    return np.log([len(text) for text in prompts.at(asked).texts])
+def _length(prompts: Prompts, train: Bools, test: Bools) -> Floats:
+    return np.log([len(text) for text in prompts.select(test).texts])
 
 
-def _random(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
-    return np.random.default_rng(0).random(int(asked.sum()))
+def _random(prompts: Prompts, train: Bools, test: Bools) -> Floats:
+    return np.random.default_rng(0).random(int(test.sum()))
 
 
-def _ridge(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+def _ridge(prompts: Prompts, train: Bools, test: Bools) -> Floats:
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=60_000)
-    known = words.fit_transform(prompts.at(seen).texts)
-    ridge = Ridge(alpha=5.0, solver="sparse_cg").fit(known, prompts.gaps[seen])
-    return np.asarray(ridge.predict(words.transform(prompts.at(asked).texts)))
+    known = words.fit_transform(prompts.select(train).texts)
+    ridge = Ridge(alpha=5.0, solver="sparse_cg").fit(known, prompts.gaps[train])
+    return np.asarray(ridge.predict(words.transform(prompts.select(test).texts)))
 
 
-def _neighbours(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
-    index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(prompts.vectors[seen])
-    near = index.kneighbors(prompts.vectors[asked], return_distance=False)
-    return np.asarray(prompts.gaps[seen][near].mean(axis=1))
+def _neighbours(prompts: Prompts, train: Bools, test: Bools) -> Floats:
+    index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(prompts.vectors[train])
+    near = index.kneighbors(prompts.vectors[test], return_distance=False)
+    return np.asarray(prompts.gaps[train][near].mean(axis=1))
 
 
-def _group_mean(prompts: Prompts, seen: Bools, asked: Bools) -> Floats:
+def _group_mean(prompts: Prompts, train: Bools, test: Bools) -> Floats:
     means = {
-        g: prompts.gaps[seen & (prompts.groups == g)].mean() for g in set(prompts.groups[seen])
+        g: prompts.gaps[train & (prompts.groups == g)].mean() for g in set(prompts.groups[train])
     }
-    return np.asarray([means.get(g, prompts.gaps[seen].mean()) for g in prompts.groups[asked]])
+    return np.asarray([means.get(g, prompts.gaps[train].mean()) for g in prompts.groups[test]])
 
 
 TRIVIAL: dict[str, Fit] = {
@@ -255,14 +262,14 @@ def _out_of_fold(prompts: Prompts, folds: NDArray[np.generic], fit: Fit) -> Floa
     return scores
 
 
-def _stacked(known: Prompts, asked: Prompts) -> tuple[Prompts, Bools, Bools]:
+def _stacked(train: Prompts, test: Prompts) -> tuple[Prompts, Bools, Bools]:
     pairs = (
-        (getattr(known, n), getattr(asked, n))
+        (getattr(train, n), getattr(test, n))
         for n in ("gaps", "labels", "groups", "families", "vectors")
     )
-    both = Prompts(known.texts + asked.texts, *(np.concatenate(pair) for pair in pairs))
-    seen = np.arange(len(both.texts)) < len(known.texts)
-    return both, seen, ~seen
+    stacked = Prompts(train.texts + test.texts, *(np.concatenate(pair) for pair in pairs))
+    is_train = np.arange(len(stacked.texts)) < len(train.texts)
+    return stacked, is_train, ~is_train
 
 
 def _apgr(scores: Floats, prompts: Prompts) -> Estimate:
@@ -271,7 +278,7 @@ def _apgr(scores: Floats, prompts: Prompts) -> Estimate:
 
 def _auroc(scores: Floats, prompts: Prompts) -> Estimate:
     known = prompts.labels >= 0
-    texts, needs = prompts.at(known).texts, prompts.labels[known] == 0
+    texts, needs = prompts.select(known).texts, prompts.labels[known] == 0
     return Resampling(texts).estimate(lambda w: auroc(scores[known], needs, w))
 
 
@@ -327,9 +334,9 @@ def _vectors(texts: list[str], cache: Path) -> Floats:
 
 
 def _scored(router: Path, texts: list[str], out: Path) -> Floats:
-    asked, scores = out / "asked.parquet", out / "scores.parquet"
-    pq.write_table(pa.table({"prompt": texts}), asked)
-    _run("turnout", "score", router, asked, "--text-column", "prompt", "-o", scores)
+    inputs, scores = out / "inputs.parquet", out / "scores.parquet"
+    pq.write_table(pa.table({"prompt": texts}), inputs)
+    _run("turnout", "score", router, inputs, "--text-column", "prompt", "-o", scores)
     return np.asarray(pq.read_table(scores)["p_reasoning"], np.float64)
 
 
