@@ -235,6 +235,35 @@ def test_a_verdict_to_route_says_how_much_it_saves(against_today, said):
     assert said in advice_of(replayed, "").sentence
 
 
+def test_a_saving_by_scores_that_may_be_chance_settles_nothing():
+    row = {
+        "name": "session", "against_reasoning": {"value": 2.0, "low": 1.0, "high": 3.0},
+        "against_today": None, "measured": {"usd": {"value": 8.0}},
+    }  # fmt: skip
+    recommended = {
+        "verdict": "route", "policy": "session", "router": "session", "threshold": 0.5,
+        "missed": 0.1, "reasons": [],
+    }  # fmt: skip
+    ranking = {
+        "turns": 85,
+        "rows": [ranked("session, pinned", (0.6, 0.45, 0.75)), ranked("length", (0.6, 0.5, 0.7))],
+    }
+    comparison = {
+        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
+        "today": {}, "ranking": ranking, "sampled_turns": 200,
+    }  # fmt: skip
+    advice = advice_of(
+        {
+            "comparison": comparison, "conversations": 100, "turns": 200, "max_missed": 0.1,
+            "evident_turns": 85,
+        }, "",
+    )  # fmt: skip
+    assert (advice.verdict, advice.policy) == ("cannot tell", "session")
+    assert advice.sentence == "This log cannot tell whether routing pays."
+    # An interval of 0.15 either way beside a lead of 0.1: (1.43 · 1.5)² = 4.6 times the log.
+    assert advice.more_conversations == 370
+
+
 def test_a_log_of_many_turns_without_a_model_says_how_many():
     use = {"model": "gpt-5", "turns": 30, "usd": 1.5}
     assert models_sentence([use], 100) == (

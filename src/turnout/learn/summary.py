@@ -93,21 +93,14 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
             "messages that need reasoning."
         ]
         return Advice("cannot tell", _VERDICTS["cannot tell"], why)
-    saving, beside_today = chosen["against_reasoning"], chosen["against_today"]
-    doubt = doubt_of(comparison["ranking"], recommended["router"], replayed["evident_turns"])
-    if recommended["verdict"] != "route":
-        sentence = _VERDICTS[recommended["verdict"]]
-    elif beside_today is not None and beside_today["high"] < 0:
-        sentence = _dearer(comparison["today"], chosen)
-    else:
-        sentence = _cheaper(comparison["today"], chosen)
+    verdict, sentence, unsettled = _verdict(replayed, chosen)
     more, settled_by = None, None
-    if recommended["verdict"] == "cannot tell":
+    if unsettled is not None:
         # Long logs are compared on a sample of their conversations.
         compared = comparison["sampled_turns"] / replayed["turns"] * replayed["conversations"]
-        more, settled_by = _to_settle(saving, compared, replayed["conversations"])
+        more, settled_by = _to_settle(unsettled, compared, replayed["conversations"])
     return Advice(
-        recommended["verdict"],
+        verdict,
         sentence,
         [f"{reason[:1].upper()}{reason[1:]}." for reason in recommended["reasons"]],
         recommended["policy"],
@@ -115,8 +108,40 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
         recommended["threshold"],
         more,
         settled_by,
-        doubt,
+        doubt_of(comparison["ranking"], recommended["router"], replayed["evident_turns"]),
     )
+
+
+def _verdict(replayed: Stored, chosen: Stored) -> tuple[str, str, Stored | None]:
+    """What to do, in words too, and the difference from 0 that the log does not settle."""
+    comparison = replayed["comparison"]
+    verdict, router = (
+        comparison["recommendation"]["verdict"],
+        comparison["recommendation"]["router"],
+    )
+    beside_today = chosen["against_today"]
+    if verdict == "do not route":
+        return verdict, _VERDICTS[verdict], None
+    if verdict == "cannot tell":
+        return verdict, _VERDICTS[verdict], chosen["against_reasoning"]
+    ahead = _ahead_of_chance(comparison["ranking"], router)
+    if ahead is not None and ahead["low"] <= 0:
+        return "cannot tell", _VERDICTS["cannot tell"], ahead
+    if beside_today is not None and beside_today["high"] < 0:
+        return verdict, _dearer(comparison["today"], chosen), None
+    return verdict, _cheaper(comparison["today"], chosen), None
+
+
+def _ahead_of_chance(ranking: Stored | None, router: Architecture) -> Stored | None:
+    """How far a router's AUROC is above 0.5; None where evidence is too thin to say."""
+    if ranking is None:
+        return None
+    auroc = _by_scorer(ranking)[router]["auroc"]
+    return {end: value - _CHANCE for end, value in auroc.items()}
+
+
+def _by_scorer(ranking: Stored) -> dict[str, Stored]:
+    return {row["name"].removesuffix(", pinned"): row for row in ranking["rows"]}
 
 
 def doubt_of(ranking: Stored | None, router: Architecture, evident_turns: int) -> str | None:
@@ -127,7 +152,7 @@ def doubt_of(ranking: Stored | None, router: Architecture, evident_turns: int) -
             "evidence: too few to show how well the scores tell. The misses are the scores' own "
             "word."
         )
-    rows = {row["name"].removesuffix(", pinned"): row for row in ranking["rows"]}
+    rows = _by_scorer(ranking)
     own, length = rows[router], rows["length"]
     shown = f"(AUROC {_spread(own['auroc'])}; 0.5 is chance)"
     if own["auroc"]["low"] <= _CHANCE:
@@ -147,21 +172,21 @@ def _spread(estimate: Stored) -> str:
     return f"{estimate['value']:.3f}, {estimate['low']:.3f} to {estimate['high']:.3f}"
 
 
-def _to_settle(saving: Stored, compared: float, logged: int) -> tuple[int | None, str]:
-    """How many more conversations would show whether routing saves, and that in words.
+def _to_settle(difference: Stored, compared: float, logged: int) -> tuple[int | None, str]:
+    """How many more conversations would show that a difference is none of chance, also in words.
 
     An interval narrows with the square root of the number of conversations. One that just leaves
     out 0 on average does so in half of the logs; asking for 1.43 times less gives four of five.
 
     Args:
-        saving: With its interval, which holds 0.
+        difference: With its interval, which holds 0.
         compared: Conversations that it was measured on.
         logged: Conversations of the log.
     """
-    if saving["low"] is None or not math.isfinite(saving["low"]):
+    if difference["low"] is None or not math.isfinite(difference["low"]):
         return None, "One conversation shows nothing: use a longer log."
-    reach = (saving["high"] - saving["low"]) / 2
-    effect = abs(saving["value"])
+    reach = (difference["high"] - difference["low"]) / 2
+    effect = abs(difference["value"])
     times = math.inf if effect == 0 else (_SURE_ENOUGH * reach / effect) ** 2
     needed = times * compared
     if needed > _MOST_TIMES * logged:
