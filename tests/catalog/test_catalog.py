@@ -111,7 +111,19 @@ def test_a_model_that_cannot_reason_stays_fast_whatever_the_log_says():
 
 
 @pytest.mark.parametrize(
-    "logged", [None, "", "auto", "copilot/auto", "default", "<synthetic>", "nan"]
+    "logged",
+    [
+        None,
+        "",
+        "auto",
+        "copilot/auto",
+        "default",
+        "<synthetic>",
+        "nan",
+        "N/A",
+        "undefined",
+        "Not Set",
+    ],
 )
 def test_what_names_no_model_is_told_apart_from_what_is_unknown(logged):
     assert not CATALOG.names_a_model(logged)

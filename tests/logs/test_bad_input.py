@@ -196,7 +196,7 @@ def test_a_header_that_is_no_csv_is_refused_with_its_line(tmp_path, header):
     ("tail", "told"),
     [
         ('a,2,"never closed\nb,1,x,o3,1\n', "not CSV"),
-        ("a,2\n", "2 fields; the header names 5"),
+        ("a,2\n", "2 fields; the first line names 5"),
         ('a,2,"x"y,o3,1\n', "not CSV"),
     ],
 )
@@ -453,3 +453,39 @@ def test_a_killed_run_leaves_the_earlier_output_and_can_be_run_again(tmp_path):
     assert report.fresh
     assert report.rows_kept == 14_999
     assert not list(tmp_path.glob(".turns.parquet.*"))
+
+
+def test_what_lies_beside_a_log_in_a_folder_is_passed_over_by_name(tmp_path):
+    others = {
+        "strings.json": '["a"]', "empty_object.json": "{}", "empty.json": "",
+        "config.json": '{ // a comment\n "a": 1,}', "number.json": "3",
+    }  # fmt: skip
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
+    report, turns = ingested(tmp_path, lines([row()]))
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for name in (*others, "log.jsonl"):
+        (tmp_path / name).rename(folder / name)
+    report = ingest([folder], tmp_path / "again.parquet")
+    assert (len(turns), report.rows_kept) == (1, 1)
+    passed_over = {name.rpartition("/")[2] for name in report.passed_over}
+    assert passed_over == others.keys() - {"empty.json"}
+
+
+def test_half_a_json_file_beside_a_log_is_refused(tmp_path):
+    (tmp_path / "half.json").write_text(json.dumps([row()])[:-9])
+    (tmp_path / "log.jsonl").write_text(lines([row()]))
+    with pytest.raises(RecordError, match=r"half\.json: not JSON at item 1"):
+        ingest([tmp_path], tmp_path / "turns.parquet")
+
+
+def test_columns_without_a_name_after_the_last_one_are_a_spreadsheets(tmp_path):
+    content = "conversation_id,turn_index,user_message,model,,\na,1,hello,o3,,\n"
+    report, turns = ingested(tmp_path, content, "log.csv")
+    assert (len(turns), report.ignored_columns) == (1, ["column 5", "column 6"])
+
+
+def test_a_line_may_name_a_tab_as_the_separator(tmp_path):
+    content = "sep=\t\nconversation_id\tturn_index\tuser_message\tmodel\na\t1\thello\to3\n"
+    assert len(ingested(tmp_path, content, "log.csv")[1]) == 1

@@ -16,7 +16,7 @@ SPELLINGS = [
     "Mon, 29 Dec 2025 09:20:00 GMT", "Mon, 29 Dec 2025 10:20:00 +0100", "Mon Dec 29 09:20:00 2025",
     "Mon Dec 29 2025 10:20:00 GMT+0100 (CET)", "29/Dec/2025:09:20:00 +0000",
     "/Date(1767000000000)/", {"$date": "2025-12-29T09:20:00Z"}, {"$date": 1767000000000},
-    {"$date": {"$numberLong": "1767000000000"}}, "1.767000000E+09",
+    {"$date": {"$numberLong": "1767000000000"}}, {"_seconds": 1767000000}, "1.767000000E+09",
     dt.datetime(2025, 12, 29, 10, 20, tzinfo=dt.timezone(dt.timedelta(hours=1))),
 ]  # fmt: skip
 NONE = [

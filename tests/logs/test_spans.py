@@ -9,6 +9,7 @@ import pytest
 from turnout.errors import RecordError
 from turnout.logs import ingest
 from turnout.logs.calls import WRAPPER
+from turnout.logs.readers.sessions import WITHOUT_TEXT
 
 pytestmark = pytest.mark.slow  # many seconds in all
 
@@ -300,3 +301,24 @@ def test_the_console_exporters_spans_are_read(tmp_path):
     _, (turn,) = read(tmp_path, [row])
     assert facts_of(turn) == TURN
     assert turn["response_type"] == "failed"
+
+
+def test_an_image_alone_in_a_span_keeps_its_place(tmp_path):
+    image = {"role": "user", "parts": [{"type": "uri", "modality": "image", "uri": "x"}]}
+    answer = {"role": "assistant", "parts": [{"type": "text", "content": "A dog"}]}
+    asked = {"role": "user", "parts": [{"type": "text", "content": "which breed?"}]}
+    spans = [
+        {"traceId": f"{n:032x}", "spanId": f"{n:016x}", "startTimeUnixNano": str(n * 10**18),
+         "attributes": [
+            {"key": "gen_ai.request.model", "value": {"stringValue": "o3"}},
+            {"key": "gen_ai.conversation.id", "value": {"stringValue": "c1"}},
+            {"key": "gen_ai.input.messages", "value": {"stringValue": json.dumps(said)}},
+            {"key": "gen_ai.output.messages", "value": {"stringValue": json.dumps([answer])}}]}
+        for n, said in ((1, [image]), (2, [image, answer, asked]))
+    ]  # fmt: skip
+    path = tmp_path / "spans.jsonl"
+    path.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}))
+    report = ingest([path], tmp_path / "turns.parquet")
+    (turn,) = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert (turn["turn_index"], turn["user_message"]) == (2, "which breed?")
+    assert report.dropped == {WITHOUT_TEXT: 1}

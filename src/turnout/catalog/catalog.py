@@ -150,8 +150,9 @@ class Catalog:
 
     def names_a_model(self, logged: str | None) -> bool:
         """Whether a logged name names a model; `auto`, `default` and null do not."""
-        name = normalised(logged or "")
-        return bool(name) and name not in self._unnamed
+        as_logged = (logged or "").strip().lower()
+        name = normalised(as_logged)
+        return bool(name) and self._unnamed.isdisjoint({name, as_logged})
 
     def canonical_name(self, logged: str | None) -> str | None:
         """The canonical name of a model, whatever its spelling.

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from turnout.errors import RecordError
 from turnout.logs.archives import ARCHIVE
-from turnout.logs.columns import DECODER, NOT_UTF8
+from turnout.logs.columns import DECODER, NOT_UTF8, NotALogError
 from turnout.logs.places import LogFile
 from turnout.logs.stores import reason
 
@@ -40,6 +40,9 @@ _SEPARATOR_LINE = re.compile(r"sep=(.)")
 _SEPARATORS = (",", ";", "\t", "|")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
+_SHOWN_CHARS = 80
+# What JSON text begins with after its first bracket.
+_JSON_BEGINS = re.compile(r"\s*[\[{]\s*[\"\[{\]}\d.tfn-]|\s*[\[{]?\s*\Z|\s*[\d\"tfn-]")
 _RECORD_SEPARATOR = "\x1e"  # before each line of a JSON text sequence (RFC 7464)
 _LINES_THAT_TELL = 20
 
@@ -103,7 +106,7 @@ def read_csv(file: LogFile) -> Iterator[RawRow]:
     with file.opened() as stream:
         lines = _lines(stream, newline="")  # the ends of old Macs too
         first, lines_before = _first_line(lines)
-        if said := _SEPARATOR_LINE.fullmatch(first.strip()):
+        if said := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff ")):
             first, blank = _first_line(lines)
             lines_before += 1 + blank
         separator = said[1] if said else _separator(first)
@@ -135,12 +138,14 @@ def _csv_header(reader: CsvReader, name: str, lines_before: int) -> list[str]:
     csv.field_size_limit(_HEADER_CHARS)  # an unclosed quote must not take the whole file
     where = f"{name}:{lines_before + 1}"
     try:
-        header = [_mended(field)[0] for field in next(reader, [])]
+        fields = [_mended(field)[0] for field in next(reader, [])]
     except csv.Error as error:
         raise RecordError(
             f"{where}: the header is not CSV ({error}); expected the names of the columns between "
             "commas, semicolons, tabs or bars. Fix its quotes."
         ) from error
+    # Spreadsheets write columns without a name after the last one.
+    header = [name or f"column {number}" for number, name in enumerate(fields, start=1)]
     if len(set(header)) < len(header):
         raise RecordError(
             f"{where}: a column is named twice ({', '.join(header)}); expected each name once. "
@@ -160,7 +165,14 @@ def _separator(header: str) -> str:
 def read_json(file: LogFile) -> Iterator[RawRow]:
     """JSON: a list of objects, an item at a time, or one object after the other, a row each."""
     with file.opened() as stream:
-        yield from _document_rows(file.name, _text(stream))
+        pieces = _text(stream)
+        first = next(pieces, ("", False))
+        if not _JSON_BEGINS.match(first[0]):
+            raise NotALogError(
+                f"{file.name}: it does not begin as JSON does; expected a list of objects, or one "
+                "object after the other. Rename it to what it is."
+            )
+        yield from _document_rows(file.name, chain([first], pieces))
 
 
 def _document_rows(name: str, pieces: Iterator[tuple[str, bool]]) -> Iterator[RawRow]:
@@ -371,7 +383,10 @@ def _object_row(where: str, values: object, mended: tuple[str, ...] = ()) -> Raw
 
 def _csv_row(where: str, header: list[str], fields: list[str]) -> RawRow:
     if len(fields) != len(header):
-        return RawRow(where, {}, f"{len(fields)} fields; the header names {len(header)}")
+        names = ", ".join(header)[:_SHOWN_CHARS]
+        return RawRow(
+            where, {}, f"{len(fields)} fields; the first line names {len(header)}: {names}"
+        )
     texts = [_mended(field) for field in fields]
     values = {name: text or None for name, (text, _) in zip(header, texts, strict=True)}
     return RawRow(where, values, mended=next((m for _, m in texts if m), ()))
@@ -380,8 +395,6 @@ def _csv_row(where: str, header: list[str], fields: list[str]) -> RawRow:
 def _items(pieces: Iterator[tuple[str, bool]]) -> Iterator[tuple[object, tuple[str, ...]]]:
     """The items of a JSON list, or the values that follow one another in any other document."""
     document = _Document(pieces)
-    if not document.next_char():
-        yield document.value()  # an empty file is no JSON
     while char := document.next_char():
         if char == "[":
             yield from _list_items(document)

@@ -14,8 +14,9 @@ from turnout.logs.moments import moment
 _ROWS = 200
 _SHOWN_COLUMNS = 40
 _NAMES = {
-    "conversation_id": r"conv|sess|thread|chat|dialog|ticket|case|trace|correlation|group|_id$|Id$",
-    "turn_index": r"turn|index|step|order|seq|number|position|^n$|^no$|^i$",
+    "conversation_id": r"conv|konv|gespr|sitzung|sess|thread|chat|dialog|ticket|case|trace|group"
+    r"|correlation|_id$|Id$",
+    "turn_index": r"turn|runde|index|step|order|seq|number|position|^n$|^no$|^i$",
     "user_message": r"user|prompt|question|query|input|instruction|text|msg|message|utter|human|ask"
     r"|request|content|body",
     "model": r"model|engine|deploy|llm|backend|provider",

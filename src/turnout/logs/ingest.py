@@ -301,14 +301,15 @@ class _Source:
         """Read a file, whole columns at a time where its rows are turns already."""
         if is_parquet(file) and self._read_columns(file):
             return
-        self.read_rows(read_rows(file), file.name)
+        self.read_rows(read_rows(file), file.name, is_named=file.named)
 
-    def read_rows(self, raw_rows: Iterable[RawRow], where: str) -> None:
+    def read_rows(self, raw_rows: Iterable[RawRow], where: str, *, is_named: bool = True) -> None:
         """Read rows one by one.
 
         Args:
             raw_rows: Rows of any layout.
             where: The file, for messages.
+            is_named: Whether the user named it; a file of a folder need not be a log.
         """
         layouts = self._counts.layouts.setdefault(where, Counter())
         read = rows_of_turns(raw_rows, where, self.names.chosen_in, layouts)
@@ -317,6 +318,8 @@ class _Source:
         samples = [raw.values for raw in first if raw.values]
         if first and not any(r.values or r.problem or r.dropped_as for r in first):
             raise NotALogError(f"{where}: no row has a column; expected rows of turns.")
+        if first and not is_named and all(row.problem for row in first):
+            raise NotALogError(f"{where}: {first[0].problem}; expected rows of turns.")
         if samples:
             self._check(samples, where, may_be_messages=not any(raw.is_read for raw in first))
         if (columns := self._message_columns) is not None:

@@ -72,6 +72,7 @@ READERS: Sequence[Reader] = (
     Reader("Bedrock invocation log", ("schemaType", "input"), bedrock.turns),
     Reader("log of requests", ("request_body", "response_body"), request_log.turns),
     Reader("log of requests", ("request", "response"), request_log.turns),
+    Reader("log of requests", ("inputs", "output", "op_name"), request_log.turns),
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
     Reader("log of requests", ("choices", "messages"), request_log.turns_of_completion),
     Reader("log of requests", ("choices", "input"), request_log.turns_of_completion),

@@ -30,7 +30,8 @@ COMPACTED = "compaction summary"
 HARNESS_LEFT_OUT = "harness text of a product left out of the message"
 HARNESS_ALONE = "harness text of a product without words of a person"
 HELPER_CALL = "a product's helper call"
-_ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset")
+_ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset|^(?:uri|blob|media)$")
+_KINDS_OF_PARTS = ("type", "content_type", "modality")
 _THINKING = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.DOTALL)
 _MODELS = ("model", "model_name", "model_id")
 _TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
@@ -236,7 +237,7 @@ def message_of(
 
 def _is_attached(content: object) -> bool:
     parts = content if isinstance(content, list) else [content]
-    kinds = (mapping(part).get("type") or mapping(part).get("content_type") for part in parts)
+    kinds = (mapping(part).get(name) for part in parts for name in _KINDS_OF_PARTS)
     return any(isinstance(kind, str) and _ATTACHMENT.search(kind) is not None for kind in kinds)
 
 

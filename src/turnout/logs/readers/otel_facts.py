@@ -102,9 +102,15 @@ def facts_of_call(facts: Values) -> dict[str, Any]:
     facts = _with_metadata(facts)
     return {
         "conversation_id": first_of(facts, _CONVERSATIONS),
-        "model": first_of(facts, _MODELS),
+        "model": first_of(facts, _MODELS) or _asked_model(facts),
         "user_id": first_of(facts, _USERS),
     } | {field: first_of(facts, names) for field, names in _SPENT.items()}
+
+
+def _asked_model(facts: Values) -> object:
+    """OpenInference has a call's parameters as JSON in one attribute."""
+    parameters = mapping(parsed(facts.get("llm.invocation_parameters")))
+    return first_of(parameters, ("model", "model_name"))
 
 
 def _with_metadata(facts: Values) -> Values:

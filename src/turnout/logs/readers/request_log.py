@@ -11,8 +11,8 @@ from turnout.logs.readers.litellm import NO_CHAT
 from turnout.logs.readers.messages import NoTurn, Turns, Values, first_of, mapping, parsed
 from turnout.logs.readers.model_calls import turn_of_request
 
-_REQUESTS = ("request_body", "request")
-_RESPONSES = ("response_body", "response")
+_REQUESTS = ("request_body", "request", "inputs")
+_RESPONSES = ("response_body", "response", "output")
 _SESSIONS = (
     "Helicone-Session-Id", "session_id", "sessionId", "conversation_id", "thread_id", "chat_id",
 )  # fmt: skip
@@ -24,8 +24,15 @@ _FACTS = {
     "completion_tokens": ("completion_tokens",),
     "reasoning_tokens": ("reasoning_tokens",),
     "cached_tokens": ("prompt_cache_read_tokens", "cached_tokens"),
-    "start_time": ("request_created_at", "created_at", "created", "start_time", "timestamp"),
-    "end_time": ("response_created_at", "end_time"),
+    "start_time": (
+        "request_created_at",
+        "created_at",
+        "created",
+        "start_time",
+        "started_at",
+        "timestamp",
+    ),
+    "end_time": ("response_created_at", "end_time", "ended_at"),
 }
 _CHAT_URLS = ("/chat/completions", "/responses", "/messages", "/completions")
 _STATUSES = ("response_status", "status_code", "status")
