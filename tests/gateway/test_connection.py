@@ -4,9 +4,10 @@ import contextlib
 import json
 import socket
 
+import httpx
 import pytest
 
-from tests.gateway.conftest import options_for, user
+from tests.gateway.conftest import eventually, options_for, user
 from tests.gateway.upstream import PROTOCOLS, UpstreamApp
 from tests.servers import running
 from tests.tiny_router import write_router
@@ -117,6 +118,29 @@ def test_a_head_that_cannot_be_taken_is_refused_in_the_protocols_form(gateway, p
     assert ("code" in body["error"]) == (protocol.__name__ != "Messages")
     assert body.get("type") == ("error" if protocol.__name__ == "Messages" else None)
     assert len(upstream.bodies) == n_before
+
+
+def test_a_caller_that_leaves_ends_the_request_before_its_last_one_too(gateway):
+    port, upstream = gateway
+    slow = asked(PROTOCOLS[0], seed=9)
+    slow["messages"][0]["content"] = "be silent"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(2 * request("/v1/chat/completions", slow))
+        assert eventually(lambda: upstream.bodies[-1].get("seed") == 9)
+
+    def n_open():
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").json()["open_requests"]
+
+    # The upstream is silent for longer than this waits.
+    assert eventually(lambda: n_open() == 0)
+
+
+def test_a_refusal_is_never_taken_for_the_answer_to_the_request_before_it(gateway):
+    port, _ = gateway
+    slow = asked(PROTOCOLS[0])
+    slow["messages"][0]["content"] = "be silent"
+    got = said_to(port, request("/v1/chat/completions", slow) + b"this is no HTTP\r\n\r\n")
+    assert got == b""
 
 
 def test_what_comes_after_a_request_never_lands_in_its_answer(gateway):

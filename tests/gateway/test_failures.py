@@ -13,12 +13,15 @@ import pytest
 
 from tests.gateway.conftest import eventually, gateway_of, options_for, user
 from tests.gateway.raw_upstream import RawUpstream
-from tests.gateway.upstream import PROTOCOLS, Chat
-from tests.servers import free_port
+from tests.gateway.upstream import PROTOCOLS, Chat, UpstreamApp
+from tests.servers import free_port, running
+from tests.tiny_router import write_router
 from turnout.gateway import forward
+from turnout.gateway.app import create_app
 from turnout.gateway.breaker import MAX_RETRY_AFTER_S, N_FAILURES, OPEN_S, Breaker
 from turnout.gateway.forward import Forwarder, Outgoing
 from turnout.gateway.options import GatewayOptions, Target, Upstream
+from turnout.routing import Router
 
 
 class Clock:
@@ -533,3 +536,35 @@ def test_an_upstream_that_speaks_no_http_is_not_said_to_be_down(tmp_path):
         message = served.post([user("hello")]).json()["error"]["message"]
     assert "no whole HTTP message" in message
     assert "cannot be reached" not in message
+
+
+def test_a_request_whose_answer_cannot_be_sent_is_recorded_all_the_same(tmp_path):
+    router = Router.from_folder(write_router(tmp_path / "router"))
+    body = json.dumps({"model": "turnout", "messages": [user("hello")]}).encode()
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }  # fmt: skip
+
+    async def receive():
+        if received:
+            await asyncio.sleep(60)
+        received.append(body)
+        return {"type": "http.request", "body": body}
+
+    async def send(message):
+        raise RuntimeError("the connection is closed")
+
+    received = []
+    upstream = UpstreamApp()
+    with running(upstream.app) as url:
+        app = create_app(router, options_for(url, tmp_path / "journal"))
+
+        async def serve():
+            await app(scope, receive, send)
+            await app.state.gateway.close()
+
+        asyncio.run(serve())
+    (line,) = (tmp_path / "journal").glob("*.jsonl")
+    assert json.loads(line.read_text())["response_type"] == "failed"
+    assert upstream.models() == ["quick-1"]

@@ -151,11 +151,11 @@ def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _name_of(host: str) -> str:
-    """A host without its port; empty where it is none."""
+    """A host without its port; as it came where it is none."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(f"//{host}").hostname or host
     except ValueError:
-        return ""
+        return host
 
 
 def check_one_host(raw_headers: RawHeaders) -> None:

@@ -42,6 +42,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (as asyncio has it)
         """Accept a connection, unless too many are open."""
         super().connection_made(transport)
+        self._cycles: list[RequestResponseCycle] = []
         if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
         else:
@@ -50,6 +51,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_awaiting_head()
+        self._disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -101,6 +103,7 @@ class Connection(HttpToolsProtocol):
             )
         else:
             super().on_headers_complete()
+            self._cycles = [*self._unanswered(), self.cycle]
             if self.scope["http_version"] == "1.0":
                 _end_by_closing(self.cycle)
 
@@ -150,8 +153,10 @@ class Connection(HttpToolsProtocol):
         self._is_refused = True
         if self.transport.is_closing():
             return
-        # An error in the middle of another answer would be read as a part of it.
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+        # An error before or in the middle of another answer would be taken for that answer.
+        unanswered = self._unanswered()
+        is_this = [c for c in unanswered if c.more_body and not c.response_started]
+        if len(unanswered) == len(is_this):
             is_anthropic = b"/messages" in getattr(self, "url", b"")
             wire_format = WIRE_FORMATS["messages" if is_anthropic else "chat"]
             own_code = None if is_anthropic else code
@@ -160,7 +165,18 @@ class Connection(HttpToolsProtocol):
                 STATUS_LINE[status] + b"content-type: application/json\r\nconnection: close\r\n"
                 b"%scontent-length: %d\r\n\r\n%s" % (header, len(body), body.encode())
             )
+        self._disconnect()
         self.transport.close()
+
+    def _unanswered(self) -> list[RequestResponseCycle]:
+        """Requests that are being served, or that wait for those before them."""
+        return [cycle for cycle in self._cycles if not cycle.response_complete]
+
+    def _disconnect(self) -> None:
+        """Tell all of them that the caller has gone; uvicorn tells only the last one."""
+        for cycle in self._unanswered():
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def _await_head(self) -> None:
         if self._head_timer is None:

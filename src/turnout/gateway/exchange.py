@@ -86,6 +86,10 @@ class Exchange(CancellableRequest):
         except asyncio.CancelledError:
             await self._left(decided)
             raise
+        except Exception:
+            # Where this is a refusal of the gateway's own, it is recorded already.
+            await self._record(decided, _Ended("failed", 500, Answer()))
+            raise
         finally:
             if len(self._parsed.body.text) > LARGE_BYTES:
                 free_later(self)
