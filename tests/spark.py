@@ -1,20 +1,18 @@
-"""Verbs run on Spark in a process of their own, and a Spark Connect server for them."""
+"""Verbs run on Spark: on a session of the process, and by that session as a Connect server."""
 
 import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.servers import free_port, listens
+from tests.servers import free_port
 
 # Java then compiles quickly instead of well, and collects garbage in one thread: half the CPU time.
 JAVA_OPTIONS = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
-# One process, so that one Spark session serves every verb.
+# One process, so that one Spark session serves every verb. It ends with its standard input.
 _VERBS = """
 import json, sys
 from turnout.cli import main
@@ -24,23 +22,75 @@ for arguments in json.loads(sys.argv[1]):
         main()
     except SystemExit as ended:
         assert not ended.code, ended.code
+sys.stdout.write("all verbs ran\\n")
+sys.stdout.flush()
+sys.stdin.read()
+"""
+_SERVES = """
+spark.plugins org.apache.spark.sql.connect.SparkConnectPlugin
+spark.connect.grpc.binding.address 127.0.0.1
+spark.connect.grpc.binding.port {port}
+"""
+_LOGS = """
+rootLogger.level = warn
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %p %c{1}: %m%n%ex
+logger.connect.name = org.apache.spark.sql.connect
+logger.connect.level = info
 """
 
 
-def run_verbs(
-    folder: Path, *verbs: list[str], engine: str, environment: Mapping[str, str] = os.environ
-) -> None:
-    """Run verbs, one after the other, in a folder."""
-    asked = [[*verb, "--engine", engine] for verb in verbs]
+def run_verbs(folder: Path, *verbs: list[str], engine: str) -> None:
+    """Run verbs in a folder, one after the other."""
     done = subprocess.run(
-        [sys.executable, "-c", _VERBS, json.dumps(asked)],
-        cwd=folder, env={**environment, **JAVA_OPTIONS},
+        _command(verbs, engine), cwd=folder, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def without_java(folder: Path) -> dict[str, str]:
+@contextlib.contextmanager
+def verbs_that_leave_a_server(
+    folder: Path, *verbs: list[str], place: Path
+) -> Iterator[tuple[str, Path]]:
+    """Run verbs on Spark here, without the machine's Java, and let their session serve others.
+
+    Args:
+        folder: Where they run.
+        verbs: Their arguments.
+        place: A folder for what Spark needs.
+
+    Yields:
+        The address of the Spark Connect server, and the file of what it logs.
+    """
+    settings, log, port = place / "settings", place / "server.log", free_port()
+    settings.mkdir()
+    (settings / "spark-defaults.conf").write_text(_SERVES.format(port=port))
+    (settings / "log4j2.properties").write_text(_LOGS)
+    environment = _without_java(place / "bin") | {"SPARK_CONF_DIR": str(settings)} | JAVA_OPTIONS
+    with (
+        log.open("w") as written,
+        subprocess.Popen(
+            _command(verbs, "spark://local[2]"), cwd=folder, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=written, text=True,
+        ) as session,
+    ):  # fmt: skip
+        assert "all verbs ran\n" in session.stdout, log.read_text()[-3000:]
+        yield f"sc://127.0.0.1:{port}", log
+        session.communicate()
+    assert session.returncode == 0, log.read_text()[-3000:]
+
+
+def _command(verbs: tuple[list[str], ...], engine: str) -> list[str]:
+    arguments = [[*verb, "--engine", engine] for verb in verbs]
+    return [sys.executable, "-c", _VERBS, json.dumps(arguments)]
+
+
+def _without_java(folder: Path) -> dict[str, str]:
     """An environment with every command of the machine but Java.
 
     Args:
@@ -54,43 +104,3 @@ def without_java(folder: Path) -> dict[str, str]:
                 link.symlink_to(command)
     environment = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
     return environment | {"PATH": str(folder)}
-
-
-@contextlib.contextmanager
-def connect_server(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The address of a Spark Connect server on this machine, and the file of what it says.
-
-    Args:
-        folder: Where it writes.
-    """
-    pytest.importorskip("grpc_status", reason="the client of Spark Connect is not installed")
-    home, port = Path(pytest.importorskip("pyspark").__file__).parent, free_port()
-    options = {
-        "spark.connect.grpc.binding.address": "127.0.0.1",
-        "spark.connect.grpc.binding.port": str(port),
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.ui.enabled": "false",
-    }
-    command = [home / "bin" / "spark-submit", "--master", "local[2]", "--class",
-               "org.apache.spark.sql.connect.service.SparkConnectServer"]  # fmt: skip
-    for name, value in options.items():
-        command += ["--conf", f"{name}={value}"]
-    code = (
-        "import os, sys, turnout.spark as s; s._with_java('x'); os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    log = folder / "server.log"
-    with log.open("w") as said:
-        server = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, command), "spark-internal"],
-            env=os.environ | {"SPARK_HOME": str(home), "TMPDIR": str(folder)} | JAVA_OPTIONS,
-            cwd=folder, stdout=said, stderr=said,
-        )  # fmt: skip
-    try:
-        while not listens(port):
-            assert server.poll() is None, log.read_text()[-2000:]
-        yield f"sc://127.0.0.1:{port}", log
-    finally:
-        server.terminate()
-        server.wait()

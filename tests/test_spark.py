@@ -13,7 +13,7 @@ import pytest
 
 import turnout.spark
 from tests.dataset.test_selection import CATALOG, log
-from tests.spark import connect_server, run_verbs, without_java
+from tests.spark import run_verbs, verbs_that_leave_a_server
 from tests.switches.switch_log import write_log
 from tests.tables import turn, write_turns
 from tests.tiny_router import write_router
@@ -112,31 +112,23 @@ def written(place):
 
 
 @pytest.fixture(scope="module")
-def made_here(tmp_path_factory):
-    """What Spark made on a machine without Java."""
-    place = tmp_path_factory.mktemp("here")
-    folder, environment = written(place), without_java(place / "bin")
-    run_verbs(folder, LABEL, BUILD, REPLAY, engine="spark://local[2]", environment=environment)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made_by_server(tmp_path_factory):
-    """What a Spark Connect server made."""
-    place = tmp_path_factory.mktemp("server")
+def made(tmp_path_factory):
+    """What Spark made on a machine without Java, and then as a Spark Connect server."""
+    pytest.importorskip("grpc_status", reason="the client of Spark Connect is not installed")
+    place = tmp_path_factory.mktemp("spark")
     folder = written(place)
-    with connect_server(place) as (address, server_log):
+    here = (LABEL, BUILD, REPLAY)
+    with verbs_that_leave_a_server(folder, *here, place=place) as (address, server_log):
         run_verbs(folder, SWITCHES, BUILD_LABELLED, engine=address)
         assert "SessionHolder: Closing session" in server_log.read_text()
     return folder
 
 
-def test_spark_gives_the_labels_that_duckdb_gives(made_here):
-    folder = made_here
-    here, there = folder / "labels.parquet", folder / "spark-labels.parquet"
-    external = ExternalFiles(folder / "human.csv", folder / "outcomes.parquet")
-    gold = folder / "gold.parquet"
-    label_turns(folder / "turns.parquet", here, CATALOG, gold=gold, external=external)
+def test_spark_gives_the_labels_that_duckdb_gives(made):
+    here, there = made / "labels.parquet", made / "spark-labels.parquet"
+    external = ExternalFiles(made / "human.csv", made / "outcomes.parquet")
+    gold = made / "gold.parquet"
+    label_turns(made / "turns.parquet", here, CATALOG, gold=gold, external=external)
     assert pq.read_table(there).to_pylist() == pq.read_table(here).to_pylist()
     assert file_sha256(there) == file_sha256(here)
     counts_here, counts_there = (read_manifest(path)["counts"] for path in (here, there))
@@ -146,11 +138,10 @@ def test_spark_gives_the_labels_that_duckdb_gives(made_here):
 
 
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
-def test_spark_gives_the_scores_that_duckdb_gives(made_here, architecture):
-    folder = made_here
-    router, here = folder / f"{architecture}-router", folder / f"{architecture}-scores.parquet"
-    report = score_turns(router, folder / "turns.parquet", here, catalog=CATALOG)
-    there = folder / f"spark-replay.{architecture}-scores.parquet"
+def test_spark_gives_the_scores_that_duckdb_gives(made, architecture):
+    router, here = made / f"{architecture}-router", made / f"{architecture}-scores.parquet"
+    report = score_turns(router, made / "turns.parquet", here, catalog=CATALOG)
+    there = made / f"spark-replay.{architecture}-scores.parquet"
     assert pq.read_table(there).to_pylist() == pq.read_table(here).to_pylist()
     assert file_sha256(there) == file_sha256(here)
     counted = read_manifest(there)["counts"]
@@ -160,10 +151,9 @@ def test_spark_gives_the_scores_that_duckdb_gives(made_here, architecture):
     }  # fmt: skip
 
 
-def test_spark_gives_the_switches_that_duckdb_gives(made_by_server):
-    folder = made_by_server
-    here, there = folder / "switches", folder / "spark-switches"
-    report_switches(folder / "turns.parquet", CATALOG, out=here, n_examples=2, around=1)
+def test_spark_gives_the_switches_that_duckdb_gives(made):
+    here, there = made / "switches", made / "spark-switches"
+    report_switches(made / "turns.parquet", CATALOG, out=here, n_examples=2, around=1)
     assert json.loads((there / "report.json").read_text()) == json.loads(
         (here / "report.json").read_text()
     )
@@ -172,15 +162,12 @@ def test_spark_gives_the_switches_that_duckdb_gives(made_by_server):
     assert tree_sha256(there) == tree_sha256(here)
 
 
-@pytest.mark.parametrize(
-    ("made", "architecture"), [("made_here", "session"), ("made_by_server", "conversation")]
-)
-def test_spark_gives_the_data_set_that_duckdb_gives(request, made, architecture):
-    folder = request.getfixturevalue(made)
-    there, here = folder / f"spark-{architecture}", folder / architecture
-    labels = folder / "given.parquet" if architecture == "conversation" else None
+@pytest.mark.parametrize("architecture", ["session", "conversation"])
+def test_spark_gives_the_data_set_that_duckdb_gives(made, architecture):
+    there, here = made / f"spark-{architecture}", made / architecture
+    labels = made / "given.parquet" if architecture == "conversation" else None
     build_from_turns(
-        folder / "many.parquet", here, architecture=architecture, catalog=CATALOG,
+        made / "many.parquet", here, architecture=architecture, catalog=CATALOG,
         labels=labels, size=100,
     )  # fmt: skip
     assert tree_sha256(there) == tree_sha256(here)
