@@ -21,7 +21,8 @@ from turnout.logs.message_table import (
     UNKNOWN_ROLE,
     WITHOUT_TIME,
 )
-from turnout.logs.readers.sessions import WITHOUT_TEXT
+from turnout.logs.readers.branches import REGENERATED_ELSEWHERE
+from turnout.logs.readers.sessions import BRANCH, WITHOUT_TEXT
 
 SAID = [
     ("user", "hello", None),
@@ -321,3 +322,44 @@ def test_a_table_that_names_no_conversation_is_one(tmp_path):
     turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
     assert [turn["user_message"] for turn in turns] == ["hello", "prove it"] * 2
     assert len({turn["conversation_id"] for turn in turns}) == 2
+
+
+TREE = [
+    ("a", None, "user", "one", None),
+    ("b", "a", "assistant", "1", "gpt-4o-mini"),
+    ("c", "b", "user", "taken back", None),
+    ("d", "c", "assistant", "2", "gpt-4o-mini"),
+    ("e", "a", "assistant", "1 again", "o3"),
+    ("f", "e", "user", "two", None),
+    ("g", "f", "assistant", "2", "o3"),
+]
+
+
+def tree(root="00000000-0000-0000-0000-000000000000"):
+    return [
+        {"messageId": name, "parentMessageId": parent or root, "conversationId": "c1",
+         "role": role, "text": text, "model": model, "createdAt": minute(number)}
+        for number, (name, parent, role, text, model) in enumerate(TREE)
+    ]  # fmt: skip
+
+
+def test_of_a_tree_of_messages_the_branch_stays_that_the_person_ended_on(tmp_path):
+    report, turns = read(tmp_path, tree())
+    assert facts(turns) == [("c1", 1, "one", "o3", "1 again"), ("c1", 2, "two", "o3", "2")]
+    assert [turn["regenerated_from"] for turn in turns] == ["gpt-4o-mini", None]
+    assert report.dropped == {
+        READ_WITH_TURN: 2, BRANCH: 1, REGENERATED_ELSEWHERE: 1, "a message on another branch": 1,
+    }  # fmt: skip
+
+
+def test_a_parent_that_the_log_lacks_cuts_nothing_off(tmp_path):
+    rows = [row for row in tree() if row["messageId"] in "aefg"]
+    rows[2]["parentMessageId"] = "gone"
+    _, turns = read(tmp_path, rows)
+    assert [turn["user_message"] for turn in turns] == ["one", "two"]
+
+
+def test_answers_that_name_what_they_reply_to_are_no_tree(tmp_path):
+    rows = [row | {"reply_to": f"m{n - 1:02}" if n % 2 else None} for n, row in enumerate(table())]
+    _, turns = read(tmp_path, rows)
+    assert facts(turns) == TURNS

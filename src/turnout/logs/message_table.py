@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path, PurePath
@@ -21,11 +21,13 @@ from turnout.engine import batches, materialized, read_parquet
 from turnout.logs.columns import clean_text, conversation_id_of, flaws, value_at
 from turnout.logs.formats import RawRow
 from turnout.logs.moments import moment, number_of
+from turnout.logs.readers.branches import Node, beside, path_to, regenerated
 from turnout.logs.readers.message_rows import MessageColumns, attachments_in
 from turnout.logs.readers.messages import (
     HARNESS,
     HARNESS_ALONE,
     HELPER_CALL,
+    Message,
     known_role,
     message_of,
     row_of,
@@ -54,6 +56,10 @@ _TABLE = pa.schema(
         pa.field("time", TIMESTAMP),
         pa.field("rank", pa.float64()),  # the log's own number
         pa.field("serial", pa.int64()),  # the message's id, where it is a whole number
+        pa.field("name", pa.string()),  # the message's id
+        pa.field("parent", pa.string()),  # the id of the message before it
+        pa.field("model", pa.string()),
+        pa.field("has_words", pa.bool_(), nullable=False),
         pa.field("file", pa.int32(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("rest", pa.string(), nullable=False),  # what else it says, as JSON
@@ -66,8 +72,11 @@ _ADDED_UP = (
 )  # fmt: skip
 # What a person's message may say of its turn; the rest is the answer's to say.
 _OF_PERSON = ("user_id", "mode", "segments", "requested_model")
+_ORDER = ("conversation_id", "by_rank", "at", "tie", "place")
 _NOT_FACTS = {"conversation_id", "turn_index", "user_message", "assistant_message", "timestamp"}
 _MAX_SERIAL = 2**63
+_OF_ROOT = set("0-48")
+_BESIDE = "a message on another branch"
 _DIGEST_CHARS = 8
 _MAX_NAMED_ROLES, _MAX_ROLE_CHARS = 5, 30
 
@@ -78,6 +87,9 @@ class MessageTable(RowWriter):
     Args:
         path: A new file.
         counts: Added to where a row says nothing of a turn.
+
+    Attributes:
+        has_parents: Whether a message names the one before it.
     """
 
     def __init__(self, path: Path, counts: RowCounts) -> None:
@@ -87,6 +99,7 @@ class MessageTable(RowWriter):
         self._files: list[Counter[int]] = []
         self._before: tuple[str, Any] = ("", None)
         self._conversation = ""
+        self.has_parents = False
 
     def begin_file(self, name: str) -> None:
         """Note that the messages of another file come, which names those that no column names."""
@@ -143,10 +156,15 @@ class MessageTable(RowWriter):
             "time": time,
             "rank": number_of(values.get(columns.order or "")),
             "serial": _serial(values.get(columns.name or "")),
+            "name": _id(values.get(columns.name or "")),
+            "parent": _id(values.get(columns.parent or "")),
+            "model": _id(own.get("model")),
+            "has_words": bool(message.text.strip() or message.attached),
             "file": len(self._files) - 1,
             "text": clean_text(message.text),
             "rest": json.dumps(rest, default=str),
         }
+        self.has_parents |= row["parent"] is not None
         self.write(row, len(message.text) + len(row["rest"]))
 
     def _unknown_role(self, said: object) -> str:
@@ -163,6 +181,12 @@ class MessageTable(RowWriter):
         if before == conversation and time and time_before and time != time_before:
             self._files[-1][1 if time > time_before else -1] += 1
         self._before = (conversation, time)
+
+
+def _id(value: object) -> str | None:
+    """An id as text; None where it is none, or a root's: `00000000-0000-4000-8000-000000000000`."""
+    text = "" if value is None else (clean_text(value) or "").strip()
+    return None if set(text) <= _OF_ROOT else text
 
 
 def _serial(value: object) -> int | None:
@@ -185,18 +209,80 @@ def turns_of_table(
         table: The messages, all written.
         counts: Added to.
     """
-    ordered = _ordered(backend, table, counts)
-    order = ("conversation_id", "by_rank", "at", "tie", "place")
-    rows = (row for batch in batches(backend, ordered, order) for row in batch.to_pylist())
-    for conversation, messages in groupby(rows, key=itemgetter("conversation_id")):
+    keys = _ordered(backend, table, counts)
+    branches = _branches(backend, keys) if table.has_parents else {}
+    ordered = read_parquet(backend, table.path).select(POSITION, "text", "rest")
+    ordered = ordered.join(keys, POSITION)
+    for conversation, messages in _by_conversation(backend, ordered):
         turns = _Turns(conversation, counts)
         for message in messages:
-            yield from turns.add(message)
+            fate = branches.get(message[POSITION])
+            if isinstance(fate, str):
+                counts.dropped[fate] += 1
+            else:
+                yield from turns.add(message, fate and fate[0])
         yield from turns.ended()
 
 
+def _by_conversation(
+    backend: ibis.BaseBackend, table: ibis.Table
+) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    rows = (row for batch in batches(backend, table, _ORDER) for row in batch.to_pylist())
+    return groupby(rows, key=itemgetter("conversation_id"))
+
+
+def _branches(backend: ibis.BaseBackend, keys: ibis.Table) -> dict[int, str | tuple[object]]:
+    """What becomes of the messages of conversations that are trees, where it is not a turn alone.
+
+    Returns:
+        Position → how a message beside the branch that the person ended on is counted; or, in a
+        tuple, the model whose answer this one was made again of.
+    """
+    found: dict[int, str | tuple[object]] = {}
+    for _, messages in _by_conversation(backend, keys):
+        rows = list(messages)
+        nodes = _nodes(rows)
+        if nodes is None:
+            continue
+        path = path_to(nodes, rows[-1]["name"])
+        again, reasons = regenerated(nodes, path), beside(nodes, set(path))
+        for row in rows:
+            name = row["name"]
+            if name in again:
+                found[row[POSITION]] = (again[name],)
+            elif name in nodes and name not in set(path):
+                found[row[POSITION]] = reasons.get(name, _BESIDE)
+    return found
+
+
+def _nodes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Node] | None:
+    """The messages of a conversation as a tree; None where they are none, and time orders them.
+
+    They are one where each has an id of its own, and persons' messages name the one before them;
+    else an answer's parent is only the message that it replies to.
+    """
+    names = [row["name"] for row in rows]
+    if None in names or len(set(names)) < len(names):
+        return None
+    known = set(names)
+    later = [row for row in rows[1:] if row["role"] == "user"]
+    linked = [row for row in later if row["parent"] in known]
+    answers = [row for row in rows[1:] if row["role"] != "user"]
+    if (later and not linked) or any(row["parent"] not in known for row in answers):
+        return None
+    nodes: dict[str, Node] = {}
+    for number, row in enumerate(rows):
+        # Of a message that is not in the log the one before it in time takes the place.
+        before = names[number - 1] if number and row["parent"] is not None else None
+        parent = row["parent"] if row["parent"] in known else before
+        words = "words" if row["has_words"] else ""
+        message = Message(row["role"], words, row["model"])
+        nodes[row["name"]] = Node(parent, message, float(number))
+    return nodes
+
+
 def _ordered(backend: ibis.BaseBackend, table: MessageTable, counts: RowCounts) -> ibis.Table:
-    """The messages with the columns that order them, each once."""
+    """The messages without their texts, each once, with the columns that order them."""
     rows = read_parquet(backend, table.path)
     backward = rows.file.isin(table.backward_files) if table.backward_files else ibis.literal(False)
     slim = rows.mutate(
@@ -239,8 +325,7 @@ def _ordered(backend: ibis.BaseBackend, table: MessageTable, counts: RowCounts) 
         +Counter({SAME_TIME: found["guessed"] or 0, WITHOUT_TIME: found["untimed"] or 0})
     )
     counts.dropped.update(+Counter({TWICE: n_again}))
-    keys = once.select(POSITION, "by_rank", "at", "tie", "place")
-    return rows.join(keys, POSITION)
+    return once
 
 
 class _Turns:
@@ -252,7 +337,7 @@ class _Turns:
         self._index = 0
         self._turn: _Turn | None = None
 
-    def add(self, message: Mapping[str, Any]) -> Iterator[RawRow]:
+    def add(self, message: Mapping[str, Any], regenerated_from: object = None) -> Iterator[RawRow]:
         """Take the next message; the turn before it where this begins another."""
         rest = json.loads(message["rest"])
         turn, dropped = self._turn, self._counts.dropped
@@ -271,6 +356,8 @@ class _Turns:
         elif turn is None:
             dropped[NOT_ASKED] += 1
         else:
+            if regenerated_from is not None:
+                rest["facts"]["regenerated_from"] = regenerated_from
             turn.add_answer(message, rest)
             dropped[READ_WITH_TURN] += 1
 
