@@ -5,6 +5,7 @@ Names and values are bytes, as they came. It knows no HTTP library.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -34,6 +35,8 @@ _ORIGIN = re.compile(
 # Cookies never pass: they would join callers.
 _COOKIES = frozenset({b"cookie", b"cookie2", b"set-cookie", b"set-cookie2"})
 _OWN = b"x-turnout-"
+# Longer names stay behind: what is known of names is remembered.
+_MAX_NAME_BYTES = 256
 # Which pages may read an answer is the gateway's to say.
 _CORS = b"access-control-"
 # No header may hold these (RFC 9110, section 5.5).
@@ -52,15 +55,14 @@ def forwarded_headers(
         with_credentials: Whether the caller's own key is passed on.
     """
     listed = list(headers)
-    stays = _ONE_HOP | _named_by_connection(listed)
+    stays = _named_by_connection(listed)
     return [
         (name, value)
         for name, value in listed
         if name not in stays
-        and name not in _COOKIES
-        and not name.startswith(_OWN)
-        and not _ORIGIN.search(name)
+        and len(name) <= _MAX_NAME_BYTES
         and not _CONTROL.search(value)
+        and _passes(name)
         and (with_credentials or not is_credential(name))
     ]
 
@@ -76,6 +78,14 @@ def relayed_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     ]
 
 
+@functools.lru_cache(maxsize=1024)
+def _passes(name: bytes) -> bool:
+    """Whether a header of this name may reach an upstream at all."""
+    is_kept = name in _ONE_HOP or name in _COOKIES or name.startswith(_OWN)
+    return not is_kept and _ORIGIN.search(name) is None
+
+
+@functools.lru_cache(maxsize=1024)
 def is_credential(name: bytes) -> bool:
     """Whether a header's name, in lower case, says that it carries a credential."""
     # Some proxies read `x_api_key` as `x-api-key`.
