@@ -22,9 +22,10 @@ from turnout.stats.bootstrap import Estimate
 from turnout.training import train
 from turnout.training.choice import ModelChoice, choose_model
 from turnout.training.encoder import load_base
-from turnout.training.linear import HEADER, PENALTIES, PREVIOUS_TURNS, fit_linear
+from turnout.training.linear import HEADER, PREVIOUS_TURNS, LinearFeatures, fit_linear
 from turnout.training.linear_router import fit_words, refit_words, write_words_graph
 from turnout.training.samples import read_dataset
+from turnout.training.topics import topics_of
 
 pytestmark = pytest.mark.slow
 
@@ -129,18 +130,34 @@ def test_rows_without_a_known_word_get_the_score_of_no_words(fitted, tmp_path):
     assert np.isfinite(words.model.margins([unknown])).all()
 
 
-def test_the_penalty_is_chosen_on_clusters_that_it_was_not_fitted_on():
+def test_the_penalty_is_chosen_on_topics_that_it_was_not_fitted_on():
     reader = InputEncoder(word_pieces(), 64)
-    # Every cluster has its own word, which tells the label inside the cluster and nowhere else.
+    # Every topic has a word of its own, which tells the label inside the topic and nowhere else,
+    # and a word that tells it in three topics of four.
     names = ["prove", "derive", "refactor", "deadlock", "hello", "thanks", "rename", "define"]
-    texts = [f"{name} please" for name in names for _ in range(20)]
-    labels = [number % 2 for number in range(8) for _ in range(20)]
-    tokens = [reader.encode(ModelInput(text)) for text in texts]
-    groups = [name for name in names for _ in range(20)]
-    alone = fit_linear(tokens, None, samples_of(labels), 0, SILENT)
-    together = fit_linear(tokens, None, samples_of(labels, cv_groups=groups), 0, SILENT)
-    assert alone.penalty == max(PENALTIES)
-    assert together.penalty == min(PENALTIES)
+    labels = [number % 2 for number in range(8)]
+    hints = ["user", "turn", "user", "turn", "user", "turn", "turn", "user"]
+    texts = [f"{name} {name} {hint}" for name, hint in zip(names, hints, strict=True)]
+    tokens = [reader.encode(ModelInput(text)) for text in texts for _ in range(20)]
+    samples = samples_of([label for label in labels for _ in range(20)])
+    ids = [f"{name} {number}" for name in names for number in range(20)]
+    apart = fit_linear(tokens, None, replace(samples, conversation_ids=ids), 0, SILENT)
+    by_topic = [name for name in names for _ in range(20)]
+    together = fit_linear(tokens, None, replace(samples, conversation_ids=by_topic), 0, SILENT)
+    assert apart.penalty == together.penalty
+
+
+def test_conversations_of_one_topic_stay_together():
+    reader = InputEncoder(word_pieces(), 64)
+    names = ["prove", "hello"] * 20
+    tokens = [reader.encode(ModelInput(f"{name} please")) for name in names]
+    columns = LinearFeatures(tokens, None).columns(tokens)
+    topics = topics_of(columns, [str(number // 2) for number in range(40)], 0)
+    # A conversation has both words here, so that all conversations are alike.
+    assert set(topics.tolist()) == {0}
+    apart = topics_of(columns, [str(number) for number in range(40)], 0)
+    assert len(set(apart.tolist())) == 2
+    assert all((apart[n] == apart[0]) == (names[n] == "prove") for n in range(40))
 
 
 def test_held_out_margins_do_not_know_the_labels_of_their_cluster():

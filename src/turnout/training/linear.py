@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
 from turnout.progress import OnProgress
+from turnout.records import LABEL_REASONING
 from turnout.routing.encoding import TokenIds
 from turnout.samples import Samples
+from turnout.training.topics import topics_of
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -160,13 +163,15 @@ def fit_linear(
 ) -> LinearModel:
     """Fit on targets, rows counted by their weights.
 
-    The penalty is the one with the least cross-entropy on clusters that it was not fitted on.
+    The penalty is the one that ranks best on topics that it was not fitted on: future messages are
+    about other things, and a penalty chosen on held-out conversations alone learns the words of the
+    topics that it knows (docs/experiments/044-penalty-for-other-topics.md).
 
     Args:
         tokens: What the rows show, in at most `MAX_TOKENS` tokens each.
         separator: The token after the context's header; None where it is not one token.
         samples: n rows; weights above 0 for both outcomes.
-        seed: Decides the folds.
+        seed: Decides the topics and the folds.
         on_progress: Called at every fit.
         penalties: To choose from.
 
@@ -179,33 +184,36 @@ def fit_linear(
     samples, tokens = samples.take(used), [tokens[int(row)] for row in used]
     features = LinearFeatures(tokens, separator)
     columns = features.columns(tokens)
-    folds = _folds(samples, seed)
-    losses = []
+    clusters = samples.clusters_of(range(len(samples)))
+    penalty, n_steps = penalties[0], len(penalties) + 2
     # Sums over sparse rows are too short to share, and one thread adds in the same order anywhere.
     with threadpool_limits(1):
-        candidates = []
-        for done, penalty in enumerate(penalties):
-            on_progress(STEP, done, len(penalties) + 1)
-            candidates.append(_held_out_margins(columns, samples, folds, penalty))
-            losses.append(_loss(samples, candidates[-1]))
-        best = int(np.argmin(losses))
-        penalty, held_out[used] = penalties[best], candidates[best]
+        if len(penalties) > 1:
+            folds = _folds(topics_of(columns, clusters, seed), seed)
+            ranks = []
+            for done, candidate in enumerate(penalties):
+                on_progress(STEP, done, n_steps)
+                margins = _held_out_margins(columns, samples, folds, candidate)
+                ranks.append(_ranking(samples, margins))
+            penalty = penalties[int(np.argmax(ranks))]
+        on_progress(STEP, n_steps - 2, n_steps)
+        held_out[used] = _held_out_margins(columns, samples, _folds(clusters, seed), penalty)
+        on_progress(STEP, n_steps - 1, n_steps)
         model = _fitted(columns, samples, np.arange(len(samples)), penalty)
-    on_progress(STEP, len(penalties) + 1, len(penalties) + 1)
+    on_progress(STEP, n_steps, n_steps)
     return LinearModel(
         features, model.coef_[0], float(model.intercept_[0]), penalty, len(samples), held_out
     )
 
 
-def _folds(samples: Samples, seed: int) -> list[tuple[Integers, Integers]]:
-    """Rows to fit on and rows held out, of other clusters; none where there is one cluster."""
-    clusters = samples.clusters_of(range(len(samples)))
-    count = min(FOLDS, len(set(clusters)))
+def _folds(groups: Sequence[str] | Integers, seed: int) -> list[tuple[Integers, Integers]]:
+    """Rows to fit on and rows held out, of other groups; none where there is one group."""
+    count = min(FOLDS, len(set(groups)))
     if count == 1:
         return []
     splitter = GroupKFold(count, shuffle=True, random_state=seed)
-    folds = list(splitter.split(samples.targets, groups=clusters))
-    return folds if len(samples) <= MAX_ROWS_FOR_ALL_FOLDS else folds[:1]
+    folds = list(splitter.split(np.zeros(len(groups)), groups=groups))
+    return folds if len(groups) <= MAX_ROWS_FOR_ALL_FOLDS else folds[:1]
 
 
 def _held_out_margins(
@@ -223,12 +231,13 @@ def _held_out_margins(
     return margins
 
 
-def _loss(samples: Samples, margins: Floats) -> float:
-    """Weighted cross-entropy of the rows that have a margin, in nats, summed."""
-    rows = np.isfinite(margins)
-    margins = margins[rows]
-    each = np.logaddexp(0.0, margins) - samples.targets[rows] * margins
-    return float((each * samples.weights[rows]).sum())
+def _ranking(samples: Samples, margins: Floats) -> float:
+    """Weighted AUROC of the labelled rows that have a margin; 0.5 where they have one label."""
+    rows = np.flatnonzero(np.isfinite(margins) & samples.labelled)
+    needs_reasoning = samples.labels[rows] == LABEL_REASONING
+    if len(set(needs_reasoning.tolist())) < 2:
+        return 0.5
+    return float(roc_auc_score(needs_reasoning, margins[rows], sample_weight=samples.weights[rows]))
 
 
 def _fitted(
