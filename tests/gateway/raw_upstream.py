@@ -7,20 +7,28 @@ import time
 
 
 class RawUpstream:
-    """Sends bytes of a test's choice to each connection."""
+    """Sends bytes of a test's choice to each connection, then closes it.
+
+    Args:
+        answers: What the first connection gets, the second, and so on.
+        idle_s: How long a connection then stays open.
+        unasked: Sent a moment after the answer.
+        waits_for_close: Whether a connection stays open until the other side closes it.
+    """
 
     def __init__(
         self,
         *answers: bytes,
-        keep_alive: bool = False,
+        idle_s: float = 0.0,
         unasked: bytes = b"",
         waits_for_close: bool = False,
     ):
         self._answers = list(answers)
-        self._keep_alive = keep_alive
+        self._idle_s = idle_s
         self._unasked = unasked
         self._waits_for_close = waits_for_close
         self.is_closed = threading.Event()
+        self.has_sent_unasked = threading.Event()
         self.n_requests = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -37,16 +45,19 @@ class RawUpstream:
         for answer in self._answers:
             with contextlib.suppress(OSError):
                 connection, _ = self._listening.accept()
-                self._read_request(connection)
-                connection.sendall(answer)
-                if self._waits_for_close and not connection.recv(1):
-                    self.is_closed.set()
-                if self._unasked:
-                    time.sleep(0.05)
-                    connection.sendall(self._unasked)
-                if self._keep_alive:
-                    time.sleep(0.2)  # closed while it is idle
-                connection.close()
+                threading.Thread(target=self._answer, args=(connection, answer)).start()
+
+    def _answer(self, connection, answer):
+        with contextlib.suppress(OSError), connection:
+            self._read_request(connection)
+            connection.sendall(answer)
+            if self._waits_for_close and not connection.recv(1):
+                self.is_closed.set()
+            if self._unasked:
+                time.sleep(0.05)
+                connection.sendall(self._unasked)
+                self.has_sent_unasked.set()
+            time.sleep(self._idle_s)
 
     def _read_request(self, connection):
         got = b""

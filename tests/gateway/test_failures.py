@@ -245,10 +245,11 @@ def test_an_upstream_that_lies_or_breaks_gives_one_clear_end(
 def test_what_an_upstream_sends_unasked_is_nobodys_answer(tmp_path):
     whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
     other = whole.replace(b"hi", b"no")
-    upstream = RawUpstream(whole, whole, keep_alive=True, unasked=other)
+    upstream = RawUpstream(whole, whole, idle_s=1.0, unasked=other)
     with upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
         first = served.post([user("hello")])
-        time.sleep(0.1)  # the other answer comes while the connection is idle
+        assert upstream.has_sent_unasked.wait(10)
+        time.sleep(0.3)  # the other answer comes while the connection is idle
         second = served.post([user("hello")])
     assert [each.content for each in (first, second)] == [JSON, JSON]
 
@@ -287,9 +288,9 @@ def test_an_answer_that_ends_before_its_body_begins_goes_to_the_next_target(
 ):
     empty = head("content-length: 100", "content-type: application/json")
     whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
-    # Kept open, it is silent for 0.2 s; its time-out is shorter.
-    upstream = RawUpstream(empty, whole, keep_alive=is_silent)
-    with upstream, gateway_of(tmp_path, raw_options(upstream, timeout_s=0.1)) as served:
+    # Kept open, it is silent for longer than the time-out.
+    upstream = RawUpstream(empty, whole, idle_s=2.0 if is_silent else 0.0)
+    with upstream, gateway_of(tmp_path, raw_options(upstream, timeout_s=0.8)) as served:
         response = served.post([user("hello")], stream=stream)
         (line,) = served.lines()
     assert (response.content, response.headers["x-turnout-model"]) == (JSON, "deep-1")
@@ -312,14 +313,14 @@ def test_a_refusal_whose_body_never_comes_does_not_hold_up_the_next_target(tmp_p
     monkeypatch.setattr(forward, "_ERROR_BODY_S", 0.2)
     stuck = b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\n{"
     whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
-    upstream = RawUpstream(stuck, whole, keep_alive=True)
+    upstream = RawUpstream(stuck, whole, idle_s=2.0)
     with upstream, gateway_of(tmp_path, raw_options(upstream, timeout_s=60)) as served:
         assert served.post([user("hello")]).content == JSON
 
 
 def test_an_idle_connection_that_the_upstream_has_closed_is_replaced(tmp_path):
     whole = head(f"content-length: {len(JSON)}", "content-type: application/json") + JSON
-    upstream = RawUpstream(whole, whole, keep_alive=True)
+    upstream = RawUpstream(whole, whole, idle_s=0.2)
     with upstream, gateway_of(tmp_path, raw_options(upstream)) as served:
         first = served.post([user("hello")])
         time.sleep(0.3)
