@@ -133,7 +133,7 @@ SAMPLES = pa.schema(
         pa.field("position", pa.string()),  # early, middle, late in its conversation
         pa.field("message", pa.string(), nullable=False),  # encoder segment A
         pa.field("context", pa.string(), nullable=False),  # encoder segment B, "" where none
-        # Previous turns, newest first, as `formatter.kept` leaves them; null where not known.
+        # Previous turns, newest first, as `formatter.stored_turn` gives them; null where not known.
         pa.field("previous", pa.list_(PREVIOUS_TURN)),
         pa.field("label", pa.int8()),  # 0 = reasoning, 1 = fast; null where neither was shown
         pa.field("target", pa.float32(), nullable=False),  # in [0, 1]; 1 = needs reasoning
@@ -159,7 +159,7 @@ DECISIONS = pa.schema(
         pa.field("p_reasoning", pa.float32()),  # null where the policy read no score
         pa.field("model_class", pa.string(), nullable=False),  # reasoning or fast
         pa.field("model", pa.string(), nullable=False),  # the class's target
-        pa.field("code", pa.string(), nullable=False),  # why: `routing.policies.ChoiceCode`
+        pa.field("code", pa.string(), nullable=False),  # why: `policies.choice.ChoiceCode`
         pa.field("switched", pa.bool_(), nullable=False),  # leaves the class of the turn before
         pa.field("left_warm_cache", pa.bool_(), nullable=False),
         pa.field("cached_tokens", pa.int64(), nullable=False),  # of the prompt, read from a cache
@@ -171,7 +171,7 @@ DECISIONS = pa.schema(
     ]
 )
 
-# A sample of the log as it is, kept beside a data set; none of it is in its training rows.
+# A sample of the log, stored in the data set folder; none of it is in its training rows.
 TRAFFIC = pa.schema(
     [
         pa.field("conversation_id", pa.string(), nullable=False),

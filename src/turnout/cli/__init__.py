@@ -114,7 +114,7 @@ def _open_closed_streams() -> None:
 
 
 def _watch_for_interrupts() -> threading.Event:
-    """An event that Ctrl-C sets, beside raising KeyboardInterrupt as usual."""
+    """An event that Ctrl-C sets; it also raises KeyboardInterrupt as usual."""
     interrupted = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -182,8 +182,8 @@ def _is_kusto(sources: Sequence[str], query: str | None, *, has_parameters: bool
     """Whether the source is a Kusto database.
 
     Raises:
-        SettingsError: If a database is not the only source, or a query and its options do not
-            stand beside one.
+        SettingsError: If a database is not the only source, or a query or its options are given
+            without one.
     """
     kusto = [source for source in sources if source.startswith("kusto://")]
     if kusto and len(sources) > 1:

@@ -113,7 +113,7 @@ def command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Learn from LOGS which messages need a reasoning model: the whole line in one command.
+    """Learn from LOGS which messages need a reasoning model: all stages in one command.
 
     Runs ingest, switches, judge (where --judge is given), label, and for either architecture build
     and train; then evaluate and replay. Each stage is done once: the same command goes on where it

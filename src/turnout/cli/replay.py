@@ -84,8 +84,8 @@ def command(
     """Say what each policy would have cost on TURNS, with the scores of each ROUTER.
 
     One router, or one of each architecture: both are judged on the same turns. Every turn is scored
-    once; the scores lie beside the report and are used again. Writes replay.html, replay.json and
-    policies.csv. No router is changed.
+    once; the scores are stored beside the report and used again. Writes replay.html, replay.json
+    and policies.csv. No router is changed.
     """
     if len(paths) < 2:
         raise click.UsageError("found one path; expected one or two routers and a turns table")

@@ -20,7 +20,7 @@ class Verb:
     Attributes:
         summary: What it does.
         extras: The optional installs that it always needs.
-        first: Whether it stands under "Start here".
+        first: Whether it is listed under "Start here".
     """
 
     summary: str
