@@ -31,7 +31,10 @@ def test_what_is_large_is_freed_by_another_thread_than_the_event_loops(monkeypat
 
     async def main():
         freeing.free_later(Holder([Part(freed_by) for _ in range(2000)]))
-        await asyncio.sleep(0.5)
+        for _ in range(1000):
+            if len(freed_by) == 2000:
+                break
+            await asyncio.sleep(0.01)
         return threading.get_ident()
 
     loop_thread = asyncio.run(main())
