@@ -20,6 +20,7 @@ from tests.tiny_router import write_router
 from turnout.dataset import build_from_turns
 from turnout.engine import connect
 from turnout.errors import SettingsError
+from turnout.evaluation.batch import score_file
 from turnout.labels import ExternalFiles, label_turns
 from turnout.manifest import file_sha256, read_manifest, tree_sha256
 from turnout.replay.scored import score_turns
@@ -38,6 +39,10 @@ SWITCHES = [
 REPLAY = [
     "replay", "session-router", "conversation-router", "turns.parquet", "-o", "spark-replay",
     "--reasoning-model", "claude-opus-4-5", "--fast-model", "claude-haiku-4-5",
+]  # fmt: skip
+SCORE = [
+    "score", "conversation-router", "turns.parquet", "--text-column", "user_message",
+    "--keep", "turn_index", "-o", "spark-texts.parquet",
 ]  # fmt: skip
 BUILD = [
     "build", "many.parquet", "-o", "spark-session", "--size", "100", "--architecture", "session",
@@ -117,7 +122,7 @@ def made(tmp_path_factory):
     pytest.importorskip("grpc_status", reason="the client of Spark Connect is not installed")
     place = tmp_path_factory.mktemp("spark")
     folder = written(place)
-    here = (LABEL, BUILD, REPLAY)
+    here = (LABEL, BUILD, REPLAY, SCORE)
     with verbs_that_leave_a_server(folder, *here, place=place) as (address, server_log):
         run_verbs(folder, SWITCHES, BUILD_LABELLED, engine=address)
         assert "SessionHolder: Closing session" in server_log.read_text()
@@ -149,6 +154,16 @@ def test_spark_gives_the_scores_that_duckdb_gives(made, architecture):
         "turns": report.turns, "conversations": report.conversations, "scored": report.scored,
         "estimated": report.estimated,
     }  # fmt: skip
+
+
+def test_spark_scores_a_file_of_texts_as_this_process_does(made):
+    here, there = made / "texts.parquet", made / "spark-texts.parquet"
+    score_file(
+        made / "conversation-router", made / "turns.parquet", here,
+        text_column="user_message", keep=["turn_index"],
+    )  # fmt: skip
+    assert pq.read_table(there).to_pylist() == pq.read_table(here).to_pylist()
+    assert file_sha256(there) == file_sha256(here)
 
 
 def test_spark_gives_the_switches_that_duckdb_gives(made):

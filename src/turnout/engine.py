@@ -158,6 +158,32 @@ def mapped(
     yield from spark.batches(made, _ROWS_A_BATCH)
 
 
+def mapped_on_spark(
+    engine: str,
+    path: Path,
+    tables: Iterable[pa.Table],
+    function: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+) -> Iterator[pa.Table]:
+    """What Spark's executors make of the rows of each table, in any order.
+
+    Args:
+        engine: A Spark address; see `spark.session`.
+        path: Where the tables come from, to be named in messages.
+        tables: Of this process, one schema.
+        function: Batches → batches of `schema`; see `mapped`.
+        schema: Of what the function gives.
+
+    Raises:
+        RecordError: If the executors cannot work on a table.
+        SettingsError: If the engine is not there.
+    """
+    session = spark.session(engine)
+    for table in tables:
+        with _reading_on_spark(path):
+            yield spark.mapped_table(session, table, function, schema)
+
+
 def _spark_errors() -> tuple[type[Exception], ...]:
     """Spark's errors if Spark is loaded; importing them would load it."""
     loaded = sys.modules.get("pyspark.errors")
@@ -235,7 +261,7 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
         StorageError: If there is no space to spill to.
     """
     try:
-        with interruptible(backend):
+        with interruptible(backend), _reading_on_spark(path):
             yield
     except duckdb.Error as error:
         if lacks_disk(error):
@@ -252,6 +278,12 @@ def reading(path: Path, backend: ibis.BaseBackend) -> Iterator[None]:
                 "longest messages."
             ) from error
         raise _unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def _reading_on_spark(path: Path) -> Iterator[None]:
+    try:
+        yield
     except _spark_errors() as error:
         if failed := _RAISED.findall(str(error)):
             raise RecordError(

@@ -134,6 +134,19 @@ def mapped(
     return made.localCheckpoint(eager=True).sort(*order_by)
 
 
+def mapped_table(
+    session: SparkSession,
+    table: pa.Table,
+    function: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+) -> pa.Table:
+    """What a function makes of a table's rows on the executors, in any order."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    rows = session.createDataFrame(table).repartition(*table.column_names[:1])
+    return rows.mapInArrow(function, from_arrow_schema(schema)).toArrow()
+
+
 def batches(rows: DataFrame, size: int) -> Iterator[pa.RecordBatch]:
     """Fetch the rows in order, one partition at a time, in batches of `size`."""
     persisted = rows.persist()

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from turnout.cli.console import (
+    ENGINE_OPTION,
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
@@ -38,6 +39,7 @@ from turnout.records import Population
     help="The quantised graph, or the trained one.  [default: the graph that serves]",
 )
 @POPULATION_OPTION
+@ENGINE_OPTION
 @JSON_OPTION
 def command(
     router: Path,
@@ -47,6 +49,7 @@ def command(
     output: Path,
     precision: str | None,
     population: Population | None,
+    engine: str,
     as_json: bool,
 ) -> None:
     """Score every row of FILE (Parquet, CSV or JSON Lines) with ROUTER.
@@ -65,6 +68,7 @@ def command(
             keep=keep,
             precision=precision,
             population=population,
+            engine=engine,
             on_progress=on_progress,
         )
     if not report.fresh:

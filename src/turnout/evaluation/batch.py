@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from turnout.engine import DUCKDB, mapped_on_spark
 from turnout.errors import SettingsError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
@@ -22,6 +24,10 @@ from turnout.stage import StageRun
 from turnout.stats.bootstrap import Estimate
 from turnout.stats.prior import estimated_prior
 from turnout.tables import Table, table_batches
+
+_SCORED = pa.schema([("row", pa.int64()), (SCORES_COLUMN, pa.float32())])
+# Texts that Spark gets at a time: they pass through this process's memory.
+_ROWS_SENT = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ def score_file(
     keep: Sequence[str] = (),
     precision: str | None = None,
     population: Population | None = None,
+    engine: str = DUCKDB,
     on_progress: OnProgress = silent,
 ) -> ScoreReport:
     """Score every row as the first message of a conversation, in bounded memory.
@@ -69,13 +76,15 @@ def score_file(
         precision: `int8` or `float32`; by default what serves.
         population: Whose probabilities to give; by default the log's where the router knows its
             share of reasoning, else those of balanced rows.
+        engine: Where texts are scored: `duckdb` for this process, or a Spark address; see
+            `engine.connect`. It changes no byte.
         on_progress: Called every few rows.
 
     Raises:
         ArtifactError: If the router cannot be used.
         RecordError: If the file cannot be read completely, or the column holds anything but text.
         SettingsError: If the population's share of reasoning is not known, or a column to keep has
-            the name of the scores.
+            the name of the scores, or the engine is not there.
         StorageError: If `out` cannot be written.
     """
     folder = RouterFolder.read(router)
@@ -102,13 +111,19 @@ def score_file(
         for name, values in extra.items():
             values += batch.columns.get(name) or [None] * len(batch)
     scores = np.full(rows, np.nan, np.float32)  # (rows,); a text that is null has none
-    scorer = folder.scorer(precision or folder.precision, population=population)
-    formatter, done = folder.spec.formatter, 0
-    for texts in _texts(file, text_column):
-        formatted = [formatter.format([Turn(text)]) for text in texts if text is not None]
-        with_text = np.flatnonzero([text is not None for text in texts])
-        scores[done + with_text] = scorer.score(formatted, _further(on_progress, done, rows))
-        done += len(texts)
+    scoring = _Scoring(folder.path.absolute(), precision or folder.precision, population)
+    if engine == DUCKDB:
+        score, done = scoring.scorer(), 0
+        for texts in _texts(file, text_column):
+            with_text = np.flatnonzero([text is not None for text in texts])
+            own = [text for text in texts if text is not None]
+            scores[done + with_text] = score(own, _further(on_progress, done, rows))
+            done += len(texts)
+    else:
+        texts_by_row = _texts_by_row(file, text_column)
+        for part in mapped_on_spark(engine, file, texts_by_row, scoring, _SCORED):
+            scores[part["row"].to_numpy()] = part[SCORES_COLUMN].to_numpy()
+            on_progress("score", int(np.isfinite(scores).sum()), rows)
     on_progress("score", rows, rows)
     missing = np.isnan(scores)
     prior = folder.spec.priors.of(population)
@@ -120,6 +135,56 @@ def score_file(
         columns[SCORES_COLUMN] = pa.array(scores, mask=missing)
         write_parquet(pa.table(columns), partial)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """Scores texts as first messages, in this process or in Spark's.
+
+    Attributes:
+        router: The router folder.
+        precision: Of the graph.
+        population: Whose probabilities to give.
+    """
+
+    router: Path
+    precision: str
+    population: Population
+
+    def scorer(self) -> Callable[[Sequence[str], OnProgress], NDArray[np.float32]]:
+        """Texts and a progress callback → scores."""
+        folder = RouterFolder.read(self.router)
+        scorer = folder.scorer(self.precision, population=self.population)
+        formatter = folder.spec.formatter
+
+        def score(texts: Sequence[str], on_progress: OnProgress) -> NDArray[np.float32]:
+            return scorer.score([formatter.format([Turn(text)]) for text in texts], on_progress)
+
+        return score
+
+    def __call__(self, texts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        score = self.scorer()
+        for batch in texts:
+            scores = pa.array(score(batch["text"].to_pylist(), silent), pa.float32())
+            yield pa.RecordBatch.from_arrays([batch["row"], scores], schema=_SCORED)
+
+
+def _texts_by_row(file: Path, column: str) -> Iterator[pa.Table]:
+    """Rows with text, some hundred thousand at a time, as executors get them."""
+    rows: list[int] = []
+    texts: list[str] = []
+    row = 0
+    for batch in _texts(file, column):
+        for text in batch:
+            if text is not None:
+                rows.append(row)
+                texts.append(text)
+            row += 1
+        if len(rows) >= _ROWS_SENT:
+            yield pa.table({"row": rows, "text": texts})
+            rows, texts = [], []
+    if rows:
+        yield pa.table({"row": rows, "text": texts})
 
 
 def _further(on_progress: OnProgress, done: int, total: int) -> OnProgress:
