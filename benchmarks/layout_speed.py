@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/layout_speed.py FOLDER [--mb 60] [--rounds 3] [--beside SRC]
 
-Layouts: flat rows with an index, the same with times alone, LiteLLM spend logs (requests that
-repeat their history), a Claude Code session, OpenTelemetry spans. Each is read in a process of its
-own, from its start to its end; the least CPU time of the rounds counts. With --beside the source
-folder of another version is measured too, in turns with this one.
+Layouts: flat rows with an index, the same with times alone, a message a row, LiteLLM spend logs
+(requests that repeat their history), a Claude Code session, OpenTelemetry spans. Each is read in a
+process of its own, from its start to its end; the least CPU time of the rounds counts. With
+--beside the source folder of another version is measured too, in turns with this one.
 """
 
 from __future__ import annotations
@@ -54,6 +54,18 @@ def timed(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, A
     """The same without an index."""
     for row in flat(number, exchanges):
         yield {name: value for name, value in row.items() if name != "turn_index"}
+
+
+def message_rows(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """A message a row."""
+    for index, exchange in enumerate(exchanges):
+        for role, text in zip(("user", "assistant"), exchange, strict=True):
+            answers = role == "assistant"
+            yield {
+                "id": f"{number}-{index}-{role}", "conversation_id": f"c{number}", "role": role,
+                "content": text, "model": MODELS[number % 4] if answers else None,
+                "created_at": START_S + number * 600 + index * 60 + 5 * answers,
+            }  # fmt: skip
 
 
 def messages_of(exchanges: list[tuple[str, str]]) -> list[dict[str, str]]:
@@ -113,8 +125,8 @@ def otel(number: int, exchanges: list[tuple[str, str]]) -> Iterator[dict[str, An
 
 
 LAYOUTS: dict[str, Callable[[int, list[tuple[str, str]]], Iterator[dict[str, Any]]]] = {
-    "flat": flat, "flat, by time": timed, "LiteLLM": litellm, "Claude Code": claude_code,
-    "OpenTelemetry": otel,
+    "flat": flat, "flat, by time": timed, "a message a row": message_rows, "LiteLLM": litellm,
+    "Claude Code": claude_code, "OpenTelemetry": otel,
 }  # fmt: skip
 
 

@@ -245,12 +245,13 @@ def _branches(backend: ibis.BaseBackend, keys: ibis.Table) -> dict[int, str | tu
         if nodes is None:
             continue
         path = path_to(nodes, rows[-1]["name"])
-        again, reasons = regenerated(nodes, path), beside(nodes, set(path))
+        on_path = set(path)
+        again, reasons = regenerated(nodes, path), beside(nodes, on_path)
         for row in rows:
             name = row["name"]
             if name in again:
                 found[row[POSITION]] = (again[name],)
-            elif name in nodes and name not in set(path):
+            elif name in nodes and name not in on_path:
                 found[row[POSITION]] = reasons.get(name, _BESIDE)
     return found
 
