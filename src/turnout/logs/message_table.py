@@ -408,9 +408,9 @@ class _Turn:
             return RawRow(self._where, {}, dropped_as=WITHOUT_TEXT)
         if (helper := helper_by_wording(text)) is not None:
             return RawRow(self._where, {}, dropped_as=f"{HELPER_CALL}: {helper}")
-        told = {name: self._of_person.get(name) for name in _OF_PERSON}
+        of_person = {name: self._of_person.get(name) for name in _OF_PERSON}
         turn = self._of_person | self._facts | dict(self._added_up)
-        turn |= {name: value for name, value in told.items() if value is not None}
+        turn |= {name: value for name, value in of_person.items() if value is not None}
         turn |= {
             "conversation_id": conversation,
             "turn_index": index,

@@ -199,10 +199,10 @@ class TurnRowWriter(RowWriter):
         """Write what the request of the next row says of its conversation."""
         if self.transcripts is None:
             self.transcripts = RowWriter(self.path.with_name("transcripts.parquet"), TRANSCRIPTS)
-        told = transcript.row(row["conversation_id"])
+        columns = transcript.row(row["conversation_id"])
         failed = (row["response_type"] or "").lower() in FAILED
-        told |= {"row": self.n_rows, "time": row["timestamp"], "failed": failed}
-        self.transcripts.write(told, 0)
+        columns |= {"row": self.n_rows, "time": row["timestamp"], "failed": failed}
+        self.transcripts.write(columns, 0)
 
     def write_turns(self, turns: pa.Table) -> None:
         """Write rows with the columns of `TURNS`."""

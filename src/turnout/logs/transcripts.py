@@ -87,8 +87,8 @@ class Transcript:
     def row(self, conversation_id: str) -> dict[str, Any]:
         """The columns of `TRANSCRIPTS` that it tells."""
         key = text_digest("id", conversation_id) if self.named else self.owner
-        told = {name: getattr(self, name) for name in self.__slots__}
-        return told | {"id_key": key}
+        columns = {name: getattr(self, name) for name in self.__slots__}
+        return columns | {"id_key": key}
 
 
 def transcript_of(
@@ -143,6 +143,6 @@ def transcript_of(
 
 def text_digest(*parts: object) -> int:
     """64 bits of some texts and numbers, never `NOTHING_BEFORE` by itself."""
-    told = "".join([f"{len(text)}:{text}" for text in map(str, parts)])
-    digest = hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=8)
+    framed = "".join([f"{len(text)}:{text}" for text in map(str, parts)])
+    digest = hashlib.blake2b(framed.encode("utf-8", "replace"), digest_size=8)
     return int.from_bytes(digest.digest(), signed=True) or 1

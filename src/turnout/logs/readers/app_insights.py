@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from turnout.logs.moments import moment
 from turnout.logs.readers.messages import Values, first_of, mapping, parsed
-from turnout.logs.readers.otel import TOLD, of_event, of_span
+from turnout.logs.readers.otel import SpanContent, of_event, of_span
 from turnout.logs.readers.otel_facts import is_of_models
 
 _TRACES = ("operation_Id", "OperationId")
@@ -22,7 +22,7 @@ _MESSAGES = ("message", "Message")
 _SUCCESSES = ("success", "Success")
 
 
-def turns(values: Values) -> Sequence[TOLD] | None:
+def turns(values: Values) -> Sequence[SpanContent] | None:
     """What one row tells of a model call."""
     given = first_of(values, ("customDimensions", "Properties"))
     facts = dict(mapping(parsed(given)))

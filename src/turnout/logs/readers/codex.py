@@ -181,8 +181,8 @@ class Session:
             count(used, "cached_input_tokens"),
         )
         calls = turn.usage
-        # The same count is told of again when the limits are; then the total stands still.
-        told_again = total == self._total if total else usage in calls.values()
+        # A count is logged again with the limits; then the total is the same as before.
+        is_repeated = total == self._total if total else usage in calls.values()
         self._total = total or self._total
-        if used and not told_again:
+        if used and not is_repeated:
             calls[str(len(calls))] = usage

@@ -161,7 +161,7 @@ def _role_column(names: Mapping[str, str], rows: Sequence[Values]) -> tuple[str 
 
 
 def _says_roles(column: str, rows: Sequence[Values], *, is_named: bool) -> bool:
-    """Whether persons and assistants are told apart; a table of persons alone has turns."""
+    """Whether the column names persons and assistants; a table of persons alone has turns."""
     said = [row[column] for row in rows if row.get(column) not in (None, "")]
     roles = [known_role(value) for value in said]
     n_known = sum(role is not None for role in roles)

@@ -47,8 +47,8 @@ def turn_of_request(row: Values) -> Turns | NoTurn | None:
     found = litellm.turns(row)
     if not isinstance(found, list):
         return found
-    told = {name: row[name] for name in _COUNTED_APART if row.get(name) is not None}
-    return [turn | told for turn in found]
+    counts = {name: row[name] for name in _COUNTED_APART if row.get(name) is not None}
+    return [turn | counts for turn in found]
 
 
 def _as_asked(message: Message) -> ProtocolMessage:

@@ -1,7 +1,7 @@
 """OpenTelemetry GenAI spans and events in their JSON export (conventions for generative AI).
 
 A call's messages may be log records of their own beside its span, in another row or file: such
-parts are told as they are, for `logs.calls` to join.
+parts are given as they are, for `logs.calls` to join.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from turnout.logs.readers.parts import CallPart
 
 # How a row is counted that holds no model call.
 NO_CALL = "telemetry of no model call"
-TOLD = Turn | CallPart | NoTurn
+SpanContent = Turn | CallPart | NoTurn
 
 _ERROR = (2, "STATUS_CODE_ERROR")
 _TIMES = ("startTimeUnixNano", "timeUnixNano", "observedTimeUnixNano")
 _MAX_NS = 1 << 63
 
 
-def turns(values: Values) -> Sequence[TOLD] | None:
+def turns(values: Values) -> Sequence[SpanContent] | None:
     """The last turn of every span or event that tells a whole model call; of others the parts.
 
     Spans of tools and embeddings, other log records and metrics say nothing.
@@ -44,7 +44,7 @@ def turns(values: Values) -> Sequence[TOLD] | None:
     return list(_occurrences_counted(chain.from_iterable(chain(of_spans, of_logs))))
 
 
-def turns_in_snake_case(values: Values) -> Sequence[TOLD] | None:
+def turns_in_snake_case(values: Values) -> Sequence[SpanContent] | None:
     """The same of an export that spells `resource_spans`, as Python's protobuf does."""
     return turns(mapping(_in_camel_case(values)))
 
@@ -61,14 +61,16 @@ def _records(resources: list[Any], scopes: str, records: str) -> Iterator[Values
             yield from map(mapping, _list(scope.get(records)))
 
 
-def _of_span(span: Values) -> Iterator[TOLD]:
+def _of_span(span: Values) -> Iterator[SpanContent]:
     events = [
         (str(event.get("name")), _facts(event)) for event in map(mapping, _list(span.get("events")))
     ]
     return of_span(span, _facts(span), events)
 
 
-def of_span(span: Values, facts: Values, events: Sequence[tuple[str, Values]]) -> Iterator[TOLD]:
+def of_span(
+    span: Values, facts: Values, events: Sequence[tuple[str, Values]]
+) -> Iterator[SpanContent]:
     """What a span tells of a model call.
 
     Args:
@@ -79,7 +81,7 @@ def of_span(span: Values, facts: Values, events: Sequence[tuple[str, Values]]) -
     return _of_record(span, facts, said_in(facts, events), ())
 
 
-def of_event(record: Values, facts: Values, name: str) -> Iterator[TOLD]:
+def of_event(record: Values, facts: Values, name: str) -> Iterator[SpanContent]:
     """What a log record tells of a model call.
 
     Args:
@@ -90,7 +92,7 @@ def of_event(record: Values, facts: Values, name: str) -> Iterator[TOLD]:
     return _of_record(record, facts, said_in(facts, ()), said_in_event(name, facts))
 
 
-def _of_log(record: Values) -> Iterator[TOLD]:
+def _of_log(record: Values) -> Iterator[SpanContent]:
     facts = _facts(record)
     name = record.get("eventName") or facts.get("event.name")
     body = {} if record.get("body") is None else {"body": _value(record["body"])}
@@ -99,20 +101,20 @@ def _of_log(record: Values) -> Iterator[TOLD]:
 
 def _of_record(
     record: Values, facts: Values, call: Sequence[Message], messages: Iterable[Message]
-) -> Iterator[TOLD]:
+) -> Iterator[SpanContent]:
     """The turn of a record that holds a whole call, and the record as a part of its call."""
     kind = span_kind(facts)
     if kind == "other":
         return
-    told = _told(facts, record)
+    call_facts = _call_facts(facts, record)
     trace, span = _id(record.get("traceId")), _id(record.get("spanId"))
     is_joined = bool(trace and span)
     is_wrapper = kind == "wrapper" and is_joined
     turns: Sequence[Turn] = ()
     if call and not is_wrapper:
-        named = {"conversation_id": told["conversation_id"] or trace}
-        is_named = bool(told["conversation_id"])
-        found = turn_of_call(call, told | named, span or None, named=is_named)
+        named = {"conversation_id": call_facts["conversation_id"] or trace}
+        is_named = bool(call_facts["conversation_id"])
+        found = turn_of_call(call, call_facts | named, span or None, named=is_named)
         if isinstance(found, NoTurn):
             yield found
             return
@@ -127,16 +129,16 @@ def _of_record(
         yield CallPart(
             trace,
             span,
-            told,
+            call_facts,
             said,
             _time_ns(record),
             has_turn=bool(turns),
-            is_call=bool(said or told["model"]),
+            is_call=bool(said or call_facts["model"]),
             is_wrapper=is_wrapper,
         )
 
 
-def _occurrences_counted(found: Iterable[TOLD]) -> Iterator[TOLD]:
+def _occurrences_counted(found: Iterable[SpanContent]) -> Iterator[SpanContent]:
     """What one row says twice was said twice; what two rows say was exported again."""
     seen: Counter[object] = Counter()
     for one in found:
@@ -148,8 +150,8 @@ def _occurrences_counted(found: Iterable[TOLD]) -> Iterator[TOLD]:
             yield one
 
 
-def _told(facts: Values, record: Values) -> dict[str, Any]:
-    """What a record tells of its call besides what was said."""
+def _call_facts(facts: Values, record: Values) -> dict[str, Any]:
+    """Facts of the call of a record: all but its messages."""
     start, end = (_nanoseconds(record.get(f"{at}TimeUnixNano")) for at in ("start", "end"))
     at_ns = _time_ns(record)
     failed = mapping(record.get("status")).get("code") in _ERROR or facts.get("error.type")

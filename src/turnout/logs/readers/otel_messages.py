@@ -154,7 +154,7 @@ def _listed_events(facts: Values) -> list[Message]:
 
 
 def _whole_values(facts: Values) -> list[Message]:
-    """A call of which only the whole input and output are told, as JSON or as text."""
+    """A call whose span holds only the whole input and output, as JSON or as text."""
     asked = messages_of(messages_in(first_of(facts, _INPUTS)))
     if not asked:
         return []

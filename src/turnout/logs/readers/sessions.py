@@ -64,7 +64,7 @@ class SessionTurn:
         answer: The last words of the answer.
         response_type: How it ended; None where nothing tells.
         tools: Calls by name.
-        usage: Model call → what it cost; a call that is told of again counts once.
+        usage: Model call → what it cost; a call that is logged again counts once.
     """
 
     where: str

@@ -11,7 +11,7 @@ from typing import Any
 
 from turnout.logs.moments import moment
 from turnout.logs.readers.messages import Values, first_of, mapping, parsed
-from turnout.logs.readers.otel import TOLD, of_span
+from turnout.logs.readers.otel import SpanContent, of_span
 from turnout.logs.readers.otel_messages import is_whole
 
 _ATTRIBUTES = "attributes."
@@ -20,7 +20,7 @@ _SPANS = ("span_id", "context.span_id", "spanId")
 _KIND = "openinference.span.kind"
 
 
-def turns(values: Values) -> Sequence[TOLD] | None:
+def turns(values: Values) -> Sequence[SpanContent] | None:
     """What one span tells of a model call."""
     context = mapping(parsed(values.get("context"))) or values
     attributes = mapping(parsed(values.get("attributes")))
@@ -50,12 +50,12 @@ def turns(values: Values) -> Sequence[TOLD] | None:
     return list(of_span(span, facts, events))
 
 
-def turns_of_jaeger(values: Values) -> Sequence[TOLD] | None:
+def turns_of_jaeger(values: Values) -> Sequence[SpanContent] | None:
     """What the spans of a trace that Jaeger exports tell of model calls."""
     spans = values.get("spans")
     if not isinstance(spans, list):
         return None
-    told: list[TOLD] = []
+    found: list[SpanContent] = []
     for span in map(mapping, spans):
         start, lasted = span.get("startTime"), span.get("duration")  # microseconds
         facts = _tags(span.get("tags"))
@@ -68,8 +68,8 @@ def turns_of_jaeger(values: Values) -> Sequence[TOLD] | None:
             else None,
             "status": {"code": 2 if facts.get("error") is True else 0},
         }
-        told += of_span(record, facts, [("", _tags(log)) for log in _list(span.get("logs"))])
-    return told
+        found += of_span(record, facts, [("", _tags(log)) for log in _list(span.get("logs"))])
+    return found
 
 
 def _tags(value: object) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class _Heading:
 
 
 def turns(values: Values) -> Sequence[Turn | NoTurn] | None:
-    """The turns of a session; what sub-agents were told and said is counted."""
+    """The turns of a session; messages to and from sub-agents are counted."""
     found = conversation(str(values["markdown"]), str(values.get("name")))
     if found is None:
         return None
