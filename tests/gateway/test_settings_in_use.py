@@ -6,14 +6,25 @@ import httpx
 import openai
 import pytest
 
-from tests.gateway.conftest import assistant, conversation, gateway_of, options_for, user
-from tests.gateway.upstream import Chat
+from tests.gateway.conftest import (
+    Served,
+    assistant,
+    conversation,
+    gateway_of,
+    options_for,
+    user,
+)
+from tests.gateway.test_conversations import answered
+from tests.gateway.upstream import Chat, UpstreamApp
+from tests.servers import running
 from tests.tiny_router import write_router
+from turnout.catalog import Price
+from turnout.gateway.app import Gateway, app_of
 from turnout.gateway.check import missing_keys, surprises
 from turnout.gateway.conversations import Conversations
 from turnout.gateway.decide import Decider
 from turnout.gateway.options import GatewayOptions, NamedModel, Target, Upstream
-from turnout.routing import Router
+from turnout.routing import Router, RouterFolder, policies
 from turnout.routing.policies import policy_of
 from turnout.routing.sessions import MemorySessions
 
@@ -261,3 +272,26 @@ def test_a_request_of_a_protocol_goes_to_the_stand_in_that_speaks_it(tmp_path):
         httpx.post(f"{served.url}/v1/messages", json=body)
     assert served.upstream.models() == ["gpt", "haiku"]
     assert Chat.path in served.upstream.urls[0]
+
+
+def test_what_answers_and_switches_cost_counts_in_their_conversation(tmp_path):
+    prices = {"reasoning": Price(5.0, 25.0, 0.5, 6.25), "fast": Price(1.0, 5.0, 0.1, 1.25)}
+    folder = RouterFolder.read(write_router(tmp_path / "router", "conversation"))
+    targets = {name: policies.Target(name, price) for name, price in prices.items()}
+    upstream = UpstreamApp()
+    with running(upstream.app) as url:
+        gateway = Gateway(Router(folder, targets=targets), options_for(url))
+        with running(app_of(gateway)) as door:
+            served = Served(door, upstream, tmp_path)
+            first = served.post([user("hello")])
+            hello = [user("hello"), answered(first)]
+            second = served.post([*hello, user("prove it")])
+    assert second.headers["x-turnout-class"] == "reasoning"
+    history = [*hello, user("prove it"), answered(second), user("thanks")]
+    session = gateway.runtime.decider.decide(
+        asked_of({"messages": history}), remember=False
+    ).place.session
+    # Of 7 prompt tokens 2 were cached, and 5 were answered.
+    fast_usd, reasoning_usd = (5 * 1 + 2 * 0.1 + 5 * 5) / 1e6, (5 * 5 + 2 * 0.5 + 5 * 25) / 1e6
+    assert session.spent_usd == pytest.approx(fast_usd + reasoning_usd)
+    assert 0 < session.switching_usd < session.spent_usd

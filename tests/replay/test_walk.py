@@ -93,6 +93,7 @@ def walked_turn_by_turn(conversations, policy):
             session = Session(
                 chosen, index, now_s, None, base.caches, base.spent_usd, base.switching_usd
             ).with_served(
+                chosen,
                 CachedPrompt(prompt, now_s, target.cache_lifetime_s),
                 cost_usd=cost_usd,
                 switching_usd=choice.switching_usd or 0.0 if switched else 0.0,

@@ -288,6 +288,8 @@ class Conversations:
         cached: CachedPrompt | None,
         model_class: ModelClass | None,
         target: str,
+        cost_usd: float = 0.0,
+        switching_usd: float = 0.0,
     ) -> None:
         """Remember an answer, so that the next turn finds its conversation.
 
@@ -297,6 +299,8 @@ class Conversations:
             cached: What the prompt cache of the model holds now.
             model_class: The class that served; None for a model that has none.
             target: Name of the target that served.
+            cost_usd: What it cost; 0 where that is not known.
+            switching_usd: Of it, what the switch to this class cost.
         """
         transcript, conversation_id = place.transcript, place.conversation_id
         key, exchange = transcript.answered_keys(answer)
@@ -309,14 +313,15 @@ class Conversations:
                 _response_key(place, answer.response_id), conversation_id, place.turn_index
             )
         while session := self.store.get(conversation_id):
-            caches = dict(session.caches)
-            if cached is not None and model_class is not None:
-                caches[model_class] = cached
+            after = session
+            if model_class is not None:
+                after = session.with_served(
+                    model_class, cached, cost_usd=cost_usd, switching_usd=switching_usd
+                )
             after = replace(
-                session,
+                after,
                 answered=True,
                 exchanges=(session.exchanges + exchange)[-_DIGITS * _MAX_EXCHANGES :],
-                caches=caches,
                 target=target,
                 version=session.version + 1,
             )

@@ -27,8 +27,8 @@ from turnout.gateway.headers import RawHeaders, header_value
 from turnout.gateway.incoming import LARGE_BYTES
 from turnout.gateway.options import Target
 from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
-from turnout.protocols import Answer, AnswerReader, Changes
-from turnout.records import ModelClass
+from turnout.protocols import Answer, AnswerReader, Changes, Usage
+from turnout.records import Decision, ModelClass
 from turnout.routing.served import Outcome, Served
 from turnout.routing.sessions import CachedPrompt
 
@@ -273,9 +273,11 @@ class Exchange(CancellableRequest):
         elif self._parsed.kind in ("turn", "continuation", "sub-agent"):
             if self._parsed.wire_format.NAME != "responses":
                 answer = replace(answer, response_id=None)  # nobody can go on from it
+            model_class = self._class_of(forwarded.target)
             await self._in_store(
                 conversations.answered, decided.place, answer, self._cached(answer),
-                self._class_of(forwarded.target), forwarded.target.name,
+                model_class, forwarded.target.name,
+                *self._spent_usd(decided.decision, model_class, answer.usage),
             )  # fmt: skip
 
     async def _in_store(self, call: Any, *arguments: object) -> None:  # noqa: ANN401
@@ -295,6 +297,28 @@ class Exchange(CancellableRequest):
         return CachedPrompt(
             usage.prompt_tokens + (usage.completion_tokens or 0), time.time(), lifetime_s
         )
+
+    def _spent_usd(
+        self, decision: Decision | None, model_class: ModelClass | None, usage: Usage
+    ) -> tuple[float, float]:
+        """What an answer cost, and what of it the switch to its class cost, as the budget counts.
+
+        Both 0 where the class has no prices; they are known for policies that use them.
+        """
+        target = self.runtime.router.targets.get(model_class) if model_class else None
+        if target is None or usage.prompt_tokens is None:
+            return 0.0, 0.0
+        cached = usage.cached_tokens or 0
+        written = usage.cache_write_tokens or 0
+        prices = target.prices
+        cost_usd = prices.cost_usd(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens or 0,
+            cached_tokens=cached,
+        )
+        cost_usd += written * (prices.fresh_usd_per_mtok - prices.input_usd_per_mtok) / 1_000_000
+        switched = decision and decision.previous_class not in (None, model_class)
+        return cost_usd, (decision.switching_usd or 0.0) if decision and switched else 0.0
 
     def _class_of(self, target: Target) -> ModelClass | None:
         return self.runtime.classes.get(id(target))

@@ -102,19 +102,25 @@ class Session:
         )
 
     def with_served(
-        self, cache: CachedPrompt, *, cost_usd: float = 0.0, switching_usd: float = 0.0
+        self,
+        model_class: ModelClass,
+        cache: CachedPrompt | None,
+        *,
+        cost_usd: float = 0.0,
+        switching_usd: float = 0.0,
     ) -> Session:
-        """The session once the class's model has answered.
+        """The session once a model has answered.
 
         Args:
-            cache: What that model's prompt cache now holds: prompt and answer, where the upstream
-                caches at all.
+            model_class: The class of the model that answered.
+            cache: What that model's prompt cache now holds: prompt and answer; None where that is
+                not known.
             cost_usd: What the turn cost; 0 where that is not known.
             switching_usd: Of it, what the choice said that the switch costs; 0 without a switch.
         """
         return replace(
             self,
-            caches={**self.caches, self.model_class: cache},
+            caches=self.caches if cache is None else {**self.caches, model_class: cache},
             spent_usd=self.spent_usd + cost_usd,
             switching_usd=self.switching_usd + switching_usd,
         )

@@ -207,6 +207,7 @@ def test_switching_stays_within_its_budget_through_a_whole_conversation(turns, p
         usd = choice.switch_usd if switched or (session is None and to == "reasoning") else None
         base = session or Session.begun("c", to, index, now_s)
         session = base.with_choice(to, index, now_s).with_served(
+            to,
             CachedPrompt(prompt, now_s),
             cost_usd=choice.stay_usd if usd is None else usd,
             switching_usd=choice.switching_usd if switched else 0.0,
