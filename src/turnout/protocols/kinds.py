@@ -41,9 +41,11 @@ _WORDINGS: tuple[tuple[RequestKind, str], ...] = (
     (
         "title",
         r"<session>"
+        r"|(?i:Generate a title for this (?:conversation|chat|thread))"
+        # Without a transcript after it, it may be a person's.
         r"|(?i:(?:Please )?(?:generate|write|create|provide) an? (?:(?:very|concise|short|brief"
         r"|\d+-\d+ word),? ){0,3}title for (?:this|the following) (?:coding )?"
-        r"(?:conversation|chat|thread)\b)"
+        r"(?:conversation|chat|thread)\b)[^\n:]{0,300}[:\n]"
         r"|Create a concise, 3-5 word phrase as a header for the following query"
         r"|You need to decompose the user's input into \"subject\" and \"intention\""
         r"|Analyze the given short conversation \(every line is truncated\)"
