@@ -179,7 +179,7 @@ import os, signal, sys, threading
 from turnout.cli import console, main
 wanted, in_duckdb = int(sys.argv.pop(1)), sys.argv.pop(1) == "in DuckDB"
 begun = set()
-def tell(self, name, done, total):
+def update(self, name, done, total):
     begun.add(name)
     if len(begun) == wanted and not in_duckdb:
         os.kill(os.getpid(), signal.SIGINT)
@@ -188,7 +188,7 @@ def tell(self, name, done, total):
         import duckdb
         rows = "range(1000000)"
         duckdb.sql(f"SELECT sum(sqrt(a.range) * b.range) FROM {rows} a, {rows} b").show()
-console._Lines.tell = tell
+console._Lines.update = update
 main()
 """
 STEPS = {"ingest": 1, "switches": 4, "label": 3, "build": 5, "score": 1, "simulate": 1}

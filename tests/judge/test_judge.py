@@ -216,8 +216,7 @@ def test_bad_answers_are_recorded_paid_and_never_become_labels(tmp_path):
     found = label_turns(turns, labels, load_catalog(), external=ExternalFiles(judged=out))
     assert found.external[0].unused == 5
     votes = {r["conversation_id"]: r["evidence"] for r in pq.read_table(labels).to_pylist()}
-    assert votes["c005"] == ["-model_first", "judge"]
-    assert all(votes[f"c00{n}"] == ["-model_first"] for n in range(5))
+    assert votes == {"c005": ["judge"]}
 
 
 def test_retry_after_is_respected_and_a_refusal_costs_nothing(tmp_path):
