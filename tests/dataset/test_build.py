@@ -324,7 +324,11 @@ def counted(usage):
     ("size", "begins"),
     [
         pytest.param(1000, "100 of 101 labelled turns are used (99 %).", id="nearly all"),
-        pytest.param(60, "Only 60 of 101 labelled turns are used (59 %).", id="a third gone"),
+        pytest.param(
+            60,
+            "60 of 101 labelled turns are used (59 %, as many as were asked for).",
+            id="a small size",
+        ),
     ],
 )
 def test_how_many_labelled_turns_are_used_is_said_with_every_reason(tmp_path, size, begins):
@@ -355,6 +359,12 @@ def test_rows_that_are_repeated_count_as_used_once(tmp_path):
 def test_where_all_labelled_turns_are_used_that_is_said(tmp_path):
     described = build(tmp_path, conversations(100)).description
     assert usage_sentence(described) == "All 100 labelled turns are used."
+
+
+def test_a_third_of_the_labels_lost_is_said_at_once():
+    lost = {"exact duplicate of another row": 30, "beyond the size asked for": 10}
+    described = {"source": "turns", "usage": {"used": 50, "labelled": 90, "not_used": lost}}
+    assert usage_sentence(described) == "Only 50 of 90 labelled turns are used (55 %)."
 
 
 def test_a_log_without_first_turns_says_that_a_session_router_needs_them(tmp_path):

@@ -48,7 +48,7 @@ def test_bars_begin_at_the_whole_log_lose_every_reason_and_end_at_what_is_used(l
 
 def test_a_page_says_size_balance_leaks_and_the_next_command(long_log):
     page = render(long_log, NOTHING_DRAWN)
-    assert "Only 40 of 100 labelled turns are used (40 %)." in page
+    assert "40 of 100 labelled turns are used (40 %, as many as were asked for)." in page
     assert "not used: beyond the size asked for" in page
     assert "turnout train . -o ../session-router" in page
     assert named(long_log)["size"].sentence == "40 rows, as asked for."

@@ -11,7 +11,7 @@ from typing import Any
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import POSITIONS, Cell, split_sizes
 from turnout.dataset.drawing import NOT_FIRST, UNKNOWN, UNLABELLED, UNNAMED, UNPLACED
-from turnout.dataset.selection import DatasetSpec, Selection
+from turnout.dataset.selection import BEYOND_SIZE, DatasetSpec, Selection
 from turnout.dataset.weighting import MOST_FOR_LABEL, MOST_FOR_PLACE, Weighting
 from turnout.records import ID2LABEL, LABEL_REASONING
 
@@ -59,13 +59,20 @@ def usage(rows: int, dropped: Mapping[str, int]) -> dict[str, Any]:
 
 
 def usage_sentence(description: Mapping[str, Any]) -> str:
-    """How many of the labelled turns are used; it begins with "Only" if a third or more is not."""
+    """How many of the labelled turns are used.
+
+    It begins with "Only" if a third or more is lost for another reason than the size asked for.
+    """
     used, labelled = description["usage"]["used"], description["usage"]["labelled"]
     what = _NAMES.get(description["source"], "labelled turns")
     if used == labelled:
         return f"All {labelled:,} {what} are used."
-    only = "Only " if 3 * used <= 2 * labelled else ""
-    return f"{only}{used:,} of {labelled:,} {what} are used ({100 * used // labelled} %)."
+    beyond_size = description["usage"]["not_used"].get(BEYOND_SIZE, 0)
+    lost = labelled - used - beyond_size
+    only = "Only " if 3 * lost >= labelled else ""
+    asked = ", as many as were asked for" if beyond_size > lost else ""
+    share = f"{100 * used // labelled} %"
+    return f"{only}{used:,} of {labelled:,} {what} are used ({share}{asked})."
 
 
 def priors(train: Sequence[Candidate], log_prior: float | None) -> dict[str, float | None] | None:
