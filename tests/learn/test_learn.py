@@ -185,24 +185,25 @@ def test_settings_serve_the_models_that_the_replay_prices(tmp_path):
     assert targets["reasoning"].name == "o3"
 
 
+def replayed_with(row, comparison, *, verdict="route", reasons=(), **more):
+    """A replay's report of one policy, which it recommends."""
+    recommended = {
+        "verdict": verdict, "policy": "session", "router": "session", "threshold": 0.5,
+        "missed": 0.1, "reasons": list(reasons),
+    }  # fmt: skip
+    rows = {"recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}]}
+    report = {"conversations": 100, "max_missed": 0.1, "evident_turns": 7}
+    return report | more | {"comparison": {"ranking": None} | rows | comparison}
+
+
 def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it_pays():
     dearer = {"value": -6.0, "low": -7.0, "high": -5.0}
     row = {
         "name": "session", "against_reasoning": {"value": 2.0, "low": 1.0, "high": 3.0},
         "against_today": dearer, "measured": {"missed": {"value": 0.1}},
     }  # fmt: skip
-    recommended = {
-        "verdict": "route", "policy": "session", "router": "session", "threshold": 0.5,
-        "missed": 0.1, "reasons": [],
-    }  # fmt: skip
-    comparison = {
-        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
-        "today": {"needed": {"value": 0.2}, "missed": {"value": 0.3}}, "ranking": None,
-    }  # fmt: skip
-    replayed = {
-        "comparison": comparison, "conversations": 100, "max_missed": 0.1, "evident_turns": 7,
-    }  # fmt: skip
-    advice = advice_of(replayed, "")
+    today = {"needed": {"value": 0.2}, "missed": {"value": 0.3}}
+    advice = advice_of(replayed_with(row, {"today": today}), "")
     # 6 USD for 1,000 turns, of which 200 need reasoning and 40 fewer are missed.
     assert "costs you well over 0.15 USD" in advice.sentence
     assert "misses 10% in place of at most 30%" in advice.sentence
@@ -223,15 +224,7 @@ def test_a_verdict_to_route_says_how_much_it_saves(against_today, said):
         "against_today": against_today and dict(zip(ends, against_today, strict=True)),
         "measured": {"usd": {"value": 8.0}},
     }  # fmt: skip
-    recommended = {
-        "verdict": "route", "policy": "session", "router": "session", "threshold": 0.5,
-        "missed": 0.1, "reasons": [],
-    }  # fmt: skip
-    comparison = {
-        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
-        "today": {"usd": {"value": 12.0}}, "ranking": None,
-    }  # fmt: skip
-    replayed = {"comparison": comparison, "conversations": 9, "max_missed": 0.1, "evident_turns": 7}
+    replayed = replayed_with(row, {"today": {"usd": {"value": 12.0}}}, conversations=9)
     assert said in advice_of(replayed, "").sentence
 
 
@@ -240,24 +233,12 @@ def test_a_saving_by_scores_that_may_be_chance_settles_nothing():
         "name": "session", "against_reasoning": {"value": 2.0, "low": 1.0, "high": 3.0},
         "against_today": None, "measured": {"usd": {"value": 8.0}},
     }  # fmt: skip
-    recommended = {
-        "verdict": "route", "policy": "session", "router": "session", "threshold": 0.5,
-        "missed": 0.1, "reasons": [],
-    }  # fmt: skip
     ranking = {
         "turns": 85,
         "rows": [ranked("session, pinned", (0.6, 0.45, 0.75)), ranked("length", (0.6, 0.5, 0.7))],
     }
-    comparison = {
-        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
-        "today": {}, "ranking": ranking, "sampled_turns": 200,
-    }  # fmt: skip
-    advice = advice_of(
-        {
-            "comparison": comparison, "conversations": 100, "turns": 200, "max_missed": 0.1,
-            "evident_turns": 85,
-        }, "",
-    )  # fmt: skip
+    comparison = {"today": {}, "ranking": ranking, "sampled_turns": 200}
+    advice = advice_of(replayed_with(row, comparison, turns=200, evident_turns=85), "")
     assert (advice.verdict, advice.policy) == ("cannot tell", "session")
     assert advice.sentence == "This log cannot tell whether routing pays."
     # An interval of 0.15 either way beside a lead of 0.1: (1.43 · 1.5)² = 4.6 times the log.
@@ -277,18 +258,11 @@ def advice_on(saving, low, high, *, conversations=100, sampled_turns=200):
     """The advice of a log of two turns a conversation that cannot tell."""
     estimate = {"value": saving, "low": low, "high": high}
     row = {"name": "session", "against_reasoning": estimate, "against_today": None}
-    recommended = {
-        "verdict": "cannot tell", "policy": "session", "router": "session", "threshold": 0.5,
-        "missed": 0.1, "reasons": ["the simpler one is taken"],
-    }  # fmt: skip
-    comparison = {
-        "recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}],
-        "sampled_turns": sampled_turns, "ranking": None,
-    }  # fmt: skip
-    replayed = {
-        "comparison": comparison, "conversations": conversations, "turns": 2 * conversations,
-        "max_missed": 0.1, "evident_turns": 7,
-    }  # fmt: skip
+    replayed = replayed_with(
+        row, {"sampled_turns": sampled_turns}, verdict="cannot tell",
+        reasons=("the simpler one is taken",), conversations=conversations,
+        turns=2 * conversations,
+    )  # fmt: skip
     return advice_of(replayed, "")
 
 

@@ -97,17 +97,24 @@ class Price:
         return self.input_usd_per_mtok if written is None else written
 
     def cost_usd(
-        self, *, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
+        self,
+        *,
+        prompt_tokens: float,
+        completion_tokens: float,
+        cached_tokens: float = 0,
+        written_tokens: float = 0,
     ) -> float:
-        """The cost of tokens, in USD, without the price of writing them to the prompt cache.
+        """The cost of tokens, in USD.
 
         Args:
             prompt_tokens: All prompt tokens, with cached ones.
             completion_tokens: All completion tokens, with reasoning tokens.
             cached_tokens: Prompt tokens read from the cache.
+            written_tokens: Prompt tokens written to it.
         """
         return (
-            (prompt_tokens - cached_tokens) * self.input_usd_per_mtok
+            (prompt_tokens - cached_tokens - written_tokens) * self.input_usd_per_mtok
+            + written_tokens * self.fresh_usd_per_mtok
             + cached_tokens * self.read_usd_per_mtok
             + completion_tokens * self.output_usd_per_mtok
         ) / _TOKENS_PER_MTOK

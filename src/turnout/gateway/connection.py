@@ -189,7 +189,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _end_by_closing(cycle: RequestResponseCycle) -> None:
-    """Let the connection's end be the answer's: clients of HTTP/1.0 know no chunks.
+    """Close the connection to end the answer: HTTP/1.0 has no chunks.
 
     Some proxies, such as nginx by default, ask in HTTP/1.0.
     """

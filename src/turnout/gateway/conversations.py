@@ -142,9 +142,9 @@ class Transcript:
         prefill = self.prefill
         block = _block(True, [*prefill, Message("assistant", answer.text, tools=answer.tools)])
         blocks = self._blocks[:-1] if prefill else self._blocks
-        parsed = blocks[-1].digest if blocks else ""
+        request = blocks[-1].digest if blocks else ""
         return digest(self._chain[len(blocks)], "True", block.digest), _exchange(
-            parsed, block.digest
+            request, block.digest
         )
 
     @property
@@ -162,8 +162,8 @@ class Transcript:
         return digest("exchange", self._scope, exchange)
 
 
-def _exchange(parsed: str, answered: str) -> str:
-    return digest(parsed, answered)[:_DIGITS]
+def _exchange(request: str, answer: str) -> str:
+    return digest(request, answer)[:_DIGITS]
 
 
 def _n_human_turns(messages: Sequence[Message]) -> int:

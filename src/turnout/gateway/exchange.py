@@ -308,15 +308,12 @@ class Exchange(CancellableRequest):
         target = self.runtime.router.targets.get(model_class) if model_class else None
         if target is None or usage.prompt_tokens is None:
             return 0.0, 0.0
-        cached = usage.cached_tokens or 0
-        written = usage.cache_write_tokens or 0
-        prices = target.prices
-        cost_usd = prices.cost_usd(
+        cost_usd = target.prices.cost_usd(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens or 0,
-            cached_tokens=cached,
+            cached_tokens=usage.cached_tokens or 0,
+            written_tokens=usage.cache_write_tokens or 0,
         )
-        cost_usd += written * (prices.fresh_usd_per_mtok - prices.input_usd_per_mtok) / 1_000_000
         switched = decision and decision.previous_class not in (None, model_class)
         return cost_usd, (decision.switching_usd or 0.0) if decision and switched else 0.0
 

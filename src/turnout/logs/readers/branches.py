@@ -87,18 +87,18 @@ def regenerated(nodes: Mapping[str, Node], path: Sequence[str]) -> dict[str, obj
     for name, node in nodes.items():
         if isinstance(node.parent, str) and node.message and node.message.role != "user":
             siblings.setdefault(node.parent, []).append(name)
-    found: dict[str, object] = {}
+    model_before: dict[str, object] = {}
     for names in siblings.values():
         names.sort(key=lambda name: nodes[name].time_s)
-        kept = next((name for name in names if name in on_path), None)
-        if kept is None:
+        chosen = next((name for name in names if name in on_path), None)
+        if chosen is None:
             continue
-        before = names[: names.index(kept)]
-        models = [model_of[name] for name in before if nodes[name].side == nodes[kept].side]
+        before = names[: names.index(chosen)]
+        models = [model_of[name] for name in before if nodes[name].side == nodes[chosen].side]
         models = [model for model in models if model is not None]
-        if models and model_of[kept] not in (None, models[-1]):
-            found[kept] = models[-1]
-    return found
+        if models and model_of[chosen] not in (None, models[-1]):
+            model_before[chosen] = models[-1]
+    return model_before
 
 
 def _models_below(nodes: Mapping[str, Node]) -> dict[str, object]:

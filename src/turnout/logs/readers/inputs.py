@@ -63,9 +63,9 @@ def _listed(value: list[Any], depth: int) -> list[ChatMessage] | None:
     if value and isinstance(value[0], list):
         return messages_in(value[0], depth + 1)
     read = [chat_message(item) for item in value]
-    found = [message for message in read if message is not None]
-    if found or not value or isinstance(value[0], Mapping):
-        return found or None
+    messages = [message for message in read if message is not None]
+    if messages or not value or isinstance(value[0], Mapping):
+        return messages or None
     texts = [item for item in value if isinstance(item, str)]
     return messages_in("\n".join(texts), depth + 1)
 

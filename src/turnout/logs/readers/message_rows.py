@@ -130,8 +130,8 @@ def message_columns(
 def _first(
     names: Mapping[str, str], wanted: Sequence[str], taken: Collection[str | None] = ()
 ) -> str | None:
-    found = (names[name] for name in wanted if name in names)
-    return next((column for column in found if column not in taken), None)
+    columns = (names[name] for name in wanted if name in names)
+    return next((column for column in columns if column not in taken), None)
 
 
 def _path(rows: Sequence[Values]) -> str | None:

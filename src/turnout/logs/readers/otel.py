@@ -114,11 +114,11 @@ def _of_record(
     if call and not is_wrapper:
         named = {"conversation_id": call_facts["conversation_id"] or trace}
         is_named = bool(call_facts["conversation_id"])
-        found = turn_of_call(call, call_facts | named, span or None, named=is_named)
-        if isinstance(found, NoTurn):
-            yield found
+        read = turn_of_call(call, call_facts | named, span or None, named=is_named)
+        if isinstance(read, NoTurn):
+            yield read
             return
-        turns = found
+        turns = read
         yield from turns
     said = tuple((message.role, message.text) for message in messages)
     if is_wrapper:
