@@ -81,7 +81,8 @@ test: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite $(VENV)/node-clients
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20
 
 coverage: $(VENV)/.dev $(VENV)/kusto-language $(VENV)/azurite $(VENV)/node-clients
-	$(BIN)/python -m pytest $(PARALLEL) --cov=turnout --cov-report=term --cov-report=html:build/coverage
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered \
+	  --cov-report=html:build/coverage
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
