@@ -30,7 +30,7 @@ from turnout.switches import report_switches
 pytestmark = pytest.mark.slow
 
 LABEL = [
-    "label", "turns.parquet", "-o", "spark-labels.parquet", "--gold", "gold.parquet",
+    "label", "turns.parquet", "-o", "spark-labels.parquet", "--truth", "truth.parquet",
     "--human", "human.csv", "--outcomes", "outcomes.parquet",
 ]  # fmt: skip
 SWITCHES = [
@@ -75,7 +75,7 @@ def write_turns_and_evidence(folder):
     rows = pq.read_table(write_log(folder)).to_pylist() + odd_turns()
     write_turns(folder / "turns.parquet", rows)
     truth = pq.read_table(folder / "log" / "truth.parquet").slice(0, 100)
-    pq.write_table(truth, folder / "gold.parquet")
+    pq.write_table(truth, folder / "truth.parquet")
     keys = [(row["conversation_id"], row["turn_index"]) for row in rows]
     human = [f"{cid},{index},{n % 2}" for n, (cid, index) in enumerate(keys[100:130])]
     (folder / "human.csv").write_text("\n".join(["conversation_id,turn_index,label", *human]))
@@ -132,8 +132,8 @@ def made(tmp_path_factory):
 def test_spark_gives_the_labels_that_duckdb_gives(made):
     here, there = made / "labels.parquet", made / "spark-labels.parquet"
     external = ExternalFiles(made / "human.csv", made / "outcomes.parquet")
-    gold = made / "gold.parquet"
-    label_turns(made / "turns.parquet", here, CATALOG, gold=gold, external=external)
+    truth = made / "truth.parquet"
+    label_turns(made / "turns.parquet", here, CATALOG, truth=truth, external=external)
     assert pq.read_table(there).to_pylist() == pq.read_table(here).to_pylist()
     assert file_sha256(there) == file_sha256(here)
     counts_here, counts_there = (read_manifest(path)["counts"] for path in (here, there))

@@ -183,14 +183,15 @@ def test_errors_that_are_no_failed_writes_pass_through(tmp_path, source, error):
 
 
 def test_an_input_in_another_role_is_another_run(tmp_path):
-    gold, human = tmp_path / "gold.csv", tmp_path / "human.csv"
-    gold.write_text("a")
+    truth, human = tmp_path / "truth.csv", tmp_path / "human.csv"
+    truth.write_text("a")
     human.write_text("b")
-    write(tmp_path / "out", Manifest.of("label", {"gold": gold, "human": human}, {}))
-    swapped = Manifest.of("label", {"gold": human, "human": gold}, {})
+    write(tmp_path / "out", Manifest.of("label", {"truth": truth, "human": human}, {}))
+    swapped = Manifest.of("label", {"truth": human, "human": truth}, {})
     assert not StageRun(tmp_path / "out", swapped).is_done()
     ordered = [
-        Manifest.of("evaluate", {"dataset": files}, {}) for files in ([gold, human], [human, gold])
+        Manifest.of("evaluate", {"dataset": files}, {})
+        for files in ([truth, human], [human, truth])
     ]
     assert ordered[0].key != ordered[1].key
 

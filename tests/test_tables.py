@@ -236,8 +236,8 @@ def test_known_labels_are_the_same_in_every_format(tmp_path, name):
 )
 def test_a_known_label_that_is_none_is_refused_with_its_line(tmp_path, rows, told):
     with pytest.raises(RecordError, match=told):
-        read_known_labels(file(tmp_path, "gold.csv", HEAD + rows))
-    assert read_known_labels(file(tmp_path, "gold.csv", HEAD + "a,1,1\na,1,1\n")) == {("a", 1): 1}
+        read_known_labels(file(tmp_path, "truth.csv", HEAD + rows))
+    assert read_known_labels(file(tmp_path, "truth.csv", HEAD + "a,1,1\na,1,1\n")) == {("a", 1): 1}
 
 
 @pytest.mark.slow

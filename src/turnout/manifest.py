@@ -78,7 +78,7 @@ class Manifest:
 
     Attributes:
         verb: The verb that ran.
-        inputs: Role (`turns`, `gold`, …) → what was read in that role, in order.
+        inputs: Role (`turns`, `truth`, …) → what was read in that role, in order.
         options: Every option that changes the output, including the seed.
         libraries: Versions of the libraries whose arithmetic changes the output.
         counts: Counts of the stage, filled while it runs.

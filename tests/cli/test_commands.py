@@ -55,17 +55,24 @@ NEXT = {
     "switches turns.parquet": "label turns.parquet -o labels.parquet",
     "build turns.parquet": "train data -o session-router",
     "train data -o router": "evaluate router data -o report",
-    "evaluate router data": "serve router -c turnout.toml",
 }
 
 
 def test_every_verb_ends_with_the_next_command(line):
-    typed = [*RERUNS.strip().splitlines(), "switches turns.parquet"]
-    typed += ["evaluate router data --truth log/truth.parquet -o report"]
-    for each in typed:
+    for each in [*RERUNS.strip().splitlines(), "switches turns.parquet"]:
         following = next(to for start, to in NEXT.items() if each.startswith(start))
         assert run(*each.split(), cwd=line).stderr.endswith(f"Next: turnout {following}\n")
         assert "Next:" not in run(*each.split(), "--json", cwd=line).stderr
+
+
+def test_the_command_that_serves_comes_with_the_settings_file_that_it_needs(tmp_path):
+    write_router(tmp_path / "router")
+    serve = "turnout serve router -c turnout.toml\n"
+    without = run("route", "router", "hi", cwd=tmp_path).stderr
+    assert "Next: name your models" in without
+    assert without.endswith(f"then run {serve}")
+    (tmp_path / "turnout.toml").touch()
+    assert run("route", "router", "hi", cwd=tmp_path).stderr.endswith(f"Next: {serve}")
 
 
 @pytest.mark.parametrize("typed", RERUNS.strip().splitlines(), ids=lambda typed: typed.split()[0])

@@ -347,7 +347,7 @@ def test_people_outcomes_and_a_judge_join_the_evidence_of_their_turns(tmp_path):
     assert rows["b"]["evidence"] == ["-model_first", "outcome"]
     assert [(file.unused, file.unmatched) for file in report.external] == [(0, 1), (0, 0), (1, 0)]
     assert report.fitted_on == "human"
-    assert report.gold_turns == 1
+    assert report.known_turns == 1
 
 
 def test_where_all_models_are_of_one_class_a_judge_alone_labels(tmp_path):
@@ -381,9 +381,9 @@ def test_people_are_taken_at_their_word_where_few_turns_need_reasoning(tmp_path)
 
 def test_turns_of_known_truth_may_come_as_csv(tmp_path):
     turns = write_turns(tmp_path / "t.parquet", [turn("7", n, f"x{n}", QUICK) for n in (1, 2)])
-    (tmp_path / "gold.csv").write_text("conversation_id,turn_index,label\n7,1,reasoning\n7,2,\n")
-    report = label_turns(turns, tmp_path / "l", CATALOG, gold=tmp_path / "gold.csv")
-    assert (report.fitted_on, report.gold_turns) == ("gold", 1)
+    (tmp_path / "truth.csv").write_text("conversation_id,turn_index,label\n7,1,reasoning\n7,2,\n")
+    report = label_turns(turns, tmp_path / "l", CATALOG, truth=tmp_path / "truth.csv")
+    assert (report.fitted_on, report.known_turns) == ("truth", 1)
 
 
 def test_the_steps_of_labelling_are_told_with_files_and_labels_counted(tmp_path):
@@ -539,10 +539,10 @@ def labelled(simulated):
 
 
 @pytest.fixture(scope="module")
-def fitted_on_gold(simulated):
+def fitted_on_truth(simulated):
     """The same by accuracies fitted on the whole truth."""
-    out, gold = simulated / "gold-labels.parquet", simulated / "log" / "truth.parquet"
-    return out, label_turns(simulated / "turns.parquet", out, CATALOG, gold=gold)
+    out, truth = simulated / "truth-labels.parquet", simulated / "log" / "truth.parquet"
+    return out, label_turns(simulated / "turns.parquet", out, CATALOG, truth=truth)
 
 
 def test_evidence_agrees_with_the_truth_better_than_the_model_alone(simulated, labelled):
@@ -565,9 +565,9 @@ def test_known_turns_make_probabilities_mean_what_they_say(simulated, labelled, 
     truth = pq.read_table(simulated / "log" / "truth.parquet").to_pylist()
     needs = {(row["conversation_id"], row["turn_index"]): row["label"] == 0 for row in truth}
     few = pa.Table.from_pylist(np.random.default_rng(0).permutation(truth)[:300].tolist())
-    pq.write_table(few, tmp_path / "gold.parquet")
+    pq.write_table(few, tmp_path / "truth.parquet")
     calibrated = tmp_path / "l.parquet"
-    label_turns(simulated / "turns.parquet", calibrated, CATALOG, gold=tmp_path / "gold.parquet")
+    label_turns(simulated / "turns.parquet", calibrated, CATALOG, truth=tmp_path / "truth.parquet")
     errors = []
     for out in (labelled[0], calibrated):
         rows = pq.read_table(out).to_pylist()
@@ -579,13 +579,13 @@ def test_known_turns_make_probabilities_mean_what_they_say(simulated, labelled, 
     assert errors[1] < 0.6 * errors[0]
 
 
-def test_a_second_run_is_up_to_date_and_reports_the_same(simulated, fitted_on_gold):
-    out, first = fitted_on_gold
-    gold = simulated / "log" / "truth.parquet"
-    again = label_turns(simulated / "turns.parquet", out, CATALOG, gold=gold)
+def test_a_second_run_is_up_to_date_and_reports_the_same(simulated, fitted_on_truth):
+    out, first = fitted_on_truth
+    truth = simulated / "log" / "truth.parquet"
+    again = label_turns(simulated / "turns.parquet", out, CATALOG, truth=truth)
     assert (first.fresh, again.fresh) == (True, False)
     assert replace(again, fresh=True) == first
-    assert first.gold_turns > 1000
+    assert first.known_turns > 1000
 
 
 def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, labelled):
@@ -613,14 +613,14 @@ def test_every_turn_has_the_label_that_its_own_votes_add_up_to(simulated, labell
 
 
 def test_labels_are_the_same_bytes_whatever_the_rows_order_and_the_memory(
-    simulated, fitted_on_gold, tmp_path
+    simulated, fitted_on_truth, tmp_path
 ):
     table = pq.read_table(simulated / "turns.parquet")
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     pq.write_table(shuffled, tmp_path / "shuffled.parquet", row_group_size=300)
-    gold, other = simulated / "log" / "truth.parquet", tmp_path / "other.parquet"
-    label_turns(tmp_path / "shuffled.parquet", other, CATALOG, gold=gold, memory_mb=100)
-    assert file_sha256(fitted_on_gold[0]) == file_sha256(other)
+    truth, other = simulated / "log" / "truth.parquet", tmp_path / "other.parquet"
+    label_turns(tmp_path / "shuffled.parquet", other, CATALOG, truth=truth, memory_mb=100)
+    assert file_sha256(fitted_on_truth[0]) == file_sha256(other)
 
 
 @settings(max_examples=10)
@@ -673,12 +673,12 @@ def test_a_log_without_any_evidence_is_refused(tmp_path):
         label_turns(path, tmp_path / "labels.parquet", CATALOG)
 
 
-def test_gold_of_another_log_is_refused(tmp_path):
+def test_truth_of_another_log_is_refused(tmp_path):
     turns = write_turns(tmp_path / "t.parquet", [turn("a", 1, "x", QUICK)])
-    gold = pa.table({"conversation_id": ["none"], "turn_index": [1], "label": [0]})
-    pq.write_table(gold, tmp_path / "gold.parquet")
+    truth = pa.table({"conversation_id": ["none"], "turn_index": [1], "label": [0]})
+    pq.write_table(truth, tmp_path / "truth.parquet")
     with pytest.raises(RecordError, match="none of its rows is about the log's"):
-        label_turns(turns, tmp_path / "l", CATALOG, gold=tmp_path / "gold.parquet")
+        label_turns(turns, tmp_path / "l", CATALOG, truth=tmp_path / "truth.parquet")
 
 
 def test_labels_that_are_none_are_refused(simulated, tmp_path):

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -99,7 +99,28 @@ def new_table(title: str, columns: Sequence[str], text_columns: Sequence[int] = 
 
 def next_command(*arguments: object) -> None:
     """Write the next command to run to stderr."""
-    say(f"Next: {shlex.join(['turnout', *map(str, arguments)])}")
+    say(f"Next: {_as_typed(arguments)}")
+
+
+def next_serve(router: Path, config: Path | None = None) -> None:
+    """Write to stderr how to serve a router: the command, and first what it still needs.
+
+    Args:
+        router: The router folder.
+        config: The settings file that was given; None looks for turnout.toml in this folder.
+    """
+    settings = config or Path("turnout.toml")
+    if settings.exists():
+        next_command("serve", router, "-c", settings)
+    else:
+        say(
+            f"Next: name your models and where they are in {settings} (docs/gateway.md), then run "
+            + _as_typed(("serve", router, "-c", settings))
+        )
+
+
+def _as_typed(arguments: Iterable[object]) -> str:
+    return shlex.join(["turnout", *map(str, arguments)])
 
 
 def print_json(value: object) -> None:

@@ -15,6 +15,7 @@ from turnout.cli.console import (
     JSON_OPTION,
     OUTPUT_OPTION,
     next_command,
+    next_serve,
     print_json,
     progress_bars,
     say,
@@ -95,7 +96,7 @@ def _traffic(new: Path, output: Path, on_progress: OnProgress) -> Path:
 def _next(report: DriftReport, router: Path, traffic: Path, new: Path, config: Path | None) -> None:
     verdict = report.comparison.verdict
     if verdict == "leave":
-        next_command("serve", router, "-c", config or "turnout.toml")
+        next_serve(router, config)
     elif verdict == "retrain":
         next_command("learn", new, "-o", "retrained")
     elif traffic.suffix == ".parquet":

@@ -13,6 +13,7 @@ from turnout.cli.console import (
     OUTPUT_OPTION,
     new_table,
     next_command,
+    next_serve,
     print_json,
     progress_bars,
     say,
@@ -102,7 +103,7 @@ def command(
         )
     _show_report(report, output, as_json)
     if not as_json:
-        next_command("serve", pairs[0], "-c", "turnout.toml")
+        next_serve(pairs[0])
 
 
 def _cross_validate(

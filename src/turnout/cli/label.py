@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FITTED_ON = {
     "stated": "stated accuracies",
-    "gold": "{0:,} turns of known truth",
+    "truth": "{0:,} turns of known truth",
     "human": "{0:,} turns that people labelled",
 }
 
@@ -38,7 +38,7 @@ _FITTED_ON = {
 @click.argument("turns", type=INPUT_PATH)
 @OUTPUT_OPTION
 @click.option(
-    "--gold",
+    "--truth",
     type=INPUT_PATH,
     help="Turns of known truth (conversation_id, turn_index, label), to fit source accuracies on.",
 )
@@ -46,7 +46,7 @@ _FITTED_ON = {
     "--human",
     type=INPUT_PATH,
     help="People's labels (conversation_id, turn_index, label, annotator): a source, and without "
-    "--gold the truth that other sources' accuracies are fitted on.",
+    "--truth the truth that other sources' accuracies are fitted on.",
 )
 @click.option(
     "--outcomes",
@@ -67,7 +67,7 @@ _FITTED_ON = {
 def command(
     turns: Path,
     output: Path,
-    gold: Path | None,
+    truth: Path | None,
     human: Path | None,
     outcomes: Path | None,
     judged: Path | None,
@@ -92,7 +92,7 @@ def command(
             turns,
             output,
             catalog_of(config),
-            gold=gold,
+            truth=truth,
             external=ExternalFiles(human, outcomes, judged),
             engine=engine,
             on_progress=on_progress,
@@ -150,7 +150,7 @@ def _show(report: LabelReport, output: Path) -> None:
             f"{report.not_chosen:,} of {report.turns:,} turns had no voter: a router or the "
             "product chose their model."
         )
-    by = _FITTED_ON[report.fitted_on].format(report.gold_turns)
+    by = _FITTED_ON[report.fitted_on].format(report.known_turns)
     out.print(
         f"{report.labelled:,} of {report.turns:,} turns have evidence; "
         f"{report.reasoning:,} of them lean to reasoning. Source accuracies: {by}."

@@ -15,7 +15,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
-    next_command,
+    next_serve,
     print_json,
     progress_bars,
     say,
@@ -119,7 +119,7 @@ def command(
     advice = report.comparison.recommendation
     if advice is not None:
         router = next(p for p in paths[:-1] if _architecture(p) == advice.router)
-        next_command("serve", router, "-c", config or "turnout.toml")
+        next_serve(router, config)
 
 
 def _architecture(router: Path) -> str:

@@ -13,7 +13,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     POPULATION_OPTION,
-    next_command,
+    next_serve,
     print_json,
     stdout,
 )
@@ -76,7 +76,7 @@ def command(
         return
     for n, decision in zip(positions, decisions, strict=True):
         _show(turns[n - 1], decision)
-    next_command("serve", router, "-c", config or "turnout.toml")
+    next_serve(router, config)
 
 
 def _read(path: Path) -> list[Any]:

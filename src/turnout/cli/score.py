@@ -13,7 +13,7 @@ from turnout.cli.console import (
     JSON_OPTION,
     OUTPUT_OPTION,
     POPULATION_OPTION,
-    next_command,
+    next_serve,
     print_json,
     progress_bars,
     say,
@@ -87,4 +87,4 @@ def command(
             f"About {share.value:.1%} ({share.low:.1%} … {share.high:.1%}) of them need reasoning, "
             "as far as the scores are calibrated."
         )
-    next_command("serve", router, "-c", "turnout.toml")
+    next_serve(router)

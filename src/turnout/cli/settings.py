@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from turnout.cli.console import INPUT_PATH, JSON_OPTION, next_command, print_json, stdout
+from turnout.cli.console import INPUT_PATH, JSON_OPTION, print_json, say, stdout
 from turnout.cli.serve import listen_options
 from turnout.cli.verbs import verb
 
@@ -38,4 +38,5 @@ def command(
     for each in values:
         table.add_row(each.key, "–" if each.value is None else str(each.value), each.origin)
     stdout().print(table)
-    next_command("serve", "router/", "-c", config or "turnout.toml")
+    if config is not None:
+        say(f"Next: turnout serve ROUTER -c {config}")

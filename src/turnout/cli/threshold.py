@@ -14,7 +14,7 @@ from turnout.cli.console import (
     CONFIG_OPTION,
     INPUT_PATH,
     JSON_OPTION,
-    next_command,
+    next_serve,
     print_json,
     progress_bars,
     say,
@@ -40,11 +40,13 @@ if TYPE_CHECKING:
 @click.option("--share", type=float, help="Share of decisions to send to reasoning, such as 0.3.")
 @click.option("--budget", type=float, help="Highest cost of 1,000 messages, in USD.")
 @click.option(
-    "--max-miss",
+    "--max-missed",
     type=float,
     help="Of the messages that need reasoning, the highest share sent to fast, such as 0.05.",
 )
-@click.option("--confidence", default=0.95, show_default=True, help="The confidence of --max-miss.")
+@click.option(
+    "--confidence", default=0.95, show_default=True, help="The confidence of --max-missed."
+)
 @click.option(
     "--reasoning-model",
     help="Model that serves the reasoning class, for costs.  [default: the settings file's target]",
@@ -61,7 +63,7 @@ def command(
     data: Path,
     share: float | None,
     budget: float | None,
-    max_miss: float | None,
+    max_missed: float | None,
     confidence: float,
     reasoning_model: str | None,
     fast_model: str | None,
@@ -73,16 +75,16 @@ def command(
     """Choose the threshold of ROUTER on DATA, and compare it with others.
 
     Nothing changes without --write. Scores are stored beside the router, so that the next call on
-    the same messages is fast. One of --share, --budget and --max-miss is required.
+    the same messages is fast. One of --share, --budget and --max-missed is required.
 
-    DATA is your own turns table, or a data set folder, whose test rows are used. --max-miss needs a
-    data set. It holds for new messages like these: with 95 % confidence, at most that share of the
-    messages that need reasoning goes to fast.
+    DATA is your own turns table, or a data set folder, whose test rows are used. --max-missed needs
+    a data set. It holds for new messages like these: with 95 % confidence, at most that share of
+    the messages that need reasoning goes to fast.
     """
     from turnout.replay.threshold import Goal, choose_threshold
     from turnout.settings import load_settings
 
-    goal = Goal(share, budget, max_miss, confidence)
+    goal = Goal(share, budget, max_missed, confidence)
     settings = load_settings(config)
     with progress_bars() as on_progress:
         report = choose_threshold(
@@ -100,7 +102,7 @@ def command(
     else:
         _show(report)
         if write:
-            next_command("serve", router, "-c", config or "turnout.toml")
+            next_serve(router, config)
         else:
             say(
                 f"{router} still has {report.before:.4f}. The same command with --write changes it."

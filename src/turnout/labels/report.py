@@ -75,8 +75,8 @@ class LabelReport:
         labelled: Of them, those with any evidence.
         reasoning: Labelled turns with p_reasoning of at least 0.5.
         prior: Assumed share of turns that need reasoning, before any evidence.
-        gold_turns: Turns of known truth that the accuracies were fitted on; 0 where none.
-        fitted_on: Where the source accuracies come from: gold, human or stated.
+        known_turns: Turns of known truth that the accuracies were fitted on; 0 where none.
+        fitted_on: Where the source accuracies come from: truth, human or stated.
         sources: In the order of `evidence.SOURCES`.
         external: In the order of `ExternalFiles`.
         not_chosen: Turns whose model a router or the product chose, so that it is no evidence.
@@ -87,7 +87,7 @@ class LabelReport:
     labelled: int
     reasoning: int
     prior: float
-    gold_turns: int
+    known_turns: int
     fitted_on: str
     sources: list[SourceReport]
     external: list[ExternalFileReport] = field(default_factory=list)
@@ -120,7 +120,7 @@ def label_report(
         labelled=int(patterns.turns[has_vote].sum()),
         reasoning=int(patterns.turns[has_vote][leaning].sum()),
         prior=accuracies.prior,
-        gold_turns=checked.turns if checked else 0,
+        known_turns=checked.turns if checked else 0,
         fitted_on=fitted_on,
         sources=[_source(patterns, accuracies, checked, s) for s in range(len(SOURCES))],
         external=list(external),

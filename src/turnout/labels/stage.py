@@ -84,7 +84,7 @@ def label_turns(
     out: Path,
     catalog: Catalog,
     *,
-    gold: Path | None = None,
+    truth: Path | None = None,
     external: ExternalFiles = ExternalFiles(),
     engine: str = DUCKDB,
     memory_mb: int = MEMORY_MB,
@@ -93,7 +93,8 @@ def label_turns(
     """Aggregate all votes on every turn and write the labels.
 
     Sources are assumed independent given the need, so that their log-odds add up. Their accuracies
-    are stated, or fitted on turns of known truth: `gold`, or else the majority of people's labels.
+    are stated, or fitted on turns of known truth: those of `truth`, or else the majority of
+    people's labels.
 
     The log stays on the engine. Only turns of known truth, files of external votes and the keys of
     repeated requests are held in memory.
@@ -103,7 +104,7 @@ def label_turns(
         out: The Parquet file of labels (`schema.EXPLAINED_LABELS`): one row for each turn with
             evidence.
         catalog: Model names to classes.
-        gold: A table with `conversation_id`, `turn_index` and `label` (0 = reasoning, 1 = fast).
+        truth: A table with `conversation_id`, `turn_index` and `label` (0 = reasoning, 1 = fast).
         external: Votes of people, of a judge model and of measurements.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
         memory_mb: Where DuckDB begins to spill to disk. It changes no byte.
@@ -115,7 +116,7 @@ def label_turns(
         SettingsError: If the engine is not there.
         StorageError: If `out` cannot be written.
     """
-    files = {"gold": gold, **asdict(external)}
+    files = {"truth": truth, **asdict(external)}
     options = {"catalog": catalog.digest}
     run = StageRun(out, Manifest.of("label", {"turns": turns, **files}, options))
     if run.is_done():
@@ -130,7 +131,7 @@ def label_turns(
         with steps.step(_GATHER):
             rows, patterns = _patterns(votes(log, backend, catalog, read), turns, backend)
         with steps.step(_AGGREGATE):
-            fitted_on, checked, accuracies = _accuracies(gold, rows, patterns, backend)
+            fitted_on, checked, accuracies = _accuracies(truth, rows, patterns, backend)
             not_chosen = backend.to_pyarrow(rows.filter(rows.not_chosen).count()).as_py()
             report = label_report(patterns, accuracies, checked, fitted_on, matched, not_chosen)
         run.record(report)
@@ -190,13 +191,13 @@ def _file_report(
 
 
 def _accuracies(
-    gold: Path | None, rows: ibis.Table, patterns: VotePatterns, backend: ibis.BaseBackend
+    truth_file: Path | None, rows: ibis.Table, patterns: VotePatterns, backend: ibis.BaseBackend
 ) -> tuple[str, CheckedVotes | None, SourceAccuracies]:
     """The turns that accuracies are fitted on, the counts of votes there, and the accuracies."""
     people = np.asarray([code == "human" for code in CODES])
     labelled = patterns.votes[:, people].any(axis=1)
-    if gold is not None:
-        known, scaled = _known_turns(gold, rows, patterns, backend), np.ones_like(people)
+    if truth_file is not None:
+        known, scaled = _known_turns(truth_file, rows, patterns, backend), np.ones_like(people)
         truth = known["truth"].to_numpy()
     elif labelled.any():
         numbers = ibis.memtable(pa.table({"pattern": patterns.numbers[labelled]}))
@@ -204,14 +205,14 @@ def _accuracies(
     else:
         return "stated", None, STATED_ACCURACIES
     known_votes = patterns.votes[patterns.positions(known["pattern"].to_numpy())]
-    if gold is None:
+    if truth_file is None:
         truth = (known_votes[:, people].ravel() > 0).astype(np.int8)
         # People's labels are the truth here, so they cannot be checked against it.
         known_votes = np.where(people, 0, known_votes).astype(np.int8)
     ids = known["conversation_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     checked = check_votes(known_votes, truth, ids)
     accuracies = calibrated(fitted_accuracies(checked), known_votes, truth, scaled)
-    return "human" if gold is None else "gold", checked, accuracies
+    return "human" if truth_file is None else "truth", checked, accuracies
 
 
 def _known_turns(
@@ -230,7 +231,7 @@ def _known_turns(
     if not known.num_rows:
         raise RecordError(
             f"{path}: none of its rows is about the log's {patterns.turns.sum():,} turns; expected "
-            "the same conversation ids and turn indices. Check --gold."
+            "the same conversation ids and turn indices. Check --truth."
         )
     return known
 
