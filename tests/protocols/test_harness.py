@@ -39,9 +39,22 @@ REMINDER = "<system-reminder>\nRun the linter.\n</system-reminder>"
         ),
         pytest.param(
             "<task>\nfix it\n</task>\n<environment_details>\nLinux\n</environment_details>",
-            "fix it", ("environment", "wrapper"), id="task-beside-harness",
+            "fix it", ("environment",), id="task-beside-harness",
         ),
         pytest.param("<task>fix it</task>", "<task>fix it</task>", (), id="task-of-a-person"),
+        pytest.param(
+            "[read_file for 'a.py'] Result:\n<feedback_form>\n<feedback>\nno, b.py\n</feedback>",
+            "no, b.py", ("tool result",), id="feedback-in-a-tool-result",
+        ),
+        pytest.param("[ERROR] You did not use a tool in your previous response!", "",
+                     ("tool result",), id="asked-again-for-a-tool"),
+        pytest.param(
+            "<context>\nThe following items were attached by the user.\n</context>\nfix it",
+            "fix it", ("editor",), id="attached-context",
+        ),
+        pytest.param("<context>a</context> fix it", "<context>a</context> fix it", (),
+                     id="context-of-a-person"),
+        pytest.param("Stop hook feedback:\n- a test fails", "", ("hook",), id="hook"),
         pytest.param(
             "<attachments>a.py</attachments>\n<user_query>\nfix it\n</user_query>",
             "fix it", ("wrapper",), id="query-in-an-element",
@@ -59,6 +72,26 @@ REMINDER = "<system-reminder>\nRun the linter.\n</system-reminder>"
 def test_harness_text_is_set_apart(text, human, harness):
     words = split_harness(text)
     assert (words.human, words.harness) == (human, harness)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "human"),
+    [
+        pytest.param(["<task>\nfix it\n</task>", "<environment_details>x</environment_details>"],
+                     "fix it", id="a-task-beside-another-block"),
+        pytest.param(["[bash] Result:", "its output", "<feedback>\nagain\n</feedback>"], "again",
+                     id="feedback-after-a-result"),
+        pytest.param(["[bash] Result:", "its output"], "", id="a-result-in-two-blocks"),
+        pytest.param(["<user_info>macOS</user_info>\n<rules>Be kind</rules>",
+                      "<user_query>fix it</user_query>"], "fix it", id="cursor"),
+        pytest.param(["<user_info>macOS</user_info>\n<rules>Be kind</rules>"], "",
+                     id="rules-beside-harness"),
+        pytest.param(["<image name=[Image #1]>", "</image>", "what is it?"], "what is it?",
+                     id="tags-around-an-image"),
+    ],
+)  # fmt: skip
+def test_blocks_of_one_message_tell_of_each_other(blocks, human):
+    assert split_harness(*blocks).human == human
 
 
 @given(st.text(st.sampled_from("ab <>/[]"), max_size=40))

@@ -56,6 +56,10 @@ HELPERS = {
         "auxiliary",
         "Your task is to reflect the speaker's likely facial expression through one.",
     ),
+    "prompt-to-be-enhanced": (
+        "auxiliary",
+        "Generate an enhanced version of this prompt (reply with only the enhanced prompt):\n\nfix",
+    ),
     "page-to-be-read": ("auxiliary", "Web page content:\n---\nTimetable\n---\nWhen does it leave?"),
 }
 PERSONS = [
@@ -93,6 +97,7 @@ def test_a_search_of_many_texts_misses_no_helper_call(text):
         ("Does the message begin another topic? If so, extract a two-word title for it.", "turn"),
         ("If the message begins a new topic, extract a short title for this topic.", "title"),
         ("Given a chat history and the latest question, write a standalone question.", "query"),
+        ("You write one-line Git commit messages of the diffs below.", "auxiliary"),
         ("You help in a book store. Titles of books are italic.", "turn"),
     ],
 )

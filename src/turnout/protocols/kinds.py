@@ -67,7 +67,8 @@ _WORDINGS: tuple[tuple[RequestKind, str], ...] = (
         r"|(?:\[INST\] )?Task: Check if there is unsafe content in"
         r"|You are a Personal Information Organizer, specialized in"
         r"|You are a smart memory manager which controls the memory of a system"
-        r"|Extract any file paths that this command reads or modifies",
+        r"|Extract any file paths that this command reads or modifies"
+        r"|Generate an enhanced version of this prompt \(reply with only",
     ),
     # A question is to be rewritten so that a search understands it: LangChain, LlamaIndex.
     (
@@ -119,6 +120,10 @@ _TITLE_MAKER = re.compile(
     r"|\bconversation into a title\b"
     r"|\bSummarize the user'?s (?:request|query|message) into a (?:single )?short sentence",
     re.IGNORECASE,
+)
+# What the system prompt of a call for a commit's message says.
+_COMMIT_WRITER = re.compile(
+    r"\b(?:generat|writ|creat|com(?:e|ing) up with)[^.\n]{0,100}\bcommit messages?\b", re.IGNORECASE
 )
 # Open WebUI and those who copied it: `### Task:` and a line that says which.
 _TASK = re.compile(r"### Task:\s*\n?([^\n]*)")
@@ -217,6 +222,8 @@ def helper_by_instructions(text: str) -> RequestKind | None:
     beginning = text.lstrip()[:_BEGINNING_CHARS]
     if (match := _WORDING.match(beginning)) is not None:
         return _WORDINGS[(match.lastindex or 1) - 1][0]
+    if _COMMIT_WRITER.search(beginning):
+        return "auxiliary"
     return "title" if _TITLE_MAKER.search(beginning) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from turnout.protocols.harness import split_harness
+from turnout.protocols.harness import TOOL_RESULT, split_harness
 from turnout.protocols.records import Message, Role
 
 _TEXTS = {"text", "input_text", "output_text", "refusal"}
@@ -77,15 +77,16 @@ def _add(content: Content, part: object) -> None:
 
 
 def message_of(role: Role, content: Content) -> Message:
-    """A message; a person's words are taken apart from harness text, block by block."""
+    """A message; a person's words are taken apart from harness text."""
     tools, attachments = tuple(content.tools), tuple(content.attachments)
     if role != "user":
         return Message(role, "\n".join(content.texts), (), attachments, tools)
-    words = [split_harness(text) for text in content.texts]
-    human = "\n".join(part.human for part in words if part.human)
-    harness = tuple(kind for part in words for kind in part.harness)
-    only_results = content.results and not human and not attachments
-    return Message("tool" if only_results else "user", human, harness, attachments, tools)
+    words = split_harness(*content.texts)
+    has_results = content.results or TOOL_RESULT in words.harness
+    only_results = has_results and not words.human and not attachments
+    return Message(
+        "tool" if only_results else "user", words.human, words.harness, attachments, tools
+    )
 
 
 def instructions_of(value: object) -> str:

@@ -13,7 +13,7 @@ from turnout.logs.columns import camel_case
 from turnout.logs.columns import parsed as parsed
 from turnout.logs.formats import RawRow
 from turnout.logs.readers.parts import CallPart
-from turnout.protocols import split_harness
+from turnout.protocols.harness import TOOL_RESULT, split_harness
 
 Values = Mapping[str, Any]
 Turn = dict[str, Any]
@@ -228,11 +228,12 @@ def message_of(
     name = role_of(role)
     if name != "user":
         return Message(name, text_of(content), model, timestamp)
-    words = [split_harness(text) for text in _texts_of(content)]
-    text = "\n".join(part.human for part in words if part.human)
-    harness = any(part.harness for part in words)
-    compacted = any(COMPACTED in part.harness for part in words)
-    return Message(name, text, model, timestamp, harness, _is_attached(content), compacted)
+    words = split_harness(*_texts_of(content))
+    is_attached, compacted = _is_attached(content), COMPACTED in words.harness
+    if TOOL_RESULT in words.harness and not words.human and not is_attached:
+        name = "tool"
+    harness = bool(words.harness)
+    return Message(name, words.human, model, timestamp, harness, is_attached, compacted)
 
 
 def _is_attached(content: object) -> bool:
