@@ -192,15 +192,25 @@ def test_equal_calls_of_codex_count_apart_where_their_total_grows(tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 2])
-def test_events_that_a_newer_version_writes_are_notes(tmp_path, at):
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "agent-colour", "colour": "blue"},
+        # As Claude Code 2.1.332 stores a part of a request.
+        {"type": "api-request-blob", "hash": "0", "message": {"role": "user", "content": "why?"}},
+    ],
+)
+def test_events_that_a_newer_version_writes_are_notes(tmp_path, at, event):
     log = ClaudeCode()
     log.says("why?")
     log.answers(text("so"))
-    log.rows.insert(at, {"type": "agent-colour", "sessionId": "s1", "colour": "blue"})
+    log.rows.insert(at, {"sessionId": "s1", **event})
     report, (turn,) = read(tmp_path, log.rows)
     assert (turn["user_message"], report.rows_read) == ("why?", 3)
     assert report.dropped["a product's own note"] == 1
     rows = codex(item("user", "why?"), item("assistant", "so"), ("window_moved", {"x": 1}))
+    # Codex 0.171 numbers its events.
+    rows = [row | {"ordinal": number} for number, row in enumerate(rows)]
     rows.insert(at, rows.pop())
     report, (turn,) = read(tmp_path, rows)
     assert (turn["user_message"], report.rows_read) == ("why?", 4)
@@ -210,6 +220,49 @@ def test_a_turn_that_names_a_session_and_a_type_is_no_event(tmp_path):
     row = {"sessionId": "s1", "type": "chat", "turnIndex": 1, "userMessage": "why?", "model": "o3"}
     _, (turn,) = read(tmp_path, [row])
     assert turn["user_message"] == "why?"
+
+
+def test_turns_before_a_compaction_are_kept_beside_events_without_an_id(tmp_path):
+    log = ClaudeCode()
+    for words in ("first", "second"):
+        log.rows.append({"type": "mode", "sessionId": "s1", "mode": "default"})
+        log.says(words)
+        log.answers(text(words))
+    last = log.rows[-1]["uuid"]
+    log.event("system", None, subtype="compact_boundary", parentUuid=None, logicalParentUuid=last)
+    log.says("This session is being continued from a previous conversation.", isCompactSummary=True)
+    log.says("third")
+    log.answers(text("third"))
+    _, turns = read(tmp_path, log.rows)
+    assert [turn["user_message"] for turn in turns] == ["first", "second", "third"]
+
+
+def test_a_summary_of_codex_is_no_answer_and_its_call_is_no_call_of_the_turn(tmp_path):
+    summary = "Another language model started to solve this problem and produced a summary: so far"
+    rows = codex(
+        item("user", "why?"), item("assistant", "so"), tokens(10),
+        ("event_msg", {"type": "task_started"}),
+        item("assistant", "so far"), tokens(90),
+        ("compacted", {"message": summary}),
+        item("user", "and then?"), item("assistant", "that"), tokens(20),
+    )  # fmt: skip
+    _, turns = read(tmp_path, rows)
+    assert [(turn["assistant_message"], turn["prompt_tokens"]) for turn in turns] == [
+        ("so", 10), ("that", 20),
+    ]  # fmt: skip
+
+
+def test_what_codex_writes_of_a_review_is_no_persons_message(tmp_path):
+    review = "<user_action>\n<action>review</action>\n<results>fine</results>\n</user_action>"
+    rows = codex(item("user", review), item("assistant", "fine"), item("user", "thanks"))
+    _, turns = read(tmp_path, rows)
+    assert [turn["user_message"] for turn in turns] == ["thanks"]
+
+
+def test_a_turn_of_codex_that_ended_with_an_error_failed(tmp_path):
+    ended = {"type": "task_complete", "last_agent_message": None, "error": {"message": "429"}}
+    _, (turn,) = read(tmp_path, codex(item("user", "why?"), ("event_msg", ended)))
+    assert turn["response_type"] == "failed"
 
 
 def test_turns_of_codex_that_were_taken_back_are_counted(tmp_path):

@@ -19,7 +19,7 @@ from turnout.protocols import Message, read_answer, read_request
 
 SOURCE = "claude code"
 _NOTES = {"summary", "file-history-snapshot", "system", "queue-operation", "progress", "attachment"}
-# Names of a turn's message in logs that name a session and a type too.
+# Names of a turn's message in logs that name a session and a type too: there it is text.
 _OF_A_TURN = {
     "user_message", "usermessage", "prompt", "message", "input", "query", "question", "text",
     "content",
@@ -36,7 +36,8 @@ def may_read(values: Values) -> bool:
         return "sessionId" in values and isinstance(values.get("message"), dict)
     if kind in _NOTES:
         return bool({"sessionId", "leafUuid", "snapshot", "operation"} & values.keys())
-    return "sessionId" in values and not _OF_A_TURN & {name.lower() for name in values}
+    said = {name.lower() for name, value in values.items() if isinstance(value, str)}
+    return "sessionId" in values and not _OF_A_TURN & said
 
 
 @dataclass(slots=True)
@@ -134,7 +135,7 @@ class Session:
             has_text=bool(message.text.strip()),
         )
         self._turns.append(turn)
-        self._turn_of[str(values.get("uuid"))] = number
+        self._belongs(values, number)
 
     def _add_answer(self, values: Values) -> str:
         number = self._place(values)
@@ -155,7 +156,13 @@ class Session:
     def _place(self, values: Values) -> int | None:
         """The turn that an event belongs to: its parent's, else the last one."""
         last = len(self._turns) - 1 if self._turns else None
-        number = self._turn_of.get(str(values.get("parentUuid")), last)
+        # After a compaction the chain begins again; the event before it is named apart.
+        parent = values.get("parentUuid") or values.get("logicalParentUuid")
+        number = self._turn_of.get(parent, last) if isinstance(parent, str) else last
         if number is not None:
-            self._turn_of[str(values.get("uuid"))] = number
+            self._belongs(values, number)
         return number
+
+    def _belongs(self, values: Values, number: int) -> None:
+        if isinstance(uuid := values.get("uuid"), str):
+            self._turn_of[uuid] = number

@@ -43,8 +43,8 @@ def may_read(values: Values) -> bool:
         return _is_bare(values)
     if not isinstance(kind, str) or not isinstance(values["payload"], dict):
         return False
-    # Newer versions write events of further types in the same frame.
-    return kind in _TYPES or values.keys() == _FRAME
+    # Newer versions write events of further types, and more around them.
+    return kind in _TYPES or (values.keys() >= _FRAME and not _TURN_COLUMNS & values.keys())
 
 
 def _is_bare(values: Values) -> bool:
@@ -77,6 +77,8 @@ class Session:
         self._taken_back: list[SessionTurn] = []
         # What the screen showed: the turns of a file without the model's items.
         self._shown: list[SessionTurn] = []
+        # Answer, its end and the number of calls before the last message of the assistant.
+        self._before: tuple[str | None, str | None, int] = (None, None, 0)
 
     def add(self, raw: RawRow) -> str | None:
         """Take an event; see `sessions.Session`."""
@@ -93,6 +95,8 @@ class Session:
                 return self._add_item(payload, raw)
             case "event_msg":
                 return self._add_event(payload, raw)
+            case "compacted":
+                self._take_summary_back(payload)
         return NOTE
 
     def _add_bare(self, raw: RawRow) -> str | None:
@@ -136,11 +140,22 @@ class Session:
             return NOTE
         turn = self._turns[-1]
         if message.role == "assistant":
+            if message.text:
+                self._before = (turn.answer, turn.response_type, len(turn.usage))
             turn.model = self._model or turn.model
             turn.answer = message.text or turn.answer
             turn.tools.update(message.tools)
             turn.response_type = "success"
         return READ_WITH_TURN
+
+    def _take_summary_back(self, payload: Values) -> None:
+        """What was taken for an answer was the summary that the history is replaced by."""
+        turn, summary = self._turns[-1] if self._turns else None, text(payload.get("message"))
+        if turn is None or not turn.answer or not (summary or "").endswith(turn.answer):
+            return
+        turn.answer, turn.response_type, n_calls = self._before
+        for call in list(turn.usage)[n_calls:]:
+            del turn.usage[call]
 
     def _add_event(self, event: Values, raw: RawRow) -> str | None:
         kind, turns = text(event.get("type")), self._turns or self._shown
@@ -154,6 +169,8 @@ class Session:
             self._add_usage(turns[-1], mapping(event.get("info")))
         elif kind in _ENDED and turns:
             turns[-1].response_type = _ENDED[kind]
+        elif kind == "task_complete" and event.get("error") and turns:
+            turns[-1].response_type = "failed"
         elif kind == "agent_message" and self._shown:
             self._shown[-1].answer = text(event.get("message"))
             self._shown[-1].model, self._shown[-1].response_type = self._model, "success"
@@ -179,6 +196,7 @@ class Session:
             count(used, "output_tokens"),
             count(used, "reasoning_output_tokens"),
             count(used, "cached_input_tokens"),
+            count(used, "cache_write_input_tokens"),
         )
         calls = turn.usage
         # A count is logged again with the limits; then the total is the same as before.
