@@ -121,10 +121,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 def test_every_value_is_listed_with_its_origin_and_without_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("KEY", "sk-very-secret")
     text = WHOLE.replace("effort", "token")
-    flags = {"gateway": {"host": "0.0.0.0", "port": None}}
-    values = setting_values(written(tmp_path, text), flags)
+    values = setting_values(written(tmp_path, text))
     shown = {each.key: (each.value, each.origin) for each in values}
-    assert shown["gateway.host"] == ("0.0.0.0", "flag")
     assert shown["router.threshold"] == (0.4, "file")
     assert shown["router.fixed_class"] == ("reasoning", "default")
     assert shown["upstreams.local.api_key_env"] == ("KEY (set in the environment)", "file")

@@ -18,7 +18,6 @@ def dataset(
     size=100_000,
     ratio=(1, 1),
     shares=(0.8, 0.1, 0.1),
-    oversample=False,
     seed=0,
     **options,
 ) -> Dataset:
@@ -27,11 +26,11 @@ def dataset(
     Args:
         folder: Where the turns are written.
         rows: Of the turns table.
-        size, ratio, shares, oversample, seed: See `DatasetSpec`.
+        size, ratio, shares, seed: See `DatasetSpec`.
         options: See `dataset_from_turns`.
     """
     turns = write_turns(folder / "turns.parquet", rows)
-    spec = DatasetSpec(size, ratio, shares, oversample, seed)
+    spec = DatasetSpec(size, ratio, shares, seed)
     return dataset_from_turns(turns, spec, **{"catalog": CATALOG} | options)
 
 

@@ -350,12 +350,6 @@ def test_how_many_labelled_turns_are_used_is_said_with_every_reason(tmp_path, si
     assert f"| **all** |  | {len(rows):,} |" in page
 
 
-def test_rows_that_are_repeated_count_as_used_once(tmp_path):
-    rows = conversations(100)
-    usage = build(tmp_path, rows, size=400, oversample=True).description["usage"]
-    assert usage["used"] == usage["labelled"] == 100
-
-
 def test_where_all_labelled_turns_are_used_that_is_said(tmp_path):
     described = build(tmp_path, conversations(100)).description
     assert usage_sentence(described) == "All 100 labelled turns are used."

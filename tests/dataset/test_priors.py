@@ -36,7 +36,7 @@ def simulated(tmp_path_factory):
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
 def test_the_log_s_prior_is_the_weighted_share_of_all_its_labelled_turns(simulated, architecture):
     turns, labels = simulated
-    spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), False, 0)
+    spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), 0)
     data = dataset_from_turns(
         turns, spec, architecture=architecture, catalog=CATALOG, labels=labels
     )

@@ -91,19 +91,6 @@ def test_where_the_log_is_short_the_account_says_what_it_allows(tmp_path):
     assert "200 rows were asked for; the log allows 60" in data.description["account"]
     assert "30 reasoning and" in data.description["account"]
     assert "With a --size above 400 all are" in data.description["account"]
-    assert data.description["repeated"] == 0
-
-
-def test_only_oversampling_uses_a_training_row_twice(tmp_path):
-    rows = [turn(f"c{n}", 1, f"message {n}", "o3" if n < 30 else "gpt-4o") for n in range(400)]
-    data = build(tmp_path, rows, architecture="session", size=200, oversample=True)
-    splits = splits_of(data)
-    ids = {name: [row["sample_id"] for row in split] for name, split in splits.items()}
-    assert len(ids["train"]) == 160
-    assert data.description["repeated"] == 160 - len(set(ids["train"])) > 0
-    for name in ("validation", "test"):
-        assert len(set(ids[name])) == len(ids[name])
-    assert "repetitions" in card(data.description)
 
 
 def test_every_row_of_the_log_is_accounted_for(tmp_path):
@@ -190,7 +177,7 @@ def test_a_heavy_user_leaves_the_other_splits_their_rows(tmp_path):
 
 def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
     rows = log()
-    spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), False, 0)
+    spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), 0)
     formatter = Formatter("conversation")
     shuffled = random.Random(5).sample(rows, len(rows))
     found = []
@@ -333,7 +320,7 @@ def test_rows_without_a_place_are_counted_and_left_out(tmp_path):
     whole = pa.Table.from_pylist(rows, nullable)
     pq.write_table(whole, tmp_path / "t.parquet")
     data = dataset_from_turns(
-        tmp_path / "t.parquet", DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), False, 0),
+        tmp_path / "t.parquet", DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), 0),
         architecture="conversation", catalog=CATALOG,
     )  # fmt: skip
     assert data.description["dropped"]["no conversation id or turn index"] == 3

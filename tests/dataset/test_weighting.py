@@ -128,15 +128,6 @@ def test_a_long_log_of_few_distinct_texts_is_taken_whole(tmp_path):
     assert data.description["weighting"] is not None
 
 
-def test_oversampling_a_short_log_repeats_every_training_row(tmp_path):
-    data = dataset(tmp_path, short_log(), architecture="session", size=1000, oversample=True)
-    splits = splits_of(data)
-    uses = Counter(row["sample_id"] for row in splits["train"])
-    assert sum(uses.values()) == 800
-    assert len(uses) + len(splits["validation"]) + len(splits["test"]) == 240
-    assert max(uses.values()) - min(uses.values()) == 1
-
-
 def candidates(sums):
     made = []
     for number, ((label, stratum), weight) in enumerate(sorted(sums.items())):

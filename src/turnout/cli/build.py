@@ -31,7 +31,7 @@ from turnout.records import ID2LABEL
 if TYPE_CHECKING:
     from turnout.records import Architecture
 
-_OF_TURNS_ALONE = {"labels", "ratio", "oversample", "engine", "config"}
+_OF_TURNS_ALONE = {"labels", "ratio", "engine", "config"}
 _OF_OUTCOMES_ALONE = {"margin", "columns"}
 _ROWS = ("reasoning", "fast", "none")
 _MOST_STRATA = 10
@@ -70,11 +70,6 @@ _MOST_STRATA = 10
     "--split", default="80:10:10", show_default=True, help="Rows for training, validation and test."
 )
 @click.option(
-    "--oversample",
-    is_flag=True,
-    help="If there are too few training rows, repeat them, each at most ten times.",
-)
-@click.option(
     "--margin",
     default=0.1,
     show_default=True,
@@ -100,7 +95,6 @@ def command(
     size: int | None,
     ratio: str,
     split: str,
-    oversample: bool,
     margin: float,
     columns: tuple[str, ...],
     engine: str,
@@ -146,7 +140,6 @@ def command(
                 size=size or DEFAULT_SIZE,
                 ratio=(reasoning, fast),
                 split=(parts[0], parts[1], parts[2]),
-                oversample=oversample,
                 seed=seed,
                 engine=engine,
                 on_progress=on_progress,
@@ -196,8 +189,6 @@ def _show(description: dict[str, Any], output: Path) -> None:
         out.print(_quota_table(description["quotas"]))
     if description.get("account"):
         out.print(description["account"])
-    if description.get("repeated"):
-        out.print(f"{description['repeated']:,} training rows are repetitions (--oversample).")
     if description.get("both_labels"):
         out.print(f"{description['both_labels']:,} texts had both labels: each is one row.")
     if description.get("users_apart") is False:

@@ -33,11 +33,6 @@ from turnout.records import Population
     help="A column to copy beside the score, such as an id; may be repeated.",
 )
 @OUTPUT_OPTION
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "float32"]),
-    help="The quantised graph, or the trained one.  [default: the graph that serves]",
-)
 @POPULATION_OPTION
 @ENGINE_OPTION
 @JSON_OPTION
@@ -47,7 +42,6 @@ def command(
     text_column: str,
     keep: tuple[str, ...],
     output: Path,
-    precision: str | None,
     population: Population | None,
     engine: str,
     as_json: bool,
@@ -66,7 +60,6 @@ def command(
             output,
             text_column=text_column,
             keep=keep,
-            precision=precision,
             population=population,
             engine=engine,
             on_progress=on_progress,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,17 +17,6 @@ if TYPE_CHECKING:
     from turnout.settings import Flags
 
 
-def listen_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that override the settings file."""
-    port = click.option(
-        "--port", type=click.IntRange(0, 65_535), help="Port.  [default: gateway.port, or 8080]"
-    )
-    host = click.option(
-        "--host", help="Address to listen on.  [default: gateway.host, or 127.0.0.1]"
-    )
-    return host(port(command))
-
-
 @verb("turnout serve session-router/ -c turnout.toml")
 @click.argument("router", type=INPUT_PATH)
 @click.option(
@@ -37,7 +25,10 @@ def listen_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--check", is_flag=True, help="Print what would be served, with possible surprises, and exit."
 )
-@listen_options
+@click.option("--host", help="Address to listen on.  [default: gateway.host, or 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Port.  [default: gateway.port, or 8080]"
+)
 def command(router: Path, config: Path, check: bool, host: str | None, port: int | None) -> None:
     """Serve ROUTER as a gateway for OpenAI's and Anthropic's clients.
 

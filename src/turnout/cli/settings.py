@@ -9,28 +9,24 @@ import click
 from rich.table import Table
 
 from turnout.cli.console import INPUT_PATH, JSON_OPTION, print_json, say, stdout
-from turnout.cli.serve import listen_options
 from turnout.cli.verbs import verb
 
 
 @verb("turnout settings -c turnout.toml")
 @click.option("-c", "--config", type=INPUT_PATH, help="Settings file.")
-@listen_options
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors.")
 @JSON_OPTION
-def command(
-    config: Path | None, host: str | None, port: int | None, *, schema: bool, as_json: bool
-) -> None:
-    """Print every setting and where its value comes from: a flag, the file, or the default.
+def command(config: Path | None, *, schema: bool, as_json: bool) -> None:
+    """Print every setting and where its value comes from: the file, or the default.
 
-    A flag wins over the file, the file over the default. Keys and tokens are not shown.
+    Keys and tokens are not shown.
     """
     from turnout.settings import Settings, setting_values
 
     if schema:
         print_json(Settings.model_json_schema())
         return
-    values = setting_values(config, {"gateway": {"host": host, "port": port}})
+    values = setting_values(config)
     if as_json:
         print_json([asdict(value) for value in values])
         return

@@ -86,7 +86,6 @@ def dataset_spec(
     ratio: Ratio,
     split: tuple[float, float, float],
     *,
-    oversample: bool = False,
     seed: int = 0,
     fixed_split: Mapping[tuple[str, int], str] | None = None,
 ) -> DatasetSpec:
@@ -95,9 +94,7 @@ def dataset_spec(
     Raises:
         SettingsError: If size, ratio or split make no sense.
     """
-    return DatasetSpec(
-        size, _reduced(ratio, size), split_shares(split), oversample, seed, fixed_split
-    )
+    return DatasetSpec(size, _reduced(ratio, size), split_shares(split), seed, fixed_split)
 
 
 @uncollected()
@@ -141,7 +138,6 @@ def dataset_from_turns(
         "seed": spec.seed,
         "turns": log.total,
         "users_apart": selection.users_apart,
-        "repeated": selection.repeated,
         "account": describe.account(selection, spec),
         "quotas": describe.quotas(selection),
         "weighting": describe.weighting(selection),
@@ -332,9 +328,7 @@ def _dataset(
         **details,
         "rows": sum(map(len, splits.values())),
         "composition": describe.composition(splits),
-        "usage": describe.usage(
-            sum(map(len, splits.values())) - details.get("repeated", 0), dropped
-        ),
+        "usage": describe.usage(sum(map(len, splits.values())), dropped),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
         "both_labels": describe.count_both_labels(splits),
         "leaks": leaks(splits),

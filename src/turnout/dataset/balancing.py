@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import cycle, islice
 
 from turnout.dataset.candidates import Candidate
 from turnout.dataset.cells import Cell, Ratio, quotas
 
 
 def balanced(
-    candidates: Sequence[Candidate], size: int, ratio: Ratio, *, inside: bool, uses: int = 1
+    candidates: Sequence[Candidate], size: int, ratio: Ratio, *, inside: bool
 ) -> list[Candidate]:
     """As many rows as `size` and the scarcer label allow, in the ratio.
 
@@ -23,8 +22,6 @@ def balanced(
         size: The number of rows to reach.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
         inside: Whether the ratio holds inside every bucket and position too; see `cells.quotas`.
-        uses: How often a row may be in the result; it repeats only where its cell has too few
-            rows.
 
     Returns:
         In order of their order keys.
@@ -32,8 +29,8 @@ def balanced(
     cells: dict[Cell, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         cells[candidate.cell].append(candidate)
-    room = {cell: len(members) * uses for cell, members in cells.items()}
+    room = {cell: len(members) for cell, members in cells.items()}
     rows: list[Candidate] = []
     for cell, n in quotas(room, size, ratio, inside=inside).items():
-        rows += islice(cycle(cells[cell]), n)
+        rows += cells[cell][:n]
     return sorted(rows, key=lambda c: c.order_key)

@@ -108,8 +108,6 @@ def card(description: Mapping[str, Any]) -> str:
             f"\n{description['both_labels']:,} texts had both labels: each is one row, whose "
             "target is their weighted mean.\n"
         )
-    if description.get("repeated"):
-        account += f"\n{description['repeated']:,} training rows are repetitions of others.\n"
     labels = LABELS[description["source"]]
     if description.get("weighting"):
         labels += " Weights balance the rows too, so that none is left out for it."

@@ -115,7 +115,7 @@ def account(selection: Selection, spec: DatasetSpec) -> str | None:
     )
     return (
         f"{spec.size:,} rows were asked for; the log allows {rows:,} at this ratio "
-        f"{'with' if spec.oversample else 'without using a row twice'}: {short}. "
+        f"without using a row twice: {short}. "
         f"Of {len(selection.usable):,} distinct rows {labels} can be used."
         f"{_all_of_them(selection)}"
     )

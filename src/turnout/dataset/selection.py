@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from math import ceil
 
 from turnout.dataset.balancing import balanced
@@ -37,7 +36,6 @@ _FEW = 10_000
 _ROUNDS = 4
 # No new draw for the last hundredth of what the log allows.
 _NEARLY = 0.99
-_MOST_USES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,6 @@ class DatasetSpec:
         size: Rows over all splits.
         ratio: Parts of reasoning and fast, in smallest whole numbers.
         shares: Of training, validation and test.
-        oversample: Whether training rows may be used more than once.
         seed: Decides every choice.
         fixed_split: Conversation and turn index → the split given by the user; None where splits
             are made here. With it, only exact duplicates inside a split become one row.
@@ -57,7 +54,6 @@ class DatasetSpec:
     size: int
     ratio: Ratio
     shares: Sequence[float]
-    oversample: bool
     seed: int
     fixed_split: Mapping[tuple[str, int], str] | None = None
 
@@ -71,7 +67,6 @@ class Selection:
         usable: All distinct rows drawn.
         dropped: Reason → rows of the log; with the rows selected they add up to the log.
         users_apart: Whether no user is in two splits; None where no user is known.
-        repeated: Training rows that repeat another.
         available: Rows of each cell in the log.
         draws: Rows of each cell that were drawn.
         weighting: The weights where all rows were used; None where rows were drawn.
@@ -81,7 +76,6 @@ class Selection:
     usable: list[Candidate]
     dropped: Counter[str]
     users_apart: bool | None
-    repeated: int
     available: Counter[Cell]
     draws: Mapping[Cell, int]
     weighting: Weighting | None
@@ -130,16 +124,14 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
     weighting = None
     if take_all and splits["train"]:
         splits, weighting = weighted(splits, spec.ratio, places=stratified)
-        splits["train"] = _repeated(splits["train"], spec)
-    unique = {c.order_key for rows in splits.values() for c in rows}
-    surplus = BEYOND_SIZE if _rows(splits) == spec.size else SURPLUS
-    dropped[surplus] += log.total - len(unique) - dropped.total()
+    n_rows = _rows(splits)
+    surplus = BEYOND_SIZE if n_rows == spec.size else SURPLUS
+    dropped[surplus] += log.total - n_rows - dropped.total()
     return Selection(
         splits,
         distinct.rows,
         dropped,
         users_apart,
-        _rows(splits) - len(unique),
         log.available,
         draws,
         weighting,
@@ -221,8 +213,7 @@ def _plan(
     stratified: bool,
 ) -> Counter[Cell]:
     """Rows of each cell over all splits that the log is expected to give."""
-    uses = _MOST_USES if spec.oversample else 1
-    usable = {cell: int(n * yields.get(cell, 1)) * uses for cell, n in available.items()}
+    usable = {cell: int(n * yields.get(cell, 1)) for cell, n in available.items()}
     plan = planned(usable, spec.size, spec.ratio, spec.shares, inside=stratified)
     total: Counter[Cell] = Counter()
     for cells in plan.values():
@@ -285,22 +276,9 @@ def _balanced_splits(
         pools = _fixed_pools(distinct.rows, spec.fixed_split)
     sizes = split_sizes(spec.size, spec.shares)
     return {
-        name: balanced(
-            pools[name],
-            sizes[name],
-            spec.ratio,
-            inside=stratified and name == "train",
-            uses=_MOST_USES if spec.oversample and name == "train" else 1,
-        )
+        name: balanced(pools[name], sizes[name], spec.ratio, inside=stratified and name == "train")
         for name in SPLITS
     }
-
-
-def _repeated(train: list[Candidate], spec: DatasetSpec) -> list[Candidate]:
-    """The training rows; with `spec.oversample` repeated up to the size or the limit of uses."""
-    size = split_sizes(spec.size, spec.shares)["train"] if spec.oversample else len(train)
-    rows = islice(cycle(train), min(size, _MOST_USES * len(train)))
-    return sorted(rows, key=lambda c: c.order_key)
 
 
 def _rows(splits: Mapping[str, Sequence[Candidate]]) -> int:

@@ -61,7 +61,6 @@ def build_from_turns(
     size: int = DEFAULT_SIZE,
     ratio: tuple[int, int] = (50, 50),
     split: tuple[float, float, float] = DEFAULT_SPLIT,
-    oversample: bool = False,
     seed: int = 0,
     engine: str = DUCKDB,
     on_progress: OnProgress = silent,
@@ -78,8 +77,6 @@ def build_from_turns(
         size: Rows wanted over all splits; a short log gives fewer.
         ratio: Parts of reasoning and fast.
         split: Parts of training, validation and test.
-        oversample: Where the log is short, use training rows more than once to reach the size;
-            never rows of validation and test.
         seed: The same input, options and seed give the same bytes, whatever the rows' order.
         engine: Where the log is read; see `engine.connect`. It changes no byte.
         on_progress: Called at every step, and about every thousand rows.
@@ -89,14 +86,13 @@ def build_from_turns(
         SettingsError: If size or ratio are out of range, or the engine is not there.
         StorageError: If `out` cannot be written.
     """
-    spec = dataset_spec(size, ratio, split, oversample=oversample, seed=seed)
+    spec = dataset_spec(size, ratio, split, seed=seed)
     options = {
         "architecture": architecture,
         "catalog": catalog.digest,
         "size": size,
         "ratio": list(ratio),
         "split": spec.shares,
-        "oversample": oversample,
         "seed": seed,
     }
     run = StageRun(out, Manifest.of("build", {"turns": turns, "labels": labels}, options))

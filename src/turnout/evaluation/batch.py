@@ -57,7 +57,6 @@ def score_file(
     *,
     text_column: str,
     keep: Sequence[str] = (),
-    precision: str | None = None,
     population: Population | None = None,
     engine: str = DUCKDB,
     on_progress: OnProgress = silent,
@@ -73,7 +72,6 @@ def score_file(
         out: Where the scores go; the file appears only once complete.
         text_column: The column of the text.
         keep: Columns to write beside the score, such as an id; they are held in memory.
-        precision: `int8` or `float32`; by default what serves.
         population: Whose probabilities to give; by default the log's where the router knows its
             share of reasoning, else those of balanced rows.
         engine: Where texts are scored: `duckdb` for this process, or a Spark address; see
@@ -97,7 +95,6 @@ def score_file(
     options = {
         "text_column": text_column,
         "keep": list(keep),
-        "precision": precision or folder.precision,
         "population": population,
     }
     read = {"router": router, "file": file}
@@ -111,7 +108,7 @@ def score_file(
         for name, values in extra.items():
             values += batch.columns.get(name) or [None] * len(batch)
     scores = np.full(rows, np.nan, np.float32)  # (rows,); a text that is null has none
-    scoring = _Scoring(folder.path.absolute(), precision or folder.precision, population)
+    scoring = _Scoring(folder.path.absolute(), population)
     if engine == DUCKDB:
         score, done = scoring.scorer(), 0
         for texts in _texts(file, text_column):
@@ -143,18 +140,16 @@ class _Scoring:
 
     Attributes:
         router: The router folder.
-        precision: Of the graph.
         population: Whose probabilities to give.
     """
 
     router: Path
-    precision: str
     population: Population
 
     def scorer(self) -> Callable[[Sequence[str], OnProgress], NDArray[np.float32]]:
         """Texts and a progress callback → scores."""
         folder = RouterFolder.read(self.router)
-        scorer = folder.scorer(self.precision, population=self.population)
+        scorer = folder.scorer(population=self.population)
         formatter = folder.spec.formatter
 
         def score(texts: Sequence[str], on_progress: OnProgress) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from turnout.catalog import Catalog
 from turnout.errors import SettingsError
 from turnout.settings.tables import Settings
 
-Origin = Literal["flag", "file", "default"]
+Origin = Literal["file", "default"]
 Flags = Mapping[str, Mapping[str, object]]
 """Table → key → the flag's value; None where the flag is not given."""
 
@@ -58,21 +58,17 @@ def catalog_of(path: Path | None) -> Catalog:
     return load_settings(path).merged_catalog()
 
 
-def setting_values(path: Path | None, flags: Flags | None = None) -> list[SettingValue]:
+def setting_values(path: Path | None) -> list[SettingValue]:
     """Every setting in the order of the file, with where it came from.
 
     Raises:
         SettingsError: As `load_settings`.
     """
     stored = _read(path)
-    settings = _checked(path, _with_flags(stored, flags))
+    settings = _checked(path, stored)
     values = []
     for key, value in _leaves(settings.model_dump(by_alias=True)):
-        origin: Origin = "default"
-        if _lookup(flags or {}, key) is not None:
-            origin = "flag"
-        elif _lookup(stored, key) is not None:
-            origin = "file"
+        origin: Origin = "default" if _lookup(stored, key) is None else "file"
         values.append(SettingValue(".".join(map(str, key)), _masked(key, value), origin))
     return values
 
