@@ -337,7 +337,7 @@ def priced(
             Situation(
                 turn_index=turn.index + 1,
                 score=min(max(noise(turn.demand), 0.0), 1.0),
-                threshold=FRONTIER_NEED,
+                threshold=THRESHOLD,
                 session=session,
                 locks=lock,
                 prompt_tokens=turn.prompt,
@@ -354,6 +354,8 @@ def priced(
 
 # What a demand index of 0.78 to 1 says of the need is no probability: 0.78 counts as 0.32.
 SCORE_SHIFT, HYSTERESIS = -2.0, 0.0
+# Upgrades go by the price of a miss. From this score on, no price takes a turn off the frontier.
+THRESHOLD = 0.86
 
 
 def policy(miss_usd: float) -> PricedPolicy:
@@ -405,7 +407,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.choose:
         sessions = sessions_of(CHOOSING_SEEDS)
-        print(f"miss_usd {choose_miss_usd(sessions, 0.79, 'none'):.3f} on seeds {CHOOSING_SEEDS}")
+        chosen = choose_miss_usd(sessions, 0.773, "normal")
+        print(f"miss_usd {chosen:.3f} on seeds {CHOOSING_SEEDS}")
         return
     sessions = sessions_of(PUBLISHED_SEEDS)
     base = judged(sessions, single_turn)

@@ -2,7 +2,7 @@
 
 import errno
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -39,6 +39,29 @@ def test_an_output_is_up_to_date_only_for_the_same_inputs_options_and_content(tm
     write(output, manifest)
     source.write_text("other rows")
     assert not StageRun(output, Manifest.of("stage", {"log": source}, {"seed": 1})).is_done()
+
+
+@dataclass
+class Counted:
+    kept: int
+    fresh: bool = True
+
+
+@dataclass
+class CountedToo(Counted):
+    dropped: int = field(kw_only=True)
+
+
+def test_a_report_that_another_state_of_the_program_recorded_is_made_again(tmp_path, source):
+    run = StageRun(tmp_path / "out", Manifest.of("stage", {"log": source}, {}))
+    run.record(Counted(3))
+    with run.output() as partial:
+        partial.mkdir()
+        (partial / "report.json").write_text('{"kept": 4}')
+    assert run.earlier(Counted) == Counted(3, fresh=False)
+    assert run.earlier(Counted, "report.json") == Counted(4, fresh=False)
+    assert run.earlier(CountedToo) is None
+    assert run.earlier(CountedToo, "report.json") is None
 
 
 def test_a_file_carries_its_manifest_beside_it(tmp_path, source):
@@ -220,7 +243,7 @@ def test_a_report_comes_back_as_it_was_with_null_for_what_could_not_be_measured(
     run.record(Report(3, (Part("a", 0.5), Part("b", float("nan"))), fresh=True))
     with run.output() as partial:
         partial.write_text("rows")
-    assert run.stored(Report) == Report(3, (Part("a", 0.5), Part("b", None)), fresh=False)
+    assert run.earlier(Report) == Report(3, (Part("a", 0.5), Part("b", None)), fresh=False)
 
 
 def test_a_missing_input_is_named(tmp_path):

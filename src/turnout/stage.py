@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from turnout.errors import StorageError
 from turnout.manifest import (
@@ -33,11 +33,6 @@ def report_json(report: object) -> dict[str, Any]:
     content = TypeAdapter(type(report)).dump_python(report, mode="json", exclude={"fresh"})
     stored: dict[str, Any] = json.loads(json.dumps(content), parse_constant=lambda _: None)
     return stored
-
-
-def stored_report(report: type[_Report], content: Mapping[str, Any]) -> _Report:
-    """Rebuild a report from the output of `report_json`; its `fresh` is false."""
-    return TypeAdapter(report).validate_python({**content, "fresh": False})
 
 
 class StageRun:
@@ -67,9 +62,31 @@ class StageRun:
             return False
         return stored.get("outputs") == _output_digests(self.out)
 
-    def stored(self, report: type[_Report]) -> _Report:
-        """The report that the earlier run recorded; its `fresh` is false."""
-        return stored_report(report, (read_manifest(self.out) or {})["counts"])
+    def earlier(self, report: type[_Report], file_name: str = "") -> _Report | None:
+        """The report of a complete, unchanged earlier run; its `fresh` is false.
+
+        Args:
+            report: Its class.
+            file_name: The JSON file in the output folder that holds it; "" for the manifest, where
+                `record` puts it.
+
+        Returns:
+            None where there is no such run, or where another state of Turnout recorded a report of
+            another form: the stage then runs again.
+
+        Raises:
+            StorageError: As `is_done`.
+        """
+        if not self.is_done():
+            return None
+        if file_name:
+            content = json.loads((self.out / file_name).read_text(encoding="utf-8"))
+        else:
+            content = (read_manifest(self.out) or {})["counts"]
+        try:
+            return TypeAdapter(report).validate_python({**content, "fresh": False})
+        except ValidationError:
+            return None
 
     def record(self, report: object) -> None:
         """Store a report in the manifest; see `report_json`."""

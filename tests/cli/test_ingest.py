@@ -84,8 +84,15 @@ def test_a_column_that_is_kept_becomes_a_segment_of_its_turns(tmp_path, log):
     assert segments == ['{"area": "sales"}'] * 36 + ['{"area": "legal"}']
 
 
+def test_of_a_turns_table_both_its_segments_and_its_own_columns_can_be_kept(tmp_path, log):
+    once, again = tmp_path / "once.parquet", tmp_path / "again.parquet"
+    run("ingest", log, "-o", once, "--keep", "area")
+    run("ingest", once, "-o", again, "--keep", "area", "--keep", "turn_index")
+    assert pq.read_table(again)["segments"][0].as_py() == '{"area": "sales", "turn_index": 1}'
+
+
 def test_a_column_to_keep_that_no_row_has_is_refused(tmp_path, log):
     shown = run("ingest", log, "-o", tmp_path / "t.parquet", "--keep", "aera", ok=False)
     assert shown.returncode == 2
-    assert "--keep aera: no row has it" in shown.stderr
+    assert "aera: no row has this column, which --keep names" in shown.stderr
     assert not list(tmp_path.iterdir())

@@ -99,8 +99,9 @@ def score_file(
     }
     read = {"router": router, "file": file}
     run = StageRun(out, Manifest.of("score", read, options, libraries=SCORING_LIBRARIES))
-    if run.is_done():
-        return run.stored(ScoreReport)
+    earlier = run.earlier(ScoreReport)
+    if earlier is not None:
+        return earlier
     extra: dict[str, list[Any]] = {name: [] for name in keep}
     rows = 0
     for batch in _batches(file, text_column, keep):

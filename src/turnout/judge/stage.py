@@ -70,10 +70,9 @@ def judge_turns(
     _check(options)
     rubric = load_rubric()
     stage = StageRun(out, Manifest.of("judge", {"turns": turns}, _output_options(options, rubric)))
-    if stage.is_done():
-        earlier = stage.stored(JudgeReport)
-        if earlier.complete:
-            return earlier
+    earlier = stage.earlier(JudgeReport)
+    if earlier is not None and earlier.complete:
+        return earlier
     backend = connect()
     with reading(turns, backend):
         questions = list(_questions(backend, turns, options, rubric))

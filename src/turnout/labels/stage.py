@@ -119,8 +119,9 @@ def label_turns(
     files = {"truth": truth, **asdict(external)}
     options = {"catalog": catalog.digest}
     run = StageRun(out, Manifest.of("label", {"turns": turns, **files}, options))
-    if run.is_done():
-        return run.stored(LabelReport)
+    earlier = run.earlier(LabelReport)
+    if earlier is not None:
+        return earlier
     backend = connect(engine, memory_mb=memory_mb, joined_as_written=True)
     read = list(external.read())
     steps = Steps(on_progress, *([_MATCH] if read else []), _GATHER, _AGGREGATE, _WRITE)

@@ -123,14 +123,17 @@ class ColumnNames:
         return found | self.segments_in(values)
 
     def segments_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The field `segments` of a row, where it has a column that is carried along."""
-        found = {
-            column: value
-            for column in self._carried
-            if (value := value_at(values, column)) is not None
-        }
-        self.carried_in_rows |= found.keys()
-        return {"segments": found} if found else {}
+        """The field `segments` of a row, where it has a column that is carried along.
+
+        What a turns table carries already stays beside it.
+        """
+        before = parsed(values.get("segments")) if self._carried else None
+        carried = dict(before) if isinstance(before, Mapping) else {}
+        for column in self._carried:
+            if (value := value_at(values, column)) is not None:
+                carried[column] = value
+        self.carried_in_rows |= carried.keys()
+        return {"segments": carried} if carried else {}
 
     def note_read(self, columns: Collection[str]) -> None:
         """Note that columns are read that feed no field of a turn by themselves."""

@@ -185,8 +185,9 @@ def ingest(
     )
     read = {"log": [Input(file.name, file.digest()) for file in files]}
     run = StageRun(out, Manifest("ingest", read, {**options.to_json(), "strict": strict}))
-    if run.is_done():
-        return run.stored(IngestReport)
+    earlier = run.earlier(IngestReport)
+    if earlier is not None:
+        return earlier
     return ingest_files(files, run, options, on_progress)
 
 
@@ -252,7 +253,8 @@ def ingest_files(
 def _refuse_absent(columns: Sequence[str]) -> None:
     if columns:
         raise SettingsError(
-            f"--keep {columns[0]}: no row has it; expected a column of the log, or a path into one."
+            f"{columns[0]}: no row has this column, which --keep names (in `turnout learn`, --by); "
+            "expected a column of the log, or a path into one."
         )
 
 
@@ -432,7 +434,7 @@ class _Source:
         problem = raw.problem
         if problem is None:
             try:
-                values = self.names.segments_in(raw.values) | raw.values
+                values = {**raw.values, **self.names.segments_in(raw.values)}
                 names, mended = self.names.of(values), self._counts.mended
                 row = canonical(
                     values, names, self._options.salt, mended, by_time=self.names.by_time

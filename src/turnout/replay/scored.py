@@ -155,8 +155,9 @@ def score_turns(
         read["other"] = [other.made_from]
         options["other"] = other.name
     run = StageRun(out, Manifest.of("replay", read, options, libraries=SCORING_LIBRARIES))
-    if run.is_done():
-        return run.stored(ScoredReport)
+    earlier = run.earlier(ScoredReport)
+    if earlier is not None:
+        return earlier
     scoring = _Scoring(folder.path.absolute(), None if other is None else other.fit())
     backend = connect(engine)
     with reading(turns, backend):

@@ -164,8 +164,9 @@ def replay(
     run = StageRun(out, Manifest.of("replay", read, options))
     table = decisions or out.with_name(f"{out.name}.decisions.parquet")
     deciding = StageRun(table, Manifest.of("replay", read, {**options, "table": "decisions"}))
-    if run.is_done() and deciding.is_done():
-        return run.stored(ReplayReport)
+    earlier = run.earlier(ReplayReport)
+    if earlier is not None and deciding.is_done():
+        return earlier
     log = read_scored(
         scored.tables, turns, catalog=catalog, evidence=evidence, others=beside, by=by
     )

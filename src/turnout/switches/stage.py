@@ -26,7 +26,7 @@ from turnout.manifest import Manifest
 from turnout.parquet import write_parquet, write_parquet_in_order
 from turnout.progress import OnProgress, Steps, silent
 from turnout.schema import TIMESTAMP, TURN_KEYS, TURNS
-from turnout.stage import StageRun, report_json, stored_report
+from turnout.stage import StageRun, report_json
 from turnout.switches.examples import SAMPLED_SWITCHES, examples, sampled, turns_around
 from turnout.switches.rates import all_rates
 from turnout.switches.report import (
@@ -100,9 +100,8 @@ def report_switches(
     """
     options = {"catalog": catalog.digest, "examples": n_examples, "around": around}
     run = StageRun(out, Manifest.of("switches", {"turns": turns}, options)) if out else None
-    if run and run.is_done():
-        stored = json.loads((run.out / REPORT_NAME).read_text(encoding="utf-8"))
-        return stored_report(SwitchReport, stored)
+    if run and (earlier := run.earlier(SwitchReport, REPORT_NAME)):
+        return earlier
     optional = [*([_QUOTE] if n_examples else []), *([_WRITE] if out else [])]
     steps = Steps(on_progress, _FIND, _COUNT, _RATE, *optional)
     backend = connect(engine, memory_mb=MEMORY_MB, joined_as_written=True)

@@ -108,8 +108,9 @@ def ingest_kusto(
         options = IngestOptions({}, Salt(salt or salt_beside(out)), skip_unreadable, redact, source)
         made_from = _made_from(database, bins, {"query": text({}), **options.to_json()})
         run = StageRun(out, made_from)
-        if run.is_done():
-            return run.stored(IngestReport)
+        earlier = run.earlier(IngestReport)
+        if earlier is not None:
+            return earlier
         # What was fetched does not depend on what is then done to the rows.
         key = _made_from(database, bins, {"query": text({})}).key
         with _work_folder(out, key) as folder:
