@@ -206,6 +206,25 @@ def test_an_access_log_has_a_line_a_request_and_no_text(started):
     assert "rosebud" not in gateway.said()
 
 
+def test_a_refused_request_has_a_line_that_says_why_and_no_key_or_line_end(started):
+    gateway = started()
+    asked = {"model": "nobody-serves-this", "messages": []}
+    httpx.post(f"{gateway.url}/v1/messages?key=rosebud", json=asked)
+    httpx.post(f"{gateway.url}/v1/messages", json=asked)
+    httpx.get(f"{gateway.url}/v1/%0Aforged")
+    lines = eventually(
+        lambda: (
+            (found := [x for x in gateway.said().splitlines() if "refused: " in x])[2:] and found
+        )
+    )
+    assert [line.partition(",")[2].partition(" ")[2] for line in lines] == [
+        "POST /v1/messages 400 refused: invalid_request_error",
+        "POST /v1/messages 404 refused: model_not_found",
+        "GET /v1/%0Aforged 404 refused: not_found",
+    ]
+    assert "rosebud" not in gateway.said()
+
+
 def test_idle_connections_are_closed_and_a_full_table_of_files_does_not_spin(started):
     gateway = started(idle_s=2.0, limit_files=128)
     port = int(gateway.url.rpartition(":")[2])

@@ -107,7 +107,13 @@ class Codex:
             item("user", "<environment_context>\n<cwd>/prove</cwd>\n</environment_context>"),
         ]
 
-    def post(self, items: list[dict], session: str | None = None, **metadata) -> httpx.Response:
+    def post(
+        self,
+        items: list[dict],
+        session: str | None = None,
+        more_headers: dict[str, str] | None = None,
+        **metadata,
+    ) -> httpx.Response:
         session = session or self.session
         said = {"request_kind": "turn", "thread_source": "user", "window_number": self.window,
                 "turn_id": str(uuid.uuid4()), **metadata}  # fmt: skip
@@ -115,7 +121,7 @@ class Codex:
             "user-agent": "codex_cli_rs/0.171.0 (Linux; x86_64)", "originator": "codex-tui",
             "authorization": "Bearer k", "session-id": session, "thread-id": session,
             "x-codex-window-id": f"{session}:{self.window}",
-            "x-codex-turn-metadata": json.dumps(said),
+            "x-codex-turn-metadata": json.dumps(said), **(more_headers or {}),
         }  # fmt: skip
         body = {"model": "turnout", "stream": True, "store": False, "input": items,
                 "include": ["reasoning.encrypted_content"], "prompt_cache_key": session,
@@ -138,8 +144,25 @@ class Codex:
         asked = [item("user", "Name this: prove it")]
         return self.post(asked, str(uuid.uuid4()), thread_source="thread_title")
 
+    def sub_agent(self, words: str, kind: str = "thread_spawn") -> httpx.Response:
+        """A thread of the same session that works for it; a review is one too."""
+        thread = str(uuid.uuid4())
+        said = {"thread_source": "subagent", "subagent_kind": kind, "thread_id": thread,
+                "parent_thread_id": self.session}  # fmt: skip
+        headers = {"thread-id": thread, "x-openai-subagent": kind,
+                   "x-codex-parent-thread-id": self.session}  # fmt: skip
+        return self.post([*self.items[:2], item("user", words)], more_headers=headers, **said)
+
+    def interrupt(self, words: str) -> None:
+        """A turn that is stopped before anything was answered."""
+        stopped = "<turn_aborted>\nThe user stopped the turn.\n</turn_aborted>"
+        self.items += [item("user", words), item("user", stopped)]
+
     def compact(self) -> httpx.Response:
+        """Ask for a summary; the person's messages and the summary are then the history."""
         answer = self.post([*self.items, item("user", "Summarise.")], request_kind="compaction")
         self.window += 1
-        self.items = [*self.items[:3], item("user", "A summary: prove, derive.")]
+        summary = "Another language model started to solve this problem and produced a summary: "
+        said = [each for each in self.items[2:] if each.get("role") == "user"]
+        self.items = [*self.items[:2], *said, item("user", f"{summary} prove, derive.")]
         return answer

@@ -82,6 +82,37 @@ def test_a_session_of_codex_stays_on_its_class_through_tools_and_a_compaction(se
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["thread_spawn", "review"])
+def test_a_sub_agent_of_codex_is_no_turn_of_its_session(served, kind):
+    codex = Codex(served.url)
+    codex.ask(EASY)
+    assert codex.sub_agent(HARD, kind).headers["x-turnout-class"] == "fast"
+    codex.ask(EASY)
+    lines = served.lines(codex.session, 3)
+    assert kinds(lines) == [("turn", 1, "fast"), ("sub-agent", 1, "fast"), ("turn", 2, "fast")]
+    assert lines[1]["p_reasoning"] is None
+    assert len({line["conversation_id"] for line in lines}) == 2
+
+
+def test_after_a_compaction_of_codex_the_new_words_alone_are_the_message(served):
+    codex = Codex(served.url)
+    codex.ask(HARD)
+    codex.compact()
+    codex.ask(EASY)
+    assert [line["user_message"] for line in served.lines(codex.session, 3)][::2] == [HARD, EASY]
+
+
+def test_a_turn_that_was_stopped_before_its_answer_keeps_its_number(served):
+    codex = Codex(served.url)
+    codex.ask(EASY)
+    codex.interrupt(HARD)
+    codex.ask("thanks")
+    lines = served.lines(codex.session, 2)
+    assert [(line["turn_index"], line["user_message"]) for line in lines] == [
+        (1, EASY), (3, "thanks"),
+    ]  # fmt: skip
+
+
 def test_a_title_of_codex_is_scored_by_nobody(served):
     answer = Codex(served.url).title()
     assert answer.headers.get("x-turnout-request-kind") == "title"

@@ -38,6 +38,10 @@ def user(words):
         pytest.param({"session-id": UUID, **CODEX}, {}, UUID, "session-id", id="codex"),
         pytest.param({"session_id": UUID, "originator": "codex_exec"}, {}, UUID, "session_id",
                      id="codex-older"),
+        pytest.param({"session-id": UUID, "thread-id": "t", "x-codex-parent-thread-id": UUID,
+                      **CODEX}, {}, f"{UUID}/t", "session-id", id="codex-sub-agent"),
+        pytest.param({"session-id": UUID, "thread-id": "t", **CODEX}, {}, UUID, "session-id",
+                     id="codex-thread-of-a-person"),
         pytest.param({"session-id": "s"}, {"session_id": "b"}, "b", "session_id", id="not-codex"),
         pytest.param({"x-acme-session-id": "s", "x-session-id": "t"}, {}, "s",
                      "x-acme-session-id", id="any-vendor"),
@@ -116,6 +120,19 @@ SUMMARY = "This session is being continued from a previous conversation. We fixe
         pytest.param({}, {"messages": [user("hi")]}, (False, None), id="none"),
         pytest.param({"x-claude-code-context-compacted": "auto"}, {}, (True, None), id="header"),
         pytest.param({}, {"messages": [user(SUMMARY), user("go on")]}, (True, None), id="summary"),
+        pytest.param(
+            {},
+            {
+                "messages": [
+                    user(SUMMARY),
+                    user("go on"),
+                    {"role": "assistant", "content": "ok"},
+                    user("and?"),
+                ]
+            },
+            (False, None),
+            id="turn-after-the-summary",
+        ),
         pytest.param(METADATA, {}, (False, 3), id="codex-metadata"),
         pytest.param({"x-codex-window-id": f"{UUID}:2"}, {}, (False, 2), id="codex-window"),
         pytest.param({"x-codex-window-id": "broken:²"}, {}, (False, None), id="broken"),

@@ -93,6 +93,23 @@ def chat(words, **more):
         pytest.param(codex(item("user", "Why?")),
                      {"x-codex-turn-metadata": json.dumps({"request_kind": "compaction"})},
                      "compaction", id="codex-compaction"),
+        *(pytest.param(codex(item("user", "Why?")),
+                       {"x-codex-turn-metadata": json.dumps(
+                           {"request_kind": "turn", "thread_source": source, "subagent_kind": kind}
+                       )}, said, id=f"codex-{kind or source}")
+          for source, kind, said in (
+              ("user", None, "turn"), ("subagent", "thread_spawn", "sub-agent"),
+              ("subagent", "review", "sub-agent"), ("subagent", "guardian", "permission check"),
+              ("guardian_review", None, "permission check"),
+              ("memory_consolidation", None, "auxiliary"), ("subagent", ["?"], "sub-agent"),
+          )),
+        pytest.param(codex(item("user", "Why?")), {"x-openai-subagent": "collab_spawn"},
+                     "sub-agent", id="codex-header-alone"),
+        pytest.param(codex(item("user", "Generate a concise, single-line task title of at most 36 "
+                                        "characters.")), {}, "title", id="codex-title-by-words"),
+        pytest.param(codex(item("user", "The following is the Codex agent history whose request "
+                                        "action you are assessing.")), {}, "permission check",
+                     id="codex-guardian-by-words"),
         pytest.param(codex(item("user", "Why?")), {"x-codex-turn-metadata": "{broken"}, "turn",
                      id="codex-broken-metadata"),
         pytest.param(chat(TASK.format("1-3 broad tags")), {}, "tags", id="open-webui-tags"),

@@ -31,6 +31,29 @@ def test_user_messages_in_a_row_are_one_turn():
     assert turns_of([user("look"), user("at this")]) == (Turn("look\n\nat this"),)
 
 
+ABORTED = "<turn_aborted>\nThe user stopped it.\n</turn_aborted>"
+STOPPED = {"type": "text", "text": "[Request interrupted by user]"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([user("prove it"), user(ABORTED), user("go on")], id="codex"),
+        pytest.param(
+            [user("prove it"), user([STOPPED, {"type": "text", "text": "go on"}])], id="claude-code"
+        ),
+    ],
+)
+def test_words_after_an_interruption_are_another_turn(messages):
+    assert turns_of(messages) == (Turn("prove it"), Turn("go on"))
+
+
+def test_messages_that_a_summary_has_left_are_turns_and_no_part_of_the_next_one():
+    summary = "Another language model started to solve this problem and produced a summary of it."
+    messages = [user("prove it"), user("rename it"), user(summary), user("thanks")]
+    assert turns_of(messages) == (Turn("prove it"), Turn("rename it"), Turn("thanks"))
+
+
 def test_text_parts_are_read_and_pictures_passed_over():
     parts = [
         {"type": "text", "text": "what is"},

@@ -38,6 +38,7 @@ from turnout.protocols import WIRE_FORMATS, Changes, JsonBody, WireFormat, read_
 from turnout.routing import Router
 
 _log = logging.getLogger("turnout.gateway")
+_access = logging.getLogger("turnout.access")
 _DECIDED = {
     "/chat/completions": "chat",
     "/responses": "responses",
@@ -260,6 +261,11 @@ class _Endpoint:
     async def _refuse(self, sender: _Sender, scope: Scope, problem: Problem) -> None:
         if sender.is_started:
             return
+        if problem.status < 500:  # what fails later is logged with its decision
+            path = scope.get("raw_path", b"").decode("latin-1").encode("unicode_escape").decode()
+            _access.info(
+                "%s %s %d refused: %s", scope["method"], path[:200], problem.status, problem.code
+            )
         wire_format = self._format or _format_of(RequestHead.from_scope(scope), scope["path"])
         await _send_problem(sender, wire_format, problem)
 

@@ -80,6 +80,8 @@ class Transcript:
         for block in self._blocks:
             self._chain.append(digest(self._chain[-1], str(block.is_assistant), block.digest))
         self.n_human = _n_human_turns(said)
+        last_answer = max((n for n, m in enumerate(said) if m.role == "assistant"), default=-1)
+        self.n_open = _n_human_turns(said[last_answer + 1 :])
 
     def parts(self) -> tuple[Sequence[object], ...]:
         """The collections of which each has an entry a message."""
@@ -167,8 +169,14 @@ def _exchange(request: str, answer: str) -> str:
 
 
 def _n_human_turns(messages: Sequence[Message]) -> int:
-    sides = [m.role == "user" for m in messages if m.is_human or m.role != "user"]
-    return sum(is_human for is_human, _ in groupby(sides))
+    """How many turns a person has begun; after an interruption the next words are another one."""
+    n_turns, is_answering = 0, True
+    for message in messages:
+        is_answering |= message.role != "user" or message.ends_turn
+        if message.is_human:
+            n_turns += is_answering
+            is_answering = False
+    return n_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,7 +465,7 @@ def _turn_index(
     if repeats or kind != "turn":
         return session.turn_index
     if end is not None and transcript.has_history:
-        return end.turn_index + 1
+        return end.turn_index + max(1, transcript.n_open)
     return session.turn_index + 1
 
 

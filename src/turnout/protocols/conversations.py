@@ -18,6 +18,7 @@ from turnout.errors import RecordError
 from turnout.protocols.kinds import codex_metadata
 from turnout.protocols.parts import count, mapping, mappings, text
 from turnout.protocols.records import Request
+from turnout.protocols.transcript import grouped
 
 CONVERSATION_HEADER = "x-turnout-conversation-id"
 MAX_ID_CHARS = 128
@@ -36,7 +37,7 @@ class ConversationId:
 
     Attributes:
         value: At most `2 * MAX_ID_CHARS + 1` characters of `A-Za-z0-9._:-`; a `/` stands between
-            a session and a sub-agent of it.
+            a session and a sub-agent of it, or another thread that works for it.
         rule: The header or body field that names it. `previous_response_id` names no conversation
             but one of its answers.
     """
@@ -76,9 +77,18 @@ def conversation_of(
     for rule, value in (*_header_ids(headers), *_body_ids(body)):
         if rule in _OWN:
             return ConversationId(_checked(rule, value), rule)
-        agent = headers.get("x-claude-code-agent-id")
+        agent = headers.get("x-claude-code-agent-id") or _codex_thread(headers, value)
         return ConversationId(_fitted(value) + (f"/{_fitted(agent)}" if agent else ""), rule)
     return None
+
+
+def _codex_thread(headers: Mapping[str, str], session: str) -> str | None:
+    """The thread that works for a session of Codex; None of the session's own."""
+    parent = headers.get("x-codex-parent-thread-id")
+    if not parent and not text(codex_metadata(headers).get("parent_thread_id")):
+        return None
+    thread = headers.get("thread-id")
+    return thread if thread != session else None
 
 
 def _header_ids(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -173,11 +183,15 @@ def boundary_of(headers: Mapping[str, str], request: Request, items: object) -> 
     if window is None:
         number = headers.get("x-codex-window-id", "").rpartition(":")[2]
         window = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
-    first = next((m for m in request.messages if m.role == "user"), None)
-    is_summary = first is not None and "compaction summary" in first.harness
     is_item = any(item.get("type") == "compaction" for item in mappings(items))
     is_marked = bool(headers.get("x-claude-code-context-compacted"))
-    return Boundary(is_summary or is_item or is_marked, window)
+    return Boundary(is_item or is_marked or _is_first_after_summary(request), window)
+
+
+def _is_first_after_summary(request: Request) -> bool:
+    """Whether a summary stands in the history, and no turn between it and the current one."""
+    summaries = [n for n, m in enumerate(request.messages) if "compaction summary" in m.harness]
+    return bool(summaries) and len(grouped(request.messages[summaries[-1] :])) <= 1
 
 
 def turn_key_of(headers: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias, cast, get_args
 
+from turnout.protocols.parts import text
 from turnout.protocols.records import Request
 
 RequestKind: TypeAlias = Literal[
@@ -37,7 +38,11 @@ _WORDINGS: tuple[tuple[RequestKind, str], ...] = (
         r"|Extend the summary by taking into account the new messages above:"
         r"|This is a summary of the conversation to date:",
     ),
-    ("permission check", r"<transcript>|<policy_spec>"),
+    (
+        "permission check",
+        r"<transcript>|<policy_spec>"
+        r"|The following is the Codex agent history (?:whose request action|added since)",
+    ),
     (
         "title",
         r"<session>"
@@ -47,6 +52,7 @@ _WORDINGS: tuple[tuple[RequestKind, str], ...] = (
         r"|\d+-\d+ word),? ){0,3}title for (?:this|the following) (?:coding )?"
         r"(?:conversation|chat|thread)\b)[^\n:]{0,300}[:\n]"
         r"|Create a concise, 3-5 word phrase as a header for the following query"
+        r"|Generate a concise, single-line task title of at most \d+ characters"
         r"|You need to decompose the user's input into \"subject\" and \"intention\""
         r"|Analyze the given short conversation \(every line is truncated\)"
         r"|使用四到五个字直接返回|(?:你是一名擅长会话的助理[^\n]{0,20})?你?需要?将(?:用户的|以下)?(?:会话|对话)总结为",
@@ -139,6 +145,14 @@ _CLASSES = {
     "subagent": "sub-agent", "workflow": "sub-agent", "compaction": "compaction",
     "auxiliary": "auxiliary",
 }  # fmt: skip
+# What Codex says of a thread that it runs for itself; any other is a sub-agent's.
+_CODEX_THREADS: Mapping[str, RequestKind] = {
+    "thread_title": "title",
+    "guardian": "permission check",
+    "guardian_review": "permission check",
+    "memory_consolidation": "auxiliary",
+    "compact": "compaction",
+}
 # Properties of an answer's schema that give a helper call away where no tools are offered.
 _SCHEMAS: Mapping[str, RequestKind] = {
     "title": "title", "tags": "tags", "follow_ups": "follow-ups", "queries": "query",
@@ -166,16 +180,25 @@ def kind_of(request: Request, headers: Mapping[str, str]) -> RequestKind:
 
 
 def _marked(headers: Mapping[str, str]) -> RequestKind | None:
-    """What clients say themselves: Claude Code by headers, Codex by its turn's metadata."""
+    """What clients say themselves in headers."""
     if headers.get("x-claude-code-agent-id"):
         return "sub-agent"
     said = _CLASSES.get(headers.get("x-claude-code-request-class", ""))
     if said is not None:
         return cast(RequestKind, said)
+    return _marked_by_codex(headers)
+
+
+def _marked_by_codex(headers: Mapping[str, str]) -> RequestKind | None:
     metadata = codex_metadata(headers)
-    if metadata.get("thread_source") == "thread_title":
-        return "title"
-    return "compaction" if metadata.get("request_kind") == "compaction" else None
+    if metadata.get("request_kind") == "compaction":
+        return "compaction"
+    if headers.get("x-openai-memgen-request"):
+        return "auxiliary"
+    source = text(metadata.get("thread_source")) or ""
+    sub_agent = text(metadata.get("subagent_kind")) or headers.get("x-openai-subagent") or ""
+    helper = _CODEX_THREADS.get(source) or _CODEX_THREADS.get(sub_agent)
+    return helper or ("sub-agent" if sub_agent or source == "subagent" else None)
 
 
 def codex_metadata(headers: Mapping[str, str]) -> Mapping[str, object]:

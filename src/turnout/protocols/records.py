@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
+ENDS_TURN = frozenset({"interruption", "compaction summary"})
+"""Kinds of harness text after which a person's words are a turn of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Message:
     harness: tuple[str, ...] = ()
     attachments: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether the product says here that the turn before was interrupted or summarised."""
+        return bool(self.harness) and not ENDS_TURN.isdisjoint(self.harness)
 
     @property
     def is_human(self) -> bool:

@@ -39,13 +39,21 @@ def grouped(messages: Sequence[Message]) -> tuple[Turn, ...]:
 
     A turn is a user message and everything the assistant did about it: tool calls and their
     results belong to the assistant's side. User messages with nothing between them are one turn,
-    joined by a blank line. System messages and harness text are the product's words: they are left
-    out, so that a long system prompt never decides a route.
+    joined by a blank line. Where a product says that a turn was interrupted, the next words are
+    another one; before a summary that replaced the answers, each message is one. System
+    messages and harness text are the product's words: they are left out, so that a long system
+    prompt never decides a route.
     """
     asked: list[list[str]] = []
     answers: list[str | None] = []
     is_answering = True
     for message in messages:
+        if message.ends_turn and not is_answering:
+            if "compaction summary" in message.harness:
+                unanswered = asked.pop()
+                asked += [[text] for text in unanswered]
+                answers += [None] * (len(unanswered) - 1)
+            is_answering = True
         if message.role == "user" and message.text.strip():
             if is_answering:
                 asked.append([])

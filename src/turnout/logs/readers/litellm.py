@@ -215,6 +215,7 @@ def _as_read(message: ProtocolMessage) -> Message:
         harness=bool(message.harness),
         attached=bool(message.attachments),
         compacted=COMPACTED in message.harness,
+        ends_turn=message.ends_turn,
     )
 
 

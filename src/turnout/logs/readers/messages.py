@@ -14,6 +14,7 @@ from turnout.logs.columns import parsed as parsed
 from turnout.logs.formats import RawRow
 from turnout.logs.readers.parts import CallPart
 from turnout.protocols.harness import TOOL_RESULT, split_harness
+from turnout.protocols.records import ENDS_TURN
 
 Values = Mapping[str, Any]
 Turn = dict[str, Any]
@@ -99,6 +100,7 @@ class Message:
         harness: Whether harness text was set apart from them.
         attached: Whether an image, a file or a recording came with them.
         compacted: Whether it holds a summary of the conversation in place of its history.
+        ends_turn: Whether the product says here that the turn before was interrupted or summarised.
         regenerated_from: The model whose answer this one was made again of; None where none was.
     """
 
@@ -109,6 +111,7 @@ class Message:
     harness: bool = False
     attached: bool = False
     compacted: bool = False
+    ends_turn: bool = False
     regenerated_from: object = None
 
 
@@ -145,6 +148,7 @@ def _grouped(messages: Sequence[Message]) -> Turns:
     answering, harness = True, False
     for message in messages:
         harness |= message.harness
+        answering |= message.ends_turn
         if message.role == "user" and (message.text.strip() or message.attached):
             if answering:
                 turns.append(_begun(message))
@@ -233,7 +237,8 @@ def message_of(
     if TOOL_RESULT in words.harness and not words.human and not is_attached:
         name = "tool"
     harness = bool(words.harness)
-    return Message(name, words.human, model, timestamp, harness, is_attached, compacted)
+    ends_turn = not ENDS_TURN.isdisjoint(words.harness)
+    return Message(name, words.human, model, timestamp, harness, is_attached, compacted, ends_turn)
 
 
 def _is_attached(content: object) -> bool:
