@@ -142,6 +142,7 @@ TABLE = ["conversation_id,turn_index,user_message,model", 'c1,1,"one, two",o3', 
         pytest.param("\t", "\n", "", id="tabs"),
         pytest.param(";", "\n", "sep=;\n", id="separator-line"),
         pytest.param(",", "\n", "sep=,\n", id="separator-line-comma"),
+        pytest.param(";", "\n", '"SEP=;"\n', id="separator-line-in-quotes"),
         pytest.param("|", "\n", "", id="bars"),
         pytest.param(";", "\r\n", "\r\n\n", id="empty-lines-before"),
     ],
@@ -473,11 +474,30 @@ def test_what_lies_beside_a_log_in_a_folder_is_passed_over_by_name(tmp_path):
     assert passed_over == others.keys() - {"empty.json"}
 
 
-def test_half_a_json_file_beside_a_log_is_refused(tmp_path):
-    (tmp_path / "half.json").write_text(json.dumps([row()])[:-9])
+@pytest.mark.parametrize("kept", [-9, -2, 30])
+def test_half_a_json_file_beside_a_log_is_refused(tmp_path, kept):
+    (tmp_path / "half.json").write_text(json.dumps([row()])[:kept])
     (tmp_path / "log.jsonl").write_text(lines([row()]))
     with pytest.raises(RecordError, match=r"half\.json: not JSON at item 1"):
         ingest([tmp_path], tmp_path / "turns.parquet")
+
+
+def test_settings_with_comments_beside_a_log_are_passed_over(tmp_path):
+    (tmp_path / "tsconfig.json").write_text('{\n  // no log\n  "a": 1\n}\n')
+    (tmp_path / "log.jsonl").write_text(lines([row()]))
+    report = ingest([tmp_path], tmp_path / "turns.parquet")
+    assert [name.rpartition("/")[2] for name in report.passed_over] == ["tsconfig.json"]
+
+
+@pytest.mark.parametrize("word", ["NaN", "None", "NULL", "\\N", "n/a"])
+def test_words_for_nothing_are_no_model(tmp_path, word):
+    rows = [row(model=word), row(turn_index=2)]
+    _, turns = ingested(tmp_path, lines(rows))
+    assert [turn["model"] for turn in turns] == [None, "o3"]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
+    ingest([tmp_path / "log.parquet"], tmp_path / "again.parquet")
+    again = pq.read_table(tmp_path / "again.parquet").to_pylist()
+    assert [turn["model"] for turn in again] == [None, "o3"]
 
 
 def test_columns_without_a_name_after_the_last_one_are_a_spreadsheets(tmp_path):

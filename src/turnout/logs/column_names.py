@@ -44,6 +44,15 @@ _MAX_SHAPES = 10_000
 _NO_LETTERS = re.compile(r"\[[^\]]*\]|\([^)]*\)|[^a-z0-9]")
 
 
+def plain_name(name: str) -> str:
+    """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index (x)` are alike."""
+    return _NO_LETTERS.sub("", name.lower())
+
+
+# What a row of a turn calls its message, without case and signs.
+USER_MESSAGE_NAMES = frozenset(map(plain_name, ("user_message", *_SYNONYMS["user_message"])))
+
+
 class ColumnNames:
     """Which raw column feeds which canonical one, for rows that need not all have the same.
 
@@ -201,8 +210,3 @@ def paths_in(values: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
             yield f"{column}.{name}"
         if depth < _MAX_DEPTH:
             yield from (f"{column}.{path}" for path in paths_in(inner, depth + 1))
-
-
-def plain_name(name: str) -> str:
-    """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index (x)` are alike."""
-    return _NO_LETTERS.sub("", name.lower())

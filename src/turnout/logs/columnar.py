@@ -27,7 +27,14 @@ _ROUNDED_ID = r"^\d([.,]\d+)?E\+\d+$"
 _SAYS_SOMETHING = r"[^\pZ\pC]"
 _OF_PRODUCT = f"{HARNESS_SIGNS}|{HELPER_SIGNS}"
 # Fields of text that are not taken as they are.
-_BY_VALUE = ("user_id", "requested_model", "chosen_by", "decided_class", "regenerated_from")
+_BY_VALUE = (
+    "user_id",
+    "model",
+    "requested_model",
+    "chosen_by",
+    "decided_class",
+    "regenerated_from",
+)
 _FIRST_US, _AFTER_LAST_US = (
     int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * 1_000_000
     for year in (FIRST_YEAR, YEAR_AFTER_LAST)

@@ -139,7 +139,8 @@ def misread(field: str) -> str:
 
 
 def _model(value: object) -> str | None:
-    return (clean_text(value) or "").strip() or None
+    name = (clean_text(value) or "").strip()
+    return None if name.lower() in _NO_NAMES else name
 
 
 def _user_id(value: object) -> str | None:
@@ -218,6 +219,8 @@ TEXTS = frozenset(
         "policy", "router", "regenerated_from",
     }
 )  # fmt: skip
+# What tables write where a cell says nothing.
+_NO_NAMES = {"", "nan", "none", "null", "nil", "n/a", "undefined", "\\n", "-"}
 _HALF = re.compile("[\ud800-\udfff]")
 
 

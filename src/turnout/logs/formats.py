@@ -36,13 +36,14 @@ _BATCH_BYTES = 1 << 25
 _BATCH_ROWS = 10_000
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 # Excel says which separator it wrote in a line before the header.
-_SEPARATOR_LINE = re.compile(r"sep=(.)")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _SEPARATORS = (",", ";", "\t", "|")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 _SHOWN_CHARS = 80
 # What JSON text begins with after its first bracket.
 _JSON_BEGINS = re.compile(r"\s*[\[{]\s*[\"\[{\]}\d.tfn-]|\s*[\[{]?\s*\Z|\s*[\d\"tfn-]")
+_CUT_WORDS = ("-", *(word[:n] for word in ("true", "false", "null") for n in range(1, len(word))))
 _RECORD_SEPARATOR = "\x1e"  # before each line of a JSON text sequence (RFC 7464)
 _LINES_THAT_TELL = 20
 
@@ -183,11 +184,20 @@ def _document_rows(name: str, pieces: Iterator[tuple[str, bool]]) -> Iterator[Ra
         except StopIteration:
             return
         except (ValueError, RecursionError) as error:
-            raise RecordError(
+            kind = NotALogError if number == 1 and not _is_cut(error) else RecordError
+            raise kind(
                 f"{name}: not JSON at item {number} ({error}); expected a whole list of objects, "
                 "or one object after the other. Copy it again."
             ) from error
         yield _object_row(f"{name}: item {number}", values, mended)
+
+
+def _is_cut(error: Exception) -> bool:
+    """Whether JSON text ends too early, rather than being something else."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    rest = error.doc[error.pos :].strip()
+    return error.msg.startswith("Unterminated") or rest in ("", *_CUT_WORDS)
 
 
 def read_markdown(file: LogFile) -> Iterator[RawRow]:
@@ -429,7 +439,10 @@ def _list_items(document: _Document) -> Iterator[tuple[object, tuple[str, ...]]]
 
 def is_bare_message(item: object) -> bool:
     """Whether an item is a message as chat completions write it, and names no conversation."""
-    if not isinstance(item, dict) or not {"role", "from"} & item.keys():
+    if not isinstance(item, dict):
+        return False
+    facts = item["info"] if isinstance(item.get("info"), dict) else item
+    if not {"role", "from"} & facts.keys():
         return False
     if not {"content", "value", "text", "parts"} & item.keys():
         return False

@@ -19,7 +19,7 @@ _SCIENTIFIC = re.compile(r"\d(?:\.(\d+))?E\+?\d+")
 _DIGITS_OF_A_SECOND = 10
 # 20251229, 202512290920, 20251229092000, also with a fraction of a second.
 _COMPACT = re.compile(r"((?:20)\d{6})(?:(\d{4})(\d{2}(?:\.\d+)?)?)?(?:\.0)?")
-_INNER = ("$date", "$numberLong", "_seconds", "seconds")
+_INNER = ("$date", "$numberLong", "_seconds", "seconds", "created")
 _DOTNET = re.compile(r"/Date\((\d+)(?:[+-]\d{4})?\)/")
 _MONTHS = {
     name: number
@@ -83,7 +83,7 @@ def number_of(value: object) -> float | None:
 def _moment(value: object) -> dt.datetime | None:
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC) if value.tzinfo else value.replace(tzinfo=dt.UTC)
-    if isinstance(value, Mapping):  # exports of MongoDB and Firestore
+    if isinstance(value, Mapping):  # exports of MongoDB, Firestore and opencode
         inner = next((value[name] for name in _INNER if name in value), None)
         return None if inner is None else _moment(inner)
     number = number_of(value)

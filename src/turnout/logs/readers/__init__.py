@@ -80,6 +80,12 @@ READERS: Sequence[Reader] = (
     Reader("list of messages", ("messages",), message_list.turns),
     Reader("list of messages", ("conversation",), message_list.turns),
     Reader("list of messages", ("conversations",), message_list.turns),
+    Reader(
+        "list of messages",
+        (),
+        message_list.turns_of_other_lists,
+        one_of=message_list.OTHER_LISTS,
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from turnout.logs.readers.branches import Node, turns_of_tree
+from turnout.logs.readers.message_rows import attachments_in
 from turnout.logs.readers.messages import NoTurn, Turn, Values, mapping, message_of
 
 # What the product adds to a chat: messages that nobody sees, and a person's settings.
@@ -27,10 +28,13 @@ def _node(node: Values) -> Node:
     metadata = mapping(message.get("metadata"))
     hidden = not message or any(metadata.get(mark) for mark in _NOT_OF_PERSON)
     time_s = message.get("create_time")
+    parts = mapping(message.get("content")).get("parts")
+    parts = parts if isinstance(parts, list) else []
+    attached = attachments_in(metadata.get("attachments"))
     read = message_of(
         mapping(message.get("author")).get("role"),
-        mapping(message.get("content")).get("parts"),
-        metadata.get("model_slug"),
+        [*parts, *attached],
+        metadata.get("model_slug") or metadata.get("default_model_slug"),
         time_s,
     )
     return Node(

@@ -14,6 +14,7 @@ from turnout.logs.readers.messages import (
     first_of,
     mapping,
     message_of,
+    model_in,
     text_of,
     turns_of_messages,
 )
@@ -51,7 +52,7 @@ def _message(message: Values) -> Message:
         extracted = mapping(attached).get("extracted_content")
         if not content:
             parts.append(extracted or {"type": "file"})
-    return message_of(message.get("sender"), parts, timestamp=message.get("created_at"))
+    return message_of(message.get("sender"), parts, model_in(message), message.get("created_at"))
 
 
 def _listed(value: object) -> list[object]:

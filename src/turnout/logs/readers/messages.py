@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from turnout.logs.column_names import plain_name
 from turnout.logs.columns import camel_case
 from turnout.logs.columns import parsed as parsed
 from turnout.logs.formats import RawRow
@@ -33,9 +34,25 @@ HARNESS_ALONE = "harness text of a product without words of a person"
 HELPER_CALL = "a product's helper call"
 _ATTACHMENT = re.compile(r"image|audio|video|file|document|attachment|asset|^(?:uri|blob|media)$")
 _KINDS_OF_PARTS = ("type", "content_type", "modality")
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SIDES = ("user", "assistant")
+_TEXT_TYPES = ("text", "input_text", "output_text")
 _THINKING = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.DOTALL)
-_MODELS = ("model", "model_name", "model_id")
-_TIMES = ("timestamp", "created_at", "create_time", "startTime", "start_time", "created")
+_MODELS = ("model", "model_name", "model_id", "modelID", "model_slug")
+# Under these a message has an object of facts about itself.
+_FACTS = ("metadata", "modelInfo", "model_info", "response_metadata", "extra")
+_TIMES = (
+    "timestamp", "created_at", "create_time", "startTime", "start_time", "created", "time", "date",
+    "started_at", "sent_at", "ts",
+)  # fmt: skip
+# Who speaks in a message and what it says, by names without case and signs; the surest first.
+_ROLE_NAMES = (
+    "role", "from", "speaker", "sender", "author", "senderrole", "sendertype", "authorrole",
+    "messagetype", "type",
+)  # fmt: skip
+_TEXT_NAMES = ("content", "value", "text", "parts", "body", "message", "utterance")
+# Parts of Gemini and Bedrock are named by a key rather than by a type.
+_ATTACHED = {"inlineData", "inline_data", "fileData", "file_data", "image", "document", "video"}
 _CAMEL_CASE = {name: camel_case(name) for name in (*IDS, *_MODELS, *_TIMES, "user_id")}
 # Names of roles, without case, signs and a `message` at the end.
 _ROLES = {
@@ -76,16 +93,21 @@ class Reader:
             where the row is not of this source, none where it is but nothing was said.
         counted_as: What a row without any is counted as; by default a conversation without a user
             message.
+        one_of: Names without case and signs, of which every such row has one; empty where
+            `columns` say enough.
     """
 
     source: str
     columns: tuple[str, ...]
     turns: Callable[[Values], Sequence[Turn | CallPart | NoTurn] | NoTurn | None]
     counted_as: str | None = None
+    one_of: frozenset[str] = frozenset()
 
     def may_read(self, found: Collection[str]) -> bool:
         """Whether a row with these columns may be of this source."""
-        return all(column in found for column in self.columns)
+        if not all(column in found for column in self.columns):
+            return False
+        return not self.one_of or not self.one_of.isdisjoint(map(plain_name, found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +148,7 @@ def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
         values: The row, for the facts that stand once for all of its turns.
     """
     turns = _grouped(messages)
-    model, timestamp = first_of(values, _MODELS), first_of(values, _TIMES)
+    model, timestamp = model_in(values), first_of(values, _TIMES)
     common = {
         "conversation_id": first_of(values, IDS) or _content_id(turns),
         "user_id": first_of(values, ("user_id", "user", "hashed_ip")),
@@ -197,19 +219,86 @@ def row_of(turn: Turn, where: str, mended: tuple[str, ...]) -> RawRow:
 def messages_of(value: object) -> list[Message] | None:
     """A list of messages in any of its spellings, JSON text too; None where it is none."""
     value = parsed(value)
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+    if not isinstance(value, list):
         return None
-    if value and not any({"role", "from"} & one.keys() for one in value):
-        return _messages_of_pairs(value)
+    if value and all(map(_is_exchange, value)):
+        return [message_of(*said) for pair in value for said in zip(_SIDES, pair, strict=True)]
+    if not all(isinstance(item, Mapping) for item in value):
+        return None
+    items = [_unframed(item) for item in value]
+    are_sure = any({"role", "from"} & item.keys() for item in items)
+    if not are_sure:
+        items = [in_snake_case(item) for item in items]
+    keys = [_keys_of(tuple(item)) for item in items]
+    roles = [_role_in(item, role_keys) for item, (role_keys, _) in zip(items, keys, strict=True)]
+    if items and not are_sure and "user" not in map(known_role, roles):
+        return _messages_of_pairs(items)
     return [
         message_of(
-            one.get("role") or one.get("from"),
-            first_of(one, ("content", "value", "text", "parts")),
-            first_of(one, _MODELS),
-            first_of(one, _TIMES),
+            role,
+            _first(item, text_keys),
+            model_in(item),
+            first_of(item, _TIMES),
         )
-        for one in value
+        for item, role, (_, text_keys) in zip(items, roles, keys, strict=True)
     ]
+
+
+def in_snake_case(values: Values) -> Values:
+    """An object with keys like `created_at` in place of `CreatedAt`."""
+    return {_CAPITAL.sub("_", name).lower(): inner for name, inner in values.items()}
+
+
+def _is_exchange(item: object) -> bool:
+    """Whether an item is a message with its answer, and no keys: `["…", "…"]`."""
+    return (
+        isinstance(item, list)
+        and len(item) == len(_SIDES)
+        and isinstance(item[0], str)
+        and isinstance(item[1], str | None)
+    )
+
+
+def _unframed(item: Values) -> Values:
+    """A message that stands in an object beside other facts, with these."""
+    if "role" in item or "from" in item:
+        return item
+    for name in ("message", "info"):
+        inner = item.get(name)
+        if isinstance(inner, Mapping) and "role" in inner:
+            return {**{key: item[key] for key in item if key != name}, **inner}
+    return item
+
+
+@lru_cache(maxsize=1_000)
+def _keys_of(columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The keys of a message that may say who speaks, and those that may say what."""
+    found = {plain_name(column): column for column in reversed(columns)}
+    roles, texts = (
+        tuple(found[name] for name in names if name in found)
+        for names in (_ROLE_NAMES, _TEXT_NAMES)
+    )
+    return roles, texts
+
+
+def _role_in(item: Values, keys: Sequence[str]) -> object:
+    """Who speaks: the first known role, else what the surest key says."""
+    said = [mapping(item[key]).get("role", item[key]) for key in keys]
+    return next((role for role in said if known_role(role)), said[0] if said else None)
+
+
+def _first(item: Values, keys: Sequence[str]) -> object:
+    return next((item[key] for key in keys if item[key] not in (None, "")), None)
+
+
+def model_in(values: Values) -> object:
+    """The model that a message or a row names, also in an object of facts about it."""
+    for facts in (values, *(mapping(values.get(name)) for name in _FACTS)):
+        if (model := first_of(facts, _MODELS)) is not None:
+            return (
+                first_of(model, (*_MODELS, "name", "id")) if isinstance(model, Mapping) else model
+            )
+    return None
 
 
 def _messages_of_pairs(pairs: Sequence[Values]) -> list[Message] | None:
@@ -244,7 +333,9 @@ def message_of(
 def _is_attached(content: object) -> bool:
     parts = content if isinstance(content, list) else [content]
     kinds = (mapping(part).get(name) for part in parts for name in _KINDS_OF_PARTS)
-    return any(isinstance(kind, str) and _ATTACHMENT.search(kind) is not None for kind in kinds)
+    return any(
+        isinstance(kind, str) and _ATTACHMENT.search(kind) is not None for kind in kinds
+    ) or any(_ATTACHED & mapping(part).keys() for part in parts)
 
 
 def text_of(value: object) -> str:
@@ -257,9 +348,9 @@ def _texts_of(value: object) -> list[str]:
         return [value]
     if isinstance(value, list):
         return [text for part in value for text in _texts_of(part)]
-    if isinstance(value, Mapping) and value.get("type", "text") in (
-        "text", "input_text", "output_text",
-    ):  # fmt: skip
+    if isinstance(value, Mapping) and value.get("type", "text") in _TEXT_TYPES:
+        if value.get("synthetic") is True:  # what opencode adds to a message
+            return []
         text = value.get("text")
         if isinstance(text, Mapping):  # OpenAI's threads: {"value": …, "annotations": …}
             text = text.get("value")
