@@ -183,6 +183,12 @@ def test_turns_may_have_labels_of_their_own_and_need_no_model():
     assert data.description["dropped"]["no evidence in the labels"] == 24
 
 
+def test_two_labels_of_one_turn_are_refused_with_their_row():
+    frame = pd.DataFrame({"chat": ["a", "a"], "asked": "why?", "place": 1, "need": [0, 1]})
+    with pytest.raises(RecordError, match="row 2: need is 1; expected 0, as an earlier row"):
+        tn.from_turns(frame, text="asked", conversation="chat", turn="place", label="need")
+
+
 def test_saved_data_is_the_folder_that_train_reads(tmp_path):
     data = tn.from_outcomes(scored(), strong="gpt5", weak="mini")
     data.save(tmp_path / "data")
@@ -223,6 +229,16 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
             lambda: tn.from_turns(turns(), text="asked", conversation="chat", user="who"),
             RecordError,
             "no column who",
+        ),
+        (
+            lambda: tn.from_outcomes(pl.DataFrame(scored()).lazy(), strong="gpt5", weak="mini"),
+            SettingsError,
+            r"found LazyFrame, which is not computed yet.* collect\(\)",
+        ),
+        (
+            lambda: tn.from_outcomes(pd.concat([scored(), scored()[["mini"]]], axis=1)),
+            SettingsError,
+            "more than one column is named mini",
         ),
     ],
 )

@@ -212,6 +212,11 @@ def test_an_unfitted_router_says_so():
         tn.RouterClassifier().predict_proba(["a"])
 
 
+def test_a_router_shows_what_it_is(router):
+    assert repr(router) == "RouterClassifier(model='words', seed=0): words serves"
+    assert repr(tn.RouterClassifier()).endswith("not fitted")
+
+
 @pytest.mark.parametrize(
     "given", [["a", "b"], pd.Series(["a", "b"]), 7], ids=["list", "series", "int"]
 )

@@ -85,6 +85,11 @@ class RouterClassifier:
         self._threshold: float | None = None
         self._folder: _TemporaryFolder | None = None
 
+    def __repr__(self) -> str:
+        report = self.report_
+        fitted = f"{report.model} serves" if report else "not fitted"
+        return f"RouterClassifier(model={self.model!r}, seed={self.seed}): {fitted}"
+
     def fit(
         self, train: Split, validation: Split, *, on_progress: OnProgress = silent
     ) -> RouterClassifier:

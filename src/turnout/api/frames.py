@@ -33,6 +33,19 @@ def arrow_table(df: object) -> pa.Table:
             "column. Convert the column, or write messages as JSON text."
         ) from error
     except (TypeError, ValueError) as error:
+        if hasattr(df, "collect"):
+            raise SettingsError(
+                f"found {type(df).__name__}, which is not computed yet; expected a table. Call its "
+                "collect() first."
+            ) from error
+        repeated = [
+            name for name, count in Counter(getattr(df, "columns", ())).items() if count > 1
+        ]
+        if repeated:
+            raise SettingsError(
+                f"{TABLE}: more than one column is named {repeated[0]}; expected each name once. "
+                "Rename or drop the others."
+            ) from error
         raise SettingsError(
             f"found {type(df).__name__}; expected a pandas or polars DataFrame, an Arrow table, or "
             "a mapping of columns. Use pandas to read a file, or to make a table of a list of rows."
@@ -108,18 +121,24 @@ def turns_table(
 
 
 def labels_table(table: Table, keys: Sequence[tuple[str, int]], name: str) -> pa.Table:
-    """Known labels as `turnout label` writes them."""
-    rows = []
-    for (conversation, index), row in zip(keys, table, strict=True):
+    """Known labels as `turnout label` writes them, one row a turn.
+
+    Raises:
+        RecordError: If a label cannot be read, or two rows of a turn have different ones.
+    """
+    label_of: dict[tuple[str, int], int] = {}
+    for key, row in zip(keys, table, strict=True):
         label = Row(row.where, {"label": row.values[name]}).label()
-        if label is not None:
-            rows.append(
-                {
-                    "conversation_id": conversation,
-                    "turn_index": index,
-                    "p_reasoning": 1.0 - label,
-                    "confidence": 1.0,
-                    "evidence": ["-human" if label else "human"],
-                }
-            )
+        if label is not None and label_of.setdefault(key, label) != label:
+            raise row.refused(name, f"{label_of[key]}, as an earlier row of this turn has")
+    rows = [
+        {
+            "conversation_id": conversation,
+            "turn_index": index,
+            "p_reasoning": 1.0 - label,
+            "confidence": 1.0,
+            "evidence": ["-human" if label else "human"],
+        }
+        for (conversation, index), label in label_of.items()
+    ]
     return pa.Table.from_pylist(rows, LABELS)
