@@ -16,7 +16,7 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 # Tests start Python hundreds of times: it compiles each module once.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-fast test-litellm check format bench clean
+.PHONY: help demo test coverage test-fast test-litellm test-agents check format bench clean
 
 help:
 	@echo "make demo              the whole line on a simulated log: two routers, a report, decisions"
@@ -24,6 +24,7 @@ help:
 	@echo "make test              the whole test suite"
 	@echo "make test-fast         the tests that take no more than moments"
 	@echo "make test-litellm      the adapters inside a real LiteLLM proxy (installs 840 MB, once)"
+	@echo "make test-agents       Claude Code and Codex themselves at the gateway (installs 800 MB, once)"
 	@echo "make coverage          the test suite, and which lines of the source it runs"
 	@echo "make check             formatting, lint, types, import directions"
 	@echo "make bench             both routers on simulated truth (docs/results/routers.md), and 100,000 inputs to the gateway"
@@ -74,6 +75,14 @@ $(VENV)/litellm/.installed: pyproject.toml
 	  --editable .
 	@touch $@
 
+# Claude Code and Codex, for the tests that run them.
+$(VENV)/agents: | $(BIN)/python
+	@mkdir -p $@.partial
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@.partial \
+	  @anthropic-ai/claude-code@2.1.332 @openai/codex@0.171.0
+	node $@.partial/node_modules/@anthropic-ai/claude-code/install.cjs
+	@mv $@.partial $@
+
 demo: $(VENV)/.product
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh "$(DEMO)" "$(LOGS)" "$(MAP)"
 
@@ -89,6 +98,9 @@ test-fast: $(VENV)/.dev
 
 test-litellm: $(VENV)/.dev $(VENV)/litellm/.installed
 	$(BIN)/python -m pytest tests/integrations/test_litellm.py
+
+test-agents: $(VENV)/.dev $(VENV)/agents
+	$(BIN)/python -m pytest tests/integrations/test_installed_agents.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
