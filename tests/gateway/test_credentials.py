@@ -1,8 +1,10 @@
 """Keys: whose goes where, who may ask, and from which pages."""
 
+import gzip
 import hashlib
 import http.client
 import json
+import zlib
 
 import httpx
 import pytest
@@ -262,7 +264,7 @@ def test_an_allowed_pages_origin_stays_behind(own_key):
     assert "origin" not in own_key.upstream.headers[0]
 
 
-@pytest.mark.parametrize("status", [400, 401, 500])
+@pytest.mark.parametrize("status", [400, 500])
 def test_a_key_that_an_upstream_repeats_is_shown_to_nobody(tmp_path, monkeypatch, status):
     monkeypatch.setenv("UPSTREAM_KEY", KEY)
     body = json.dumps({"error": {"message": f"bad key {KEY}"}}).encode()
@@ -281,6 +283,105 @@ def test_a_key_that_an_upstream_repeats_is_shown_to_nobody(tmp_path, monkeypatch
     assert response.json()["error"]["message"] == "bad key ***"
     assert response.headers["x-seen"] == "Bearer ***"
     assert KEY not in journal
+
+
+def refusal(status: int, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Refused", f"content-length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+REPEATED = json.dumps({"error": {"message": f"bad key {KEY}"}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding", "status"),
+    [(gzip.compress(REPEATED), "gzip", 400), (zlib.compress(REPEATED), "deflate", 400),
+     (b"\x8b\x02" + REPEATED, "br", 502)],
+)  # fmt: skip
+def test_a_key_in_a_compressed_refusal_is_shown_to_nobody(
+    tmp_path, monkeypatch, packed, encoding, status
+):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    answer = refusal(400, packed, f"content-encoding: {encoding}")
+    with RawUpstream(answer, answer) as upstream:
+
+        def options(url, journal):
+            return options_for(upstream.url, journal, api_key_env="UPSTREAM_KEY")
+
+        with gateway_of(tmp_path, options) as served:
+            response = served.post([user("hello")])
+    assert response.status_code == status
+    assert KEY not in response.text
+    assert ("bad key ***" in response.text) == (status == 400)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_refusal_of_our_own_key_is_no_callers_fault(tmp_path, monkeypatch, status):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    body = json.dumps({"error": {"message": "Incorrect API key provided: sk-o***key"}}).encode()
+    answer = refusal(status, body)
+    with RawUpstream(answer, answer) as upstream:
+
+        def options(url, journal):
+            return options_for(upstream.url, journal, api_key_env="UPSTREAM_KEY")
+
+        with gateway_of(tmp_path, options) as served:
+            response = served.post([user("hello")])
+            (line,) = served.lines()
+    assert (response.status_code, response.headers["x-should-retry"]) == (502, "false")
+    assert response.json()["error"]["code"] == "upstream_credentials"
+    assert f"HTTP {status}" in response.text
+    assert "sk-o" not in response.text
+    assert [attempt["status"] for attempt in line["attempts"]] == [status] * 2
+    assert (line["status"], line["response_type"]) == (502, "failed")
+
+
+def test_where_our_key_is_refused_the_next_target_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    with RawUpstream(refusal(401, b"{}")) as refusing:
+
+        def options(url, journal):
+            whole = options_for(url, journal, api_key_env="UPSTREAM_KEY")
+            other = Upstream(url=refusing.url, api_key_env="UPSTREAM_KEY")
+            fast = Target(upstream="refusing", model="quick-1")
+            return GatewayOptions(
+                upstreams={**whole.upstreams, "refusing": other},
+                targets={**whole.targets, "fast": fast},
+                journal=journal,
+            )
+
+        with gateway_of(tmp_path, options) as served:
+            response = served.post([user("hello")])
+            (line,) = served.lines()
+    assert response.json()["model"] == "deep-1"
+    assert (line["chosen_by"], line["response_type"]) == ("product", "success")
+
+
+def test_what_is_refused_for_its_content_does_not_close_the_target_to_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    whole = b'{"choices": [{"message": {"content": "hi"}}]}'
+    with RawUpstream(*[refusal(403, b"{}")] * 12, refusal(200, whole)) as upstream:
+
+        def options(url, journal):
+            return options_for(upstream.url, journal, api_key_env="UPSTREAM_KEY")
+
+        with gateway_of(tmp_path, options) as served:
+            refused = {served.post([user("hello")]).status_code for _ in range(6)}
+            assert refused == {502}
+            assert served.post([user("hello")]).headers["x-turnout-model"] == "quick-1"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_refusal_of_the_callers_own_key_is_relayed_to_it(tmp_path, status):
+    answer = refusal(status, b'{"error": {"message": "your key"}}')
+    with RawUpstream(answer) as upstream:
+
+        def options(url, journal):
+            return options_for(upstream.url, journal)
+
+        with gateway_of(tmp_path, options) as served:
+            response = served.post([user("hello")], headers={"authorization": "Bearer sk-caller"})
+    assert (response.status_code, response.json()["error"]["message"]) == (status, "your key")
 
 
 def test_headers_for_one_connection_stay_behind(served):

@@ -329,6 +329,23 @@ def test_an_idle_connection_that_the_upstream_has_closed_is_replaced(tmp_path):
     assert upstream.n_requests == 2
 
 
+def test_a_response_that_goes_on_in_the_background_is_no_success_yet(tmp_path):
+    body = json.dumps({"id": "r1", "status": "queued", "background": True, "output": []}).encode()
+    answers = [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)] * 2
+    with (
+        RawUpstream(*answers) as upstream,
+        gateway_of(tmp_path, lambda _, journal: options_for(upstream.url, journal)) as served,
+    ):
+        asked = {"model": "turnout", "input": "hello", "background": True}
+        first = httpx.post(f"{served.url}/v1/responses", json=asked)
+        after = {"model": "turnout", "input": "thanks", "previous_response_id": "r1"}
+        httpx.post(f"{served.url}/v1/responses", json=after)
+        lines = served.lines(2)
+    assert first.json()["status"] == "queued"
+    assert [line["response_type"] for line in lines] == ["pending"] * 2
+    assert [line["turn_index"] for line in lines] == [1, 2]
+
+
 def test_a_compressed_answer_is_relayed_as_it_is_and_read_all_the_same(tmp_path):
     packed = gzip.compress(JSON)
     lines = (f"content-length: {len(packed)}", "content-type: application/json")

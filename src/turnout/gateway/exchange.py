@@ -268,7 +268,7 @@ class Exchange(CancellableRequest):
             return
         self._progress.is_remembered = True
         conversations = self.runtime.conversations
-        if not answer.complete:
+        if not (answer.complete or answer.pending):
             await self._in_store(conversations.unanswered, decided.place)
         elif self._parsed.kind in ("turn", "continuation", "sub-agent"):
             if self._parsed.wire_format.NAME != "responses":
@@ -497,6 +497,8 @@ class _Reader:
         """How an answer ended that came to its regular end."""
         if not _is_success(status) or answer.failed:
             return "failed"
+        if answer.pending:
+            return "pending"
         return "success" if answer.complete or not self.is_readable else "failed"
 
     def error_event(self, message: str) -> bytes:

@@ -13,6 +13,7 @@ import os
 import re
 import time
 import urllib.request
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -38,6 +39,10 @@ _ERROR_BODY_S = 10.0
 # A kept-alive connection that was closed while it was idle fails within moments.
 _STALE_S = 1.0
 _TIMED_OUT = 408
+# What an upstream answers to a key or an account that it does not serve. A filter of content may
+# answer 403 too, so that alone does not count against the target.
+_DENIED = (401, 402, 403)
+_FORBIDDEN = 403
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _TOO_MANY = 429
 
@@ -81,6 +86,7 @@ class Forwarded:
         attempts: Every try so far, the last one included.
         held_body: The body where it was read already: that of a refusal.
         key: Ours, for this upstream; it is shown to nobody.
+        is_unpacked: Whether `held_body` was compressed when it came.
     """
 
     response: aiohttp.ClientResponse
@@ -88,11 +94,14 @@ class Forwarded:
     attempts: list[Attempt] = field(default_factory=list)
     held_body: bytes | None = None
     key: str | None = None
+    is_unpacked: bool = False
     _first_chunk: bytes = b""
 
     def headers(self) -> RawHeaders:
         """What the caller gets of the answer's headers."""
         headers = relayed_headers(self.response.raw_headers)
+        if self.is_unpacked:
+            headers = [(name, value) for name, value in headers if name != b"content-encoding"]
         if self.key is None:
             return headers
         return [(name, self.without_key(value)) for name, value in headers]
@@ -100,6 +109,22 @@ class Forwarded:
     def without_key(self, data: bytes) -> bytes:
         """Some upstreams repeat a key that they refuse; it is replaced by `***`."""
         return data.replace(self.key.encode(), b"***") if self.key else data
+
+    def hold(self, body: bytes) -> None:
+        """Keep a refusal's body, without our key.
+
+        Raises:
+            UpstreamError: If it is compressed in a way that cannot be searched for the key.
+        """
+        encoding = self.response.headers.get("content-encoding", "").strip().lower()
+        if self.key is not None and encoding not in ("", "identity"):
+            try:
+                # 32: either gzip or zlib, whichever the head says.
+                body = zlib.decompressobj(32 + zlib.MAX_WBITS).decompress(body, _MAX_ERROR_BYTES)
+            except zlib.error as error:
+                raise _unreadable(self.target, f"a refusal in {encoding[:40]!a}") from error
+            self.is_unpacked = True
+        self.held_body = self.without_key(body)
 
     async def begin(self) -> None:
         """Wait for the body's first bytes: until they come, another target may still answer.
@@ -155,12 +180,21 @@ class NoAnswerError(UpstreamError):
     Attributes:
         attempts: Every try.
         is_late: Whether the first one was silent for too long.
+        is_denied: Whether an upstream refuses the gateway's own key or account.
     """
 
-    def __init__(self, message: str, attempts: list[Attempt], *, is_late: bool) -> None:
+    def __init__(
+        self,
+        message: str,
+        attempts: list[Attempt],
+        *,
+        is_late: bool = False,
+        is_denied: bool = False,
+    ) -> None:
         super().__init__(message)
         self.attempts = attempts
         self.is_late = is_late
+        self.is_denied = is_denied
 
 
 class Forwarder:
@@ -186,15 +220,17 @@ class Forwarder:
     async def send(self, outgoing: Outgoing, candidates: Sequence[Target]) -> Forwarded:
         """Forward to the first candidate that answers; of its body at most the beginning is read.
 
-        A failed connection, a time-out (also one that the upstream reports with 408), 429, 5xx and
-        an answer that breaks off before its body begins go to the next candidate. Where none does
-        better, the first refusal is given.
+        A failed connection, a time-out (also one that the upstream reports with 408), 429, 5xx,
+        an answer that breaks off before its body begins, and a refusal of the gateway's own key or
+        account go to the next candidate. Where none does better, the first refusal is given, but
+        never one of the gateway's own key: that is no fault of the caller's.
 
         Raises:
-            NoAnswerError: If no candidate answered at all.
+            NoAnswerError: If no candidate answered at all, or all refuse the gateway's own keys.
         """
         attempts: list[Attempt] = []
         refused: Forwarded | None = None
+        denied: Forwarded | None = None
         first_error: UpstreamError | None = None
         for target in self._tried(outgoing, candidates):
             status = None
@@ -209,6 +245,11 @@ class Forwarder:
                 first_error = first_error or error
                 continue
             attempts.append(Attempt(target.name, target.model, status, _refusal(response)))
+            if status in _DENIED and not self._passes_key(target.upstream):
+                denied = denied or forwarded
+                if status != _FORBIDDEN:
+                    self.breaker.failed(target.name)
+                continue
             if not _is_failure(response.status):
                 self.breaker.succeeded(target.name, outgoing.caller)
                 return forwarded
@@ -219,6 +260,8 @@ class Forwarder:
             refused = refused or forwarded
         if refused is not None:
             return refused
+        if denied is not None:
+            raise NoAnswerError(self._denial(denied), attempts, is_denied=True)
         late = isinstance(first_error, UpstreamTimeoutError)
         raise NoAnswerError(str(first_error), attempts, is_late=late)
 
@@ -232,6 +275,21 @@ class Forwarder:
                 yield target
         if not is_any:
             yield candidates[0]
+
+    def _denial(self, denied: Forwarded) -> str:
+        """What a caller reads in place of the upstream's words about our key."""
+        upstream, status = denied.target.upstream, denied.response.status
+        if status == _FORBIDDEN:
+            return (
+                f"upstream {upstream} does not allow this request (HTTP {status}): the gateway's "
+                "account lacks a right, or the content is filtered. Ask for something else, or let "
+                f"whoever runs the gateway check the account of [upstreams.{upstream}]."
+            )
+        return (
+            f"upstream {upstream} does not accept the gateway's own key or account (HTTP "
+            f"{status}). Whoever runs the gateway must check api_key_env of "
+            f"[upstreams.{upstream}] and the account's credit."
+        )
 
     def _passes_key(self, upstream: str) -> bool:
         """Whether an upstream gets the caller's own key."""
@@ -383,7 +441,7 @@ async def _hold_body(forwarded: Forwarded) -> None:
         pass  # what came is shown
     finally:
         forwarded.close()
-    forwarded.held_body = forwarded.without_key(body)
+    forwarded.hold(body)
 
 
 def _is_failure(status: int) -> bool:

@@ -38,6 +38,10 @@ def bad_request(message: str) -> Problem:
 
 def no_answer(error: NoAnswerError, headers: Headers = ()) -> Problem:
     """That no target answered."""
+    if error.is_denied:
+        # Asked again, the upstream would say the same; official clients follow this header.
+        again = (b"x-should-retry", b"false")
+        return Problem(502, "upstream_credentials", str(error), [*headers, again])
     if error.is_late:
         return Problem(504, "upstream_timeout", str(error), headers)
     return Problem(502, "upstream_error", str(error), headers)

@@ -102,6 +102,7 @@ class Answer:
         usage: What it cost in tokens.
         failed: Whether it is an error instead, or ends with one.
         complete: Whether it came to its end: the last event of a stream, or a whole body.
+        pending: Whether it will be answered later: a response that runs in the background.
         finish_reason: Why it ended, in the format's own word.
         error: The error's message.
         response_id: The upstream's id of the response.
@@ -114,6 +115,7 @@ class Answer:
     usage: Usage = Usage()
     failed: bool = False
     complete: bool = False
+    pending: bool = False
     finish_reason: str | None = None
     error: str | None = None
     response_id: str | None = None

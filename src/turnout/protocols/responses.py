@@ -32,6 +32,7 @@ _ROLES: Mapping[str, Role] = {
 }  # fmt: skip
 _CALLS = {"function_call", "custom_tool_call", "local_shell_call", "shell_call", "mcp_call",
           "web_search_call", "file_search_call", "code_interpreter_call"}  # fmt: skip
+_UNFINISHED = ("queued", "in_progress")
 _LAST_EVENTS = {"response.completed", "response.incomplete", "response.failed"}
 
 error_body = chat.error_body
@@ -87,6 +88,7 @@ def read_answer(body: Mapping[str, object]) -> Answer:
     status = text(body.get("status"))
     error = error_message(body.get("error"))
     failed = error is not None or status in ("failed", "cancelled")
+    pending = not failed and status in _UNFINISHED
     reason = text(mapping(body.get("incomplete_details")).get("reason"))
     return Answer(
         "\n".join(item.text for item in items if item.role == "assistant" and item.text),
@@ -94,7 +96,10 @@ def read_answer(body: Mapping[str, object]) -> Answer:
         text(body.get("model")),
         usage_of(mapping(body.get("usage"))),
         failed=failed,
-        complete=not failed and (status in ("completed", "incomplete") or "output" in body),
+        complete=not failed
+        and not pending
+        and (status in ("completed", "incomplete") or "output" in body),
+        pending=pending,
         finish_reason=reason or status,
         error=error or ("unknown error" if failed else None),
         response_id=text(body.get("id")),
@@ -161,6 +166,7 @@ class ResponseStream:
             tools=last.tools or tuple(self._tools[index] for index in sorted(self._tools)),
             failed=failed,
             complete=self.is_complete() and not failed,
+            pending=False,
             error=self._error or last.error or ("unknown error" if failed else None),
         )
 

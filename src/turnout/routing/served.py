@@ -18,7 +18,7 @@ SERVED_VERSION = 2
 ChosenBy = Literal["person", "router", "product", "unknown"]
 """Who chose a turn's model. Only a person's choice is evidence of what the turn needs."""
 
-Outcome = Literal["success", "failed", "cancelled"]
+Outcome = Literal["success", "failed", "cancelled", "pending"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Served:
         propensity: Probability in (0, 1] with which the served class was chosen; None where the
             router did not choose.
         router: Digest of the router folder.
-        outcome: How the answer ended.
+        outcome: How the answer ended; `pending` where it goes on in the upstream's background.
         status: HTTP status sent to the caller; None where the caller disconnected first.
         attempts: Every try, in order.
         usage: Tokens, as the upstream counted them.
