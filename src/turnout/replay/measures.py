@@ -179,7 +179,7 @@ class LoggedSums:
     def today(self, *, is_truth: bool) -> Today:
         """Ratios with intervals; `is_truth` where evidence is the simulated truth."""
         return Today(
-            ratio(COST_TURNS * self.usd, self.priced) if self.priced.any() else None,
+            ratio(COST_TURNS * self.usd, self.priced, "amount") if self.priced.any() else None,
             int(self.priced.sum()),
             _share(self.reasoning, self.known),
             _share(self.needed, self.known),
@@ -246,11 +246,11 @@ def measured(sums: Sums) -> Measured:
     conversations = np.ones(len(sums.turns))
     on_one_class = float(sums.reasoning.sum()) in (0.0, float(sums.turns.sum()))
     return Measured(
-        usd=ratio(COST_TURNS * sums.total_usd, sums.turns),
+        usd=ratio(COST_TURNS * sums.total_usd, sums.turns, "amount"),
         parts_usd={part: float(usd.sum() * per_turn) for part, usd in sums.usd.items()},
         share_reasoning=_share(sums.reasoning, sums.turns),
-        switches=ratio(sums.switches, conversations),
-        warm_switches=ratio(sums.warm_switches, conversations),
+        switches=ratio(sums.switches, conversations, "amount"),
+        warm_switches=ratio(sums.warm_switches, conversations, "amount"),
         missed=_share(sums.missed, sums.needed),
         agreement=_share(sums.agreed, sums.known) if sums.known.any() else None,
         under=_shown(sums.under, sums.needs, is_certain=on_one_class),
@@ -286,7 +286,7 @@ def _shown(part: Floats, whole: Floats, *, is_certain: bool) -> Estimate | None:
 
 def _share(part: Floats, whole: Floats) -> Estimate:
     """A share with its interval, which ends at 0 and 1."""
-    estimate = ratio(part, whole)
+    estimate = ratio(part, whole, "share")
     low, high = np.clip([estimate.low, estimate.high], 0.0, 1.0).tolist()
     return Estimate(estimate.value, low, high)
 

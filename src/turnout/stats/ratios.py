@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from turnout.stats.bootstrap import LEVEL, Estimate
 
 Floats = NDArray[np.float64]
+Kind = Literal["difference", "amount", "share"]
 
 
-def ratio(numerators: Floats, denominators: Floats) -> Estimate:
+def ratio(numerators: Floats, denominators: Floats, kind: Kind = "difference") -> Estimate:
     """The ratio of two sums over independent conversations, such as USD a turn.
+
+    A few long conversations may hold most of the turns. So the error is that of leaving out each
+    conversation in turn, and the degrees of freedom are those of so many equally long
+    conversations as would tell as much.
 
     Args:
         numerators: Of each conversation, shape `(c,)`. For a paired difference, those of one policy
             minus those of another on the same conversations.
-        denominators: Of each conversation, shape `(c,)`.
+        denominators: Of each conversation, shape `(c,)`, not negative.
+        kind: The scale on which the interval is even: `amount` (at least 0) that of logarithms,
+            `share` (in [0, 1]) that of logits. At the ends of a scale it is the plain one.
 
     Returns:
         The ratio with its 95 % interval; NaN where the denominators add up to 0, and without
-        an interval where there is only one conversation.
+        an interval where one conversation has all of them.
 
     Source:
-        Cochran (1977), "Sampling techniques", section 6.4: the linearised variance of a ratio.
+        Quenouille (1956), "Notes on bias in estimation": the jackknife. Kish (1965), "Survey
+        Sampling": the effective number of clusters. Korn and Graubard (1999), "Analysis of Health
+        Surveys": intervals of a share on the scale of logits.
     """
     total, n = float(denominators.sum()), len(denominators)
     if not total:
         return Estimate(float("nan"), float("nan"), float("nan"))
     value = float(numerators.sum()) / total
-    if n < 2:
+    parts = denominators / total
+    if parts.max() == 1:
         return Estimate(value, float("nan"), float("nan"))
-    residuals = numerators - value * denominators
-    error = float(np.sqrt(n / (n - 1) * np.square(residuals).sum())) / total
-    reach = float(student.ppf((1 + LEVEL) / 2, n - 1)) * error
+    without_each = (numerators - value * denominators) / (1 - parts)
+    error = float(np.sqrt((n - 1) / n * np.square(without_each).sum())) / total
+    freedom = max(1.0, 1 / float(np.square(parts).sum()) - 1)
+    reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * error
+    if kind == "amount" and value > 0:
+        factor = float(np.exp(min(reach / value, 700.0)))
+        return Estimate(value, value / factor, value * factor)
+    if kind == "share" and 0 < value < 1:
+        reach /= value * (1 - value)
+        low, high = expit(logit(value) + np.array([-reach, reach])).tolist()
+        return Estimate(value, low, high)
     return Estimate(value, value - reach, value + reach)
