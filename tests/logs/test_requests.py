@@ -157,6 +157,39 @@ def test_an_answer_made_again_on_another_model_is_the_turns_model(tmp_path):
     assert report.dropped == {"another model call of the turn (added to it)": 1}
 
 
+AGAIN = {
+    "went-on-from-it": ({}, {}, "proof", "gpt-4o"),
+    "went-on-from-the-first": ({}, {}, "no proof", None),
+    "never-went-on": ({}, {}, None, "gpt-4o"),
+    "asked-at-the-same-time": ({"startTime": "2026-05-04T00:02:00Z"}, {}, "proof", None),
+    "the-first-failed": ({"status": "failure"}, {}, "proof", None),
+    "one-name-was-asked-for": ({"model_group": "auto"}, {"model_group": "auto"}, "proof", None),
+    "a-router-chose": ({}, {"metadata": {"routing_decision": {"tier": "a"}}}, "proof", None),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "went_on", "made_from"), AGAIN.values(), ids=AGAIN)
+def test_an_answer_made_again_on_another_model_is_a_switch_of_its_turn(
+    tmp_path, first, second, went_on, made_from
+):
+    log = Client()
+    begun = log.ask([], "plan it", "a plan", session="s")
+    log.ask(begun, "prove it", "no proof", session="s", **first)
+    log.ask(begun, "prove it", "proof", session="s", model="o3", **second)
+    if went_on:
+        log.ask([*begun, ("prove it", went_on)], "thanks", "welcome", session="s", model="o3")
+    log.ingested(tmp_path)
+    assert log.turns[1]["regenerated_from"] == made_from
+
+
+def test_models_that_are_compared_on_one_prompt_are_no_regeneration(tmp_path):
+    log = Client()
+    for model in ("gpt-4o", "o3"):
+        log.ask([], "prove it", "proof", model=model)
+    log.ingested(tmp_path)
+    assert [turn["regenerated_from"] for turn in log.turns] == [None, None]
+
+
 def test_calls_that_give_results_of_tools_back_are_one_turn(tmp_path):
     log = Client()
     called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "ls"}}]}
@@ -193,6 +226,37 @@ def test_a_fallback_inside_a_request_is_the_products(tmp_path):
     assert labelled(tmp_path) == (2, 0, 0)
 
 
+FAILED_ROWS = {
+    "with-its-messages": {},
+    "under-another-id": {"session_id": "another"},
+    "without-messages": {"messages": {}},
+    "an-error-for-an-answer": {"status": None, "response": {"error": {"message": "overloaded"}}},
+}
+
+
+@pytest.mark.parametrize("failed", FAILED_ROWS.values(), ids=FAILED_ROWS)
+def test_the_answer_after_a_row_that_failed_is_a_fallback(tmp_path, failed):
+    log = Client()
+    first = log.ask([], "prove one", "p1", session="s", model="o3")
+    row = {"status": "failure", "response": {}, "startTime": "2026-05-04T00:02:00Z"}
+    log.ask(first, "prove two", "", model="o3", **{"session": "s"} | row | failed)
+    log.ask(first, "prove two", "p2", session="s", model="gpt-4o-mini")
+    _, chats = log.ingested(tmp_path)
+    assert chats == {"s": [(1, "prove one"), (2, "prove two")]}
+    assert [(turn["model"], turn["chosen_by"]) for turn in log.turns] == [
+        ("o3", None), ("gpt-4o-mini", "product"),
+    ]  # fmt: skip
+
+
+def test_a_person_may_choose_another_model_after_a_failure_without_messages(tmp_path):
+    log = Client()
+    first = log.ask([], "prove one", "p1", session="s", model="o3")
+    log.ask(first, "prove two", "", session="s", model="o3", status="failure", messages={})
+    log.ask(first, "prove two", "p2", session="s", model="gpt-4o-mini")  # a minute later
+    log.ingested(tmp_path)
+    assert [turn["chosen_by"] for turn in log.turns] == [None, None]
+
+
 def test_a_row_may_say_in_its_metadata_that_it_failed(tmp_path):
     log = Client()
     log.ask([], "prove it", "p", model="gpt-4o-mini")
@@ -223,6 +287,15 @@ def test_reasoning_that_clients_leave_out_of_the_history_parts_no_conversation(t
         (
             {"hidden_params": {"x-litellm-attempted-fallbacks": "1"},
              "original_model_group": "smart"},
+            "product",
+        ),
+        (
+            {"hidden_params": {"additional_headers": {"x-litellm-attempted-fallbacks": 1}},
+             "original_model_group": "smart"},
+            "product",
+        ),
+        (
+            {"previous_models": [{"model": "o3"}], "original_model_group": "smart"},
             "product",
         ),
     ],

@@ -106,6 +106,64 @@ def test_of_an_edited_message_the_branch_that_the_person_ended_on_is_kept(tmp_pa
     assert report.dropped["a message edited or taken back"] == 1
 
 
+def test_a_session_that_was_resumed_is_one_conversation(tmp_path):
+    log = ClaudeCode()
+    log.says("first")
+    log.answers(text("1"))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/before.jsonl").write_text("\n".join(map(json.dumps, log.rows)))
+    # An old version copies the events into another file, with another id.
+    log.rows = [row | {"sessionId": "s2"} for row in log.rows]
+    log.says("second", sessionId="s3")
+    log.answers(text("2"), sessionId="s3", model="claude-haiku-4-5")
+    (tmp_path / "logs/resumed.jsonl").write_text("\n".join(map(json.dumps, log.rows)))
+    ingest([tmp_path / "logs"], tmp_path / "turns.parquet")
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [(t["conversation_id"], t["turn_index"], t["user_message"]) for t in turns] == [
+        ("s1", 1, "first"), ("s1", 2, "second"),
+    ]  # fmt: skip
+
+
+def test_a_session_that_went_on_twice_is_two_conversations(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for name in "ab":
+        log = ClaudeCode()
+        log.says("first", sessionId=name)
+        log.answers(text("1"), sessionId=name)
+        log.says(f"second of {name}", uuid=name, sessionId=name)
+        log.answers(text("2"), parentUuid=name, sessionId=name)
+        (tmp_path / f"logs/{name}.jsonl").write_text("\n".join(map(json.dumps, log.rows)))
+    ingest([tmp_path / "logs"], tmp_path / "turns.parquet")
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [(t["conversation_id"], t["user_message"]) for t in turns] == [
+        ("a", "first"), ("a", "second of a"), ("b", "first"), ("b", "second of b"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("again", "made_from"), [("first", "claude-opus-4-5"), ("1st", None)])
+def test_the_same_message_again_on_another_model_is_made_again(tmp_path, again, made_from):
+    log = ClaudeCode()
+    log.says("first")
+    log.answers(text("no"))
+    log.says(again, parentUuid=None)
+    log.answers(text("yes"), model="claude-haiku-4-5")
+    _, (turn,) = read(tmp_path, log.rows)
+    assert (turn["model"], turn["regenerated_from"]) == ("claude-haiku-4-5", made_from)
+
+
+@pytest.mark.parametrize(("mode", "n_turns"), [("prompt", 2), ("task-notification", 1)])
+def test_what_a_person_writes_while_claude_code_works_is_a_turn(tmp_path, mode, n_turns):
+    log = ClaudeCode()
+    log.says("first")
+    log.answers({"type": "tool_use", "name": "Bash"})
+    queued = {"type": "queued_command", "prompt": "and this", "commandMode": mode}
+    log.event("attachment", None, attachment=queued)
+    log.answers(text("both done"))
+    _, turns = read(tmp_path, log.rows)
+    assert [turn["user_message"] for turn in turns] == ["first", "and this"][:n_turns]
+    assert turns[-1]["assistant_message"] == "both done"
+
+
 def test_an_image_keeps_its_place_and_its_answer(tmp_path):
     log = ClaudeCode()
     log.says("first")
@@ -278,6 +336,19 @@ def test_turns_of_codex_that_were_taken_back_are_counted(tmp_path):
     ]  # fmt: skip
     assert turns[1]["response_type"] == "cancelled"
     assert report.dropped["a message edited or taken back"] == 1
+
+
+@pytest.mark.parametrize(("again", "made_from"), [("second", "gpt-5"), ("2nd", None)])
+def test_a_turn_of_codex_asked_again_on_another_model_is_made_again(tmp_path, again, made_from):
+    rows = codex(
+        item("user", "first"), item("assistant", "1"),
+        item("user", "second"), item("assistant", "2"),
+        ("event_msg", {"type": "thread_rolled_back", "num_turns": 1}),
+        ("turn_context", {"model": "gpt-5-mini"}), item("user", again), item("assistant", "3"),
+    )  # fmt: skip
+    _, turns = read(tmp_path, rows)
+    assert [turn["model"] for turn in turns] == [turns[0]["model"], "gpt-5-mini"]
+    assert turns[1]["regenerated_from"] == (made_from and turns[0]["model"])
 
 
 def test_a_sub_agents_file_of_codex_is_no_conversation(tmp_path):

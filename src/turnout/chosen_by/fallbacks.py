@@ -36,7 +36,7 @@ _ERROR_TEXT = f"^{SPACE}*(API Error|Error: [0-9][0-9][0-9]){AFTER_WORD}"
 _AGENT_MODE = any_case(r"(sub[-_ ]?agent|side[-_ ]?chain|background)")
 _AGENT_TEXT = f"^{SPACE}*<(task|system|agent)[-_]notification>"
 # Nobody can read an error, choose another model and send again faster.
-_MIN_CHOICE_S = 10
+MIN_CHOICE_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def with_fallbacks(turns: ibis.Table) -> ibis.Table:
     by_person = _true(facts.chosen_by == "person") | regenerated
     by_other = facts.chosen_by.isin(_NOT_PERSON).fill_null(False)
     changed = facts.kind.notnull() & ~by_person
-    quickly = ~_true(facts.waited_s > _MIN_CHOICE_S)
+    quickly = ~_true(facts.waited_s > MIN_CHOICE_S)
     retried = (facts.ended_before == "failed") | (
         (facts.ended_before == "cancelled") & facts.again & quickly
     )

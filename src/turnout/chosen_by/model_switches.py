@@ -25,10 +25,12 @@ def with_switches(turns: ibis.Table) -> ibis.Table:
     name_before, class_before = (
         latest_before(turns, value) for value in (turns.model_name, model_class)
     )
+    # Two names of one model are no other model.
+    regenerated_name = turns.regenerated_name.nullif(turns.model_name)
     regenerated_class = turns.regenerated_class.fill_null("unknown")
     facts = turns.mutate(
-        from_model=ibis.coalesce(turns.regenerated_name, name_before),
-        from_class=ibis.ifelse(turns.regenerated_name.notnull(), regenerated_class, class_before),
+        from_model=ibis.coalesce(regenerated_name, name_before),
+        from_class=ibis.ifelse(regenerated_name.notnull(), regenerated_class, class_before),
     )
     to_class = facts.model_class.fill_null("unknown")
     kind = ibis.cases(

@@ -30,12 +30,15 @@ def placed_requests(backend: ibis.BaseBackend, transcripts: Path) -> ibis.Table:
 
     Returns:
         `row`, `of_row` (the first request of its conversation), `place` (its turn index),
-        `other_branch` (whether the person ended on another one) and `continued` (whether a later
-        request repeats its answer).
+        `other_branch` (whether the person ended on another one), `continued` (whether a later
+        request repeats its answer) and `asks_anew` (whether it gives no results of tools back, in a
+        conversation that an id or a history makes sure).
     """
     requests, nodes = nodes_of(backend, transcripts)
     places = _Forest(backend.to_pyarrow(nodes.order_by("node"))).places()
-    return requests.select("row", "node").join(ibis.memtable(places), "node").drop("node")
+    is_sure = requests.named | (requests.turns_before > 0)
+    requests = requests.select("row", "node", asks_anew=is_sure & ~requests.goes_on)
+    return requests.join(ibis.memtable(places), "node").drop("node")
 
 
 class _Forest:

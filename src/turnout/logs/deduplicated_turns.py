@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from turnout.chosen_by.fallbacks import MIN_CHOICE_S
 from turnout.engine import batches, materialized
 from turnout.logs.columns import CALL_ID
 from turnout.logs.row_writer import (
@@ -88,6 +89,8 @@ def write_turns(
                 rows = rows.anti_join(materialized(backend, others), POSITION)
             if beaten["failed"]:
                 staying = _with_fallbacks_marked(staying, losers)
+            if written.transcripts is not None:
+                staying = _with_regenerations(backend, staying, rows)
         columns = [name for name in _COLUMNS if name not in _empty_columns(written)]
         if written.has_calls:
             added = _with_calls_added(staying, rows)
@@ -114,6 +117,8 @@ def _empty_columns(written: TurnRowWriter) -> set[str]:
         if all(_n_nulls(group.column(position)) == group.num_rows for group in groups)
     }
     filled_in = {"chosen_by"}
+    if written.transcripts is not None:
+        filled_in.add("regenerated_from")
     if written.has_calls:
         filled_in |= {*_ADDED_UP, "llm_calls", "tool_counts"}
     return empty - filled_in
@@ -173,6 +178,34 @@ def _with_fallbacks_marked(staying: ibis.Table, losers: ibis.Table) -> ibis.Tabl
     by_product = staying[POSITION].isin(fallbacks[POSITION])
     product = ibis.ifelse(by_product, "product", ibis.null("string"))
     return staying.mutate(chosen_by=ibis.coalesce(staying.chosen_by, product))
+
+
+def _with_regenerations(
+    backend: ibis.BaseBackend, staying: ibis.Table, rows: ibis.Table
+) -> ibis.Table:
+    """The rows that stay, with the model whose answer the person had made again on another one.
+
+    Models that are asked at the same time, or one name that several models serve, say nothing of
+    what a person chose.
+    """
+    winner = staying.filter(staying.chosen_by.fill_null("person") == "person")
+    winner = winner.select(*TURN_KEYS, kept_model="model")
+    asked = rows.filter(rows.asks, ~_failed(rows), rows.assistant_message.notnull())
+    asked = asked.select(*TURN_KEYS, "model", "timestamp", "requested_model")
+    asked = asked.join(winner, TURN_KEYS)
+    own = asked.filter(asked.model == asked.kept_model)
+    own = own.group_by(*TURN_KEYS).agg(
+        begun_at=own.timestamp.min(), own_request=own.requested_model.argmin(own.timestamp)
+    )
+    others = asked.filter(asked.model != asked.kept_model).join(own, TURN_KEYS)
+    waited_s = others.begun_at.epoch_seconds() - others.timestamp.epoch_seconds()
+    others = others.filter(
+        waited_s >= MIN_CHOICE_S, (others.requested_model != others.own_request).fill_null(True)
+    )
+    before = others.group_by(*TURN_KEYS).agg(model_before=others.model.argmax(others.timestamp))
+    joined = staying.left_join(materialized(backend, before), TURN_KEYS)
+    again = ibis.coalesce(joined.regenerated_from, joined.model_before)
+    return joined.mutate(regenerated_from=again).select(*staying.columns)
 
 
 def _is_another_call(both: ibis.Table) -> ibis.ir.BooleanValue:

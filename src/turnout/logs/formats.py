@@ -54,7 +54,8 @@ class RawRow:
 
     Attributes:
         where: File and line or row, for messages.
-        values: Column → value; empty where `problem` is set.
+        values: Column → value; empty where `problem` is set. Of a row with `dropped_as`, those of a
+            call that failed; else empty too.
         problem: Why the row cannot be read; None where it can.
         mended: What had to be mended to read it.
         dropped_as: The reason why it is left out though nothing is wrong with it; None where it is

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from turnout.logs.readers import KNOWN_SOURCES, TURN_A_ROW, read_by_turns, rows_
 from turnout.logs.readers.message_rows import MESSAGE_A_ROW, MessageColumns, message_columns
 from turnout.logs.readers.messages import HARNESS_ALONE, HARNESS_LEFT_OUT, HELPER_CALL
 from turnout.logs.readers.parts import CallPart
-from turnout.logs.readers.sessions import WITHOUT_TEXT
+from turnout.logs.readers.sessions import WITHOUT_TEXT, KnownSessions
 from turnout.logs.row_writer import RowCounts, TurnRowWriter
 from turnout.logs.transcripts import TRANSCRIPT, Transcript
 from turnout.manifest import Input, Manifest
@@ -267,12 +267,14 @@ class _Gathered:
         parts: Parts of calls, which are joined when all sources are read.
         messages: Single messages, which are joined then too.
         counts: Added to.
+        sessions: The sessions of the files that were read.
     """
 
     rows: TurnRowWriter
     parts: CallParts
     messages: MessageTable
     counts: RowCounts
+    sessions: KnownSessions = field(default_factory=KnownSessions)
 
 
 class _Source:
@@ -295,6 +297,7 @@ class _Source:
         self._rows = gathered.rows
         self._parts = gathered.parts
         self._messages = gathered.messages
+        self._sessions = gathered.sessions
         self._message_columns: MessageColumns | None = None
         self._on_progress = on_progress
         self._n_read = 0
@@ -314,10 +317,10 @@ class _Source:
             is_named: Whether the user named it; a file of a folder need not be a log.
         """
         layouts = self._counts.layouts.setdefault(where, Counter())
-        read = rows_of_turns(raw_rows, where, self.names.chosen_in, layouts)
+        read = rows_of_turns(raw_rows, where, self.names.chosen_in, layouts, self._sessions)
         rows = self._without_parts(read)
         first = list(_first(rows))
-        samples = [raw.values for raw in first if raw.values]
+        samples = [raw.values for raw in first if raw.values and not raw.dropped_as]
         if first and not any(r.values or r.problem or r.dropped_as for r in first):
             raise NotALogError(f"{where}: no row has a column; expected rows of turns.")
         if first and not is_named and all(row.problem for row in first):
@@ -394,6 +397,8 @@ class _Source:
         row = None if raw.dropped_as else self._canonical(raw)
         if row is None:
             self._counts.dropped[raw.dropped_as or UNREADABLE] += 1
+            if raw.values and raw.dropped_as:
+                self._rows.write_failed_call(raw.values, self._options.source)
         elif (reason := self._no_words(row, raw)) is not None:
             self._counts.dropped[reason] += 1
         else:

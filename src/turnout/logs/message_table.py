@@ -139,7 +139,8 @@ class MessageTable(RowWriter):
             return
         attached = attachments_in(values.get(columns.attachments or ""))
         message = message_of(role, [content, *attached])
-        own = {name: value_at(values, column) for name, column in mapped.items()}
+        own = {"model": columns.model_in(values)}
+        own |= {name: value_at(values, column) for name, column in mapped.items()}
         rest = {
             "facts": facts
             | {k: v for k, v in own.items() if k not in _NOT_FACTS and v is not None},

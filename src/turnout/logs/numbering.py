@@ -11,9 +11,10 @@ from pathlib import Path
 
 import ibis
 
+from turnout.chosen_by.fallbacks import MIN_CHOICE_S
 from turnout.engine import materialized, read_parquet
 from turnout.errors import RecordError
-from turnout.logs.columns import BY_TIME
+from turnout.logs.columns import BY_TIME, CALL_ID
 from turnout.logs.conversations import placed_requests
 from turnout.logs.row_writer import POSITION, TurnRowWriter
 from turnout.schema import TURN_KEYS
@@ -29,8 +30,9 @@ class NumberedRows:
     """The rows of a log, each with its conversation and a turn index from 1.
 
     Attributes:
-        rows: As `TurnRowWriter` wrote them, with id and index in their places, and `continued`:
-            whether a later request repeats the row's answer.
+        rows: As `TurnRowWriter` wrote them, with id and index in their places; `continued`, whether
+            a later request repeats the row's answer; and `asks`, whether the row is a request of a
+            person in a conversation that is sure, rather than one that gives results of tools back.
         refused: How many rows were left out, as their index is 0 where others begin at 1.
         other_branch: How many rows were left out, as the person went on from another answer.
         cut: Conversations that lost such a row, one a row; None where there are none.
@@ -57,7 +59,10 @@ def numbered_rows(
     Raises:
         RecordError: If some conversations begin at 0 and others do not.
     """
-    rows = read_parquet(backend, written.path).mutate(continued=ibis.literal(False))
+    no = ibis.literal(False)
+    rows = read_parquet(backend, written.path).mutate(continued=no, asks=no)
+    if written.failed_calls is not None:
+        rows = _with_fallbacks_marked(backend, rows, written.failed_calls.path)
     if written.by_time:
         rows = _numbered_by_time(backend, rows)
     if written.transcripts is not None:
@@ -100,8 +105,9 @@ def _with_requests_placed(
     first = first.select("of_row", base_id="conversation_id", number="number", new_id=named)
     placed = placed.join(first, "of_row")
     slim = placed.select(
-        "row", "base_id", "number", "new_id", "place", "other_branch", answered_on="continued"
-    )
+        "row", "base_id", "number", "new_id", "place", "other_branch", "asks_anew",
+        answered_on="continued",
+    )  # fmt: skip
     joined = rows.left_join(slim, [(POSITION, "row")])
     joined = materialized(
         backend,
@@ -110,6 +116,7 @@ def _with_requests_placed(
             new_id=ibis.coalesce(joined.new_id, joined.conversation_id),
             place=ibis.coalesce(joined.place, joined.turn_index),
             goes_on=joined.answered_on.fill_null(False),
+            asks_anew=joined.asks_anew.fill_null(False),
             other_branch=joined.other_branch.fill_null(False),
             joined=(joined.base_id != joined.conversation_id).fill_null(False),
             split=(joined.number > 1).fill_null(False),
@@ -118,13 +125,49 @@ def _with_requests_placed(
     sums = joined.agg(**{name: joined[name].sum() for name in ("other_branch", "joined", "split")})
     (counts,) = backend.to_pyarrow(sums).to_pylist()
     rows = rows.join(joined.filter(~joined.other_branch), POSITION)
-    rows = rows.mutate(conversation_id="new_id", turn_index="place", continued="goes_on")
+    rows = rows.mutate(
+        conversation_id="new_id", turn_index="place", continued="goes_on", asks="asks_anew"
+    )
     mended = Counter({JOINED: counts["joined"] or 0, SPLIT: counts["split"] or 0})
     return NumberedRows(
-        rows.drop("new_id", "place", "goes_on", "other_branch", "joined", "split"),
+        rows.drop("new_id", "place", "goes_on", "asks_anew", "other_branch", "joined", "split"),
         other_branch=counts["other_branch"] or 0,
         mended=+mended,
     )
+
+
+def _with_fallbacks_marked(
+    backend: ibis.BaseBackend, rows: ibis.Table, failed_calls: Path
+) -> ibis.Table:
+    """The rows, with the product as who chose right after another model failed in the conversation.
+
+    Nobody can read an error, choose another model and send again as soon as that.
+    """
+    calls = rows.filter(rows[CALL_ID].notnull(), rows.timestamp.notnull())
+    calls = calls.select(
+        "conversation_id", "model", POSITION, at="timestamp", is_call=ibis.literal(True),
+        failed_model=ibis.null("string"), failed_at=ibis.null(calls.timestamp.type()),
+    )  # fmt: skip
+    failed = read_parquet(backend, failed_calls)
+    failed = failed.select(
+        "conversation_id", model=ibis.null("string"), **{POSITION: ibis.null("int64")},
+        at="failed_at", is_call=ibis.literal(False), failed_model="failed_model",
+        failed_at="failed_at",
+    )  # fmt: skip
+    events = ibis.union(calls, failed)
+    before = ibis.window(group_by="conversation_id", order_by=["at", "is_call"], rows=(None, -1))
+    events = events.mutate(
+        last_model=events.failed_model.argmax(events.failed_at).over(before),
+        last_at=events.failed_at.max().over(before),
+    )
+    waited_s = events["at"].epoch_seconds() - events.last_at.epoch_seconds()
+    fell_back = events.filter(
+        events.is_call, events.model != events.last_model, waited_s < MIN_CHOICE_S
+    )
+    positions = materialized(backend, fell_back.select(POSITION))
+    by_product = rows[POSITION].isin(positions[POSITION])
+    product = ibis.ifelse(by_product, "product", ibis.null("string"))
+    return rows.mutate(chosen_by=ibis.coalesce(rows.chosen_by, product))
 
 
 def _numbered_by_time(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:

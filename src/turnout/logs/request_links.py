@@ -47,6 +47,7 @@ def nodes_of(backend: ibis.BaseBackend, transcripts: Path) -> tuple[ibis.Table, 
     rows = rows.mutate(start=ibis.ifelse(is_first, rows.place, ibis.null("int64")))
     rows = materialized(backend, rows.mutate(node=rows.start.max().over(up_to)).drop("start"))
     rows = _with_calls_of_other_ids(backend, rows)
+    rows = _with_failed_calls_of_other_ids(backend, rows)
     first = rows.filter(rows.node == rows.place)
     nodes = materialized(backend, first.select("node", "row", *_OF_NODE))
     return rows, _linked(backend, rows, nodes)
@@ -59,7 +60,24 @@ def _with_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibi
         return rows
     before = ibis.window(group_by=("owner", "before", "message"), order_by="place", rows=(None, -1))
     begun = ibis.ifelse(orphaned, ibis.null("int64"), rows.place)
-    adopted = rows.mutate(orphaned=orphaned, parent=rows.node.argmax(begun).over(before))
+    return _adopted(backend, rows, orphaned, rows.node.argmax(begun).over(before))
+
+
+def _with_failed_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
+    """Requests that failed are calls of the turn that asks the same later, after a history."""
+    failed = rows.failed & (rows.node == rows.place) & (rows.turns_before > 0)
+    if not backend.to_pyarrow(rows.filter(failed).count()).as_py():
+        return rows
+    after = ibis.window(group_by=("owner", "before", "message"), order_by="place", rows=(1, None))
+    answered = ibis.ifelse(rows.failed, ibis.null("int64"), rows.place)
+    return _adopted(backend, rows, failed, rows.node.argmin(answered).over(after))
+
+
+def _adopted(
+    backend: ibis.BaseBackend, rows: ibis.Table, orphaned: ibis.Value, node: ibis.Value
+) -> ibis.Table:
+    """The rows, those of the nodes that some orphaned rows begin with another node."""
+    adopted = rows.mutate(orphaned=orphaned, parent=node)
     adopted = adopted.filter(adopted.orphaned, adopted.parent.notnull()).select("node", "parent")
     joined = rows.left_join(adopted, "node")
     joined = joined.mutate(node=ibis.coalesce(joined.parent, joined.node))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from turnout.logs.columns import BY_TIME, CALL_ID
+from turnout.logs.columns import BY_TIME, CALL_ID, clean_text
+from turnout.logs.moments import moment
 from turnout.logs.transcripts import TRANSCRIPTS, Transcript
-from turnout.schema import FAILED, TURNS
+from turnout.schema import FAILED, TIMESTAMP, TURNS
 
 POSITION = "position"
 N_CHARS = "n_chars"
@@ -40,6 +41,15 @@ TURN_ROWS = pa.schema(
         pa.field(N_CHARS, pa.int64(), nullable=False),  # of the user's message; 0 of a request
         *(pa.field(name, pa.int64()) for name in TEXT_OFFSETS.values()),
         pa.field(POSITION, pa.int64(), nullable=False),  # order of reading: the last tie-breaker
+    ]
+)
+# Model calls that failed and of which no turn is known.
+FAILED_CALLS = pa.schema(
+    [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("failed_model", pa.string()),
+        pa.field("failed_at", TIMESTAMP),
+        pa.field(POSITION, pa.int64(), nullable=False),
     ]
 )
 _SHORTENED = (pa.string(), pa.int64())
@@ -159,6 +169,7 @@ class TurnRowWriter(RowWriter):
         texts_path: The file of long texts.
         transcripts: The file of what requests say of their conversation, a `RowWriter`; None where
             no row is a request.
+        failed_calls: The file of `FAILED_CALLS`, a `RowWriter`; None where there are none.
         has_calls: Whether a row tells of a single model call.
         has_decisions: Whether a row says who chose its model.
         by_time: Whether a row has no turn index, and its time is to give one.
@@ -171,6 +182,7 @@ class TurnRowWriter(RowWriter):
         self.has_calls = self.has_decisions = self.by_time = False
         self.first_zero: str | None = None
         self.transcripts: RowWriter | None = None
+        self.failed_calls: RowWriter | None = None
         self._texts = TextFile(self.texts_path)
 
     def __exit__(
@@ -179,7 +191,11 @@ class TurnRowWriter(RowWriter):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._texts, self.transcripts or contextlib.nullcontext():
+        with (
+            self._texts,
+            self.transcripts or contextlib.nullcontext(),
+            self.failed_calls or contextlib.nullcontext(),
+        ):
             super().__exit__(kind, error, trace)
 
     def write_turn(self, row: dict[str, Any], where: str) -> None:
@@ -203,6 +219,20 @@ class TurnRowWriter(RowWriter):
         failed = (row["response_type"] or "").lower() in FAILED
         columns |= {"row": self.n_rows, "time": row["timestamp"], "failed": failed}
         self.transcripts.write(columns, 0)
+
+    def write_failed_call(self, call: Mapping[str, Any], source: str | None) -> None:
+        """Write a model call that failed, so that the call after it counts as its fallback.
+
+        Args:
+            call: `conversation_id`, `model` and `timestamp`, as the log has them.
+            source: What begins the conversation's id; None for nothing.
+        """
+        if self.failed_calls is None:
+            self.failed_calls = RowWriter(self.path.with_name("failed.parquet"), FAILED_CALLS)
+        name = clean_text(call["conversation_id"])
+        row: dict[str, Any] = {"conversation_id": f"{source}:{name}" if source else name}
+        row |= {"failed_model": clean_text(call["model"]), "failed_at": moment(call["timestamp"])}
+        self.failed_calls.write(row, 0)
 
     def write_turns(self, turns: pa.Table) -> None:
         """Write rows with the columns of `TURNS`."""

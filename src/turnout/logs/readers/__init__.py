@@ -36,7 +36,7 @@ from turnout.logs.readers import (
 )
 from turnout.logs.readers.messages import NoTurn, Reader, Turn, Values, mapping, row_of
 from turnout.logs.readers.parts import CallPart
-from turnout.logs.readers.sessions import Session, SessionReader, session_rows
+from turnout.logs.readers.sessions import KnownSessions, Session, SessionReader, session_rows
 
 # In the order they are tried: the closer a source is to others, the later.
 READERS: Sequence[Reader] = (
@@ -122,6 +122,7 @@ def rows_of_turns(
     file: str,
     chosen_in: Callable[[Values], Turn] = lambda _: {},
     layouts: Counter[str] | None = None,
+    known: KnownSessions | None = None,
 ) -> Iterator[RawRow | CallPart]:
     """The turns of a file's rows, and parts of calls.
 
@@ -130,7 +131,9 @@ def rows_of_turns(
         file: Its name.
         chosen_in: A row that is read here → fields that the user's columns give its turns.
         layouts: Layout → rows, added to.
+        known: The sessions of the files before, added to.
     """
+    known = KnownSessions() if known is None else known
     layouts = Counter() if layouts is None else layouts
     sessions: dict[str, Session] = {}
     for raw in chain.from_iterable(map(_unpaged, raw_rows)):
@@ -140,7 +143,7 @@ def rows_of_turns(
             continue
         layouts[reader.source] += 1
         if reader.source not in sessions:
-            sessions[reader.source] = reader.begin(file)
+            sessions[reader.source] = reader.begin(file, known)
         if (reason := sessions[reader.source].add(raw)) is not None:
             yield RawRow(raw.where, {}, dropped_as=reason)
     for session in sessions.values():
@@ -231,7 +234,7 @@ def _rows_of(
     raw: RawRow, reader: Reader, turns: Sequence[Turn | CallPart | NoTurn] | NoTurn, chosen: Turn
 ) -> Iterator[RawRow | CallPart]:
     if isinstance(turns, NoTurn):
-        yield RawRow(raw.where, {}, dropped_as=turns.reason)
+        yield RawRow(raw.where, turns.failed_call or {}, dropped_as=turns.reason)
     elif not turns:
         reason = reader.counted_as or f"a {reader.source} without a user message"
         yield RawRow(raw.where, {}, dropped_as=reason)

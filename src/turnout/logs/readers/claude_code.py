@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from turnout.logs.formats import RawRow
 from turnout.logs.readers.messages import NoTurn, Turn, Values, mapping
@@ -13,6 +14,7 @@ from turnout.logs.readers.sessions import (
     READ_WITH_TURN,
     SUB_AGENT,
     WITHOUT_TEXT,
+    KnownSessions,
     SessionTurn,
 )
 from turnout.protocols import Message, read_answer, read_request
@@ -40,6 +42,14 @@ def may_read(values: Values) -> bool:
     return "sessionId" in values and not _OF_A_TURN & said
 
 
+def _queued_prompt(values: Values) -> object:
+    """What the person wrote while the assistant was at work; None where the event is no such."""
+    attached = mapping(values.get("attachment"))
+    if attached.get("type") != "queued_command" or values.get("isSidechain"):
+        return None
+    return attached.get("prompt") if attached.get("commandMode", "prompt") == "prompt" else None
+
+
 @dataclass(slots=True)
 class _Turn(SessionTurn):
     """A turn, and the turn that it follows: messages that were edited share theirs.
@@ -50,7 +60,7 @@ class _Turn(SessionTurn):
     is_command: bool = False
     number: int = 0
     parent: int | None = None
-    session_id: object = None
+    event: str = ""
     has_text: bool = True
 
 
@@ -58,17 +68,27 @@ class Session:
     """The events of one file.
 
     Events name their parent. A turn follows the turn of its parent, so that a message which was
-    edited, or taken back, lies beside the way from the first turn to the last one.
+    edited, or taken back, lies beside the path from the first turn to the last one.
+
+    A session that is resumed gets another id, and in old versions another file with a copy of all
+    events: it stays one conversation.
     """
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self, file: str, known: KnownSessions) -> None:
+        self._known = known
+        self._session_id: object = PurePath(file).stem
+        self._is_named = False
         self._turns: list[_Turn] = []
         self._turn_of: dict[str, int] = {}  # event → the turn it belongs to
 
     def add(self, raw: RawRow) -> str | None:
         """Take an event; see `sessions.Session`."""
         values = raw.values
+        if not self._is_named and values.get("sessionId"):
+            self._session_id, self._is_named = values["sessionId"], True
+        if (prompt := _queued_prompt(values)) is not None:
+            message = {"role": "user", "content": prompt}
+            return self._add_user(replace(raw, values={**values, "message": message}))
         if values.get("type") not in ("user", "assistant") or values.get("isMeta"):
             self._place(values)
             return NOTE
@@ -82,14 +102,17 @@ class Session:
         return self._add_user(raw)
 
     def turns(self) -> Iterator[tuple[str, Turn | NoTurn]]:
-        """The turns from the first to the last one; those beside that way are counted."""
-        way: list[int] = []
+        """The turns from the first to the last one; those beside that path are counted."""
+        path: list[int] = []
         number = len(self._turns) - 1 if self._turns else None
         while number is not None:
-            way.append(number)
+            path.append(number)
             number = self._turns[number].parent
-        said = [number for number in reversed(way) if not self._turns[number].is_command]
+        said = [number for number in reversed(path) if not self._turns[number].is_command]
         index_of = {number: index for index, number in enumerate(said, start=1)}
+        events = [self._turns[number].event for number in said]
+        name = self._known.name(events, self._session_id) if said else None
+        self._note_taken_back(set(said))
         for turn in self._turns:
             if turn.is_command:
                 continue
@@ -98,10 +121,16 @@ class Session:
             elif not turn.has_text:
                 yield turn.where, NoTurn(WITHOUT_TEXT)
             else:
-                yield (
-                    turn.where,
-                    turn.row(turn.session_id, index_of[turn.number], SOURCE),
-                )
+                yield turn.where, turn.row(name, index_of[turn.number], SOURCE)
+
+    def _note_taken_back(self, on_path: set[int]) -> None:
+        """Tell each turn on the path of those before it in its place."""
+        before: dict[int | None, list[_Turn]] = {}
+        for turn in self._turns:
+            for other in before.get(turn.parent, ()) if turn.number in on_path else ():
+                turn.note_taken_back(other)
+            if not turn.is_command:
+                before.setdefault(turn.parent, []).append(turn)
 
     def _add_user(self, raw: RawRow) -> str | None:
         values = raw.values
@@ -131,7 +160,7 @@ class Session:
             is_command=is_command,
             number=number,
             parent=parent,
-            session_id=values.get("sessionId"),
+            event=str(values.get("uuid") or f"{self._session_id} {number}"),
             has_text=bool(message.text.strip()),
         )
         self._turns.append(turn)

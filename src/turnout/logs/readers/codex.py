@@ -16,6 +16,7 @@ from turnout.logs.readers.sessions import (
     READ_WITH_TURN,
     SUB_AGENT,
     WITHOUT_TEXT,
+    KnownSessions,
     SessionTurn,
 )
 from turnout.protocols import Message, Usage, read_request, split_harness
@@ -67,7 +68,7 @@ def _is_item_part(part: object) -> bool:
 class Session:
     """The events of one file: events of the screen mirror the model's items, which are read."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, _: KnownSessions) -> None:
         self._id: object = PurePath(file).stem
         self._model: object = None
         self._total: object = None
@@ -75,6 +76,8 @@ class Session:
         self._is_helper = False
         self._turns: list[SessionTurn] = []
         self._taken_back: list[SessionTurn] = []
+        # The first turn that was taken back since a turn began.
+        self._replaced: SessionTurn | None = None
         # What the screen showed: the turns of a file without the model's items.
         self._shown: list[SessionTurn] = []
         # Answer, its end and the number of calls before the last message of the assistant.
@@ -126,15 +129,12 @@ class Session:
     def _add_item(self, item: Values, raw: RawRow) -> str | None:
         (message,) = read_request({"input": [item]}).messages or (Message("system"),)
         if message.is_human:
-            self._turns.append(
-                SessionTurn(
-                    raw.where,
-                    message.text,
-                    raw.values.get("timestamp") or self._time,
-                    bool(message.harness),
-                    self._model,
-                )
-            )
+            time = raw.values.get("timestamp") or self._time
+            turn = SessionTurn(raw.where, message.text, time, bool(message.harness), self._model)
+            if self._replaced is not None:
+                turn.note_taken_back(self._replaced)
+            self._replaced = None
+            self._turns.append(turn)
             return None
         if not self._turns or message.role in ("user", "system"):
             return NOTE
@@ -163,6 +163,7 @@ class Session:
             return self._add_shown(event, raw)
         if kind == "thread_rolled_back":
             first = max(0, len(self._turns) - (count(event, "num_turns") or 0))
+            self._replaced = next(iter(self._turns[first:]), self._replaced)
             self._taken_back += self._turns[first:]
             del self._turns[first:]
         elif kind == "token_count" and turns:

@@ -32,6 +32,7 @@ from turnout.protocols import Request, read_answer, read_request
 from turnout.protocols.conversations import conversation_of
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
+from turnout.schema import FAILED
 
 _ROLES: Mapping[str, Role] = {
     "user": "user", "assistant": "assistant", "tool": "tool", "other": "system",
@@ -64,10 +65,10 @@ def turns(values: Values) -> Turns | NoTurn | None:
         return NoTurn(NO_CHAT)
     headers, sent = _sent(values)
     request = _request(values, sent)
-    if request is None:
-        return NoTurn(NOT_STORED) if "spend" in values else None
-    kind = kind_of(request, headers)
     metadata = mapping(parsed(values.get("metadata")))
+    if request is None:
+        return NoTurn(NOT_STORED, _failed_call(values, metadata)) if "spend" in values else None
+    kind = kind_of(request, headers)
     if metadata.get("internal_call_origin"):
         kind = "auxiliary"
     if kind not in ("turn", "continuation"):
@@ -79,7 +80,9 @@ def turns(values: Values) -> Turns | NoTurn | None:
     used = {name: getattr(answer.usage, name) for name in _USAGE}
     session = _session(headers, sent, metadata) or first_of(values, _SESSIONS)
     facts = {name: values[name] for name in _FACTS if values.get(name) is not None}
-    facts["response_type"] = _response_type(values, metadata)
+    facts["response_type"] = _response_type(values, metadata) or (
+        "failed" if answer.failed else None
+    )
     added = last_turn(
         [*messages, Message("assistant", spoken)],
         values,
@@ -119,23 +122,42 @@ def _session(headers: Mapping[str, str], sent: Values, metadata: Values) -> str 
 def _choice(values: Values, request: Request) -> Turn:
     """Which model was asked for and who chose, as the proxy says in its metadata."""
     metadata = mapping(parsed(values.get("metadata")))
+    first_group, group = metadata.get("original_model_group"), values.get("model_group")
     chosen_by = None
-    if _attempted_fallbacks(metadata):
+    if _attempted_fallbacks(values, metadata):
         chosen_by = "product"
     elif metadata.get("routing_decision"):
         chosen_by = "router"
-    asked = metadata.get("original_model_group") or request.model or values.get("model_group")
-    return {"requested_model": asked, "chosen_by": chosen_by}
+    elif (first_group and group and first_group != group) or _others_tried(values, metadata):
+        chosen_by = "product"
+    return {"requested_model": first_group or request.model or group, "chosen_by": chosen_by}
 
 
-def _attempted_fallbacks(metadata: Values) -> float:
+def _attempted_fallbacks(values: Values, metadata: Values) -> float:
     """How often the proxy fell back; it says so by its own name, or as the header that it sent."""
-    inner = (mapping(parsed(metadata.get(name))) for name in _SAYS_FALLBACKS)
-    for facts in (metadata, *inner):
+    inner = [mapping(parsed(facts.get(n))) for facts in (metadata, values) for n in _SAYS_FALLBACKS]
+    deeper = (mapping(parsed(facts.get(name))) for facts in inner for name in _SAYS_FALLBACKS)
+    for facts in (metadata, *inner, *deeper):
         for name in _FALLBACKS:
             if (number := number_of(facts.get(name))) is not None:
                 return number
     return 0
+
+
+def _others_tried(values: Values, metadata: Values) -> bool:
+    """Whether the proxy tried another model before the one that answered."""
+    tried = parsed(metadata.get("previous_models"))
+    names = [mapping(each).get("model") for each in tried] if isinstance(tried, list) else []
+    return any(name not in (None, values.get("model"), values.get("model_group")) for name in names)
+
+
+def _failed_call(values: Values, metadata: Values) -> Turn | None:
+    """Conversation, model and time of a call that failed; None of one that did not."""
+    session = first_of(values, _SESSIONS)
+    if session is None or str(_response_type(values, metadata)).lower() not in FAILED:
+        return None
+    facts = {"conversation_id": session, "model": values.get("model")}
+    return facts | {"timestamp": first_of(values, (*_ENDS, *_STARTS))}
 
 
 def _response_type(values: Values, metadata: Values) -> object:

@@ -10,7 +10,7 @@ from turnout.logs.column_names import paths_in, plain_name
 from turnout.logs.columns import parsed, value_at
 from turnout.logs.guesses import guessed_columns
 from turnout.logs.readers.inputs import chat_message
-from turnout.logs.readers.messages import Values, known_role
+from turnout.logs.readers.messages import Values, known_role, mapping, model_in
 
 # The layout of such a table.
 MESSAGE_A_ROW = "a message a row"
@@ -92,6 +92,10 @@ class MessageColumns:
             said = chat_message(values.get(self.inner)) or {}
             return said.get("role"), said.get("content")
         return self.role_in(values), _content(value_at(values, self.text))
+
+    def model_in(self, values: Values) -> object:
+        """The model that a message names which stands in a column as an object."""
+        return model_in(mapping(parsed(values.get(self.inner)))) if self.inner else None
 
 
 def message_columns(

@@ -77,9 +77,12 @@ class NoTurn:
 
     Attributes:
         reason: What it is, as the account of dropped rows names it.
+        failed_call: `conversation_id`, `model` and `timestamp` of a model call that failed and
+            whose messages the log lacks; None where it is none.
     """
 
     reason: str
+    failed_call: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)

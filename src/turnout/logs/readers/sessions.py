@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,30 @@ WITHOUT_TEXT = "a user message without text (an image, a file, …)"
 _TOKENS = (
     "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "cache_write_tokens",
 )  # fmt: skip
+
+
+class KnownSessions:
+    """The sessions of all files, so that one which was continued in another file is known again."""
+
+    def __init__(self) -> None:
+        self._of_first: dict[str, list[tuple[list[int], object]]] = {}
+
+    def name(self, turns: Sequence[str], own_name: object) -> object:
+        """The name of the session that has these turns, or goes on from all of another's.
+
+        Args:
+            turns: The ids of its turns, in order; products copy them into the new file.
+            own_name: What its file calls it.
+        """
+        digests = list(map(hash, turns))
+        known = self._of_first.setdefault(turns[0], [])
+        for place, (others, name) in enumerate(known):
+            shorter = min(len(others), len(digests))
+            if others[:shorter] == digests[:shorter]:
+                known[place] = (max(others, digests, key=len), name)
+                return name
+        known.append((digests, own_name))
+        return own_name
 
 
 class Session(Protocol):
@@ -43,12 +67,12 @@ class SessionReader:
     Attributes:
         source: Its name, as the documentation has it.
         may_read: Whether a row's values are an event of this source.
-        begin: Makes the reader of one file; takes the file's name.
+        begin: Makes the reader of one file; takes the file's name and what is known of others.
     """
 
     source: str
     may_read: Callable[[Values], bool]
-    begin: Callable[[str], Session]
+    begin: Callable[[str, KnownSessions], Session]
 
 
 @dataclass(slots=True)
@@ -65,6 +89,7 @@ class SessionTurn:
         response_type: How it ended; None where nothing tells.
         tools: Calls by name.
         usage: Model call → what it cost; a call that is logged again counts once.
+        regenerated_from: The model that answered the same message before the person took it back.
     """
 
     where: str
@@ -76,6 +101,12 @@ class SessionTurn:
     response_type: str | None = None
     tools: Counter[str] = field(default_factory=Counter)
     usage: dict[str, Usage] = field(default_factory=dict)
+    regenerated_from: object = None
+
+    def note_taken_back(self, before: SessionTurn) -> None:
+        """Note that this turn stands in place of one that the person took back."""
+        if before.text.strip() == self.text.strip() and before.response_type == "success":
+            self.regenerated_from = before.model or self.regenerated_from
 
     def row(self, conversation_id: object, turn_index: int, source: str) -> Turn:
         """The turn's fields, tokens added up over its model calls."""
@@ -90,7 +121,10 @@ class SessionTurn:
             "tool_counts": dict(self.tools) or None,
             "llm_calls": len(self.usage) or None,
             "source": source,
+            "regenerated_from": self.regenerated_from,
         }
+        if self.regenerated_from == self.model:
+            row["regenerated_from"] = None
         for name in _TOKENS:
             known = [n for used in self.usage.values() if (n := getattr(used, name)) is not None]
             row[name] = sum(known) if known else None
