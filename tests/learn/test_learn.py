@@ -124,6 +124,17 @@ def test_a_plan_trains_nothing(log, tmp_path):
     assert planned.conversations == 150
     assert planned.training_minutes["conversation"] > planned.training_minutes["session"] * 0.5
     assert not list((tmp_path / "mine").glob("*-router"))
+    assert planned.costs.startswith("Costs will be those of")
+    one_class = tmp_path / "one-class.parquet"
+    table = pq.read_table(log)
+    at = table.schema.get_field_index("model")
+    pq.write_table(table.set_column(at, "model", pa.array(["gpt-4o"] * len(table))), one_class)
+    without = plan([one_class], tmp_path / "one", options()).costs
+    assert (
+        "the log names no reasoning model. Run the same command with --reasoning-model" in without
+    )
+    named = plan([one_class], tmp_path / "one", options(targets={"reasoning": "o3"})).costs
+    assert "those of o3 and gpt-4o" in named
 
 
 @pytest.mark.slow
@@ -248,8 +259,8 @@ def test_a_saving_by_scores_that_may_be_chance_settles_nothing():
 def test_a_log_of_many_turns_without_a_model_says_how_many():
     use = {"model": "gpt-5", "turns": 30, "usd": 1.5}
     assert models_sentence([use], 100) == (
-        "You use gpt-5 (30% of the turns); 70% of the turns name none. Their counted turns cost "
-        "1.50 USD at list prices."
+        "You use gpt-5 (30% of the turns); 70% of the turns name none. The turns whose tokens the "
+        "log counts cost 1.50 USD at list prices."
     )
     assert "name none" not in models_sentence([use], 30)
 

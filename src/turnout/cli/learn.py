@@ -81,6 +81,16 @@ if TYPE_CHECKING:
     help="Of the messages that need reasoning, the share that the recommendation may miss.",
 )
 @click.option(
+    "--reasoning-model",
+    help="Model that would serve the reasoning class.  [default: the settings file's target, or "
+    "one of the log's own]",
+)
+@click.option(
+    "--fast-model",
+    help="Model that would serve the fast class.  [default: the settings file's target, or one of "
+    "the log's own]",
+)
+@click.option(
     "--by",
     metavar="SEGMENT",
     help="Split costs by this column of the log, such as a product area.",
@@ -108,6 +118,8 @@ def command(
     epochs: int | None,
     max_tokens: int | None,
     max_missed: float,
+    reasoning_model: str | None,
+    fast_model: str | None,
     by: str | None,
     dry_run: bool,
     config: Path | None,
@@ -126,9 +138,8 @@ def command(
 
     settings = load_settings(config)
     catalog = settings.merged_catalog()
-    targets: dict[ModelClass, str] = {
-        name: target.model for name, target in settings.model_targets().items()
-    }
+    named = settings.models_of(reasoning_model, fast_model)
+    targets: dict[ModelClass, str] = {name: model for name, model in named.items() if model}
     options = LearnOptions(
         catalog=catalog,
         columns=parsed_pairs(columns),
@@ -201,12 +212,19 @@ def _show_plan(planned: Plan) -> None:
         f"{planned.labelled:,} of them have evidence of what they needed."
     )
     for name, minutes in planned.training_minutes.items():
-        out.print(f"Training the {name} router: about {minutes:,.0f} minutes on this machine.")
+        out.print(f"Training the {name} router on this machine: {_about(minutes)}.")
     if planned.judge is not None:
         usd = planned.judge.usual_usd
         cost = "at a price that is not known" if usd is None else f"about {usd:,.2f} USD"
         out.print(f"The judge: {planned.judge.questions:,} questions, {cost}.")
+    out.print(planned.costs)
     out.print("Nothing was trained and nobody was asked. Run it again without --dry-run.")
+
+
+def _about(minutes: float) -> str:
+    if minutes < 1:
+        return "less than a minute"
+    return "about a minute" if round(minutes) == 1 else f"about {minutes:,.0f} minutes"
 
 
 def _show(learnt: Learnt, output: Path) -> None:

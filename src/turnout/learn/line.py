@@ -23,7 +23,6 @@ from turnout.learn.serving import settings_text
 from turnout.learn.summary import (
     Advice,
     advice_of,
-    judging_usd,
     routers_of,
     segments_of,
     table_of,
@@ -283,11 +282,7 @@ def _write_page(
     content = {
         "advice": asdict(learnt.advice),
         "command": f"turnout serve {router} -c {place.settings}",
-        "assumption": asdict(
-            weakest_assumption(
-                learnt.labels, learnt.models, judge, judging_usd(price) if price else None
-            )
-        ),
+        "assumption": asdict(weakest_assumption(learnt.labels, learnt.models, judge, price)),
         "rows": rows,
         "named_targets": sorted(options.targets),
         "segments": segments_of(replayed),

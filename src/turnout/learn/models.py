@@ -160,9 +160,9 @@ def targets_of(
             tried = ", ".join([named[name]] if name in named else used)
             missing = f"no price is known of {tried}" if tried else f"the log names no {name} model"
             raise SettingsError(
-                f"No costs can be said: {missing}; expected a {name} model with a price. Name it "
-                f"as [targets.{name}] in turnout.toml (-c), with a [[catalog.price]] if it is your "
-                "own."
+                f"Costs cannot be computed: {missing}. Run the same command with --{name}-model "
+                f"and the name of a {name} model that you could use; for one of your own, give "
+                "its price as [[catalog.price]] in a settings file (-c)."
             )
         targets[name] = target
     return targets

@@ -58,7 +58,9 @@ def models_sentence(models: Sequence[Mapping[str, Any]], turns: int) -> str:
     if unnamed >= _NOTEWORTHY:
         more += f"; {unnamed:.0%} of the turns name none"
     paid = [use["usd"] for use in models if use["usd"] is not None]
-    cost = f" Their counted turns cost {sum(paid):,.2f} USD at list prices." if paid else ""
+    cost = ""
+    if paid:
+        cost = f" The turns whose tokens the log counts cost {sum(paid):,.2f} USD at list prices."
     return f"You use {named}{more}.{cost}"
 
 

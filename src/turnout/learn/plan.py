@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from turnout.errors import SettingsError
 from turnout.judge import CostEstimate, judge_turns
 from turnout.labels import ExternalFiles, label_turns
 from turnout.learn.line import ARCHITECTURES, LearnOptions, Places, read_logs
+from turnout.learn.models import model_uses, targets_of
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture
 from turnout.schema import TURN_KEYS
@@ -45,6 +47,7 @@ class Plan:
         labelled: Turns with evidence of what they needed.
         training_minutes: Architecture → about how long it trains.
         judge: What the judge would cost; None without one.
+        costs: A sentence: the models whose prices the costs will be of, or why there will be none.
     """
 
     turns: int
@@ -52,6 +55,7 @@ class Plan:
     labelled: int
     training_minutes: dict[Architecture, float]
     judge: CostEstimate | None
+    costs: str
 
 
 class _EstimatedError(Exception):
@@ -92,6 +96,19 @@ def plan(
         labels.labelled,
         {name: _training_s(name, place, options) / 60 for name in ARCHITECTURES},
         _judge_estimate(place, options, on_progress),
+        _costs(place, options),
+    )
+
+
+def _costs(place: Places, options: LearnOptions) -> str:
+    uses = model_uses(place.turns, options.catalog)
+    try:
+        targets = targets_of(uses, options.targets, options.catalog)
+    except SettingsError as error:
+        return str(error)
+    return (
+        f"Costs will be those of {targets['reasoning'].name} and {targets['fast'].name}, at list "
+        "prices; --reasoning-model and --fast-model name others."
     )
 
 

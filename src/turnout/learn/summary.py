@@ -356,7 +356,10 @@ def routers_of(evaluation: Stored) -> list[dict[str, Any]]:
 
 
 def weakest_assumption(
-    labels: LabelReport, uses: Sequence[ModelUse], judge: ModelUse | None, judge_usd: float | None
+    labels: LabelReport,
+    uses: Sequence[ModelUse],
+    judge: ModelUse | None,
+    judge_price: Price | None,
 ) -> Assumption:
     """What the numbers rest on most and know least.
 
@@ -364,19 +367,26 @@ def weakest_assumption(
         labels: What the evidence adds up to.
         uses: The models of the log.
         judge: The model that could be asked.
-        judge_usd: What `judging_usd` says; None where it has no price.
+        judge_price: Its price; None where it is not known.
     """
     counted = sum(use.counted_turns for use in uses)
-    cost = "" if judge_usd is None else f", about {judge_usd:,.2f} USD"
     asked = f"with {judge.model}" if judge is not None else "with a model of your choice"
     measured = max((s.turns for s in labels.sources if s.code in _MEASURED), default=0)
     judged = next((s.turns for s in labels.sources if s.code.startswith("judge")), 0)
     if labels.fitted_on == "stated" and not judged and measured < labels.labelled / 2:
+        to_judge = min(_JUDGED_TURNS, labels.turns)
+        cost = ""
+        if judge_price is not None:
+            usd = judge_price.cost_usd(
+                prompt_tokens=to_judge * _QUESTION_TOKENS,
+                completion_tokens=to_judge * _ANSWER_TOKENS,
+            )
+            cost = f", about {usd:,.2f} USD"
         return Assumption(
             "What a turn needed is inferred from what people did, by source accuracies that are "
             "stated, not measured on your log.",
-            f"Judge {_JUDGED_TURNS} turns {asked}{cost} (turnout judge), or label 200 turns by "
-            "hand (--human).",
+            f"Judge {to_judge} turns {asked}{cost} (--judge), or label 200 turns by hand "
+            "(--human).",
         )
     if counted < labels.turns / 2:
         return Assumption(
@@ -389,12 +399,4 @@ def weakest_assumption(
         "A miss is expected by the router's own scores: as good as their calibration.",
         "Serve in shadow mode for a week, and judge some of the turns that would have gone to "
         "fast.",
-    )
-
-
-def judging_usd(price: Price) -> float:
-    """About what judging some hundred turns costs, in USD."""
-    return price.cost_usd(
-        prompt_tokens=_JUDGED_TURNS * _QUESTION_TOKENS,
-        completion_tokens=_JUDGED_TURNS * _ANSWER_TOKENS,
     )
