@@ -11,7 +11,16 @@ from sklearn.linear_model import LogisticRegression
 from tokenizers import processors
 
 import turnout
-from tests.training.conftest import EASY, HARD, QUICK, rows, word_pieces, write_dataset, write_split
+from tests.training.conftest import (
+    EASY,
+    FILLER,
+    HARD,
+    QUICK,
+    rows,
+    word_pieces,
+    write_dataset,
+    write_split,
+)
 from turnout.manifest import read_manifest
 from turnout.records import ModelInput
 from turnout.routing import RouterFolder
@@ -29,6 +38,7 @@ from turnout.training.topics import topics_of
 
 pytestmark = pytest.mark.slow
 
+WORDS = [*HARD, *EASY, *FILLER]
 SILENT = lambda *_: None  # noqa: E731
 
 
@@ -85,6 +95,7 @@ def test_the_model_that_serves_is_fitted_on_validation_rows_too(tmp_path):
     served = refit_words(before, dataset, 0, SILENT)
     assert served.model.rows == len(dataset.train) + len(dataset.validation)
     assert served.model.penalty == before.model.penalty
+    assert served.model.scales == before.model.scales
     assert served.calibration.n == served.model.rows
     report = train(folder, tmp_path / "router", recipe=replace(QUICK, model="words"))
     scores = RouterFolder.read(tmp_path / "router").scorer().score(dataset.validation.inputs)
@@ -145,6 +156,24 @@ def test_the_penalty_is_chosen_on_topics_that_it_was_not_fitted_on():
     by_topic = [name for name in names for _ in range(20)]
     together = fit_linear(tokens, None, replace(samples, conversation_ids=by_topic), 0, SILENT)
     assert apart.penalty == together.penalty
+
+
+@pytest.mark.parametrize(("decides", "scale"), [("message", 0.25), ("context", 1.0)])
+def test_the_context_counts_for_little_where_the_message_alone_decides(decides, scale):
+    reader, draw = InputEncoder(word_pieces(), 64), np.random.default_rng(1)
+    hard = draw.integers(2, size=80)
+    tokens = []
+    for is_hard in hard:
+        said, noise = draw.choice(HARD if is_hard else EASY), " ".join(draw.choice(WORDS, 8))
+        message, previous = (said, noise) if decides == "message" else (noise, said)
+        tokens.append(reader.encode(ModelInput(message, f"turn two | {previous}")))
+    samples = samples_of(1 - (hard ^ (draw.random(80) < 0.2)))
+    model = fit_linear(tokens, word_pieces().token_to_id("|"), samples, 0, SILENT)
+    assert model.scales.previous_turns == scale
+    of_column = model.features.column_scales(model.scales)
+    columns = model.features.columns(tokens).multiply(of_column).tocsr()
+    theirs = LogisticRegression(C=model.penalty, max_iter=1000).fit(columns, samples.labels == 0)
+    np.testing.assert_allclose(model.margins(tokens), theirs.decision_function(columns), atol=2e-3)
 
 
 def test_conversations_of_one_topic_stay_together():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,20 @@ MAX_NGRAMS = 50_000
 MIN_ROWS_A_NGRAM = 2
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FOLDS = 5
+
+
+class FieldScales(NamedTuple):
+    """How much the fields of the context count beside the message, whose scale is 1.
+
+    Every column of a field is multiplied by its scale, so that the penalty holds it back more.
+    """
+
+    previous_turns: float = 1.0
+    header: float = 1.0
+
+
+# Where the message alone decides, the words of its context are only noise.
+SCALES = (FieldScales(), FieldScales(1.0, 0.3), FieldScales(0.5, 0.5), FieldScales(0.25, 0.25))
 # With more rows than these, one fold tells which penalty to take.
 MAX_ROWS_FOR_ALL_FOLDS = 20_000
 # With more rows than these, one drawing of topics tells which penalty to take.
@@ -71,6 +86,8 @@ class LinearModel:
         coefficients: Shape `(k,)`, as `LinearFeatures.fields` goes on.
         intercept: In nats.
         penalty: Inverse strength of the L2 penalty, as scikit-learn's `C`.
+        scales: Of the context's columns when it was fitted; the coefficients are of columns
+            without them.
         rows: Training rows with a weight above 0.
         held_out_margins: Margins of the n training rows by models that were not fitted on their
             cluster, shape `(n,)`; NaN where there was none.
@@ -80,6 +97,7 @@ class LinearModel:
     coefficients: Floats
     intercept: float
     penalty: float
+    scales: FieldScales
     rows: int
     held_out_margins: Floats
 
@@ -123,6 +141,14 @@ class LinearFeatures:
             parts.append(FieldNgrams(field, codes[codes < size], pairs, tfidf.idf_))
         return parts
 
+    def column_scales(self, scales: FieldScales) -> Floats:
+        """The scale of every column, shape `(k,)`."""
+        of_field = {MESSAGE: 1.0, PREVIOUS_TURNS: scales.previous_turns, HEADER: scales.header}
+        return np.repeat(
+            [of_field[field] for field, _, _ in self._parts],
+            [len(known) for _, known, _ in self._parts],
+        )
+
     def columns(self, tokens: Sequence[TokenIds]) -> sparse.csr_matrix:
         """Shape `(n, k)`."""
         parts = []
@@ -163,12 +189,13 @@ def fit_linear(
     seed: int,
     on_progress: OnProgress,
     penalties: Sequence[float] = PENALTIES,
+    scales: Sequence[FieldScales] = SCALES,
 ) -> LinearModel:
     """Fit on targets, rows counted by their weights.
 
-    The penalty is the one that ranks best on topics that it was not fitted on: future messages are
-    about other things, and a penalty chosen on held-out conversations alone learns the words of the
-    topics that it knows (docs/experiments/044-penalty-for-other-topics.md).
+    Penalty and scales are those that rank best on topics that they were not fitted on: future
+    messages are about other things, and what is chosen on held-out conversations alone learns the
+    words of the topics that it knows (docs/experiments/044-penalty-for-other-topics.md).
 
     Args:
         tokens: What the rows show, in at most `MAX_TOKENS` tokens each.
@@ -177,6 +204,7 @@ def fit_linear(
         seed: Decides the topics and the folds.
         on_progress: Called at every fit.
         penalties: To choose from.
+        scales: To choose from, where rows have a context.
 
     Source:
         Joachims (1998), "Text categorization with support vector machines"; Wang and Manning
@@ -188,24 +216,81 @@ def fit_linear(
     features = LinearFeatures(tokens, separator)
     columns = features.columns(tokens)
     clusters = samples.clusters_of(range(len(samples)))
-    penalty, n_steps = penalties[0], len(penalties) + 2
+    if {part.field for part in features.fields} == {MESSAGE}:
+        scales = scales[:1]
+    n_steps = 2 * len(penalties) + len(scales) + 1
     # Sums over sparse rows are too short to share, and one thread adds in the same order anywhere.
     with threadpool_limits(1):
+        penalty, chosen = penalties[0], scales[0]
         if len(penalties) > 1:
-            drawings = _topic_folds(columns, clusters, seed)
-            ranks = []
-            for done, candidate in enumerate(penalties):
-                on_progress(STEP, done, n_steps)
-                ranks.append(np.mean([_ranking(columns, samples, f, candidate) for f in drawings]))
-            penalty = penalties[int(np.argmax(ranks))]
+            search = _Search(features, columns, samples, _topic_folds(columns, clusters, seed))
+            penalty, chosen = search.best(penalties, scales, on_progress, n_steps)
+        of_column = features.column_scales(chosen)
+        columns = _scaled(columns, of_column)
         on_progress(STEP, n_steps - 2, n_steps)
         held_out[used] = _held_out_margins(columns, samples, _folds(clusters, seed), penalty)
         on_progress(STEP, n_steps - 1, n_steps)
         model = _fitted(columns, samples, np.arange(len(samples)), penalty)
     on_progress(STEP, n_steps, n_steps)
     return LinearModel(
-        features, model.coef_[0], float(model.intercept_[0]), penalty, len(samples), held_out
+        features=features,
+        coefficients=model.coef_[0] * of_column,
+        intercept=float(model.intercept_[0]),
+        penalty=penalty,
+        scales=chosen,
+        rows=len(samples),
+        held_out_margins=held_out,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Penalties and scales by how well they rank rows of other topics.
+
+    Attributes:
+        features: Of the columns.
+        columns: Of n rows, not scaled.
+        samples: The rows.
+        drawings: Folds of topics, drawn several times.
+    """
+
+    features: LinearFeatures
+    columns: sparse.csr_matrix
+    samples: Samples
+    drawings: list[list[tuple[Integers, Integers]]]
+
+    def best(
+        self,
+        penalties: Sequence[float],
+        scales: Sequence[FieldScales],
+        on_progress: OnProgress,
+        n_steps: int,
+    ) -> tuple[float, FieldScales]:
+        """The best penalty, the best scales with it, and with other scales the penalty again."""
+        ranks: dict[tuple[float, FieldScales], float] = {}
+
+        def better(candidates: Sequence[tuple[float, FieldScales]]) -> tuple[float, FieldScales]:
+            for candidate in candidates:
+                if candidate not in ranks:
+                    on_progress(STEP, len(ranks), n_steps)
+                    ranks[candidate] = self._rank(*candidate)
+            return max(ranks, key=ranks.__getitem__)
+
+        penalty, _ = better([(each, scales[0]) for each in penalties])
+        penalty, chosen = better([(penalty, each) for each in scales])
+        if chosen == scales[0]:
+            return penalty, chosen
+        return better([(each, chosen) for each in penalties])
+
+    def _rank(self, penalty: float, scales: FieldScales) -> float:
+        columns = _scaled(self.columns, self.features.column_scales(scales))
+        return float(
+            np.mean([_ranking(columns, self.samples, each, penalty) for each in self.drawings])
+        )
+
+
+def _scaled(columns: sparse.csr_matrix, of_column: Floats) -> sparse.csr_matrix:
+    return (columns @ sparse.diags_array(of_column)).tocsr()
 
 
 def _topic_folds(

@@ -35,6 +35,7 @@ carry a label |
 | features | {features} |
 | fitted on | training and validation rows, once everything else was chosen |
 | penalty | C = {penalty:g}, chosen by cross-validation on the training rows |
+| scale of the context | {scales}, chosen in the same way; the message has 1 |
 | token budget | {spec.max_tokens:,}; {report.cut_rows:,} training rows were longer and were cut |
 | scores | {scores} |
 | threshold | {spec.threshold} for {spec.threshold_population} scores ({spec.threshold_origin}) |
@@ -88,6 +89,7 @@ def write_words_card(
         why=_why(report),
         features=features,
         penalty=model.penalty,
+        scales=f"previous turns {model.scales.previous_turns:g}, header {model.scales.header:g}",
         megabytes=report.export.served_bytes / 1e6,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -70,7 +70,7 @@ def fit_words(
     Args:
         dataset: Its rows; those with shuffled context are not used.
         tokenizer: An encoder's; it stays as it is.
-        seed: Decides the folds that choose the penalty.
+        seed: Decides the folds that choose penalty and scales.
         on_progress: Called at every fit.
     """
     own = _telling_segments_apart(tokenizer)
@@ -87,7 +87,7 @@ def fit_words(
 def refit_words(
     fitted: FittedWords, dataset: Dataset, seed: int, on_progress: OnProgress
 ) -> FittedWords:
-    """Fit on training and validation rows, with the penalty that was chosen on training rows.
+    """Fit on training and validation rows, with penalty and scales chosen on training rows.
 
     Called once nothing is left to choose on validation rows. All rows calibrate, each with the
     margin of a model that was not fitted on its cluster.
@@ -100,8 +100,16 @@ def refit_words(
     """
     rows = dataset.train.followed_by(dataset.validation)
     tokens = fitted.train + fitted.validation
-    separator, penalties = fitted.model.features.separator, (fitted.model.penalty,)
-    model = fit_linear(tokens, separator, rows, seed, on_progress, penalties)
+    before = fitted.model
+    model = fit_linear(
+        tokens,
+        before.features.separator,
+        rows,
+        seed,
+        on_progress,
+        penalties=(before.penalty,),
+        scales=(before.scales,),
+    )
     return replace(fitted, model=model, calibration=_calibrated(model.held_out_margins, rows))
 
 
