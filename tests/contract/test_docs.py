@@ -5,7 +5,6 @@ import textwrap
 from pathlib import Path
 
 import click
-import pytest
 
 from tests.tiny_router import write_router
 from turnout.cli import turnout as group
@@ -17,10 +16,6 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 CONTEXT = click.Context(group)
 VERBS = group.list_commands(CONTEXT)
-
-
-def named(paths):
-    return [pytest.param(p, id=p.relative_to(ROOT).as_posix()) for p in paths]
 
 
 def options_of(verb):
@@ -44,11 +39,11 @@ def paragraphs_in(text):
             yield " ".join(block.split())
 
 
-@pytest.mark.parametrize("page", named(PAGES))
-def test_no_paragraph_has_more_than_six_lines(page):
-    for paragraph in paragraphs_in(page.read_text()):
-        lines = textwrap.wrap(paragraph, 100)
-        assert len(lines) <= 6, f"{len(lines)} lines: {lines[0]} …"
+def test_no_paragraph_has_more_than_six_lines():
+    for page in PAGES:
+        for paragraph in paragraphs_in(page.read_text()):
+            lines = textwrap.wrap(paragraph, 100)
+            assert len(lines) <= 6, f"{page}: {len(lines)} lines: {lines[0]} …"
 
 
 def anchors_of(page):
@@ -56,46 +51,46 @@ def anchors_of(page):
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("page", named(PAGES))
-def test_every_relative_link_resolves(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        linked = (page.parent / path).resolve() if path else page
-        assert linked.exists(), target
-        assert not anchor or anchor in anchors_of(linked), target
+def test_every_relative_link_resolves():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), (page, target)
+            assert not anchor or anchor in anchors_of(linked), (page, target)
 
 
-@pytest.mark.parametrize("page", named(PAGES))
-def test_every_command_and_option_exists(page):
+def test_every_command_and_option_exists():
     anywhere = set().union(*map(options_of, VERBS))
-    for code in commands_in(page.read_text()):
+    for page, code in ((p, code) for p in PAGES for code in commands_in(p.read_text())):
         code = code.split(" #")[0]
         verb = re.search(r"\bturnout ([a-z]+)", code)
         if verb and not re.search(r"(pip|import|load) ?.*turnout", code):
-            assert verb[1] in VERBS, code
+            assert verb[1] in VERBS, (page, code)
             known = options_of(verb[1])
             written = OPTION.findall(code[verb.end() :])
         elif code.startswith("--"):
             known, written = anywhere, OPTION.findall(code)
         else:
             continue
-        assert set(written) <= known, code
+        assert set(written) <= known, (page, code)
 
 
-@pytest.mark.parametrize("page", named(EXPERIMENTS))
-def test_an_experiment_is_a_question_a_set_up_a_table_and_a_decision(page):
-    text = page.read_text()
-    assert re.match(rf"# {page.name[:3]}: \S", text)
-    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
-        "Question", "Set-up", "Result", "Decision",
-    ]  # fmt: skip
-    tables = re.findall(r"^\|[-|]+\|$", text, re.MULTILINE)
-    assert len(tables) == 1
-    prose = [line for line in text.splitlines() if not line.startswith("|")]
-    assert len(" ".join(prose).split()) <= 150
-    assert f"]({page.name})" in (page.parent / "README.md").read_text()
+def test_an_experiment_is_a_question_a_set_up_a_table_and_a_decision():
+    index = (ROOT / "docs" / "experiments" / "README.md").read_text()
+    for page in EXPERIMENTS:
+        text = page.read_text()
+        assert re.match(rf"# {page.name[:3]}: \S", text), page
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+            "Question", "Set-up", "Result", "Decision",
+        ], page  # fmt: skip
+        tables = re.findall(r"^\|[-|]+\|$", text, re.MULTILINE)
+        assert len(tables) == 1, page
+        prose = [line for line in text.splitlines() if not line.startswith("|")]
+        assert len(" ".join(prose).split()) <= 150, page
+        assert f"]({page.name})" in index
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.network import watch
+
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "goldens" / "demo.txt"
 # What comes after is learnt: its numbers depend on the processor.
 LEARNT = "Each router on"
-SIZES = {"CONVERSATIONS": "120", "ROWS": "120", "EPOCHS": "1"}
+SIZES = {"CONVERSATIONS": "120", "ROWS": "100", "EPOCHS": "1", "MAX_TOKENS": "16"}
 
 
 def run_demo(out: Path) -> str:
     """What the demo prints, its folder's name left out."""
     environment = {
-        **os.environ,
+        **watch.environment(),
         **SIZES,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
@@ -55,8 +57,9 @@ def test_the_demo_of_an_own_log_maps_its_columns(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_prints_what_was_reviewed_and_ends_with_decisions(tmp_path):
+def test_the_demo_prints_what_was_reviewed_reaches_nobody_and_ends_with_decisions(tmp_path):
     printed = run_demo(tmp_path / "demo")
+    assert watch.attempts() == []
     counted, learnt = printed.split(LEARNT, 1)
     assert counted == GOLDEN.read_text()
     assert len(re.findall(r"^(?:fast|reasoning) +\d\.\d{3}", learnt, re.MULTILINE)) == 8

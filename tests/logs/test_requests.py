@@ -316,7 +316,7 @@ def test_a_call_that_a_proxy_makes_for_itself_is_no_turn(tmp_path):
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     chats=st.integers(1, 6),

@@ -2,18 +2,10 @@
 
 import subprocess
 import sys
-import time
 
-import httpx
 import pytest
 
 from tests.network import watch
-from tests.servers import free_port, listens
-from tests.tiny_router import write_router
-
-TURNOUT = [sys.executable, "-c", "from turnout.cli import main; main()"]
-# With reports on, its first look-up comes nine seconds after its import.
-SERVED_S = 12
 
 
 def python(code, *arguments, **environment):
@@ -67,27 +59,3 @@ def test_a_program_that_loaded_it_first_is_warned_once():
 
 def test_deciding_what_to_read_loads_no_onnx_runtime():
     python("import sys, turnout.routing; sys.exit('onnxruntime' in sys.modules)")
-
-
-@pytest.mark.slow
-def test_a_gateway_that_serves_reaches_nobody_but_its_upstreams(tmp_path):
-    watch.require()
-    settings = tmp_path / "turnout.toml"
-    settings.write_text(
-        '[upstreams.u]\nurl = "http://127.0.0.1:9/v1"\n'
-        '[targets.reasoning]\nupstream = "u"\nmodel = "deep"\n'
-        '[targets.fast]\nupstream = "u"\nmodel = "quick"\n'
-    )
-    port = free_port()
-    serve = ["serve", write_router(tmp_path / "router"), "-c", settings, "--port", port]
-    body = {"messages": [{"role": "user", "content": "prove it"}]}
-    with subprocess.Popen(
-        [*TURNOUT, *map(str, serve)], env=watch.environment(), stderr=subprocess.DEVNULL
-    ) as gateway:
-        while gateway.poll() is None and not listens(port):
-            pass
-        for _ in range(SERVED_S):
-            time.sleep(1)
-            httpx.post(f"http://127.0.0.1:{port}/v1/route", json=body).raise_for_status()
-        gateway.terminate()
-    assert watch.attempts() == []

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 from tests.training.conftest import write_dataset
 from turnout.errors import SettingsError, StoppedError
 from turnout.training import Recipe, TrainReport, train
+from turnout.training.tracking import TrackedRun, tracked
 
 pytestmark = pytest.mark.slow
 
@@ -50,16 +50,21 @@ def stay_offline(folder, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def mlflow():
-    with warnings.catch_warnings():
+def mlflow(tmp_path_factory):
+    """Its library, as a run loads it for the first time."""
+    place = tmp_path_factory.mktemp("first")
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as monkeypatch:
         # What mlflow asks of SQLAlchemy 2.1 and of Alembic as they load.
         warnings.simplefilter("ignore", DeprecationWarning)
-        import mlflow
-        import mlflow.store.tracking.sqlalchemy_store
-        from sqlalchemy.orm import configure_mappers
-
-        configure_mappers()
-    return mlflow
+        # In a test or a CI mlflow reports nothing anyway.
+        for name in ("CI", "PYTEST_CURRENT_TEST"):
+            monkeypatch.delenv(name, raising=False)
+        stay_offline(place, monkeypatch)
+        with tracked(["mlflow", "wandb"], TrackedRun(place / "router", place, {})) as record:
+            record(1, {"train/loss": 1.0})
+        importlib.import_module("wandb").teardown()
+        assert not {"MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"} & set(os.environ)
+        return importlib.import_module("mlflow")
 
 
 @pytest.fixture
@@ -213,21 +218,8 @@ def test_wandb_without_a_key_or_a_known_mode_is_a_setting_to_change(
         fit(dataset, base, place, ["wandb"])
 
 
-@pytest.mark.slow
-def test_the_makers_of_the_trackers_hear_nothing_of_a_run_unless_asked(place):
-    program = """
-import os
-from pathlib import Path
-from turnout.training.tracking import TrackedRun, tracked
-run = TrackedRun(Path("router"), Path("work"), {})
-with tracked(["mlflow", "wandb"], run) as record:
-    record(1, {"train/loss": 1.0})
-from mlflow.telemetry.client import get_telemetry_client
-from wandb.analytics import get_telemetry_recorder
-assert get_telemetry_client() is None
-assert not get_telemetry_recorder()._enabled
-assert not {"MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"} & set(os.environ)
-"""
-    # In a test or a CI mlflow reports nothing anyway.
-    plain = {k: v for k, v in os.environ.items() if k not in ("CI", "PYTEST_CURRENT_TEST")}
-    subprocess.run([sys.executable, "-c", program], check=True, env=plain, cwd=place)
+def test_the_makers_of_the_trackers_hear_nothing_of_a_run_unless_asked(mlflow):
+    from wandb.analytics import get_telemetry_recorder
+
+    assert mlflow.telemetry.client.get_telemetry_client() is None
+    assert not get_telemetry_recorder()._enabled
