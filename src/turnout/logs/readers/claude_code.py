@@ -26,6 +26,8 @@ _OF_A_TURN = {
     "user_message", "usermessage", "prompt", "message", "input", "query", "question", "text",
     "content",
 }  # fmt: skip
+# What trackers of model calls have, which name a session and a type too.
+_OF_A_CALL = {"input", "output", "traceid", "trace_id"}
 _INTERRUPTED = "interruption"
 
 
@@ -38,8 +40,10 @@ def may_read(values: Values) -> bool:
         return "sessionId" in values and isinstance(values.get("message"), dict)
     if kind in _NOTES:
         return bool({"sessionId", "leafUuid", "snapshot", "operation"} & values.keys())
+    if "sessionId" not in values or _OF_A_CALL & {name.lower() for name in values}:
+        return False
     said = {name.lower() for name, value in values.items() if isinstance(value, str)}
-    return "sessionId" in values and not _OF_A_TURN & said
+    return not _OF_A_TURN & said
 
 
 def _queued_prompt(values: Values) -> object:
