@@ -128,7 +128,12 @@ def dataset_from_turns(
         }
         with steps.step(SAMPLE):
             traffic = sampled_traffic(
-                backend, read_turns(backend, turns), formatter, used, spec.seed
+                backend,
+                read_turns(backend, turns),
+                formatter,
+                used,
+                spec.seed,
+                log.conversations,
             )
     _require_labels(turns, selection.usable, selection.splits, selection.dropped, _BOTH_IN_A_LOG)
     details = {

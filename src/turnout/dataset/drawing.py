@@ -119,6 +119,7 @@ class Log:
         prior: Weighted share of label 0 in [0, 1], among all labelled turns that the architecture
             uses. A turn weighs as much as its row would in the data set, so this is the mean of
             the calibrated score on them. None where no turn is labelled.
+        conversations: `conversation_id` and `turn_count` of each; None where first turns count.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Log:
         if not self._stratified:
             self._usable = self._turns.filter(self._turns.turn_index == 1)
         self._spans = materialized(backend, _spans(self._turns)) if self._stratified else None
+        self.conversations = self._spans
         self._counts = self._cell_counts()
         self.total = pq.read_metadata(turns).num_rows
         self.available = Counter[Cell]()
@@ -372,21 +374,21 @@ def _cell(row: Mapping[str, Any]) -> Cell:
 
 
 def _spans(turns: ibis.Table) -> ibis.Table:
-    """The turn-count bucket and the last index of every conversation."""
+    """The turn count, its bucket and the last index of every conversation."""
     spans = turns.group_by("conversation_id").agg(
         turn_count=turns.count(), last_index=turns.turn_index.max()
     )
     stratum = ibis.cases(
         *((spans.turn_count >= least, name) for least, name in STRATA[:-1]), else_=STRATA[-1][1]
     )
-    return spans.select("conversation_id", "last_index", stratum=stratum)
+    return spans.select("conversation_id", "turn_count", "last_index", stratum=stratum)
 
 
 def _placed(turns: ibis.Table, spans: ibis.Table | None) -> ibis.Table:
     """The turns with their bucket and position; empty where rows are not balanced over them."""
     if spans is None:
         return turns.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
-    return _with_position(turns.inner_join(spans, "conversation_id"))
+    return _with_position(turns.inner_join(spans.drop("turn_count"), "conversation_id"))
 
 
 def _columns_of(turns: ibis.Table) -> ibis.Table:

@@ -26,6 +26,8 @@ MOST_TURNS = 6_000
 _MOST_NAMES = 20_000
 # The first look assumes at most so many turns a conversation; if it finds too few, it widens.
 _TURNS_A_CONVERSATION = 50
+# Where every row is a conversation, a few more than are looked at lie below the first bound.
+_SPARE_NAMES = 0.1
 _HASH_STEPS = 16**8
 _NO_BOUND = "g"  # greater than every hash
 _Row = dict[str, Any]
@@ -37,6 +39,7 @@ def sampled_traffic(
     formatter: Formatter,
     used: Mapping[str, set[str]],
     seed: int,
+    conversations: ibis.Table | None = None,
 ) -> pa.Table:
     """Rows of `schema.TRAFFIC`, conversation by conversation.
 
@@ -49,6 +52,8 @@ def sampled_traffic(
         formatter: How a turn is shown.
         used: Split → conversations with rows in it.
         seed: Decides which conversations are drawn.
+        conversations: `conversation_id` and `turn_count` of all, where they are known already: the
+            log is then read once rather than twice.
     """
     log = turns.select(
         conversation_id=turns.conversation_id.cast("string"),
@@ -58,15 +63,15 @@ def sampled_traffic(
     )
     log = log.filter(log.conversation_id.notnull(), log.turn_index >= 1)
     first_only = formatter.architecture == "session"
-    conversations = _first_conversations(backend, log, seed, first_only=first_only)
+    drawn = _first_conversations(backend, log, conversations, seed, first_only=first_only)
     trained = used.get("train", set())
     unseen = set().union(*(names for split, names in used.items() if split != "train")) - trained
-    n_trained = sum(row["conversation_id"] in trained for row in conversations)
-    n_unseen = sum(row["conversation_id"] in unseen for row in conversations)
+    n_trained = sum(row["conversation_id"] in trained for row in drawn)
+    n_unseen = sum(row["conversation_id"] in unseen for row in drawn)
     unseen_weight = (n_trained + n_unseen) / n_unseen if n_unseen else 1.0
     sample: dict[str, _Row] = {}
     n_turns = 0
-    for row in conversations:
+    for row in drawn:
         decided = 1 if first_only else row["turns"]
         if row["conversation_id"] in trained or n_turns + decided > MOST_TURNS:
             continue
@@ -80,25 +85,36 @@ def sampled_traffic(
 
 
 def _first_conversations(
-    backend: ibis.BaseBackend, log: ibis.Table, seed: int, *, first_only: bool
+    backend: ibis.BaseBackend,
+    log: ibis.Table,
+    conversations: ibis.Table | None,
+    seed: int,
+    *,
+    first_only: bool,
 ) -> list[_Row]:
     """The conversations with the least hashes, in that order, with their numbers of turns."""
-    total = int(backend.to_pyarrow(log.count()).as_py())
-    share = min(1.0, _MOST_NAMES * _TURNS_A_CONVERSATION / max(total, 1))
-    key = (ibis.literal(f"{seed}|traffic|") + log.conversation_id).hexdigest("md5")
-    hashed = log.select("conversation_id", "turn_index", key=key)
+    rows = log.select("conversation_id", "turn_index")
+    rows_a_name: float = _TURNS_A_CONVERSATION
+    if conversations is not None:
+        rows, rows_a_name = conversations, 1 + _SPARE_NAMES
+    total = int(backend.to_pyarrow(rows.count()).as_py())
+    share = min(1.0, _MOST_NAMES * rows_a_name / max(total, 1))
+    key = (ibis.literal(f"{seed}|traffic|") + rows.conversation_id).hexdigest("md5")
+    hashed = rows.mutate(key=key)
     while True:
         bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
         below = hashed.filter(hashed.key < bound)
-        conversations = below.group_by("conversation_id", "key").agg(
-            turns=below.turn_index.nunique(), first=below.turn_index.min()
-        )
+        if conversations is not None:
+            named = below.select("conversation_id", "key", turns="turn_count")
+        else:
+            named = below.group_by("conversation_id", "key").agg(
+                turns=below.turn_index.nunique(), first=below.turn_index.min()
+            )
         if first_only:
-            conversations = conversations.filter(conversations["first"] == 1)
-        names = conversations.order_by("key").limit(_MOST_NAMES)
-        rows: list[_Row] = backend.to_pyarrow(names).to_pylist()
-        if len(rows) == _MOST_NAMES or share >= 1:
-            return sorted(rows, key=itemgetter("key"))
+            named = named.filter(named["first"] == 1)
+        found: list[_Row] = backend.to_pyarrow(named.order_by("key").limit(_MOST_NAMES)).to_pylist()
+        if len(found) == _MOST_NAMES or share >= 1:
+            return sorted(found, key=itemgetter("key"))
         share = min(1.0, share * 8)
 
 
@@ -115,17 +131,17 @@ def _rows(
     for name, group in groupby(rows, key=itemgetter("conversation_id")):
         # Each turn once, even if the log has it twice.
         turns = list({row["turn_index"]: row for row in group}.values())
-        facts = sample[name]
+        first_only, weight = formatter.architecture == "session", sample[name]["weight"]
         for position, row in enumerate(turns):
-            if formatter.architecture == "session" and row["turn_index"] != 1:
+            if first_only and row["turn_index"] != 1:
                 break
             model_input = formatter.format(_turns_up_to(turns, position), row["turn_index"])
             yield {
                 "conversation_id": name,
-                "turn_count": facts["turns"],
+                "turn_count": len(turns),
                 "message": model_input.message,
                 "context": model_input.context,
-                "weight": facts["weight"],
+                "weight": weight,
             }
 
 
