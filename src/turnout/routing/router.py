@@ -198,7 +198,7 @@ class Router:
             policy: For this request alone; by default the router's.
         """
         situation = Situation(
-            turn_index=turn_index or len(scored.turns),
+            turn_index=turn_index or max(1, len(scored.turns)),
             score=scored.p_reasoning,
             threshold=scored.threshold,
             population=self.population,

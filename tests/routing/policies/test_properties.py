@@ -269,13 +269,55 @@ def test_equal_prices_save_nothing_and_keep_reasoning():
     )
     choice = PricedPolicy().choose(asked)
     assert (choice.model_class, choice.code) == ("reasoning", "downgrade_too_dear")
-    assert "fast costs 0.0000 USD less" in choice.reason
+    assert "fast costs no less" in choice.reason
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
 def test_what_is_no_score_is_refused(score):
     with pytest.raises(ValueError, match="expected a score in"):
         ConversationPolicy().choose(Situation(turn_index=1, score=score, threshold=0.5))
+
+
+def test_a_score_shift_that_says_certain_is_no_error():
+    assert PricedPolicy(score_shift=-1_000.0).probability(0.5) == pytest.approx(0.0)
+    assert PricedPolicy(score_shift=1_000.0).probability(0.5) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("turn_index", 0),
+        ("turn_index", -3),
+        ("threshold", 1.5),
+        ("threshold", math.nan),
+        ("prompt_tokens", None),
+        ("prompt_tokens", -1),
+        ("locks", ("sleepy",)),
+        ("locks", "person"),
+        ("kind", "sleepy"),
+    ],
+)
+def test_a_situation_that_cannot_be_is_refused_by_the_name_of_its_field(field, value):
+    given_fields = {"turn_index": 1, "score": 0.5, "threshold": 0.5} | {field: value}
+    with pytest.raises(ValueError, match=f"^{field}: found"):
+        Situation(**given_fields)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Target("a", Price(1.0, 1.0), output_tokens=-1),
+        lambda: Target("a", Price(1.0, 1.0), cache_lifetime_s=-1),
+        lambda: Target("a", Price(1.0, 1.0), shared_cache=1.5),
+        lambda: FixedPolicy("slow"),
+        lambda: PricedPolicy(miss_usd=math.inf),
+        lambda: PricedPolicy(miss_usd=math.nan),
+        lambda: PricedPolicy(score_shift=math.nan),
+    ],
+)
+def test_numbers_and_names_out_of_range_are_refused(build):
+    with pytest.raises(ValueError, match="expected"):
+        build()
 
 
 def test_a_share_of_the_spend_above_one_is_refused():

@@ -45,6 +45,9 @@ class Target:
             changed by an appended message; the share of system prompt and tools if it is a
             parameter of the request.
         cache_lifetime_s: How long its prompt cache keeps an unused prompt.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     name: str
@@ -52,6 +55,14 @@ class Target:
     output_tokens: float = 0.0
     shared_cache: float = 0.0
     cache_lifetime_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not (self.output_tokens >= 0 and self.cache_lifetime_s >= 0):
+            raise ValueError(
+                f"expected output_tokens and cache_lifetime_s of at least 0; found {self}"
+            )
+        if not 0 <= self.shared_cache <= 1:
+            raise ValueError(f"expected a shared_cache in [0, 1]; found {self}")
 
     @classmethod
     def from_catalog(cls, model: str, catalog: Catalog, output_tokens: float) -> Target | None:

@@ -29,6 +29,7 @@ from turnout.routing.policies.turns_left import TurnsLeft
 # In log-odds above the threshold: from 0.50 to 0.73, from 0.20 to 0.40.
 WELL_ABOVE = 1.0
 _TINY = 1e-12
+_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ class PricedPolicy:
 
     def __post_init__(self) -> None:
         limits = (self.miss_usd, self.hysteresis, self.max_switching_share, self.max_switching_usd)
-        if not all(limit is None or limit >= 0 for limit in limits):
-            raise ValueError(f"expected numbers of at least 0; found {self}")
+        if not all(limit is None or 0 <= limit < math.inf for limit in limits):
+            raise ValueError(f"expected finite numbers of at least 0; found {self}")
+        if not math.isfinite(self.score_shift):
+            raise ValueError(f"expected a finite score_shift; found {self}")
         if self.max_switching_share is not None and self.max_switching_share > 1:
             raise ValueError(f"expected a max_switching_share in [0, 1]; found {self}")
 
@@ -91,7 +94,7 @@ class PricedPolicy:
         """The probability that a score stands for, in [0, 1]."""
         if not self.score_shift:
             return score
-        return 1.0 / (1.0 + math.exp(-_log_odds(score) - self.score_shift))
+        return 1.0 / (1.0 + math.exp(min(-_log_odds(score) - self.score_shift, _LARGEST_EXPONENT)))
 
     def _miss_usd(self, situation: Situation, costs: TurnCosts) -> float:
         if self.miss_usd is not None:
@@ -124,13 +127,18 @@ class PricedPolicy:
         price_usd = self._per_turn(situation, costs)
         if saving_usd > 0 and saving_usd >= price_usd:
             return self._worth_it(situation, costs, "fast", saving_usd, price_usd)
-        why = (
-            f"leaving reasoning saves {saving_usd:.4f} USD a turn, less than the {price_usd:.4f} "
-            "USD a turn of a cache to be written anew"
-            if saving_usd > 0
-            else f"fast costs {costs.extra_usd:.4f} USD less, and the miss that it risks is worth "
-            f"{worth_usd:.4f} USD"
-        )
+        if saving_usd > 0:
+            why = (
+                f"leaving reasoning saves {saving_usd:.4f} USD a turn, less than the "
+                f"{price_usd:.4f} USD a turn of a cache to be written anew"
+            )
+        elif costs.extra_usd > 0:
+            why = (
+                f"fast costs {costs.extra_usd:.4f} USD less, and the miss that it risks is worth "
+                f"{worth_usd:.4f} USD"
+            )
+        else:
+            why = "fast costs no less on this turn"
         reason = f"{_compared(situation)}: {why}"
         return situation.choice("reasoning", self.name, "downgrade_too_dear", reason)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from turnout.protocols.kinds import RequestKind
+from turnout.protocols.kinds import KINDS, RequestKind
 from turnout.records import ModelClass, Population
 from turnout.routing.policies.choice import Choice, ChoiceCode, Lock
 from turnout.routing.policies.costs import Target, TurnCosts
@@ -31,6 +31,9 @@ class Situation:
         prompt_tokens: Length of the prompt to be sent, cached or not; 0 where it is not known.
         targets: Each class's target and prices; empty where prices are not known.
         what: What was scored, for the text of reasons.
+
+    Raises:
+        ValueError: If a field is out of its range, or a lock or kind has another name.
     """
 
     turn_index: int
@@ -48,6 +51,23 @@ class Situation:
     # Not a `cached_property`: Python 3.11 holds one lock for all of them while one is computed,
     # and a gateway scores several messages at once.
     _computed: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.turn_index >= 1:
+            raise ValueError(f"turn_index: found {self.turn_index!r}; expected 1 or more")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold: found {self.threshold!r}; expected a number in [0, 1]")
+        if self.prompt_tokens is None or not self.prompt_tokens >= 0:
+            raise ValueError(
+                f"prompt_tokens: found {self.prompt_tokens!r}; expected 0 or more, and 0 where the "
+                "prompt's length is not known"
+            )
+        if isinstance(self.locks, str) or not _LOCKED.keys() >= set(self.locks):
+            raise ValueError(
+                f"locks: found {self.locks!r}; expected a tuple of names from {', '.join(_LOCKED)}"
+            )
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: found {self.kind!r}; expected one of {', '.join(KINDS)}")
 
     @property
     def p_reasoning(self) -> float:

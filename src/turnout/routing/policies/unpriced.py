@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from turnout.records import ModelClass
 from turnout.routing.policies.choice import Choice
@@ -82,10 +82,20 @@ class FixedPolicy:
 
     Attributes:
         model_class: The class.
+
+    Raises:
+        ValueError: If there is no such class.
     """
 
     model_class: ModelClass = "reasoning"
     name: ClassVar[Literal["fixed"]] = "fixed"
+
+    def __post_init__(self) -> None:
+        if self.model_class not in get_args(ModelClass):
+            raise ValueError(
+                f"found the class {self.model_class!r}; expected one of "
+                f"{', '.join(get_args(ModelClass))}"
+            )
 
     def choose(self, situation: Situation) -> Choice:
         """The fixed class, or the locked one."""
