@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from turnout.catalog import load_catalog
 from turnout.learn import LearnOptions, learn, plan
 from turnout.learn.models import model_of_class, model_uses, targets_of
 from turnout.learn.page import models_sentence
+from turnout.learn.serving import settings_text
 from turnout.learn.summary import advice_of, doubt_of
 from turnout.settings import load_settings
 from turnout.simulation import simulate
@@ -153,9 +155,27 @@ def test_longer_messages_of_the_same_log_are_planned_to_train_longer(log, tmp_pa
 
 def test_models_are_counted_with_what_they_cost(tmp_path):
     rows = [
-        {"model": "gpt-5", "prompt_tokens": 1_000_000, "completion_tokens": 0, "cached_tokens": 0},
-        {"model": "gpt-5", "prompt_tokens": None, "completion_tokens": None, "cached_tokens": None},
-        {"model": "acme", "prompt_tokens": 5, "completion_tokens": 5, "cached_tokens": None},
+        {
+            "model": "gpt-5",
+            "reasoning_tokens": None,
+            "prompt_tokens": 1_000_000,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+        },
+        {
+            "model": "gpt-5",
+            "reasoning_tokens": None,
+            "prompt_tokens": None,
+            "completion_tokens": None,
+            "cached_tokens": None,
+        },
+        {
+            "model": "acme",
+            "reasoning_tokens": None,
+            "prompt_tokens": 5,
+            "completion_tokens": 5,
+            "cached_tokens": None,
+        },
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "turns.parquet")
     catalog = load_catalog()
@@ -165,11 +185,38 @@ def test_models_are_counted_with_what_they_cost(tmp_path):
     assert (acme.model_class, acme.usd) == (None, None)
 
 
+def test_a_hybrid_model_stands_for_the_class_that_it_served_as(tmp_path):
+    served = [("claude-4.5-sonnet-thinking", None)] * 3 + [("claude-sonnet-4-5", None)]
+    served += [("claude-sonnet-4-5", 900)] * 2
+    rows = [
+        {"model": name, "reasoning_tokens": thought, "prompt_tokens": 9, "completion_tokens": 9}
+        for name, thought in served
+    ]
+    table = pa.Table.from_pylist(rows).append_column("cached_tokens", pa.nulls(6, pa.int64()))
+    pq.write_table(table, tmp_path / "turns.parquet")
+    uses = model_uses(tmp_path / "turns.parquet", load_catalog())
+    assert [(use.model, use.model_class, use.turns, use.logged) for use in uses] == [
+        ("claude-sonnet-4-5", "reasoning", 5, "claude-4.5-sonnet-thinking"),
+        ("claude-sonnet-4-5", "fast", 1, "claude-sonnet-4-5"),
+    ]
+    assert models_sentence([asdict(use) for use in uses], 6).startswith(
+        "You use claude-sonnet-4-5 (100% of the turns)."
+    )
+    settings = settings_text(advice_of(None, ""), {use.model_class: use for use in uses})
+    assert "Both classes are one model" in settings
+
+
 def test_the_model_in_the_middle_by_price_stands_for_its_class(tmp_path):
     # Half of the reasoning turns cost no more than gpt-5's; the dear model is the most used.
     names = ["claude-opus-4-1"] * 3 + ["gpt-5"] * 2 + ["o4-mini"] * 2 + ["gpt-5-mini"]
     rows = [
-        {"model": name, "prompt_tokens": 1, "completion_tokens": 1, "cached_tokens": 0}
+        {
+            "model": name,
+            "reasoning_tokens": None,
+            "prompt_tokens": 1,
+            "completion_tokens": 1,
+            "cached_tokens": 0,
+        }
         for name in names
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "turns.parquet")
@@ -181,7 +228,13 @@ def test_the_model_in_the_middle_by_price_stands_for_its_class(tmp_path):
 def test_settings_serve_the_models_that_the_replay_prices(tmp_path):
     names = ["model-of-mine"] * 3 + ["o3"] * 2 + ["gpt-5"] + ["gpt-5-mini"]
     rows = [
-        {"model": name, "prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}
+        {
+            "model": name,
+            "reasoning_tokens": None,
+            "prompt_tokens": None,
+            "completion_tokens": None,
+            "cached_tokens": None,
+        }
         for name in names
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "turns.parquet")
@@ -225,7 +278,7 @@ def test_a_verdict_that_costs_more_than_today_says_from_which_price_of_a_miss_it
     [
         (None, "Route your messages: it saves 20% beside all reasoning."),
         ((3.0, 2.0, 4.0), "it saves 25% beside today and 20% beside all reasoning."),
-        ((3.0, -1.0, 7.0), "20% beside all reasoning; beside today no saving is shown."),
+        ((3.0, -1.0, 7.0), "cannot tell whether routing saves beside what you pay today; it saves"),
     ],
 )
 def test_a_verdict_to_route_says_how_much_it_saves(against_today, said):
@@ -235,8 +288,13 @@ def test_a_verdict_to_route_says_how_much_it_saves(against_today, said):
         "against_today": against_today and dict(zip(ends, against_today, strict=True)),
         "measured": {"usd": {"value": 8.0}},
     }  # fmt: skip
-    replayed = replayed_with(row, {"today": {"usd": {"value": 12.0}}}, conversations=9)
-    assert said in advice_of(replayed, "").sentence
+    comparison = {"today": {"usd": {"value": 12.0}}, "sampled_turns": 20}
+    advice = advice_of(replayed_with(row, comparison, conversations=9, turns=20), "")
+    assert said in advice.sentence
+    settled = against_today is None or against_today[1] > 0
+    assert (advice.verdict == "route") == settled
+    # Beside the reach of 4 a saving of 3: (1.43 · 4 / 3)² = 3.6 times as many.
+    assert advice.more_conversations == (None if settled else 24)
 
 
 def test_a_saving_by_scores_that_may_be_chance_settles_nothing():

@@ -20,16 +20,19 @@ from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 # Of a turn that models are ordered by price with.
 _PROMPT_TOKENS = 5_000
 _BATCH_ROWS = 50_000
-_COLUMNS = ["model", "prompt_tokens", "completion_tokens", "cached_tokens"]
+_COLUMNS = ["model", "reasoning_tokens", "prompt_tokens", "completion_tokens", "cached_tokens"]
+
+# Canonical name, and the class that the model served as.
+_Key = tuple[str, ModelClass | None]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """A model of the log.
+    """A model of the log, in the turns that it served as one class.
 
     Attributes:
         model: Canonical name.
-        logged: The name that the log has most often for it.
+        logged: The name that the log has most often for it there.
         provider: Who serves it; None where the catalog does not know the model.
         model_class: None where the catalog does not know the model.
         turns: Turns that it served.
@@ -49,21 +52,27 @@ class ModelUse:
 def model_uses(turns: Path, catalog: Catalog) -> list[ModelUse]:
     """The models of a turns table, those with most turns first.
 
+    A hybrid model that reasoned in some turns and not in others is there once for each class.
+
     Args:
         turns: A turns table.
         catalog: Model names to classes and prices.
     """
-    counts: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0])
-    names: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[_Key, list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    names: dict[_Key, Counter[str]] = defaultdict(Counter)
+    keys: dict[tuple[str | None, bool], _Key | None] = {}
     with pq.ParquetFile(turns) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=_COLUMNS):
             columns = [batch[name].to_pylist() for name in _COLUMNS]
-            for model, prompt, completion, cached in zip(*columns, strict=True):
-                name = catalog.canonical_name(model)
-                if name is None:
+            for model, reasoning, prompt, completion, cached in zip(*columns, strict=True):
+                served = model, (reasoning or 0) > 0
+                if served not in keys:
+                    keys[served] = _key(*served, catalog)
+                key = keys[served]
+                if key is None:
                     continue
-                names[name][model] += 1
-                count = counts[name]
+                names[key][model] += 1
+                count = counts[key]
                 count[0] += 1
                 if prompt is not None and completion is not None:
                     count[1] += 1
@@ -71,13 +80,22 @@ def model_uses(turns: Path, catalog: Catalog) -> list[ModelUse]:
                     count[3] += completion
                     count[4] += min(cached or 0, prompt)
     uses = [
-        _use(name, names[name].most_common(1)[0][0], count, catalog)
-        for name, count in counts.items()
+        _use(key, names[key].most_common(1)[0][0], count, catalog) for key, count in counts.items()
     ]
-    return sorted(uses, key=lambda use: (-use.turns, use.model))
+    return sorted(uses, key=lambda use: (-use.turns, use.model, use.logged))
 
 
-def _use(name: str, logged: str, count: Sequence[float], catalog: Catalog) -> ModelUse:
+def _key(logged: str | None, reasoned: bool, catalog: Catalog) -> _Key | None:
+    """The model and the class that it served as; None where the log names no model."""
+    name = catalog.canonical_name(logged)
+    if name is None:
+        return None
+    known = catalog.lookup(logged, reasoned=reasoned)
+    return name, known.model_class if known else None
+
+
+def _use(key: _Key, logged: str, count: Sequence[float], catalog: Catalog) -> ModelUse:
+    name, model_class = key
     turns, counted, prompt, completion, cached = count
     known, price = catalog.lookup(name), catalog.price(name)
     usd = None
@@ -89,7 +107,7 @@ def _use(name: str, logged: str, count: Sequence[float], catalog: Catalog) -> Mo
         name,
         logged,
         known.provider if known else None,
-        known.model_class if known else None,
+        model_class,
         int(turns),
         int(counted),
         usd,

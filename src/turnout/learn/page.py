@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,10 +52,13 @@ def models_sentence(models: Sequence[Mapping[str, Any]], turns: int) -> str:
     """Which models serve most turns, and what the log's turns cost at list prices."""
     if not models:
         return "No turn of the log names a model, so nothing is known of what you pay today."
-    most = [f"{use['model']} ({use['turns'] / max(turns, 1):.0%} of the turns)" for use in models]
+    served: Counter[str] = Counter()
+    for use in models:
+        served[use["model"]] += use["turns"]
+    most = [f"{name} ({n / max(turns, 1):.0%} of the turns)" for name, n in served.most_common()]
     named = ", ".join(most[:_NAMED])
     more = f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
-    unnamed = 1 - sum(use["turns"] for use in models) / max(turns, 1)
+    unnamed = 1 - served.total() / max(turns, 1)
     if unnamed >= _NOTEWORTHY:
         more += f"; {unnamed:.0%} of the turns name none"
     paid = [use["usd"] for use in models if use["usd"] is not None]

@@ -29,9 +29,15 @@ def settings_text(advice: Advice, models: Mapping[ModelClass, ModelUse]) -> str:
         models: Class → the model that it goes to.
     """
     lines = [
-        "# Written by `turnout learn`. Check the addresses, put your keys into the environment.",
+        "# Written by `turnout learn`. Check the addresses, and that they know the models by these",
+        "# names, which are the log's. Put your keys into the environment.",
         "",
     ]
+    if len({use.model for use in models.values()}) < len(models):
+        lines += [
+            "# Both classes are one model: give each target the `effort` that tells them apart.",
+            "",
+        ]
     if advice.policy is not None and advice.threshold is not None:
         lines += [
             "[router]",

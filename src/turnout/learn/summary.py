@@ -129,6 +129,8 @@ def _verdict(replayed: Stored, chosen: Stored) -> tuple[str, str, Stored | None]
         return "cannot tell", _VERDICTS["cannot tell"], ahead
     if beside_today is not None and beside_today["high"] < 0:
         return verdict, _dearer(comparison["today"], chosen), None
+    if beside_today is not None and beside_today["low"] <= 0:
+        return "cannot tell", _unsettled(chosen), beside_today
     return verdict, _cheaper(comparison["today"], chosen), None
 
 
@@ -205,15 +207,25 @@ def _to_settle(difference: Stored, compared: float, logged: int) -> tuple[int | 
 
 def _cheaper(today: Stored, chosen: Stored) -> str:
     """The verdict where routing saves: with how much, so that little is seen to be little."""
-    against_reasoning, against_today = chosen["against_reasoning"], chosen["against_today"]
-    always_usd = chosen["measured"]["usd"]["value"] + against_reasoning["value"]
-    saved = f"{_percent(against_reasoning['value'] / always_usd)} beside all reasoning"
-    if against_today is not None and against_today["low"] > 0:
-        of_today = against_today["value"] / today["usd"]["value"]
+    saved = _beside_reasoning(chosen)
+    if chosen["against_today"] is not None:
+        of_today = chosen["against_today"]["value"] / today["usd"]["value"]
         saved = f"{_percent(of_today)} beside today and {saved}"
-    elif against_today is not None:
-        saved = f"{saved}; beside today no saving is shown"
     return f"Route your messages: it saves {saved}."
+
+
+def _unsettled(chosen: Stored) -> str:
+    """The verdict where the interval of what is saved beside today holds 0."""
+    return (
+        "This log cannot tell whether routing saves beside what you pay today; it saves "
+        f"{_beside_reasoning(chosen)}."
+    )
+
+
+def _beside_reasoning(chosen: Stored) -> str:
+    against_reasoning = chosen["against_reasoning"]
+    always_usd = chosen["measured"]["usd"]["value"] + against_reasoning["value"]
+    return f"{_percent(against_reasoning['value'] / always_usd)} beside all reasoning"
 
 
 def _percent(share: float) -> str:
