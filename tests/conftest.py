@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import re
@@ -78,6 +79,27 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def learnt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log, and what `learn` makes of it, in `mine`; one process makes it for all."""
+    from turnout.catalog import load_catalog
+    from turnout.learn import LearnOptions, learn
+    from turnout.simulation import simulate
+    from turnout.training import Recipe
+
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "learnt"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "mine").exists():
+            simulate(folder / "log", n_conversations=150, seed=5)
+            # Routers on words alone are fitted in a moment.
+            options = LearnOptions(load_catalog(), size=120, recipe=Recipe(model="words"))
+            learn([folder / "log" / "turns.parquet"], folder / "mine", options)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cli.command import TURNOUT, run
 from tests.dataset.sets import CATALOG, build_folder, dataset, rows_of, splits_of
 from tests.tables import turn, write_turns
 from turnout.dataset import build_from_turns
@@ -362,14 +362,13 @@ def test_a_column_of_the_wrong_type_is_named(tmp_path, column, values, message):
 def test_a_killed_build_leaves_nothing_and_a_rerun_gives_the_same_bytes(tmp_path):
     source = write_turns(tmp_path / "t.parquet", log())
     typed = ["build", source, "-o", tmp_path / "d", "--architecture", "conversation"]
-    code = "from turnout.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, typed), "--size", "200"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+    typed = [*map(str, typed), "--size", "200"]
+    with subprocess.Popen([*TURNOUT, *typed], stdout=subprocess.DEVNULL) as running:
         while running.poll() is None and not list(tmp_path.glob(".d.*.partial")):
             time.sleep(0.01)
         running.send_signal(signal.SIGKILL)
     assert running.returncode in (-signal.SIGKILL, 0)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    run(*typed)
     assert json.loads((tmp_path / "d" / "dataset.json").read_text())["rows"] == 200
     build_from_turns(
         source, tmp_path / "whole", architecture="conversation", catalog=CATALOG, size=200

@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.cli.command import TURNOUT, run
 from tests.disks import fill, small_disk
 from tests.servers import free_port, running
 from tests.tables import turn, write_turns
@@ -240,8 +240,8 @@ def test_an_attempt_that_may_have_been_billed_counts_at_its_bound(tmp_path, mess
     estimates, turns, judge = [], log(tmp_path, message), Judge()
     with running(judge.app) as url:
         asked = options(url, timeout_s=PATIENCE_S)
-        for run in range(runs):
-            if run + 1 < runs:
+        for number in range(runs):
+            if number + 1 < runs:
                 with pytest.raises(UpstreamError, match="no question was answered"):
                     judge_turns(turns, tmp_path / "j", asked, agree=estimates.append)
             else:
@@ -408,19 +408,20 @@ def test_a_sample_is_drawn_by_the_seed_and_grows_without_asking_again(tmp_path):
 def test_a_killed_run_resumes_to_the_same_result_and_pays_for_no_answer_twice(tmp_path):
     turns = log(tmp_path, *(f"{'prove' if n % 3 else 'say'} {n}" for n in range(40)))
     judge = Judge(stalls_after=10)
-    code = "from turnout.cli import main; main()"
     with running(judge.app) as url:
         arguments = ["judge", turns, "-o", tmp_path / "killed.parquet", "--base-url", f"{url}/v1"]
         arguments += ["--model", "judge-1", "--concurrency", 2, "--price", 1, 10]
-        arguments = [sys.executable, "-c", code, *map(str, arguments), "--yes", "--json"]
-        with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as killed:
+        arguments += ["--yes", "--json"]
+        with subprocess.Popen(
+            [*TURNOUT, *map(str, arguments)], stderr=subprocess.DEVNULL
+        ) as killed:
             while len(judge.bodies) < 12:  # ten answered, one in flight for each worker
                 assert killed.poll() is None
                 time.sleep(0.01)
             killed.send_signal(signal.SIGKILL)
         judge.stalls_after = None
         assert not (tmp_path / "killed.parquet").exists()
-        resumed = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        resumed = run(*arguments)
         twice = [text for text, times in judge.asked.items() if times > 1]
         estimates = []
         judge_turns(turns, tmp_path / "whole.parquet", options(url), agree=estimates.append)

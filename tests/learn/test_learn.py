@@ -15,15 +15,12 @@ from turnout.learn.page import models_sentence
 from turnout.learn.serving import settings_text
 from turnout.learn.summary import advice_of, doubt_of
 from turnout.settings import load_settings
-from turnout.simulation import simulate
 from turnout.training import Recipe
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("log")
-    simulate(folder / "log", n_conversations=150, seed=5)
-    return folder / "log" / "turns.parquet"
+def log(learnt_folder):
+    return learnt_folder / "log" / "turns.parquet"
 
 
 def options(**changes):
@@ -31,8 +28,9 @@ def options(**changes):
 
 
 @pytest.fixture(scope="module")
-def learnt(log, tmp_path_factory):
-    out = tmp_path_factory.mktemp("learnt") / "mine"
+def learnt(log, learnt_folder, tmp_path_factory):
+    """The report of a run on what an earlier one left, and its folder."""
+    out = shutil.copytree(learnt_folder / "mine", tmp_path_factory.mktemp("learnt") / "mine")
     return learn([log], out, options()), out
 
 

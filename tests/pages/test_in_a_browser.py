@@ -1,13 +1,12 @@
 """Every page in real Chromium: desktop and phone, light and dark, and on paper."""
 
+import shutil
+
 import pytest
 
 from tests.browser import Browser, Look
 from turnout.catalog import load_catalog
-from turnout.learn import LearnOptions, learn
 from turnout.replay.drift import drift
-from turnout.simulation import simulate
-from turnout.training import Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -30,13 +29,11 @@ LOOKS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """What `turnout learn` leaves; routers on words alone are fitted in a moment."""
-    root = tmp_path_factory.mktemp("pages")
-    simulate(root / "log", n_conversations=150, seed=5)
-    catalog, turns, mine = load_catalog(), root / "log" / "turns.parquet", root / "mine"
-    learn([turns], mine, LearnOptions(catalog, size=120, recipe=Recipe(model="words")))
-    drift(mine / "conversation-router", mine / "turns.parquet", mine / "drift", catalog=catalog)
+def folder(learnt_folder, tmp_path_factory):
+    """What `turnout learn` and `turnout drift` leave."""
+    mine = shutil.copytree(learnt_folder / "mine", tmp_path_factory.mktemp("pages") / "mine")
+    turns, catalog = mine / "turns.parquet", load_catalog()
+    drift(mine / "conversation-router", turns, mine / "drift", catalog=catalog)
     return mine
 
 
