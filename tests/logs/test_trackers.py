@@ -1,4 +1,4 @@
-"""Logs of requests as trackers and clouds keep them: Langfuse, LangSmith, Helicone, Bedrock."""
+"""Logs of requests as trackers and clouds keep them."""
 
 import json
 
@@ -53,6 +53,38 @@ class LangfuseColumns(Langfuse):
                  "usageDetails": "usage_details"}  # fmt: skip
         row = {names.get(name, name): value for name, value in row.items()}
         return row | {name: json.dumps(row[name]) for name in ("input", "usage_details")}
+
+
+class Datadog:
+    """As its SDK sends spans."""
+
+    def call(self, said, answer, number=1, failed=False, session="c1"):
+        return {
+            "span_id": str(number), "trace_id": f"t{number}", "session_id": session, "name": "llm",
+            "start_ns": 1_777_896_000_000_000_000 + number * 60_000_000_000,
+            "duration": 2_000_000_000, "status": "error" if failed else "ok",
+            "meta": {"span.kind": "llm", "model_name": "o3", "input": {"messages": chat(said)},
+                     "output": {"messages": [{"role": "assistant", "content": answer}]}},
+            "metrics": {"input_tokens": 12, "output_tokens": 7, "cache_read_input_tokens": 2},
+        }  # fmt: skip
+
+
+class DatadogExport(Datadog):
+    """As its API gives spans."""
+
+    def call(self, said, answer, number=1, failed=False, session="c1"):
+        span = super().call(said, answer, number, failed, session)
+        meta = span.pop("meta")
+        facts = {name.replace("span.kind", "span_kind"): value for name, value in meta.items()}
+        return {"id": str(number), "type": "span", "attributes": span | facts}
+
+
+class CloudWatch:
+    """A line of Bedrock's log, as CloudWatch exports it: the log's row is text in a column."""
+
+    def call(self, said, answer, number=1, failed=False, session="c1"):
+        row = Bedrock().call(said, answer, number, failed, session)
+        return {"@timestamp": row["timestamp"], "@message": json.dumps(row)}
 
 
 class LangSmith:
@@ -113,7 +145,8 @@ class Bedrock:
         }  # fmt: skip
 
 
-LOGS = [Langfuse(), LangfuseColumns(), LangSmith(), Helicone(), Bedrock()]
+LOGS = [Langfuse(), LangfuseColumns(), LangSmith(), Helicone(), Bedrock(), Datadog(),
+        DatadogExport(), CloudWatch()]  # fmt: skip
 each_log = pytest.mark.parametrize("log", LOGS, ids=lambda log: type(log).__name__)
 
 
@@ -138,7 +171,9 @@ def test_every_request_gives_the_turn_that_it_adds(tmp_path, log):
         ("c1", 1, "hello", "o3", "hi", 12, 7, 2, 2000, None),
         ("c1", 2, "prove it", "o3", "it is so", 12, 7, 2, 2000, None),
     ]
-    assert {turn["user_id"] for turn in turns}.isdisjoint({None, "ann"})
+    users = {turn["user_id"] for turn in turns}
+    assert "ann" not in users
+    assert (None in users) == isinstance(log, Datadog)  # its spans name no user
     assert (report.rows_read, report.complete_conversations) == (2, 1)
 
 
@@ -352,3 +387,62 @@ def test_an_answer_is_never_advised_as_a_persons_message(tmp_path):
 def test_rows_without_any_id_are_told_to_get_one(tmp_path):
     with pytest.raises(RecordError, match=r"Add a column conversation_id.*turn_index 1"):
         read(tmp_path, [{"instruction": "Prove that it holds", "output": "so"}])
+
+
+def langfuse_events(session="c1"):
+    """What Langfuse's first SDKs send of one generation, an event a row."""
+    trace = {"id": "t1", "sessionId": session, "userId": "ann"}
+    begun = {"id": "g1", "traceId": "t1", "model": "o3", "startTime": "2026-05-04T12:00:00Z",
+             "input": chat(SECOND)}  # fmt: skip
+    ended = {"id": "g1", "traceId": "t1", "endTime": "2026-05-04T12:00:02Z", "output": "it is so",
+             "usage": {"input": 12, "output": 7}}  # fmt: skip
+    events = [("generation-update", ended), ("span-create", {"id": "s1", "traceId": "t1"}),
+              ("generation-create", begun), ("trace-create", trace)]  # fmt: skip
+    return [
+        {"id": f"e{n}", "type": kind, "timestamp": "2026-05-04T12:00:03Z", "body": body}
+        for n, (kind, body) in enumerate(events)
+    ]
+
+
+@pytest.mark.parametrize("as_batch", [False, True])
+def test_events_of_one_generation_are_joined_in_any_order(tmp_path, as_batch):
+    rows = [{"batch": langfuse_events(), "metadata": {}}] if as_batch else langfuse_events()
+    _, (turn,) = read(tmp_path, rows)
+    assert facts_of(turn)[2:7] == ("prove it", "o3", "it is so", 12, 7)
+    assert (turn["conversation_id"], turn["turn_index"]) == ("c1", 2)
+
+
+def test_copilots_requests_are_turns_with_their_models(tmp_path):
+    request = {"message": {"text": "hello"}, "timestamp": 1_777_896_000_000,
+               "response": [{"value": "h"}, {"kind": "toolInvocationSerialized"}, {"value": "i"}],
+               "modelId": "copilot/gpt-5"}  # fmt: skip
+    row = {"responderUsername": "GitHub Copilot", "sessionId": "c1", "requests": [request] * 2}
+    _, turns = read(tmp_path, [row])
+    assert [facts_of(turn)[:5] for turn in turns] == [
+        ("c1", n, "hello", "copilot/gpt-5", "hi") for n in (1, 2)
+    ]
+    assert turns[0]["timestamp"].year == 2026
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"), [("input", "output"), ("RequestMessages", "ResponseMessages")]
+)
+def test_messages_beside_their_answer_are_a_request(tmp_path, asked, answered):
+    row = {
+        "session_id": "c1",
+        "model": "o3",
+        "timestamp": "2026-05-04T12:00:00Z",
+        asked: json.dumps(chat(SECOND)),
+        answered: json.dumps(chat([("assistant", "so")])),
+    }
+    _, (turn,) = read(tmp_path, [row])
+    assert facts_of(turn)[:5] == ("c1", 2, "prove it", "o3", "so")
+
+
+def test_texts_in_columns_input_and_output_are_no_request(tmp_path):
+    row = {"session_id": "c1", "model": "o3", "turn_index": 1, "input": "hi", "output": "ho"}
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps(row))
+    ingest([file], tmp_path / "turns.parquet", columns={"user_message": "input"})
+    (turn,) = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert (turn["user_message"], turn["model"]) == ("hi", "o3")

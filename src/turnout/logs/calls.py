@@ -19,7 +19,7 @@ from turnout.engine import batches, read_parquet
 from turnout.logs.formats import MAX_ROW_CHARS, RawRow
 from turnout.logs.readers.messages import Message, NoTurn, row_of
 from turnout.logs.readers.model_calls import turn_of_call
-from turnout.logs.readers.parts import CallPart
+from turnout.logs.readers.parts import OF_TRACE, CallPart
 from turnout.logs.row_writer import POSITION, RowCounts, RowWriter
 
 NOTHING_ASKED = "model call without a user message"
@@ -100,11 +100,16 @@ def joined_calls(backend: ibis.BaseBackend, parts: Path) -> Iterator[RawRow]:
     rows = chain.from_iterable(map(_rows, sorted_parts))
     for trace, in_trace in groupby(rows, key=_TRACE):
         has_turns = False
+        of_trace: dict[str, Any] = {}
         # Spans around calls come last, when it is known whether a call in the trace gave a turn.
         for (is_wrapper, span), records in groupby(in_trace, key=_CALL):
             call = _Call()
             for record in records:
                 call.add(record["at_ns"], json.loads(record["part"]))
+            if span == OF_TRACE:  # it sorts before all others
+                of_trace = call.facts
+                continue
+            call.facts = {**of_trace, **call.facts}
             if is_wrapper and has_turns:
                 yield RawRow("", {}, dropped_as=WRAPPER)
                 continue
@@ -124,7 +129,7 @@ class _Call:
     """One call, put together of its parts."""
 
     def __init__(self) -> None:
-        self._facts: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {}
         self._messages: list[Message] = []
         self._mended: set[str] = set()
         self._seen: set[str] = set()
@@ -137,7 +142,7 @@ class _Call:
         self.has_turn |= part["has_turn"]
         for name, value in part["facts"].items():
             if value is not None:
-                self._facts.setdefault(name, value)
+                self.facts.setdefault(name, value)
         if part["said"]:
             self._add_said(at_ns, part)
 
@@ -150,16 +155,16 @@ class _Call:
         self._messages += (Message(role, text) for role, text in part["said"])
         self._mended.update(part["mended"])
         self._where = self._where or part["where"]
-        self._facts.setdefault("source", part["source"])
+        self.facts.setdefault("source", part["source"])
 
     def rows(self, trace: str, span: str) -> Iterator[RawRow]:
         if self._n_chars > MAX_ROW_CHARS:
             problem = f"a model call of more than {MAX_ROW_CHARS:,} characters"
             yield RawRow(self._where, {}, problem)
             return
-        named = {"conversation_id": self._facts.get("conversation_id") or trace}
-        is_named = bool(self._facts.get("conversation_id"))
-        turns = turn_of_call(self._messages, self._facts | named, span, named=is_named)
+        named = {"conversation_id": self.facts.get("conversation_id") or trace}
+        is_named = bool(self.facts.get("conversation_id"))
+        turns = turn_of_call(self._messages, self.facts | named, span, named=is_named)
         if isinstance(turns, NoTurn):
             yield RawRow(self._where, {}, dropped_as=turns.reason)
             return

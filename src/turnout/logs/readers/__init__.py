@@ -22,6 +22,8 @@ from turnout.logs.readers import (
     claude,
     claude_code,
     codex,
+    copilot_chat,
+    datadog,
     journal,
     langfuse,
     langsmith,
@@ -34,7 +36,7 @@ from turnout.logs.readers import (
     span_rows,
     specstory,
 )
-from turnout.logs.readers.messages import NoTurn, Reader, Turn, Values, mapping, row_of
+from turnout.logs.readers.messages import NoTurn, Reader, Turn, Values, mapping, parsed, row_of
 from turnout.logs.readers.parts import CallPart
 from turnout.logs.readers.sessions import KnownSessions, Session, SessionReader, session_rows
 
@@ -68,6 +70,10 @@ READERS: Sequence[Reader] = (
     Reader("Langfuse observation", ("trace_id", "type"), langfuse.turns),
     Reader("Langfuse trace", ("observations",), langfuse.turns_of_trace, langfuse.NO_CALL),
     Reader("Langfuse trace", ("sessionId", "input", "output"), langfuse.turns_of_bare_trace),
+    Reader("Langfuse event", ("type", "body"), langfuse.parts_of_event, langfuse.NO_CALL),
+    Reader("Datadog LLM span", ("meta", "span_id"), datadog.turns),
+    Reader("Datadog LLM span", ("attributes", "type"), datadog.turns_of_exported),
+    Reader("Copilot chat session", ("requests", "responderUsername"), copilot_chat.turns),
     Reader("LangSmith run", ("run_type", "inputs"), langsmith.turns),
     Reader("Bedrock invocation log", ("schemaType", "input"), bedrock.turns),
     Reader("log of requests", ("request_body", "response_body"), request_log.turns),
@@ -76,6 +82,8 @@ READERS: Sequence[Reader] = (
     Reader("LiteLLM spend log", ("messages", "response"), litellm.turns),
     Reader("log of requests", ("choices", "messages"), request_log.turns_of_completion),
     Reader("log of requests", ("choices", "input"), request_log.turns_of_completion),
+    Reader("log of requests", ("input", "output"), request_log.turns_of_input),
+    Reader("log of requests", ("RequestMessages", "ResponseMessages"), request_log.turns_of_input),
     Reader("OpenAI batch", ("custom_id", "body"), request_log.turns_of_batch),
     Reader("list of messages", ("messages",), message_list.turns),
     Reader("list of messages", ("conversation",), message_list.turns),
@@ -99,7 +107,11 @@ TURN_A_ROW = "a turn a row"
 _PAGES = {
     "data", "runs", "rows", "items", "results", "records", "documents", "logs", "entries", "hits",
     "value", "conversations", "chats", "messages", "turns", "sessions", "threads", "traces",
+    "batch",
 }  # fmt: skip
+# Columns in which log services put an application's own row: CloudWatch, Elasticsearch, Google,
+# Splunk, containers.
+_FRAMES = {"message", "@message", "_source", "jsonPayload", "textPayload", "_raw", "log"}
 # What says that an object is a row itself and no page.
 _OF_ROW = re.compile(r"conversation|session|thread|chat|model|role|prompt|user|trace|^(uu)?id$")
 
@@ -219,9 +231,36 @@ def _turn_rows(
             layouts[reader.source] += 1
             yield from _rows_of(raw, reader, turns, chosen_in(raw.values))
             return
-    if "markdown" not in raw.values:  # a page that is no session lies in many folders
+    if (framed := _unframed(raw)) is not None:
+        yield from _turn_rows(framed, chosen_in, layouts)
+    elif "markdown" not in raw.values:  # a page that is no session lies in many folders
         layouts[TURN_A_ROW] += 1
         yield raw
+
+
+def _unframed(raw: RawRow) -> RawRow | None:
+    """A row that a log service has put into a column, with the columns beside it.
+
+    None where no column holds an object that a reader takes.
+    """
+    for name in _FRAMES & raw.values.keys() if raw.problem is None else ():
+        inner = parsed(raw.values[name])
+        if isinstance(inner, Mapping) and any(map(_takes(inner), _readers_of(tuple(inner)))):
+            beside = {key: value for key, value in raw.values.items() if key != name}
+            return replace(raw, values={**beside, **inner})
+    return None
+
+
+def _takes(values: Values) -> Callable[[Reader], bool]:
+    """Whether a reader makes anything of these values, be it an error."""
+
+    def takes(reader: Reader) -> bool:
+        try:
+            return reader.turns(values) is not None
+        except RecordError:
+            return True
+
+    return takes
 
 
 @lru_cache(maxsize=1_000)

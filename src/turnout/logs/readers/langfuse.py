@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from turnout.logs.moments import moment
 from turnout.logs.readers.inputs import answer_in, messages_in
-from turnout.logs.readers.messages import NoTurn, Turn, Turns, Values, first_of, mapping, parsed
+from turnout.logs.readers.messages import (
+    NoTurn,
+    Turn,
+    Turns,
+    Values,
+    first_of,
+    mapping,
+    messages_of,
+    parsed,
+)
 from turnout.logs.readers.model_calls import turn_of_request
+from turnout.logs.readers.parts import OF_TRACE, CallPart
+from turnout.protocols import read_answer
 
 NO_CALL = "an observation that is no model call"
 NOT_READ = "a model call without a readable input"
@@ -16,6 +29,8 @@ _CALLS = {"GENERATION"}
 _OTHERS = {
     "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
 }  # fmt: skip
+# Updates come after what was asked, whatever their time.
+_LAST_NS = (1 << 63) - 1
 _SESSIONS = ("sessionId", "session_id")
 _MODELS = ("model", "provided_model_name", "providedModelName", "internalModelId")
 
@@ -64,6 +79,54 @@ def turns_of_trace(values: Values) -> Sequence[Turn | NoTurn] | None:
             return None
         found += [read] if isinstance(read, NoTurn) else read
     return found
+
+
+def parts_of_event(values: Values) -> Sequence[CallPart | NoTurn] | None:
+    """What an event tells that an SDK sent: a generation begins, goes on, or a trace has a session.
+
+    Events of one generation stand in several rows.
+    """
+    event, body = str(values["type"]), mapping(parsed(values["body"]))
+    kind, _, action = event.rpartition("-")
+    if action not in ("create", "update") or not body:
+        return None
+    facts = {"conversation_id": first_of(body, _SESSIONS), "user_id": body.get("userId")}
+    is_generation = kind == "generation" or str(body.get("type")).upper() in _CALLS
+    if kind != "trace" and not is_generation:
+        return [NoTurn(NO_CALL)]
+    time = moment(first_of(body, ("startTime", "timestamp")) or values.get("timestamp"))
+    part = CallPart(
+        trace=str(body.get("id" if kind == "trace" else "traceId") or ""),
+        span=OF_TRACE if kind == "trace" else str(body.get("id") or ""),
+        facts=facts,
+        said=(),
+        at_ns=int(time.timestamp() * 1e6) * 1000 if time else 0,
+        has_turn=False,
+        is_call=is_generation,
+    )
+    if kind == "trace":
+        return [part]
+    asked = messages_of(messages_in(body.get("input"))) or []
+    # An update repeats what was asked, where it says it at all.
+    asked = asked if action == "create" or "output" not in body else []
+    answer = read_answer(answer_in(body.get("output"))).text
+    said = [(message.role, message.text) for message in asked]
+    started, ended = (moment(body.get(name)) for name in ("startTime", "endTime"))
+    facts |= {
+        "model": first_of(body, _MODELS),
+        "timestamp": None if started is None else started.isoformat(),
+        "response_type": "failed" if body.get("level") == "ERROR" else None,
+    }
+    if started and ended:
+        facts["duration_ms"] = round((ended - started).total_seconds() * 1000)
+    return [
+        replace(
+            part,
+            facts=facts | _tokens(body),
+            said=(*said, *([("assistant", answer)] if answer else [])),
+            at_ns=part.at_ns if action == "create" else _LAST_NS,
+        )
+    ]
 
 
 def _tokens(values: Values) -> dict[str, Any]:

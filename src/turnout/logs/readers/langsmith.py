@@ -47,10 +47,19 @@ def turns(values: Values) -> Turns | NoTurn | None:
 
 
 def _tokens(values: Values, outputs: Values) -> dict[str, Any]:
-    used = mapping(outputs.get("usage_metadata"))
+    used = mapping(outputs.get("usage_metadata")) or _usage_of_message(outputs)
     return {
         "prompt_tokens": first_of(values, ("prompt_tokens",)) or used.get("input_tokens"),
         "completion_tokens": first_of(values, ("completion_tokens",)) or used.get("output_tokens"),
         "reasoning_tokens": mapping(used.get("output_token_details")).get("reasoning"),
         "cached_tokens": mapping(used.get("input_token_details")).get("cache_read"),
     }
+
+
+def _usage_of_message(outputs: Values) -> Values:
+    """What LangChain's message says of its tokens, in the first generation."""
+    generation = outputs.get("generations")
+    while isinstance(generation, list) and generation:
+        generation = generation[0]
+    message = mapping(mapping(generation).get("message"))
+    return mapping(mapping(message.get("kwargs", message)).get("usage_metadata"))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# The span of a part that tells of its whole trace: its facts are those of each call in it.
+OF_TRACE = "\x01"
+
 
 @dataclass(frozen=True, slots=True)
 class CallPart:

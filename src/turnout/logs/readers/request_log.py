@@ -13,16 +13,19 @@ from turnout.logs.readers.model_calls import turn_of_request
 
 _REQUESTS = ("request_body", "request", "inputs")
 _RESPONSES = ("response_body", "response", "output")
+# The second spelling is that of Azure API Management.
+_INPUTS = ("input", "RequestMessages")
+_ANSWERS = ("output", "ResponseMessages")
 _SESSIONS = (
     "Helicone-Session-Id", "session_id", "sessionId", "conversation_id", "thread_id", "chat_id",
 )  # fmt: skip
 _FACTS = {
-    "model": ("response_model", "model", "request_model", "ai_model"),
+    "model": ("response_model", "model", "request_model", "ai_model", "model_name", "ModelName"),
     "user_id": ("request_user_id", "user_id", "user"),
-    "request_id": ("request_id", "id"),
-    "prompt_tokens": ("prompt_tokens",),
-    "completion_tokens": ("completion_tokens",),
-    "reasoning_tokens": ("reasoning_tokens",),
+    "request_id": ("request_id", "id", "generation_id", "CorrelationId"),
+    "prompt_tokens": ("prompt_tokens", "tokens_prompt", "PromptTokens"),
+    "completion_tokens": ("completion_tokens", "tokens_completion", "CompletionTokens"),
+    "reasoning_tokens": ("reasoning_tokens", "native_tokens_reasoning"),
     "cached_tokens": ("prompt_cache_read_tokens", "cached_tokens"),
     "start_time": (
         "request_created_at",
@@ -31,6 +34,8 @@ _FACTS = {
         "start_time",
         "started_at",
         "timestamp",
+        "TimeGenerated",
+        "TimeGenerated [UTC]",
     ),
     "end_time": ("response_created_at", "end_time", "ended_at"),
 }
@@ -56,6 +61,16 @@ def turns_of_completion(values: Values) -> Turns | NoTurn | None:
         return None
     asked = {name: parsed(values[name]) for name in (*names, "model") if values.get(name)}
     return _turns(values, asked, values)
+
+
+def turns_of_input(values: Values) -> Turns | NoTurn | None:
+    """The turn of a request whose messages are its input; text alone may be a turn's own column."""
+    given = parsed(first_of(values, _INPUTS))
+    messages = messages_in(given) if isinstance(given, list | Mapping) else None
+    if messages is None:
+        return None
+    asked = {"messages": messages, "model": mapping(given).get("model")}
+    return _turns(values, asked, answer_in(first_of(values, _ANSWERS)))
 
 
 def turns_of_batch(values: Values) -> Turns | NoTurn | None:
