@@ -58,6 +58,10 @@ LATER_TURN_COLUMNS = (
 # Who chose a turn's model. Only a person's choice is evidence of what the turn needs.
 CHOSEN_BY = ("person", "router", "product", "unknown")
 
+# What logs call a person's feedback on an answer, in lower case.
+GOOD_FEEDBACK = ("positive", "good", "up", "thumbs_up", "like", "1", "accepted")
+BAD_FEEDBACK = ("negative", "bad", "down", "thumbs_down", "dislike", "-1", "rejected")
+
 # What logs call a turn that failed, in lower case; "cancelled" is a person's doing and no failure.
 LIMITED = (
     "rate_limited", "rate_limit", "rate_limit_error", "rate_limit_exceeded", "ratelimited",

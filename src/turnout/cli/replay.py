@@ -15,6 +15,7 @@ from turnout.cli.console import (
     INPUT_PATH,
     JSON_OPTION,
     OUTPUT_OPTION,
+    new_table,
     next_serve,
     print_json,
     progress_bars,
@@ -25,6 +26,7 @@ from turnout.cli.console import (
 from turnout.cli.verbs import verb
 
 if TYPE_CHECKING:
+    from turnout.replay.outcomes import Outcomes
     from turnout.replay.stage import ReplayReport
 
 
@@ -167,7 +169,26 @@ def _show(report: ReplayReport, output: Path) -> None:
             out.print(f"  {reason}.")
     for line in _warnings(report):
         out.print(line)
+    if report.outcomes is not None:
+        _show_outcomes(report.outcomes)
     out.print(f"Report: {output / 'replay.html'}")
+
+
+def _show_outcomes(outcomes: Outcomes) -> None:
+    table = new_table(
+        f"By the outcomes of {outcomes.turns:,} turns whose class was left to chance",
+        ("policy", "outcome", "as logged", "self-normalised", "effective turns"),
+        (0, 1),
+    )
+    for row in outcomes.rows:
+        found = row.estimate
+        shown = (
+            (with_interval(found.snips, "{:.3f}"), f"{found.effective_turns:,.0f}")
+            if found
+            else ("too few turns", "–")
+        )
+        table.add_row(row.policy, row.outcome, with_interval(row.logged, "{:.3f}"), *shown)
+    stdout().print(table)
 
 
 def _warnings(report: ReplayReport) -> list[str]:

@@ -19,7 +19,7 @@ from turnout.engine import materialized
 from turnout.labels.effort import effort_counts, with_effort
 from turnout.labels.external_votes import ExternalVotes
 from turnout.labels.repeated_requests import repeated_requests
-from turnout.schema import TURN_KEYS
+from turnout.schema import BAD_FEEDBACK, GOOD_FEEDBACK, TURN_KEYS
 from turnout.turns import with_model_facts
 
 _COMPLAINT = any_case(
@@ -27,8 +27,6 @@ _COMPLAINT = any_case(
     r"not what i|try again|wrong answer|you (missed|forgot|ignored)|funktioniert nicht|"
     r"immer noch nicht|no funciona|ne marche pas)"
 )
-_GOOD = ("positive", "good", "up", "thumbs_up", "like", "1", "accepted")
-_BAD = ("negative", "bad", "down", "thumbs_down", "dislike", "-1", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,8 @@ def votes(
         "repeated_request": _vote(near.goes_on & fast & near.repeated_request, 1),
         "complaint": _vote(near.goes_on & fast & near.next_complains, 1),
         "feedback": ibis.cases(
-            (_true(fast & near.feedback.isin(_BAD)), 1),
-            (_true(fast & near.feedback.isin(_GOOD)), -1),
+            (_true(fast & near.feedback.isin(BAD_FEEDBACK)), 1),
+            (_true(fast & near.feedback.isin(GOOD_FEEDBACK)), -1),
             else_=0,
         ),
     }

@@ -39,6 +39,8 @@ def render(content: Stored) -> str:
             "levels": [at for at in comparison["at_missed"] if at["rows"]],
             "parts": PARTS,
             "curves": charts.curves(comparison["curves"], "curves"),
+            "money": money,
+            "percent": percent,
             "bill": charts.bill(comparison["served"], PARTS, "bill"),
         },
         {"money": money, "percent": percent, "number": number},

@@ -30,7 +30,12 @@ def write_report(
     numbers.parent.mkdir()
     numbers.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     numbers.with_suffix(".html").write_text(page, encoding="utf-8")
-    with table.open("w", newline="", encoding="utf-8") as stream:
+    write_table(table, rows)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, its header first."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
 
 

@@ -16,8 +16,9 @@ from turnout.replay.compare import Comparing
 from turnout.replay.decisions import write_decisions
 from turnout.replay.evidence import Evidence, EvidenceKind, training_data
 from turnout.replay.log import ScoredLog, read_scored
+from turnout.replay.outcomes import Outcomes, outcomes_of
 from turnout.replay.page import render
-from turnout.replay.report_files import spread, write_report
+from turnout.replay.report_files import spread, write_report, write_table
 from turnout.replay.results import AtMissed, Comparison, PolicyRow
 from turnout.replay.scored import OtherScorer, score_turns
 from turnout.routing import RouterFolder
@@ -26,6 +27,7 @@ from turnout.stage import StageRun, report_json
 
 REPORT_NAME = "replay.json"
 TABLE_NAME = "policies.csv"
+OUTCOMES_NAME = "outcomes.csv"
 _DAY_S = 86_400.0
 _MONTH_DAYS = 30.44
 _NO_EVIDENCE = Evidence()
@@ -64,6 +66,8 @@ class ReplayReport:
             set of a router was not found.
         evidence_left_out: Further turns with evidence, of conversations that trained a router.
         max_missed: The share of misses that the recommendation is for.
+        outcomes: What the outcomes of a gateway's journal say of the policies; None where the log
+            has no propensities.
         comparison: The policies.
         fresh: False where an earlier run on the same inputs was there already.
     """
@@ -83,6 +87,7 @@ class ReplayReport:
     held_out: bool
     evidence_left_out: int
     max_missed: float
+    outcomes: Outcomes | None
     comparison: Comparison
     fresh: bool
 
@@ -190,6 +195,7 @@ def replay(
         held_out=evidence.kind is not None and None not in trained_on,
         evidence_left_out=log.evidence_left_out,
         max_missed=max_missed,
+        outcomes=outcomes_of(log, turns, comparing.decided(comparison, max_missed)),
         comparison=comparison,
         fresh=True,
     )
@@ -201,6 +207,10 @@ def replay(
     rows = [_HEADER, *_table(comparison)]
     with run.output() as partial:
         write_report(partial / REPORT_NAME, content, render(content), partial / TABLE_NAME, rows)
+        if report.outcomes is not None:
+            write_table(
+                partial / OUTCOMES_NAME, [_OUTCOMES_HEADER, *_outcome_rows(report.outcomes)]
+            )
     return report
 
 
@@ -288,6 +298,21 @@ def _facts(target: Target) -> TargetFacts:
     )
 
 
+def _outcome_rows(outcomes: Outcomes) -> Iterator[list[object]]:
+    for row in outcomes.rows:
+        found = row.estimate
+        estimates = (found.snips, found.doubly_robust, found.ips) if found else (None, None, None)
+        yield [
+            row.policy,
+            "" if row.threshold is None else row.threshold,
+            row.outcome,
+            row.turns,
+            *(cell for estimate in (row.logged, *estimates) for cell in spread(estimate)),
+            found.effective_turns if found else "",
+            row.refused or "",
+        ]
+
+
 def _table(comparison: Comparison) -> Iterator[list[object]]:
     yield from (["as served", "", *_cells(row)] for row in comparison.served)
     yield from _levels("", comparison.at_missed)
@@ -302,6 +327,12 @@ def _levels(segment: str, levels: Sequence[AtMissed]) -> Iterator[list[object]]:
             yield [f"{at.missed:g} missed", segment, *_cells(row)]
 
 
+_OUTCOMES_HEADER = (
+    "policy", "threshold", "outcome", "turns",
+    *(f"{name}{end}" for name in ("logged", "snips", "doubly_robust", "ips")
+      for end in ("", "_low", "_high")),
+    "effective_turns", "refused",
+)  # fmt: skip
 _HEADER = (
     "table", "segment", "policy", "threshold", "matched_on",
     *(f"{name}{end}" for name in (
