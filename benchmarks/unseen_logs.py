@@ -16,6 +16,7 @@ intervals that resample groups of held-out turns.
 """
 
 import argparse
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ from learning_curve import drawn, simulated
 
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
+from turnout.errors import TurnoutError
 from turnout.labels import ExternalFiles, label_turns
 from turnout.logs import ingest
 from turnout.records import LABEL_FAST, LABEL_REASONING
@@ -124,7 +126,7 @@ def print_row(name: str, chosen: Set, count: int, drawings: int, model: str) -> 
                 router = user_router(turns, few, given, Path(folder), model)
                 for method, values in router_scores(router, turns, test).items():
                     scores[method].append(values)
-        except Exception as error:  # a set too small for a router is a result too
+        except TurnoutError as error:  # that a set is too small for a router is a result too
             print(f"| {name} | {count:,} | drawing {seed}: {error} |", flush=True)
             continue
         labels = turns.needs.copy()
@@ -172,9 +174,8 @@ def user_router(turns: Turns, known: Rows, given: Rows, folder: Path, model: str
         table, dataset, architecture="conversation", catalog=catalog, labels=labels
     )
     trained = train(dataset, router, recipe=Recipe(model=model))
-    print(
-        f"  {report.description['rows']} rows, {trained.rows}; {trained.model} serves", flush=True
-    )
+    rows = report.description["rows"]
+    print(f"{rows} rows, {trained.rows}; {trained.model} serves", file=sys.stderr)
     return router
 
 
