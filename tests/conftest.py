@@ -28,14 +28,15 @@ settings.load_profile("turnout")
 # Files that take longest, longest first. `make test` gives a process one file after the other: a
 # long one at the end would leave the other process idle.
 LONGEST_FIRST = (
-    "test_spark.py", "demo/test_demo.py", "cli/test_terminals.py", "contract/test_offline.py",
-    "logs/test_calls.py", "contract/test_install.py", "logs/kusto/test_kusto.py",
-    "cli/test_whole_or_absent.py", "learn/test_learn.py", "logs/test_requests.py",
-    "dataset/test_selection.py", "hub/test_hub.py", "training/test_processes.py",
-    "training/test_tracking.py", "logs/test_spans.py", "logs/test_bad_input.py",
-    "training/test_bases.py", "logs/test_trackers.py", "training/test_resume.py",
-    "logs/test_readers.py", "training/test_train.py", "labels/test_label.py",
-    "judge/test_judge.py", "gateway/test_server.py",
+    "test_spark.py", "demo/test_demo.py", "learn/test_learn.py", "cli/test_terminals.py",
+    "logs/kusto/test_kusto.py", "cli/test_whole_or_absent.py", "dataset/test_selection.py",
+    "training/test_processes.py", "logs/test_bad_input.py", "logs/test_requests.py",
+    "training/test_bases.py", "training/test_resume.py", "training/test_train.py",
+    "logs/test_calls.py", "labels/test_label.py", "logs/test_spans.py", "hub/test_hub.py",
+    "training/test_tracking.py", "logs/test_trackers.py", "integrations/test_litellm.py",
+    "contract/test_offline.py", "judge/test_judge.py", "logs/test_readers.py",
+    "pages/test_in_a_browser.py", "contract/test_install.py", "gateway/test_server.py",
+    "test_cross_validation.py", "replay/test_drift.py", "replay/test_replay.py",
 )  # fmt: skip
 
 # What a module says whose tests are all slow.
