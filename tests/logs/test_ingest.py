@@ -268,6 +268,29 @@ def test_a_log_that_counts_from_zero_is_shifted_and_said(tmp_path, kind):
     assert report.mended == {"turn index counted from 0 (shifted by one)": 6}
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("indices", "counted"),
+    [
+        ((1, 3, 5, 7), (1, 2, 3, 4)),
+        ((0, 2, 4, 6), (1, 2, 3, 4)),
+        ((1, 2, 5, 7), (1, 2, 5, 7)),  # the turns between them are not in the log
+        ((1, 3), (1, 3)),  # too few to tell
+    ],
+)
+def test_an_index_that_counts_messages_becomes_one_of_turns(tmp_path, indices, counted, kind):
+    rows = [row(turn_index=index, user_message=f"q{index}") for index in indices]
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        write_jsonl(path, rows)
+    report = ingest([path], tmp_path / "turns.parquet")
+    found = pq.read_table(tmp_path / "turns.parquet")["turn_index"].to_pylist()
+    assert tuple(found) == counted
+    assert bool(report.mended) == (indices != counted)
+
+
 def test_a_log_of_which_some_conversations_begin_at_zero_is_refused_with_the_reason(tmp_path):
     rows = [row(conversation_id="c"), row(conversation_id="c", turn_index=2), *COUNTED_FROM_ZERO]
     with pytest.raises(
@@ -394,8 +417,8 @@ def test_rows_in_are_rows_kept_plus_rows_dropped(tmp_path_factory, drawn):
 def test_real_logs_are_read_whole(shared_data, tmp_path):
     source = shared_data / "dev_chat_logs" / "turns.parquet"
     report = ingest([source], tmp_path / "turns.parquet")
-    assert (report.rows_read, report.rows_kept) == (4856, 4850)
-    assert report.dropped == {"harness text of a product without words of a person": 6}
+    assert (report.rows_read, report.rows_kept) == (4856, 4846)
+    assert report.dropped == {"harness text of a product without words of a person": 10}
     assert report.conversations == 516
 
 

@@ -20,6 +20,7 @@ from turnout.logs.message_table import (
     TWICE,
     UNKNOWN_ROLE,
     WITHOUT_TIME,
+    fates_of_messages,
 )
 from turnout.logs.readers.branches import REGENERATED_ELSEWHERE
 from turnout.logs.readers.sessions import BRANCH, WITHOUT_TEXT
@@ -363,3 +364,32 @@ def test_answers_that_name_what_they_reply_to_are_no_tree(tmp_path):
     rows = [row | {"reply_to": f"m{n - 1:02}" if n % 2 else None} for n, row in enumerate(table())]
     _, turns = read(tmp_path, rows)
     assert facts(turns) == TURNS
+
+
+class CountedName(str):
+    """An id that counts how often it is looked up."""
+
+    n_lookups = 0
+    __slots__ = ()
+
+    def __hash__(self):
+        CountedName.n_lookups += 1
+        return super().__hash__()
+
+
+def lookups_of_a_conversation(n_messages):
+    names = [CountedName(f"m{number}") for number in range(n_messages)]
+    rows = [
+        {"name": name, "parent": parent, "role": role, "model": "o3", "has_words": True,
+         "position": number}
+        for number, (name, parent, role) in enumerate(
+            zip(names, [None, *names], ["user", "assistant"] * n_messages, strict=False)
+        )
+    ]  # fmt: skip
+    CountedName.n_lookups = 0
+    assert fates_of_messages(rows) == {}
+    return CountedName.n_lookups
+
+
+def test_a_conversation_twice_as_long_takes_twice_as_many_steps():
+    assert lookups_of_a_conversation(800) < 3 * lookups_of_a_conversation(400)

@@ -170,7 +170,7 @@ def test_the_simulator_has_the_real_fleets_distribution(tmp_path):
 def test_real_logs_give_a_report(shared_data, tmp_path):
     ingest([shared_data / "dev_chat_logs" / "turns.parquet"], tmp_path / "turns.parquet")
     found = report_switches(tmp_path / "turns.parquet", CATALOG)
-    assert found.turns == 4850
+    assert found.turns == 4846
     assert sum(found.turns_by_class.values()) + found.turns_without_model == found.turns
     assert found.by_models["1"] / found.conversations > 0.9
 

@@ -239,22 +239,29 @@ def _branches(backend: ibis.BaseBackend, keys: ibis.Table) -> dict[int, str | tu
         Position → how a message beside the branch that the person ended on is counted; or, in a
         tuple, the model whose answer this one was made again of.
     """
-    found: dict[int, str | tuple[object]] = {}
-    for _, messages in _by_conversation(backend, keys):
-        rows = list(messages)
-        nodes = _nodes(rows)
-        if nodes is None:
-            continue
-        path = path_to(nodes, rows[-1]["name"])
-        on_path = set(path)
-        again, reasons = regenerated(nodes, path), beside(nodes, on_path)
-        for row in rows:
-            name = row["name"]
-            if name in again:
-                found[row[POSITION]] = (again[name],)
-            elif name in nodes and name not in on_path:
-                found[row[POSITION]] = reasons.get(name, _BESIDE)
-    return found
+    return {
+        position: fate
+        for _, messages in _by_conversation(backend, keys)
+        for position, fate in fates_of_messages(list(messages)).items()
+    }
+
+
+def fates_of_messages(rows: Sequence[Mapping[str, Any]]) -> dict[int, str | tuple[object]]:
+    """The same of one conversation's messages, in order; empty where they are no tree."""
+    nodes = _nodes(rows)
+    if nodes is None:
+        return {}
+    path = path_to(nodes, rows[-1]["name"])
+    on_path = set(path)
+    again, reasons = regenerated(nodes, path), beside(nodes, on_path)
+    fates: dict[int, str | tuple[object]] = {}
+    for row in rows:
+        name = row["name"]
+        if name in again:
+            fates[row[POSITION]] = (again[name],)
+        elif name in nodes and name not in on_path:
+            fates[row[POSITION]] = reasons.get(name, _BESIDE)
+    return fates
 
 
 def _nodes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Node] | None:

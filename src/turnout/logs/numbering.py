@@ -22,6 +22,7 @@ from turnout.schema import TURN_KEYS
 JOINED = "request joined by its history to a conversation of another id"
 SPLIT = "request split by its history from conversations that share its id or beginning"
 OTHER_BRANCH = "another branch of the conversation (the person ended on a later one)"
+COUNTED_MESSAGES = "turn index that counts messages (counted anew)"
 COUNTED_FROM_ZERO = "turn index counted from 0 (shifted by one)"
 
 
@@ -67,6 +68,10 @@ def numbered_rows(
         rows = _numbered_by_time(backend, rows)
     if written.transcripts is not None:
         return _with_requests_placed(backend, rows, written.transcripts.path)
+    if written.counts_messages:
+        n_rows = int(backend.to_pyarrow(rows.count()).as_py())
+        halved = rows.mutate(turn_index=((rows.turn_index + 2) // 2).cast("int32"))
+        return NumberedRows(halved, mended=Counter({COUNTED_MESSAGES: n_rows}))
     if written.first_zero is None:
         return NumberedRows(rows)
     starts = rows.group_by("conversation_id").agg(least=rows.turn_index.min())

@@ -53,6 +53,8 @@ FAILED_CALLS = pa.schema(
     ]
 )
 _SHORTENED = (pa.string(), pa.int64())
+# So many later turns are not by chance all odd or all even.
+_SURE_TURNS = 3
 _CHUNK_ROWS = 20_000
 _CHUNK_CHARS = 1 << 25
 
@@ -174,6 +176,8 @@ class TurnRowWriter(RowWriter):
         has_decisions: Whether a row says who chose its model.
         by_time: Whether a row has no turn index, and its time is to give one.
         first_zero: Where the first row with the turn index 0 is; None where there is none.
+        n_of_parity: Remainder of the turn index by 2 → rows.
+        n_later: Rows with a turn index above 1.
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,6 +185,8 @@ class TurnRowWriter(RowWriter):
         self.texts_path = path.with_suffix(".texts")
         self.has_calls = self.has_decisions = self.by_time = False
         self.first_zero: str | None = None
+        self.n_of_parity = Counter[int]()
+        self.n_later = 0
         self.transcripts: RowWriter | None = None
         self.failed_calls: RowWriter | None = None
         self._texts = TextFile(self.texts_path)
@@ -198,10 +204,18 @@ class TurnRowWriter(RowWriter):
         ):
             super().__exit__(kind, error, trace)
 
+    @property
+    def counts_messages(self) -> bool:
+        """Whether turn indices count messages, those of answers too: 1, 3, 5, … or 0, 2, 4, …."""
+        other = 0 if self.first_zero is None else 1
+        return self.n_later >= _SURE_TURNS and not self.n_of_parity[other]
+
     def write_turn(self, row: dict[str, Any], where: str) -> None:
         """Write one row with the columns of `TURNS` and `CALL_ID`, which was read there."""
         if row["turn_index"] == 0 and self.first_zero is None:
             self.first_zero = where
+        self.n_of_parity[row["turn_index"] % 2] += 1
+        self.n_later += row["turn_index"] > 1
         self.has_calls |= row[CALL_ID] is not None
         self.has_decisions |= row["chosen_by"] is not None
         self.by_time |= row["turn_index"] == BY_TIME
@@ -238,6 +252,9 @@ class TurnRowWriter(RowWriter):
         """Write rows with the columns of `TURNS`."""
         n_rows = turns.num_rows
         self.by_time |= n_rows > 0 and pc.min(turns["turn_index"]).as_py() == BY_TIME
+        n_odd = pc.sum(pc.bit_wise_and(turns["turn_index"], 1)).as_py() or 0
+        self.n_of_parity += Counter({1: n_odd, 0: n_rows - n_odd})
+        self.n_later += pc.sum(pc.greater(turns["turn_index"], 1)).as_py() or 0
         n_chars = pc.utf8_length(turns["user_message"]).cast(pa.int64())
         offsets = []
         for name in TEXT_OFFSETS:
