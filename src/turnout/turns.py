@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ import pyarrow.parquet as pq
 from turnout.catalog import Catalog
 from turnout.engine import materialized, read_parquet
 from turnout.errors import RecordError, first_line
-from turnout.schema import LABELS, LATER_TURN_COLUMNS, TURNS
+from turnout.schema import LABELS, LATER_TURN_COLUMNS, TURN_KEYS, TURNS
+
+# A draw first assumes at most so many turns a conversation; if it finds too few, it looks at more.
+_TURNS_A_CONVERSATION = 50
+# Where every row is a conversation, a few more than are drawn lie below the first bound.
+_SPARE_NAMES = 0.1
+_HASH_STEPS = 16**8
+_NO_BOUND = "g"  # greater than every hash
 
 
 def read_turns(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
@@ -66,6 +74,12 @@ def require_places(path: Path) -> None:
             )
 
 
+def count_repeats(backend: ibis.BaseBackend, turns: ibis.Table) -> int:
+    """Rows that have the conversation and index of another one."""
+    rows, places = turns.count(), turns.select(*TURN_KEYS).distinct().count()
+    return int(backend.to_pyarrow(rows).as_py()) - int(backend.to_pyarrow(places).as_py())
+
+
 def refuse_repeats(path: Path, repeats: int) -> None:
     """Refuse a table with several rows for one turn, as it is unclear which one is meant.
 
@@ -81,6 +95,56 @@ def refuse_repeats(path: Path, repeats: int) -> None:
             f"{path}: {repeats:,} rows repeat the conversation and index of another; "
             "expected one row a turn. Ingest the table with `turnout ingest`, which keeps one."
         )
+
+
+def drawn_conversations(
+    backend: ibis.BaseBackend,
+    turns: ibis.Table,
+    salt: str,
+    most: int,
+    *,
+    conversations: ibis.Table | None = None,
+    first_only: bool = False,
+) -> list[dict[str, Any]]:
+    """Conversations drawn at random: those with the least hashes, in that order.
+
+    The draw depends neither on the engine nor on the order of the rows.
+
+    Args:
+        backend: Where the turns are read.
+        turns: With `conversation_id` and `turn_index`.
+        salt: Another salt gives another draw.
+        most: How many to draw.
+        conversations: `conversation_id` and `turn_count` of all conversations, where they are known
+            already: the turns are then not read. Not with `first_only`.
+        first_only: Draw only among conversations whose first turn is there.
+
+    Returns:
+        Rows of `conversation_id`, its hash `key` and its number of `turns`.
+    """
+    rows = turns.select("conversation_id", "turn_index")
+    rows_a_name: float = _TURNS_A_CONVERSATION
+    if conversations is not None:
+        rows, rows_a_name = conversations, 1 + _SPARE_NAMES
+    total = int(backend.to_pyarrow(rows.count()).as_py())
+    share = min(1.0, most * rows_a_name / max(total, 1))
+    hashed = rows.mutate(key=(ibis.literal(salt) + rows.conversation_id).hexdigest("md5"))
+    while True:
+        bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
+        below = hashed.filter(hashed.key < bound)
+        if conversations is not None:
+            named = below.select("conversation_id", "key", turns="turn_count")
+        else:
+            named = below.group_by("conversation_id", "key").agg(
+                turns=below.turn_index.nunique(), first=below.turn_index.min()
+            )
+        if first_only:
+            named = named.filter(named["first"] == 1)
+        drawn: list[dict[str, Any]]
+        drawn = backend.to_pyarrow(named.order_by("key").limit(most)).to_pylist()
+        if len(drawn) == most or share >= 1:
+            return sorted(drawn, key=itemgetter("key"))
+        share = min(1.0, share * 8)
 
 
 def _require_kinds(path: Path, schema: pa.Schema, expected: pa.Schema) -> None:

@@ -262,6 +262,15 @@ def test_a_long_log_is_sampled_and_said_so(routers, tmp_path, monkeypatch):
     assert report.comparison.verdict == "leave"
 
 
+def test_repeated_turns_of_a_long_log_are_named_with_the_log_and_not_with_its_sample(
+    routers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("turnout.replay.drift.new_traffic.MOST_CONVERSATIONS", 100)
+    rows = conversations(9)
+    with pytest.raises(RecordError, match=r"/new\.parquet: 1 rows repeat"):
+        compared(routers["conversation"], tmp_path, [*rows, rows[0]])
+
+
 def test_a_router_without_a_reference_says_what_to_do(tmp_path):
     router = write_router(tmp_path / "router")
     turns = write_turns(tmp_path / "t.parquet", conversations(1, 40))

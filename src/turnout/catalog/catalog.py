@@ -171,15 +171,6 @@ class Catalog:
         entry = self.lookup(logged)
         return entry.name if entry else normalised(logged or "")
 
-    def same_model(self, logged: str | None, other: str | None) -> bool:
-        """Whether two logged names are the same model; False where either names none.
-
-        The same model with more or less effort (`claude-opus-4-5` and `claude-opus-4.5:thinking`)
-        is one model where the catalog's entry says so.
-        """
-        name = self.canonical_name(logged)
-        return name is not None and name == self.canonical_name(other)
-
     def lookup(self, logged: str | None, *, reasoned: bool | None = None) -> CatalogModel | None:
         """The facts about a logged name.
 

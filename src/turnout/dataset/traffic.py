@@ -19,17 +19,12 @@ from turnout.records import Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.schema import TRAFFIC, TURN_KEYS
+from turnout.turns import drawn_conversations
 
 MOST_CONVERSATIONS = 2_000
 MOST_TURNS = 6_000
 # So many conversations are looked at; up to four in five of them may have training rows.
 _MOST_NAMES = 20_000
-# The first look assumes at most so many turns a conversation; if it finds too few, it widens.
-_TURNS_A_CONVERSATION = 50
-# Where every row is a conversation, a few more than are looked at lie below the first bound.
-_SPARE_NAMES = 0.1
-_HASH_STEPS = 16**8
-_NO_BOUND = "g"  # greater than every hash
 _Row = dict[str, Any]
 
 
@@ -63,7 +58,14 @@ def sampled_traffic(
     )
     log = log.filter(log.conversation_id.notnull(), log.turn_index >= 1)
     first_only = formatter.architecture == "session"
-    drawn = _first_conversations(backend, log, conversations, seed, first_only=first_only)
+    drawn = drawn_conversations(
+        backend,
+        log,
+        f"{seed}|traffic|",
+        _MOST_NAMES,
+        conversations=conversations,
+        first_only=first_only,
+    )
     trained = used.get("train", set())
     unseen = set().union(*(names for split, names in used.items() if split != "train")) - trained
     n_trained = sum(row["conversation_id"] in trained for row in drawn)
@@ -82,40 +84,6 @@ def sampled_traffic(
             break
     rows = list(_rows(backend, log, sample, formatter)) if sample else []
     return pa.Table.from_pylist(rows, TRAFFIC)
-
-
-def _first_conversations(
-    backend: ibis.BaseBackend,
-    log: ibis.Table,
-    conversations: ibis.Table | None,
-    seed: int,
-    *,
-    first_only: bool,
-) -> list[_Row]:
-    """The conversations with the least hashes, in that order, with their numbers of turns."""
-    rows = log.select("conversation_id", "turn_index")
-    rows_a_name: float = _TURNS_A_CONVERSATION
-    if conversations is not None:
-        rows, rows_a_name = conversations, 1 + _SPARE_NAMES
-    total = int(backend.to_pyarrow(rows.count()).as_py())
-    share = min(1.0, _MOST_NAMES * rows_a_name / max(total, 1))
-    key = (ibis.literal(f"{seed}|traffic|") + rows.conversation_id).hexdigest("md5")
-    hashed = rows.mutate(key=key)
-    while True:
-        bound = _NO_BOUND if share >= 1 else f"{int(share * _HASH_STEPS):08x}"
-        below = hashed.filter(hashed.key < bound)
-        if conversations is not None:
-            named = below.select("conversation_id", "key", turns="turn_count")
-        else:
-            named = below.group_by("conversation_id", "key").agg(
-                turns=below.turn_index.nunique(), first=below.turn_index.min()
-            )
-        if first_only:
-            named = named.filter(named["first"] == 1)
-        found: list[_Row] = backend.to_pyarrow(named.order_by("key").limit(_MOST_NAMES)).to_pylist()
-        if len(found) == _MOST_NAMES or share >= 1:
-            return sorted(found, key=itemgetter("key"))
-        share = min(1.0, share * 8)
 
 
 def _rows(

@@ -148,7 +148,7 @@ def read_scored(
         others={name: _scores(path) for name, path in others.items()},
         segments=None
         if by is None
-        else segments_of(table["segments"].take(pa.array(starts[:-1])), by, first),
+        else segments_of(table["segments"].take(pa.array(starts[:-1])), by, turns),
         estimated=float(pc.mean(table["estimated"]).as_py() or 0.0),
         assumed=table["completion_tokens"].null_count / max(table.num_rows, 1),
         left_out=0,

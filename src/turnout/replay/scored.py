@@ -31,7 +31,13 @@ from turnout.routing.folder import SCORING_LIBRARIES, TOKENIZER_NAME
 from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.schema import TIMESTAMP, TURN_KEYS
 from turnout.stage import StageRun
-from turnout.turns import read_turns, refuse_repeats, require_places, with_model_facts
+from turnout.turns import (
+    count_repeats,
+    read_turns,
+    refuse_repeats,
+    require_places,
+    with_model_facts,
+)
 
 SCORED = pa.schema(
     [
@@ -164,8 +170,7 @@ def score_turns(
         log = read_turns(backend, turns)
         require_places(turns)
         total = int(backend.to_pyarrow(log.count()).as_py())
-        places = log.select(*TURN_KEYS).distinct().count()
-        refuse_repeats(turns, total - int(backend.to_pyarrow(places).as_py()))
+        refuse_repeats(turns, count_repeats(backend, log))
         facts = with_model_facts(log, backend, catalog).select(*_READ)
         counted = _Counted(turns, total, on_progress)
         timed = mapped(

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,13 @@ from turnout.routing.served import Served
 from turnout.routing.traffic_rows import TrafficRows
 from turnout.schema import TURNS
 from turnout.stage import StageRun
-from turnout.turns import read_turns, require_places
+from turnout.turns import (
+    count_repeats,
+    drawn_conversations,
+    read_turns,
+    refuse_repeats,
+    require_places,
+)
 
 # A longer log is sampled: more conversations would take long to score, and tell little more.
 MOST_CONVERSATIONS = 3_000
@@ -214,6 +219,7 @@ def _sampled(turns: Path, out: Path) -> tuple[Path, int | None]:
         n_turns = pq.read_metadata(turns).num_rows
         if total <= MOST_CONVERSATIONS and n_turns <= MOST_TURNS:
             return turns, None
+        refuse_repeats(turns, count_repeats(backend, log))  # of the log, not of its sample
         sample = out.with_name(f"{out.name}.sample.parquet")
         run = StageRun(sample, Manifest.of("drift", {"turns": turns}, {}))
         if not run.is_done():
@@ -227,14 +233,10 @@ def _sampled(turns: Path, out: Path) -> tuple[Path, int | None]:
 
 
 def _drawn(backend: ibis.BaseBackend, log: ibis.Table) -> pa.Table:
-    """Conversations with the least hashes, at least one, up to both bounds."""
-    key = (ibis.literal("drift|") + log.conversation_id).hexdigest("md5")
-    conversations = log.group_by(log.conversation_id, key=key).agg(turns=log.count())
-    rows = backend.to_pyarrow(conversations.order_by("key").limit(MOST_CONVERSATIONS)).to_pylist()
-    rows.sort(key=itemgetter("key"))
+    """Conversations drawn at random, at least one, up to both bounds."""
     taken: list[str] = []
     turns = 0
-    for row in rows:
+    for row in drawn_conversations(backend, log, "drift|", MOST_CONVERSATIONS):
         if taken and turns + row["turns"] > MOST_TURNS:
             continue
         turns += row["turns"]

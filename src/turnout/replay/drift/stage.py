@@ -17,7 +17,6 @@ from turnout.records import Architecture, Population
 from turnout.replay.drift.compare import Compared, Comparison, compare
 from turnout.replay.drift.new_traffic import (
     NewTraffic,
-    is_journal_without_text,
     of_journal,
     of_turns,
 )
@@ -88,7 +87,8 @@ def drift(
 
     Args:
         router: A router folder with a reference.
-        new: A turns table, or a gateway's journal (a file or a folder) that keeps no text.
+        new: A turns table, or a gateway's journal (a `.jsonl` file or a folder of them), of which
+            the recorded scores are compared.
         out: The folder to write: drift.html, drift.json, drift.csv.
         catalog: Model names to classes.
         on_progress: Called while scoring.
@@ -111,7 +111,7 @@ def drift(
     earlier = run.earlier(DriftReport)
     if earlier is not None:
         return earlier
-    if is_journal_without_text(new):
+    if new.is_dir() or new.suffix == ".jsonl":
         traffic = of_journal(folder, new)
     else:
         traffic = of_turns(folder, reference, new, out, catalog, on_progress)
