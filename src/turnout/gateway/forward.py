@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import email.utils
 import functools
-import io
 import ipaddress
 import os
 import re
@@ -33,7 +32,7 @@ from turnout.routing.served import Attempt
 CONNECT_TIMEOUT_S = 10.0
 _MAX_HEADER_BYTES = 256 << 10
 _MAX_ERROR_BYTES = 1 << 20
-_LARGE_BODY_BYTES = 1 << 20
+_PIECE_BYTES = 256 << 10
 # A refusal's body is waited for so long before the next target is tried.
 _ERROR_BODY_S = 10.0
 # A kept-alive connection that was closed while it was idle fails within moments.
@@ -332,13 +331,14 @@ class Forwarder:
     ) -> aiohttp.ClientResponse:
         upstream = self._upstreams[target.upstream]
         body = await off_loop(outgoing.n_bytes, functools.partial(outgoing.body_for, target))
-        large = len(body) > _LARGE_BODY_BYTES
+        headers = self._headers(outgoing, target.upstream)
+        headers["content-length"] = str(len(body))
         try:
             response = await self._client().request(
                 outgoing.method,
                 self._url(outgoing, target.upstream),
-                data=io.BytesIO(body) if large else body,
-                headers=self._headers(outgoing, target.upstream),
+                data=_in_pieces(body) if len(body) > _PIECE_BYTES else body,
+                headers=headers,
                 timeout=aiohttp.ClientTimeout(
                     sock_connect=CONNECT_TIMEOUT_S, sock_read=upstream.timeout_s
                 ),
@@ -406,6 +406,14 @@ class Forwarder:
             )
             headers[name] = f"Bearer {key}" if name == "authorization" else key
         return headers
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """A large body, a piece at a time: in one go it would be sent while everybody else waits."""
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield bytes(view[start : start + _PIECE_BYTES])
+        await asyncio.sleep(0)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from turnout.errors import RecordError
+from turnout.protocols.long_strings import shortened
 from turnout.protocols.parts import pieces
 
 # Deeper JSON is refused. Real requests stay below 50; Python's own limit is near 950.
@@ -19,6 +20,7 @@ MAX_DEPTH = 512
 # Longer numbers are read as None; they are forwarded as they came.
 _MAX_DIGITS = 400
 _LONG_CHARS = 1 << 18
+_PIECE_CHARS = 1 << 17
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -78,7 +80,7 @@ class JsonBody:
             start = _after_space(text, 0)
             if text[start : start + 1] != "{":
                 raise RecordError("body: found no JSON object; expected one. Send JSON.")
-            members, end = _members_of(text, start)
+            members, end = _members_in_pieces(text, start)
             _expect_end(text, end)
         except UnicodeDecodeError as error:
             raise RecordError(
@@ -152,6 +154,27 @@ def _expect_end(text: str, end: int) -> None:
     rest = _after_space(text, end)
     if rest != len(text):
         raise ValueError(f"more text at character {rest}")
+
+
+def _members_in_pieces(text: str, start: int) -> tuple[tuple[_Member, ...], int]:
+    """What `_members_of` gives, with long strings read piece by piece."""
+    short = shortened(text, _PIECE_CHARS) if len(text) > _LONG_CHARS else None
+    if short is None:
+        return _members_of(text, start)
+    try:
+        # The text begins as it did: no long string stands before the object.
+        members, end = _members_of(short.text, start)
+    except ValueError:
+        return _members_of(text, start)  # which says where the text is wrong
+    at = short.position
+    restored = (
+        _Member(
+            m.name, at(m.start), at(m.name_end), at(m.value_start), at(m.end),
+            short.restored(m.value) if isinstance(m.value, (str, dict, list)) else m.value,
+        )
+        for m in members
+    )  # fmt: skip
+    return tuple(restored), at(end)
 
 
 def _members_of(text: str, start: int) -> tuple[tuple[_Member, ...], int]:
