@@ -139,6 +139,8 @@ def test_every_value_is_listed_with_its_origin_and_without_secrets(tmp_path, mon
         ("http://127.0.0.1:9/v1/chat/completions", "ends before the endpoint"),
         ("http://127.0.0.1:9/v1/messages/", "ends before the endpoint"),
         ("http:///v1", "with a host"),
+        ("http://127.0.0.1:99999/v1", "with a port"),
+        ("http://127.0.0.1:80a/v1", "with a port"),
     ],
 )
 def test_a_url_that_would_leak_a_key_or_miss_the_endpoint_is_refused(tmp_path, url, said):

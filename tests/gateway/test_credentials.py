@@ -226,6 +226,7 @@ PAGE = {"origin": "https://evil.example"}
         ({"host": "evil.example"}, "host_not_allowed"),
         ({"host": "localhost.evil.example"}, "host_not_allowed"),
         ({"host": "[evil.example"}, "host_not_allowed"),
+        ({"host": "evil.example@127.0.0.1"}, "host_not_allowed"),
         ({"content-type": "text/plain"}, "unsupported_media_type"),
         ({"content-type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
         ({"content-encoding": "gzip"}, "unsupported_media_type"),

@@ -152,6 +152,8 @@ def check_origin(headers: Mapping[str, str], options: GatewayOptions) -> None:
 @functools.lru_cache(maxsize=1024)
 def _name_of(host: str) -> str:
     """A host without its port; as it came where it is none."""
+    if "@" in host:
+        return host  # what stands before it is read as a user's name by some
     try:
         return urlsplit(f"//{host}").hostname or host
     except ValueError:

@@ -36,6 +36,12 @@ def _upstream_url(url: str) -> str:
         raise ValueError("an URL without '#'")
     if not parts.hostname:
         raise ValueError("an URL with a host, such as https://api.openai.com/v1")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("an URL with a port from 1 to 65535, or without one")
     if _ENDPOINT.search(parts.path):
         raise ValueError("an URL that ends before the endpoint, such as https://api.openai.com/v1")
     return url
