@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from turnout.pages import estimate, render_page
+from turnout.replay.page import grouped_names
 
 _NAMED = 3
 # A smaller share of turns without a model's name is not worth a word.
@@ -38,7 +39,7 @@ def render(content: Mapping[str, Any]) -> str:
         "compared": any(row["matched_on"] == "evidence" for row in rows),
         "models_sentence": models_sentence(content["models"], content["turns"]),
     }
-    filters = {"money": _money, "percent": _percent, "number": _number}
+    filters = {"money": _money, "percent": _percent, "number": _number, "grouped": grouped_names}
     return render_page("turnout.learn", "index.html", values, filters)
 
 

@@ -11,6 +11,7 @@ from turnout.pages import estimate, render_page
 from turnout.replay import charts
 
 Stored = Mapping[str, Any]
+_NAMED = 6
 PARTS = {
     "input": "input",
     "cache_read": "cache read",
@@ -43,7 +44,7 @@ def render(content: Stored) -> str:
             "percent": percent,
             "bill": charts.bill(comparison["served"], PARTS, "bill"),
         },
-        {"money": money, "percent": percent, "number": number},
+        {"money": money, "percent": percent, "number": number, "grouped": grouped_names},
     )
 
 
@@ -57,6 +58,13 @@ def _by_segment(comparison: Stored, max_missed: float) -> dict[str, Any] | None:
         level = _level(segment, max_missed)
         segments.append({**segment, "rows": [*segment["fixed"], *level["rows"], *level["beside"]]})
     return {**by, "segments": segments}
+
+
+def grouped_names(grouped: Mapping[str, int]) -> str:
+    """The first of the segments that stand as one, with their conversations."""
+    shown = [f"{name} ({n:,})" for name, n in grouped.items()]
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return ", ".join(shown[:_NAMED]) + more
 
 
 def chosen_row(comparison: Stored) -> Stored | None:
