@@ -62,6 +62,13 @@ class StageRun:
             return False
         return stored.get("outputs") == _output_digests(self.out)
 
+    def is_changed(self) -> bool:
+        """Whether the output is there and is not, or no longer, what a run wrote."""
+        stored = read_manifest(self.out) if self.out.exists() else None
+        return self.out.exists() and (
+            stored is None or stored.get("outputs") != _output_digests(self.out)
+        )
+
     def earlier(self, report: type[_Report], file_name: str = "") -> _Report | None:
         """The report of a complete, unchanged earlier run; its `fresh` is false.
 

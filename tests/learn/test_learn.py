@@ -74,6 +74,18 @@ def test_a_second_run_does_nothing_again_and_leaves_the_users_settings(learnt, l
 
 
 @pytest.mark.slow
+def test_settings_that_nobody_changed_follow_what_is_recommended(learnt, log, tmp_path):
+    _, out = learnt
+    shutil.copytree(out, tmp_path / "mine")
+    settings = tmp_path / "mine" / "turnout.toml"
+    settings.unlink()
+    for reasoning in ("o3", "claude-opus-4-5"):
+        named = {"reasoning": reasoning, "fast": "gpt-4o-mini"}
+        assert learn([log], tmp_path / "mine", options(targets=named)).settings_written
+        assert f'model = "{reasoning}"' in settings.read_text()
+
+
+@pytest.mark.slow
 def test_a_pair_without_prices_costs_the_replay_and_not_the_routers(learnt, log, tmp_path):
     _, out = learnt
     shutil.copytree(out, tmp_path / "mine")

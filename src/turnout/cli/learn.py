@@ -245,7 +245,10 @@ def _show(learnt: Learnt, output: Path) -> None:
         out.print(advice.settled_by)
     settings = output / "turnout.toml"
     if not learnt.settings_written and settings.exists():
-        out.print(f"Left as it is: {settings}")
+        out.print(
+            f"Left as you changed it: {settings}. Delete it, and the next run writes what is "
+            "recommended."
+        )
     out.print(f"Page: {output / 'index.html'}")
     if advice.router is not None and settings.exists():
         next_command("serve", output / f"{advice.router}-router", "-c", settings)

@@ -35,7 +35,6 @@ from turnout.records import Architecture, ModelClass
 from turnout.replay.evidence import Evidence
 from turnout.replay.stage import ReplayReport, replay
 from turnout.stage import StageRun, report_json
-from turnout.storage import storage_error
 from turnout.switches import SwitchReport, report_switches
 from turnout.training import Recipe, TrainReport, train
 
@@ -102,7 +101,8 @@ class Learnt:
         models: The models of the log, those with most turns first.
         replay: What each policy would have cost; None where no model of a class has a price.
         advice: What to do.
-        settings_written: Whether turnout.toml was written; one that is there stays as it is.
+        settings_written: Whether turnout.toml is what is recommended; one that the user changed
+            stays as it is.
     """
 
     ingest: IngestReport
@@ -251,9 +251,7 @@ def _replay(
 def _write_settings(
     place: Places, advice: Advice, models: Sequence[ModelUse], options: LearnOptions
 ) -> bool:
-    """Write turnout.toml where there is none; whether it was written."""
-    if place.settings.exists():
-        return False
+    """Write turnout.toml, unless the user changed it; whether what is there is Turnout's."""
     by_class = {
         name: use
         for name in get_args(ModelClass)
@@ -261,11 +259,19 @@ def _write_settings(
     }
     if len(by_class) < len(get_args(ModelClass)):
         return False
-    try:
-        place.settings.write_text(settings_text(advice, by_class), encoding="utf-8")
-    except OSError as error:
-        raise storage_error(place.settings, error) from error
+    text = settings_text(advice, by_class)
+    run = _run_of_text(place.settings, {}, text)
+    if run.is_changed():
+        return False
+    if not run.is_done():
+        with run.output() as partial:
+            partial.write_text(text, encoding="utf-8")
     return True
+
+
+def _run_of_text(out: Path, read: Mapping[str, Path], text: str) -> StageRun:
+    digest = sha256(text.encode()).hexdigest()
+    return StageRun(out, Manifest.of("learn", read, {"sha256": digest}))
 
 
 def _write_page(
@@ -302,9 +308,7 @@ def _write_page(
     read = {"report": place.report, "turns": place.turns, "labels": place.labels}
     numbers = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     for path, text in ((place.page, render(content)), (place.numbers, numbers)):
-        run = StageRun(
-            path, Manifest.of("learn", read, {"sha256": sha256(text.encode()).hexdigest()})
-        )
+        run = _run_of_text(path, read, text)
         if not run.is_done():
             with run.output() as partial:
                 partial.write_text(text, encoding="utf-8")
