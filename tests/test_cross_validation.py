@@ -31,6 +31,11 @@ def judged(tmp_path_factory):
         for at, row in enumerate(made):
             row["cv_group"] = f"database {at // 2 % 12}"
         write_split(dataset, name, made)
+    tables = [
+        pq.read_table(dataset / f"{name}.parquet") for name in ("train", "validation", "test")
+    ]
+    truth = pa.concat_tables(tables).select(["conversation_id", "turn_index", "label"])
+    pq.write_table(truth, folder / "truth.parquet")
     base = write_base(folder / "base")
     steps = []
     report = cross_validate(
@@ -39,15 +44,17 @@ def judged(tmp_path_factory):
         folds=3,
         base=base,
         recipe=WORDS,
+        truth=folder / "truth.parquet",
         on_progress=lambda *step: steps.append(step[0]),
     )
     return dataset, base, report, steps
 
 
-def test_every_row_is_judged_once_by_a_router_of_other_rows(judged):
+def test_every_row_is_judged_once_by_a_router_of_other_rows_and_by_a_simulated_truth_too(judged):
     _, _, report, steps = judged
     (router,) = report.content["routers"]
-    (result,) = router["results"]
+    by_truth, result = router["results"]
+    assert (by_truth["reference"], by_truth["rows"]) == ("simulated truth", 240)
     assert result["rows"] == router["rows"]["test"] == 240
     assert sum(fold["rows"]["test"] for fold in router["folds"]) == 240
     auroc = result["methods"][0]["metrics"]["auroc"]
@@ -62,9 +69,10 @@ def test_every_row_is_judged_once_by_a_router_of_other_rows(judged):
 def test_a_second_run_is_up_to_date_and_nothing_is_left_beside_the_report(judged):
     dataset, base, report, _ = judged
     out = dataset.with_name("report")
-    again = cross_validate(dataset, out, folds=3, base=base, recipe=WORDS)
+    truth = dataset.with_name("truth.parquet")
+    again = cross_validate(dataset, out, folds=3, base=base, recipe=WORDS, truth=truth)
     assert (again.fresh, again.content) == (False, report.content)
-    assert {path.name for path in out.parent.iterdir()} == {"base", "data", "report"}
+    assert {path.name for path in out.parent.iterdir()} == {"base", "data", "report", truth.name}
     assert (out / "report.html").stat().st_size > 50_000
 
 
@@ -104,25 +112,6 @@ def test_a_conversation_in_two_groups_is_refused(tmp_path):
     write_split(dataset, "train", made)
     with pytest.raises(RecordError, match="conversation c0 lies in the groups g0 and g1"):
         cross_validate(dataset, tmp_path / "report", group_by="group", recipe=WORDS)
-
-
-def test_rows_are_compared_with_the_truth_of_a_simulated_log_too(judged, tmp_path):
-    dataset, base, report, _ = judged
-    tables = [pq.read_table(dataset / f"{name}.parquet") for name in ("train", "validation")]
-    together = pa.concat_tables([*tables, pq.read_table(dataset / "test.parquet")])
-    truth = together.select(["conversation_id", "turn_index", "label"])
-    pq.write_table(truth, tmp_path / "truth.parquet")
-    judged_by_truth = cross_validate(
-        dataset,
-        tmp_path / "report",
-        folds=3,
-        base=base,
-        recipe=WORDS,
-        truth=tmp_path / "truth.parquet",
-    ).content["routers"][0]
-    by_truth, by_label = judged_by_truth["results"]
-    assert (by_truth["reference"], by_truth["rows"]) == ("simulated truth", 240)
-    assert by_label["methods"] == report.content["routers"][0]["results"][0]["methods"]
 
 
 def test_the_page_says_how_each_fold_chose_encoder_or_words(judged):

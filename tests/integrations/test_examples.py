@@ -34,17 +34,29 @@ def run(served, *command, **environment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "page", "said"),
     [
-        ("openai_sdk.py", ["chat: from deep-1 ✓", "went to: reasoning because p_reasoning",
-                           "responses: from quick-1 ✓", "named: from quick-1 ✓"]),
-        ("anthropic_sdk.py", ["tokens: 42", "messages: from deep-1 ✓", "went to: reasoning"]),
-        ("langchain_client.py", ["whole: from deep-1 ✓", "streamed: from quick-1 ✓"]),
+        ("openai_sdk.py", "openai.md",
+         ["chat: from deep-1 ✓", "went to: reasoning because p_reasoning",
+          "responses: from quick-1 ✓", "named: from quick-1 ✓"]),
+        ("anthropic_sdk.py", "anthropic.md",
+         ["tokens: 42", "messages: from deep-1 ✓", "went to: reasoning"]),
+        ("langchain_client.py", "langchain.md",
+         ["whole: from deep-1 ✓", "streamed: from quick-1 ✓"]),
     ],
 )  # fmt: skip
-def test_an_example_in_python_is_routed(served, script, said):
-    shown = run(served, sys.executable, CLIENTS / script)
+def test_an_example_in_python_and_what_its_page_says_to_paste_are_routed(
+    served, script, page, said
+):
+    one_after_the_other = (
+        "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')\n"
+        "print('pasted:'); exec(sys.argv[2], {'__name__': '__main__'})"
+    )
+    paste = blocks(page, "python")[0]
+    printed = run(served, sys.executable, "-c", one_after_the_other, CLIENTS / script, paste)
+    shown, pasted = printed.split("pasted:")
     assert [words for words in said if words not in shown] == []
+    assert "from deep-1" in pasted
 
 
 @pytest.mark.slow
@@ -83,12 +95,6 @@ def test_the_settings_for_codex_name_a_provider_that_they_define():
 def blocks(page, language):
     """The code of a page."""
     return re.findall(rf"```{language}\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", ["openai.md", "anthropic.md", "langchain.md"])
-def test_what_a_page_says_to_paste_runs(served, page):
-    assert "from deep-1" in run(served, sys.executable, "-c", blocks(page, "python")[0])
 
 
 @pytest.mark.slow
