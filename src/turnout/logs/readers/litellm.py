@@ -124,7 +124,7 @@ def _choice(values: Values, request: Request) -> Turn:
     metadata = mapping(parsed(values.get("metadata")))
     first_group, group = metadata.get("original_model_group"), values.get("model_group")
     chosen_by = None
-    if _attempted_fallbacks(values, metadata):
+    if _attempted_fallbacks(metadata) or _attempted_fallbacks(values):
         chosen_by = "product"
     elif metadata.get("routing_decision"):
         chosen_by = "router"
@@ -133,15 +133,13 @@ def _choice(values: Values, request: Request) -> Turn:
     return {"requested_model": first_group or request.model or group, "chosen_by": chosen_by}
 
 
-def _attempted_fallbacks(values: Values, metadata: Values) -> float:
+def _attempted_fallbacks(facts: Values) -> float:
     """How often the proxy fell back; it says so by its own name, or as the header that it sent."""
-    inner = [mapping(parsed(facts.get(n))) for facts in (metadata, values) for n in _SAYS_FALLBACKS]
-    deeper = (mapping(parsed(facts.get(name))) for facts in inner for name in _SAYS_FALLBACKS)
-    for facts in (metadata, *inner, *deeper):
-        for name in _FALLBACKS:
-            if (number := number_of(facts.get(name))) is not None:
-                return number
-    return 0
+    for name in _FALLBACKS:
+        if name in facts and (number := number_of(facts[name])) is not None:
+            return number
+    inner = (mapping(parsed(facts[name])) for name in _SAYS_FALLBACKS if name in facts)
+    return next(filter(None, map(_attempted_fallbacks, inner)), 0)
 
 
 def _others_tried(values: Values, metadata: Values) -> bool:

@@ -296,7 +296,7 @@ def _first(item: Values, keys: Sequence[str]) -> object:
 
 def model_in(values: Values) -> object:
     """The model that a message or a row names, also in an object of facts about it."""
-    for facts in (values, *(mapping(values.get(name)) for name in _FACTS)):
+    for facts in (values, *(mapping(values[name]) for name in _FACTS if name in values)):
         if (model := first_of(facts, _MODELS)) is not None:
             return (
                 first_of(model, (*_MODELS, "name", "id")) if isinstance(model, Mapping) else model
@@ -385,11 +385,17 @@ def mapping(value: object) -> Values:
 
 def first_of(values: Values, names: Sequence[str]) -> object:
     """The first of these values that is there and says something, by either spelling."""
-    for name in names:
-        for spelling in (name, _CAMEL_CASE.get(name, name)):
-            if values.get(spelling) not in (None, ""):
-                return values[spelling]
+    for name in _spelled(tuple(names)):
+        value = values.get(name)
+        if value is not None and value != "":
+            return value
     return None
+
+
+@lru_cache(maxsize=1_000)
+def _spelled(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, each in both spellings, where it has two."""
+    return tuple(dict.fromkeys(each for n in names for each in (n, _CAMEL_CASE.get(n, n))))
 
 
 def digest(text: str) -> str:
