@@ -102,8 +102,7 @@ def test_the_branch_that_the_person_ended_on_is_read_and_the_rest_counted(tmp_pa
     assert [turn["regenerated_from"] for turn in turns] == ["gpt-4o", None]
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_an_answer_made_again_on_another_model_is_a_switch_of_its_turn(tmp_path, store):
+def test_an_answer_made_again_on_another_model_is_a_switch_of_its_turn(tmp_path):
     nodes = [
         ("a", None, "user", "prove it", None),
         ("b", "a", "assistant", "no", "gpt-4o-mini"),
@@ -111,7 +110,7 @@ def test_an_answer_made_again_on_another_model_is_a_switch_of_its_turn(tmp_path,
         ("d", "c", "user", "thanks", None),
         ("e", "d", "assistant", "well", "o3"),
     ]
-    read(tmp_path, store(nodes, current_node="e"))
+    read(tmp_path, chatgpt(nodes, current_node="e"))
     catalog = load_catalog()
     report = report_switches(tmp_path / "turns.parquet", catalog)
     (pair,) = report.pairs

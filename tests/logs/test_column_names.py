@@ -34,15 +34,14 @@ def said(turn):
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("name", "names"),
     [
-        pytest.param(["ConversationId", "TurnIndex", "UserMessage", "Model"], id="pascal case"),
-        pytest.param(["Conversation Id", " Turn Index", "USER MESSAGE", "model "], id="blanks"),
-        pytest.param(["session_Id", "turn-no", "Prompt", "modelName"], id="common names"),
+        ("log.csv", ["Conversation Id", " Turn Index", "USER MESSAGE", "model "]),
+        ("log.jsonl", ["ConversationId", "TurnIndex", "UserMessage", "Model"]),
+        ("log.parquet", ["session_Id", "turn-no", "Prompt", "modelName"]),
     ],
 )
-@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
-def test_a_name_is_known_in_any_spelling(tmp_path, names, name):
+def test_a_name_is_known_in_any_spelling(tmp_path, name, names):
     report, (turn,) = read(tmp_path, [dict(zip(names, TURN.values(), strict=True))], name)
     assert said(turn) == tuple(TURN.values())
     assert report.ignored_columns == []
