@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import logging
 import random
 import secrets
@@ -24,7 +25,7 @@ from turnout.gateway.decide import Decided, effort_of
 from turnout.gateway.forward import Forwarded, NoAnswerError, Outgoing
 from turnout.gateway.freeing import free_later
 from turnout.gateway.headers import RawHeaders, header_value
-from turnout.gateway.incoming import LARGE_BYTES
+from turnout.gateway.incoming import LARGE_BYTES, off_loop
 from turnout.gateway.options import Target
 from turnout.gateway.problems import BrokenAnswerError, Problem, no_answer, redirected
 from turnout.protocols import Answer, AnswerReader, Changes, Usage
@@ -109,10 +110,11 @@ class Exchange(CancellableRequest):
         ]
 
     async def _decided(self) -> Decided:
-        decider = self.runtime.decider
-        if decider.may_wait(self._parsed):
-            return await asyncio.to_thread(decider.decide, self._parsed)
-        return decider.decide(self._parsed)
+        decide = functools.partial(self.runtime.decider.decide, self._parsed)
+        n_bytes = len(self._parsed.body.text)
+        if n_bytes <= LARGE_BYTES and self.runtime.decider.may_wait(self._parsed):
+            return await asyncio.to_thread(decide)
+        return await off_loop(n_bytes, decide)
 
     async def _served(self, decided: Decided) -> None:
         try:
@@ -281,11 +283,11 @@ class Exchange(CancellableRequest):
             )  # fmt: skip
 
     async def _in_store(self, call: Any, *arguments: object) -> None:  # noqa: ANN401
-        is_large = len(self._parsed.body.text) > LARGE_BYTES
-        if is_large or self.runtime.conversations.store.blocking:
+        n_bytes = len(self._parsed.body.text)
+        if n_bytes <= LARGE_BYTES and self.runtime.conversations.store.blocking:
             await asyncio.to_thread(call, *arguments)
         else:
-            call(*arguments)
+            await off_loop(n_bytes, functools.partial(call, *arguments))
 
     def _cached(self, answer: Answer) -> CachedPrompt | None:
         """What the upstream's prompt cache holds now, as far as its answer tells."""

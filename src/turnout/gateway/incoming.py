@@ -10,6 +10,7 @@ from typing import TypeVar
 from starlette.types import Receive, Scope
 
 from turnout.errors import RecordError
+from turnout.gateway.collecting import uncollected
 from turnout.gateway.headers import RawHeaders, as_text
 from turnout.gateway.problems import Problem, bad_request
 from turnout.protocols import JsonBody
@@ -92,7 +93,14 @@ async def read_json(
 
 async def off_loop(n_bytes: int, work: Callable[[], _T]) -> _T:
     """Do work on so many bytes; in a thread where it would hold the event loop."""
-    return await asyncio.to_thread(work) if n_bytes > LARGE_BYTES else work()
+    if n_bytes <= LARGE_BYTES:
+        return work()
+
+    def uncollected_work() -> _T:
+        with uncollected():
+            return work()
+
+    return await asyncio.to_thread(uncollected_work)
 
 
 async def _body(head: RequestHead, receive: Receive, max_bytes: int) -> list[bytes]:

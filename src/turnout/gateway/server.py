@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -14,7 +13,7 @@ from collections.abc import Callable
 import uvicorn
 
 from turnout.errors import ListenError, SettingsError, TurnoutError
-from turnout.gateway import connection
+from turnout.gateway import collecting, connection
 from turnout.gateway.app import Gateway, MoreRoutes, app_of
 from turnout.gateway.forward import is_loopback
 from turnout.gateway.options import GatewayOptions
@@ -78,11 +77,7 @@ def _give_way() -> None:
     """Keep this process's event loop from waiting for threads and for the garbage collector."""
     # How often a thread that reads a large body gives way.
     sys.setswitchinterval(0.001)
-    # What was loaded stays, and need not be looked at again; large bodies are no garbage either.
-    gc.collect()
-    gc.freeze()
-    # Few objects at a time; all of them only in a moment without requests (`_Server.on_tick`).
-    gc.set_threshold(1_000, 5, 1_000_000)
+    collecting.manage()
 
 
 def refuse_open_door(options: GatewayOptions) -> None:
@@ -126,7 +121,7 @@ class _Server(uvicorn.Server):
         """Look through all objects for garbage, at best while nobody waits for an answer."""
         n_ticks = counter - self._collected_at
         if n_ticks >= (_COLLECT_TICKS if self._gateway.is_idle else 6 * _COLLECT_TICKS):
-            gc.collect()
+            collecting.collect()
             self._collected_at = counter
         elif n_ticks < 0:
             self._collected_at = counter  # the count begins anew each day
