@@ -54,6 +54,10 @@ REMINDER = "<system-reminder>\nRun the linter.\n</system-reminder>"
         ),
         pytest.param("<context>a</context> fix it", "<context>a</context> fix it", (),
                      id="context-of-a-person"),
+        pytest.param(f"<rules>a</rules> fix it {REMINDER}", "<rules>a</rules> fix it",
+                     ("reminder",), id="rules-of-a-person"),
+        pytest.param("[bug] Result: it crashes", "[bug] Result: it crashes", (),
+                     id="a-persons-list"),
         pytest.param("Stop hook feedback:\n- a test fails", "", ("hook",), id="hook"),
         pytest.param(
             "<attachments>a.py</attachments>\n<user_query>\nfix it\n</user_query>",
@@ -79,9 +83,9 @@ def test_harness_text_is_set_apart(text, human, harness):
     [
         pytest.param(["<task>\nfix it\n</task>", "<environment_details>x</environment_details>"],
                      "fix it", id="a-task-beside-another-block"),
-        pytest.param(["[bash] Result:", "its output", "<feedback>\nagain\n</feedback>"], "again",
-                     id="feedback-after-a-result"),
-        pytest.param(["[bash] Result:", "its output"], "", id="a-result-in-two-blocks"),
+        pytest.param(["[use_tool] Result:", "its output", "<feedback>\nagain\n</feedback>"],
+                     "again", id="feedback-after-a-result"),
+        pytest.param(["[use_tool] Result:", "its output"], "", id="a-result-in-two-blocks"),
         pytest.param(["<user_info>macOS</user_info>\n<rules>Be kind</rules>",
                       "<user_query>fix it</user_query>"], "fix it", id="cursor"),
         pytest.param(["<user_info>macOS</user_info>\n<rules>Be kind</rules>"], "",

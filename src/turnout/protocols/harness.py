@@ -65,10 +65,11 @@ _ELEMENTS = {
     "editorContext": "editor",
     "new-diagnostics": "editor",
 }
-# Names that persons use too: such an element is the product's where harness text stands beside it.
+# Names that persons use too: such an element is the product's beside other text of an editor.
 _ELEMENTS_BESIDE = re.compile(
-    r"<(rules|context|attachments|project_layout|git_status|open_files)(?:\s[^<>]*)?>"
+    r"<(rules|attachments|project_layout|git_status|open_files)(?:\s[^<>]*)?>"
 )
+_OF_EDITOR = {"environment", "editor"}
 # Elements in which a product puts what the person wrote: all around them is the product's.
 _WRAPPED = re.compile(r"<(user_query|userRequest|user_request|USER_REQUEST)>")
 _WRAPPED_BESIDE = re.compile(
@@ -76,7 +77,7 @@ _WRAPPED_BESIDE = re.compile(
 )
 # Results of tools as text: Cline, Roo Code. A person's words among them stand in elements.
 _TOOL_RESULT = re.compile(
-    r"\s*\[(?:[a-z_]{3,40}(?: for '[^\n]*')?\] Result:|TASK RESUMPTION\]"
+    r"\s*\[(?:[a-z]+(?:_[a-z]+)+(?: for '[^\n]*')?\] Result:|TASK RESUMPTION\]"
     r"|ERROR\] You did not use a tool)"
 )
 _WRAPPED_IN_RESULT = re.compile(r"<(feedback|user_message|answer)>")
@@ -152,7 +153,8 @@ def split_harness(*blocks: str) -> Words:
         human = [_inner(each.human, _WRAPPED) for each in words]
         kinds.append("wrapper")
     elif kinds:
-        human = [_without_elements_beside(each.human) for each in words]
+        in_editor = not _OF_EDITOR.isdisjoint(kinds)
+        human = [_unwrapped(each.human, in_editor=in_editor) for each in words]
     else:
         human = [each.human for each in words]
     return Words("\n".join(text for text in human if text), tuple(kinds))
@@ -197,9 +199,10 @@ def _inner(text: str, opening: re.Pattern[str]) -> str:
     return "\n\n".join(text[e.end_of_opening : e.closing].strip() for e in _closed(text, opening))
 
 
-def _without_elements_beside(text: str) -> str:
+def _unwrapped(text: str, *, in_editor: bool) -> str:
     """The words of a block that harness text stands beside."""
-    text = _without(text, _ELEMENTS_BESIDE)[0].strip()
+    if in_editor:
+        text = _without(text, _ELEMENTS_BESIDE)[0].strip()
     whole = _WRAPPED_BESIDE.fullmatch(text)
     return whole[2].strip() if whole else text
 
