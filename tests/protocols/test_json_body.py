@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from turnout.errors import RecordError
@@ -140,21 +140,26 @@ LISTS = st.lists(
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
         max_leaves=5,
     ),
-    max_size=5,
+    max_size=12,
 )
 
 
+@example([1, -2.5, 10**30, None, True, "a", 3, 4, 5, 6, 7, 8], " ")
 @given(LISTS, st.sampled_from(["", " ", "\n\t"]))
 def test_a_long_list_is_read_item_by_item_as_a_short_one_is(items, space):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_body, "_LONG_CHARS", 0)
+        patch.setattr(json_body, "_PIECE_CHARS", 16)
         separators = (f"{space},{space}", f"{space}:{space}")
         text = json.dumps({"x": items, "y": 1}, separators=separators)
         body = JsonBody.from_bytes(text.replace("[]", f"[{space}]").encode())
         assert body.values == {"x": items, "y": 1}
 
 
-@pytest.mark.parametrize("text", ["[1,]", "[1 2]", "[,1]", "[1", "[", "[1}", "[1]]"])
+@pytest.mark.parametrize(
+    "text",
+    ["[1,]", "[1 2]", "[,1]", "[1", "[", "[1}", "[1]]", "[1,,2]", "[1.2.3, 1]", "[1, nul, 2]"],
+)
 def test_a_long_list_that_is_none_is_refused(text, monkeypatch):
     monkeypatch.setattr(json_body, "_LONG_CHARS", 0)
     with pytest.raises(RecordError, match="not JSON"):

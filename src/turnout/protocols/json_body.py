@@ -22,6 +22,7 @@ _MAX_DIGITS = 400
 _LONG_CHARS = 1 << 18
 _PIECE_CHARS = 1 << 17
 _SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBERS = re.compile(r"(?:[-+.0-9A-Za-z]++[ \t\n\r]*+,[ \t\n\r]*+)*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ def _items_at(text: str, start: int) -> tuple[list[object], int]:
     if text[position : position + 1] == "]":
         return items, position + 1
     while True:
+        position = _add_numbers(items, text, position)
         item, end = _DECODER.raw_decode(text, position)
         items.append(item)
         position = _after_space(text, end)
@@ -236,6 +238,19 @@ def _items_at(text: str, start: int) -> tuple[list[object], int]:
         if follows != ",":
             raise ValueError(f"character {position}: expected ',' or ']'")
         position = _after_space(text, position + 1)
+
+
+def _add_numbers(items: list[object], text: str, start: int) -> int:
+    """Add a piece of a long run of numbers and words, each with a comma after it; gives its end."""
+    match = _NUMBERS.match(text, start, start + _PIECE_CHARS)
+    end = match.end() if match else start
+    if end == start:
+        return start
+    try:
+        items += _DECODER.decode(f"[{text[start:end].rstrip()[:-1]}]")
+    except ValueError:
+        return start  # one by one, to say where it is wrong
+    return end
 
 
 def _edited_members(text: str, start: int, members: tuple[_Member, ...], changes: Changes) -> str:
