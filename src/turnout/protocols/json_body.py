@@ -250,7 +250,7 @@ def _add_numbers(items: list[object], text: str, start: int) -> int:
         items += _DECODER.decode(f"[{text[start:end].rstrip()[:-1]}]")
     except ValueError:
         return start  # one by one, to say where it is wrong
-    return end
+    return _after_space(text, end)
 
 
 def _edited_members(text: str, start: int, members: tuple[_Member, ...], changes: Changes) -> str:
