@@ -251,6 +251,10 @@ def test_the_check_names_what_would_surprise(tmp_path, monkeypatch):
     assert missing_keys(options) == ["NO_SUCH_KEY"]
     good = options_for("http://127.0.0.1:1", tmp_path)
     assert surprises(plain, good, plain.threshold) == []
+    # A conversation router was trained on first messages too.
+    for_all_turns = Router.from_folder(write_router(tmp_path / "conversation", "conversation"))
+    pinned = Router(for_all_turns.folder, policy_of("session"))
+    assert surprises(pinned, good, pinned.threshold) == []
 
 
 def test_a_request_of_a_protocol_goes_to_the_stand_in_that_speaks_it(tmp_path):

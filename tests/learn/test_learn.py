@@ -10,10 +10,11 @@ import pytest
 
 from turnout.catalog import load_catalog
 from turnout.learn import LearnOptions, learn, plan
-from turnout.learn.models import model_of_class, model_uses, targets_of
+from turnout.learn.models import model_named, model_of_class, model_uses, targets_of
 from turnout.learn.page import models_sentence
 from turnout.learn.serving import settings_text
-from turnout.learn.summary import advice_of, doubt_of
+from turnout.learn.summary import Advice, advice_of, doubt_of
+from turnout.routing.policies import PricedPolicy, TurnsLeft
 from turnout.settings import load_settings
 from turnout.training import Recipe
 
@@ -212,8 +213,21 @@ def test_a_hybrid_model_stands_for_the_class_that_it_served_as(tmp_path):
     assert models_sentence([asdict(use) for use in uses], 6).startswith(
         "You use claude-sonnet-4-5 (100% of the turns)."
     )
-    settings = settings_text(advice_of(None, ""), {use.model_class: use for use in uses})
+    by_class = {use.model_class: use for use in uses}
+    settings = settings_text(advice_of(None, ""), by_class, TurnsLeft())
     assert "Both classes are one model" in settings
+
+
+def test_settings_serve_priced_with_the_turns_left_that_it_was_replayed_with(tmp_path):
+    catalog = load_catalog()
+    models = {
+        name: model_named(model, catalog)
+        for name, model in (("reasoning", "o3"), ("fast", "gpt-4o-mini"))
+    }
+    advice = Advice("route", "Route.", [], policy="priced", router="conversation", threshold=0.4)
+    path = tmp_path / "turnout.toml"
+    path.write_text(settings_text(advice, models, TurnsLeft((3.456, 2.5))))
+    assert load_settings(path).policy() == PricedPolicy(turns_left=TurnsLeft((3.46, 2.5)))
 
 
 def test_the_model_in_the_middle_by_price_stands_for_its_class(tmp_path):

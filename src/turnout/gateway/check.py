@@ -69,14 +69,14 @@ def _of_targets(options: GatewayOptions) -> list[str]:
 
 def _of_router(router: Router, own_threshold: float) -> list[str]:
     notes = []
-    trained_for = router.folder.spec.formatter.architecture
-    policy = router.policy.name
-    if policy in ("session", "conversation") and policy != trained_for:
+    # A conversation router was trained on first messages too, so the session policy suits it.
+    is_session_router = router.folder.spec.formatter.architecture == "session"
+    if is_session_router and router.policy.name == "conversation":
         notes.append(
-            f"[router] policy: {policy}, but the router was trained to decide for {trained_for}: "
-            "it reads something else than it was trained on."
+            "[router] policy: conversation, but the router was trained to decide for session: it "
+            "reads the first message at every turn."
         )
-    if policy == "priced" and router.population != "log":
+    if router.policy.name == "priced" and router.population != "log":
         notes.append(
             "[router] policy: priced multiplies scores with prices, but the scores are for a "
             'balanced data set. Set population = "log" where the router knows the log\'s share.'

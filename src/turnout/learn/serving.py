@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from turnout.learn.models import ModelUse
 from turnout.learn.summary import Advice
 from turnout.records import ModelClass
+from turnout.routing.policies import TurnsLeft
 
 # Provider → its endpoint, and where its key is looked for.
 _ENDPOINTS = {
@@ -21,12 +22,15 @@ _ENDPOINTS = {
 _OWN = ("https://models.example.com/v1", "MODELS_API_KEY")
 
 
-def settings_text(advice: Advice, models: Mapping[ModelClass, ModelUse]) -> str:
+def settings_text(
+    advice: Advice, models: Mapping[ModelClass, ModelUse], turns_left: TurnsLeft
+) -> str:
     """turnout.toml: upstreams, targets, policy and threshold.
 
     Args:
         advice: What is recommended.
         models: Class → the model that it goes to.
+        turns_left: Of the log's conversations, which `priced` was replayed with.
     """
     lines = [
         "# Written by `turnout learn`. Check the addresses, and that they know the models by these",
@@ -43,6 +47,7 @@ def settings_text(advice: Advice, models: Mapping[ModelClass, ModelUse]) -> str:
             "[router]",
             f"policy = {json.dumps(advice.policy)}",
             f"threshold = {advice.threshold:.6f}",
+            *([f"turns_left = {_rounded(turns_left)}"] if advice.policy == "priced" else []),
             "",
         ]
     for provider in dict.fromkeys(use.provider or "own" for use in models.values()):
@@ -68,3 +73,7 @@ def settings_text(advice: Advice, models: Mapping[ModelClass, ModelUse]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _rounded(turns_left: TurnsLeft) -> list[float]:
+    return [max(1.0, round(each, 2)) for each in turns_left.by_turn]

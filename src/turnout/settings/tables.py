@@ -23,7 +23,7 @@ from turnout.gateway.options import (
 )
 from turnout.records import ModelClass, Population
 from turnout.routing import Router, RouterFolder
-from turnout.routing.policies import Policy, PolicyName, PricedPolicy, policy_of
+from turnout.routing.policies import Policy, PolicyName, PricedPolicy, TurnsLeft, policy_of
 from turnout.routing.policies import Target as PricedTarget
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
 
@@ -80,6 +80,13 @@ class RouterTable(Options):
         ge=0,
         allow_inf_nan=False,
         description="Most that switching may cost a conversation under `priced`, in USD.",
+    )
+    turns_left: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
+        default=list(TurnsLeft().by_turn),
+        min_length=1,
+        description="Expected turns left of a conversation, with the current one, by turn index "
+        "from 1; the last holds for all later turns. For `priced`; `turnout learn` writes those of "
+        "the log.",
     )
 
 
@@ -146,6 +153,7 @@ class Settings(Options):
                 miss_usd=table.miss_usd,
                 max_switching_share=table.max_switching_share,
                 max_switching_usd=table.max_switching_usd,
+                turns_left=TurnsLeft(tuple(table.turns_left)),
             ),
         )
 
