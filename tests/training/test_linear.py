@@ -158,7 +158,7 @@ def test_the_penalty_is_chosen_on_topics_that_it_was_not_fitted_on():
     assert apart.penalty == together.penalty
 
 
-@pytest.mark.parametrize(("decides", "scale"), [("message", 0.25), ("context", 1.0)])
+@pytest.mark.parametrize(("decides", "scale"), [("message", 0.5), ("context", 1.0)])
 def test_the_context_counts_for_little_where_the_message_alone_decides(decides, scale):
     reader, draw = InputEncoder(word_pieces(), 64), np.random.default_rng(1)
     hard = draw.integers(2, size=80)

@@ -48,7 +48,7 @@ class FieldScales(NamedTuple):
 
 
 # Where the message alone decides, the words of its context are only noise.
-SCALES = (FieldScales(), FieldScales(1.0, 0.3), FieldScales(0.5, 0.5), FieldScales(0.25, 0.25))
+SCALES = (FieldScales(), FieldScales(1.0, 0.3), FieldScales(0.5, 0.3))
 # With more rows than these, one fold tells which penalty to take.
 MAX_ROWS_FOR_ALL_FOLDS = 20_000
 # With more rows than these, one drawing of topics tells which penalty to take.
