@@ -52,6 +52,12 @@ def test_the_decision_of_a_request_survives_ingest(tmp_path):
     assert report.ignored_columns == []
 
 
+def test_feedback_that_was_added_to_a_line_comes_with_its_turn(tmp_path):
+    report, (row,) = ingested(tmp_path, [ROUTED.as_json() | {"feedback": "thumbs_up"}])
+    assert (row["feedback"], row["propensity"]) == ("thumbs_up", 0.95)
+    assert report.ignored_columns == []
+
+
 def test_the_table_read_again_keeps_the_decision(tmp_path):
     _, rows = ingested(tmp_path, [ROUTED.as_json()])
     for name in ("again.jsonl", "again.parquet"):

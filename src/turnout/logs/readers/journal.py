@@ -18,17 +18,19 @@ _AS_WRITTEN = (
 )  # fmt: skip
 _OF_SERVED = (
     *_AS_WRITTEN, "cache_write_tokens", "chosen_by", "decided_class", "p_reasoning", "population",
-    "threshold", "policy", "propensity", "router",
+    "threshold", "policy", "propensity", "router", "feedback",
 )  # fmt: skip
 
 
 def turns(values: Values) -> Turns | NoTurn:
-    """The turn that a `Served` record tells of, with its decision.
+    """The turn of a `Served` record, with its decision.
+
+    The gateway writes no feedback: a line may have one that was added afterwards.
 
     Raises:
         RecordError: If it is no whole record of a version that is known.
     """
-    served = Served.from_json(values)
+    served = Served.from_json({name: value for name, value in values.items() if name != "feedback"})
     if served.kind not in ("turn", "continuation"):
         return NoTurn(f"{HELPER_CALL}: {served.kind}")
     if served.user_message is None:
