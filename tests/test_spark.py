@@ -88,7 +88,7 @@ def write_turns_and_evidence(folder):
 
 def write_many_turns(folder):
     """More turns than a data set takes, some of them twice, and labels for most."""
-    rows = [*log(n=1200), turn("twice", 1, "short", "o3"), turn("twice", 1, "longer", "gpt-4o")]
+    rows = [*log(n=300), turn("twice", 1, "short", "o3"), turn("twice", 1, "longer", "gpt-4o")]
     rows += [turn("naïve Ω", 1, " \x0bİstanbul ς ", "o3"), turn("auto", 1, "hello", "auto")]
     write_turns(folder / "many.parquet", rows)
     labels = [
