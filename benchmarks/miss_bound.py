@@ -1,4 +1,4 @@
-"""Does `--max-missed` keep its promise? Results in docs/results/miss-bound.md.
+"""Does `--max-miss` keep its promise? Results in docs/results/miss-bound.md.
 
 Usage: python benchmarks/miss_bound.py [PROMPTS.parquet] [ROUTER DATA_FOLDER] …
 

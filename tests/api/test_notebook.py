@@ -200,9 +200,9 @@ def test_choosing_a_threshold_changes_nothing_and_saving_keeps_it(router, data, 
 
 
 def test_a_bound_on_misses_needs_enough_rows(router, data):
-    assert 0 <= tn.choose_threshold(router, data.test, max_missed=0.5) <= 1
+    assert 0 <= tn.choose_threshold(router, data.test, max_miss=0.5) <= 1
     with pytest.raises(RecordError):
-        tn.choose_threshold(router, data.test, max_missed=0.001)
+        tn.choose_threshold(router, data.test, max_miss=0.001)
     with pytest.raises(SettingsError, match="expected one of them"):
         tn.choose_threshold(router, data.test)
 

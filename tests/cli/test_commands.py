@@ -208,6 +208,7 @@ def bad_inputs(folder):
         "a router and no data": (["evaluate", router, "-o", out], 2, "each followed by"),
         "no settings": (["serve", router, "-c", folder / "no.toml"], 2, "not found"),
         "an unknown verb": (["rout"], 2, "rout"),
+        "another name of it": (["label", one, "-o", out, "--gold", "none"], 3, "none: not found"),
         "an option that is not": (["simulate", "-o", out, "--nosie", "1"], 2, "--noise"),
         "a place that cannot be written": (
             ["simulate", "-o", log / "sub", "--conversations", "5"], 7, "parent of the path",

@@ -280,7 +280,7 @@ def replayed_with(row, comparison, *, verdict="route", reasons=(), **more):
         "missed": 0.1, "reasons": list(reasons),
     }  # fmt: skip
     rows = {"recommendation": recommended, "at_missed": [{"missed": 0.1, "rows": [row]}]}
-    report = {"conversations": 100, "max_missed": 0.1, "evident_turns": 7}
+    report = {"conversations": 100, "max_miss": 0.1, "evident_turns": 7}
     return report | more | {"comparison": {"ranking": None} | rows | comparison}
 
 

@@ -21,12 +21,12 @@ def conversations(n, draw):
     return spread - 0.5 * np.log(lengths)[owner], owner
 
 
-@pytest.mark.parametrize(("n", "max_missed"), [(80, 0.05), (400, 0.01), (300, 0.1), (60, 0.2)])
-def test_the_miss_rate_exceeds_its_bound_no_more_often_than_promised(n, max_missed):
+@pytest.mark.parametrize(("n", "max_miss"), [(80, 0.05), (400, 0.01), (300, 0.1), (60, 0.2)])
+def test_the_miss_rate_exceeds_its_bound_no_more_often_than_promised(n, max_miss):
     draw = np.random.default_rng(0)
     # Scores are uniform: the true miss rate of a threshold is the threshold itself.
     over = [
-        threshold_for_miss(draw.random(n), singles(n), max_missed, 0.95, where="here") > max_missed
+        threshold_for_miss(draw.random(n), singles(n), max_miss, 0.95, where="here") > max_miss
         for _ in range(RUNS)
     ]
     assert np.mean(over) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / RUNS)

@@ -153,7 +153,7 @@ def test_every_turn_has_a_decision_under_every_policy_and_their_costs_add_up(rep
 
 def test_a_decision_says_what_it_read_and_why(replayed, routers, tmp_path):
     turns = replayed[1] / "turns.parquet"
-    replay(routers, turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS, max_missed=0.7)
+    replay(routers, turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS, max_miss=0.7)
     table = pq.read_table(tmp_path / "r.decisions.parquet").to_pylist()
     # Turns 1 to 3 of a conversation that turns hard at its second turn.
     of = {(r["policy"], r["turn_index"]): r for r in table if r["conversation_id"] == "c001"}
@@ -519,7 +519,7 @@ def test_the_command_recommends_and_names_the_next_one(routers, tmp_path):
     [
         ((), "--reasoning-model: not given"),
         (("--reasoning-model", "acme-deep"), "no price is known for acme-deep"),
-        ((*FLAGS, "--max-missed", "1.5"), "--max-missed: found 1.5"),
+        ((*FLAGS, "--max-miss", "1.5"), "--max-miss: found 1.5"),
     ],
 )
 def test_bad_options_are_refused_with_what_to_do(routers, tmp_path, more, expected):

@@ -97,7 +97,7 @@ def test_the_next_goal_on_the_same_messages_scores_nothing_again(tmp_path):
 
 def test_what_cannot_be_answered_is_refused_before_anything_is_scored(tmp_path):
     router, turns = write_router(tmp_path / "router"), log(tmp_path / "t.parquet")
-    for goal in ({"max_missed": 0.1}, {"budget_usd": 5.0}):
+    for goal in ({"max_miss": 0.1}, {"budget_usd": 5.0}):
         with pytest.raises(TurnoutError):
             choose_threshold(router, turns, **goal)
     assert not (tmp_path / "router.threshold-scores.parquet").exists()
@@ -221,13 +221,13 @@ def test_a_session_policy_decides_on_the_first_turns_of_a_data_set(tmp_path):
     "goal",
     [
         {},
-        {"share": 0.3, "max_missed": 0.1},
+        {"share": 0.3, "max_miss": 0.1},
         {"share": 0.3, "budget_usd": 1.0},
         {"share": 1.2},
-        {"max_missed": 0.0},
+        {"max_miss": 0.0},
         {"budget_usd": 0.0},
         {"budget_usd": float("nan")},
-        {"max_missed": 0.1, "confidence": 1.0},
+        {"max_miss": 0.1, "confidence": 1.0},
     ],
 )
 def test_a_goal_that_makes_no_sense_is_refused(goal):
@@ -364,7 +364,7 @@ def test_a_data_set_of_the_other_architecture_is_refused(tmp_path):
 def test_a_promise_on_misses_needs_labels(tmp_path):
     with pytest.raises(RecordError, match="needs reasoning; expected a data set folder"):
         choose_threshold(
-            write_router(tmp_path / "router"), log(tmp_path / "turns.parquet"), max_missed=0.1
+            write_router(tmp_path / "router"), log(tmp_path / "turns.parquet"), max_miss=0.1
         )
 
 

@@ -153,7 +153,7 @@ def choose_threshold(
     router: Router | RouterClassifier,
     test: Split,
     *,
-    max_missed: float | None = None,
+    max_miss: float | None = None,
     share: float | None = None,
     confidence: float = 0.95,
 ) -> float:
@@ -162,25 +162,25 @@ def choose_threshold(
     Args:
         router: The router.
         test: Rows that it was not trained on.
-        max_missed: Of new messages that need reasoning, the share in (0, 1) that may go to fast.
-        share: Instead of `max_missed`: the least share of these rows, in (0, 1], to send to
+        max_miss: Of new messages that need reasoning, the share in (0, 1) that may go to fast.
+        share: Instead of `max_miss`: the least share of these rows, in (0, 1], to send to
             reasoning.
-        confidence: The confidence of `max_missed`, in (0, 1).
+        confidence: The confidence of `max_miss`, in (0, 1).
 
     Returns:
         A threshold for the population of `predict_proba`.
 
     Raises:
-        RecordError: If the rows are too few for `max_missed`.
-        SettingsError: If not one of `max_missed` and `share` is given, or one is out of range.
+        RecordError: If the rows are too few for `max_miss`.
+        SettingsError: If not one of `max_miss` and `share` is given, or one is out of range.
 
     Example:
         >>> 0 < tn.choose_threshold(router, data.test, share=0.5) < 1
         True
     """
-    if (max_missed is None) == (share is None):
-        raise SettingsError("found both or none of max_missed and share; expected one of them.")
-    for name, value in (("max_missed", max_missed), ("share", share), ("confidence", confidence)):
+    if (max_miss is None) == (share is None):
+        raise SettingsError("found both or none of max_miss and share; expected one of them.")
+    for name, value in (("max_miss", max_miss), ("share", share), ("confidence", confidence)):
         if value is not None and not 0 < value <= 1:
             raise SettingsError(f"{name}: found {value}; expected more than 0 and at most 1.")
     require_split(test, "test")
@@ -191,7 +191,7 @@ def choose_threshold(
         return float(ranked[max(int(np.ceil(share * len(ranked))), 1) - 1])
     needs = np.flatnonzero(test.samples.labels == LABEL_REASONING)
     clusters = test.samples.clusters_of(needs)
-    return threshold_for_miss(scores[needs], clusters, max_missed or 0.0, confidence, where="test")
+    return threshold_for_miss(scores[needs], clusters, max_miss or 0.0, confidence, where="test")
 
 
 def _measured(

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     help="Token budget of the conversation router's encoder; see `turnout train`.",
 )
 @click.option(
-    "--max-missed",
+    "--max-miss",
     default=0.10,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -117,7 +117,7 @@ def command(
     size: int,
     epochs: int | None,
     max_tokens: int | None,
-    max_missed: float,
+    max_miss: float,
     reasoning_model: str | None,
     fast_model: str | None,
     by: str | None,
@@ -152,7 +152,7 @@ def command(
         recipe=Recipe(epochs),
         max_tokens=max_tokens,
         targets=targets,
-        max_missed=max_missed,
+        max_miss=max_miss,
         by=by,
     )
     with progress_bars() as on_progress:

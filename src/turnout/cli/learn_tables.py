@@ -93,7 +93,7 @@ def policies_table(report: ReplayReport) -> Table:
         "policy", f"USD, {'1,000 turns' if pace is None else 'a month'}", "saved beside today",
         "missed, expected", "to reasoning",
         title=f"{report.turns:,} turns of {report.conversations:,} conversations, at most "
-        f"{report.max_missed:.0%} expected misses",
+        f"{report.max_miss:.0%} expected misses",
         title_justify="left",
     )  # fmt: skip
     today, reasoning = comparison.today, comparison.served[0].measured
@@ -103,7 +103,7 @@ def policies_table(report: ReplayReport) -> Table:
             "today", with_interval(today.usd, usd, scale), "–", f"at most {today.missed.value:.0%}",
             f"{today.share_reasoning.value:.0%}",
         )  # fmt: skip
-    level = comparison.level(report.max_missed)
+    level = comparison.level(report.max_miss)
     for row in (*comparison.served[:2], *level.rows, *level.beside):
         table.add_row(
             row.name.replace("always", "all"),

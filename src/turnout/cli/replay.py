@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     help="Split costs by a column of the log that `turnout ingest --keep` kept.",
 )
 @click.option(
-    "--max-missed",
+    "--max-miss",
     type=float,
     default=0.10,
     show_default=True,
@@ -76,7 +76,7 @@ def command(
     fast_model: str | None,
     labels: Path | None,
     by: str | None,
-    max_missed: float,
+    max_miss: float,
     miss_usd: float | None,
     engine: str,
     config: Path | None,
@@ -107,7 +107,7 @@ def command(
             targets=targets,
             evidence=Evidence(labels),
             by=by,
-            max_missed=max_missed,
+            max_miss=max_miss,
             miss_usd=miss_usd,
             engine=engine,
             on_progress=on_progress,
@@ -158,7 +158,7 @@ def _show(report: ReplayReport, output: Path) -> None:
     out.print(table)
     advice = report.comparison.recommendation
     if advice is None:
-        out.print(f"No threshold keeps the expected misses under {report.max_missed:.0%}.")
+        out.print(f"No threshold keeps the expected misses under {report.max_miss:.0%}.")
     else:
         out.print(
             f"{advice.verdict.capitalize()}: {advice.policy} at threshold {advice.threshold:.3f} "

@@ -40,13 +40,11 @@ if TYPE_CHECKING:
 @click.option("--share", type=float, help="Share of decisions to send to reasoning, such as 0.3.")
 @click.option("--budget", type=float, help="Highest cost of 1,000 messages, in USD.")
 @click.option(
-    "--max-missed",
+    "--max-miss",
     type=float,
     help="Of the messages that need reasoning, the highest share sent to fast, such as 0.05.",
 )
-@click.option(
-    "--confidence", default=0.95, show_default=True, help="The confidence of --max-missed."
-)
+@click.option("--confidence", default=0.95, show_default=True, help="The confidence of --max-miss.")
 @click.option(
     "--reasoning-model",
     help="Model that serves the reasoning class, for costs.  [default: the settings file's target]",
@@ -63,7 +61,7 @@ def command(
     data: Path,
     share: float | None,
     budget: float | None,
-    max_missed: float | None,
+    max_miss: float | None,
     confidence: float,
     reasoning_model: str | None,
     fast_model: str | None,
@@ -75,16 +73,16 @@ def command(
     """Choose the threshold of ROUTER on DATA, and compare it with others.
 
     Nothing changes without --write. Scores are stored beside the router, so that the next call on
-    the same messages is fast. One of --share, --budget and --max-missed is required.
+    the same messages is fast. One of --share, --budget and --max-miss is required.
 
-    DATA is your own turns table, or a data set folder, whose test rows are used. --max-missed needs
+    DATA is your own turns table, or a data set folder, whose test rows are used. --max-miss needs
     a data set. It holds for new messages like these: with 95 % confidence, at most that share of
     the messages that need reasoning goes to fast.
     """
     from turnout.replay.threshold import Goal, choose_threshold
     from turnout.settings import load_settings
 
-    goal = Goal(share, budget, max_missed, confidence)
+    goal = Goal(share, budget, max_miss, confidence)
     settings = load_settings(config)
     with progress_bars() as on_progress:
         report = choose_threshold(

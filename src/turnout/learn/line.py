@@ -69,7 +69,7 @@ class LearnOptions:
         max_tokens: Token budget of the conversation router; None for the default.
         targets: Class → the model that it would go to; by default one of the log's own, in
             the middle by price.
-        max_missed: Share in (0, 1) of the messages that need reasoning that may be missed by what
+        max_miss: Share in (0, 1) of the messages that need reasoning that may be missed by what
             is recommended.
         by: A column of the log that costs are split by.
     """
@@ -86,7 +86,7 @@ class LearnOptions:
     recipe: Recipe = field(default_factory=Recipe)
     max_tokens: int | None = None
     targets: Mapping[ModelClass, str] = field(default_factory=dict)
-    max_missed: float = 0.10
+    max_miss: float = 0.10
     by: str | None = None
 
 
@@ -244,7 +244,7 @@ def _replay(
             others=[tfidf(place.dataset(architectures[-1]))],
             by=options.by,
             decisions=place.decisions,
-            max_missed=options.max_missed,
+            max_miss=options.max_miss,
             on_progress=on_progress,
         )
     except (RecordError, SettingsError) as error:  # the routers stand without it

@@ -89,7 +89,7 @@ def advice_of(replayed: Stored | None, without: str) -> Advice:
     chosen, recommended = chosen_row(comparison), comparison["recommendation"]
     if chosen is None:
         why = [
-            f"No threshold keeps the expected misses under {replayed['max_missed']:.0%} of the "
+            f"No threshold keeps the expected misses under {replayed['max_miss']:.0%} of the "
             "messages that need reasoning."
         ]
         return Advice("cannot tell", _VERDICTS["cannot tell"], why)

@@ -88,14 +88,14 @@ class Comparing:
         lengths: list[int] = np.diff(self.log.turns.starts).tolist()
         object.__setattr__(self, "_turns_left", TurnsLeft.from_turn_counts(lengths))
 
-    def compared(self, max_missed: float) -> Comparison:
+    def compared(self, max_miss: float) -> Comparison:
         """Walk every policy.
 
         Args:
-            max_missed: The share of misses at which a policy is recommended, in (0, 1).
+            max_miss: The share of misses at which a policy is recommended, in (0, 1).
         """
         sample = self._sample()
-        levels = sorted({*MISSED_LEVELS, max_missed})
+        levels = sorted({*MISSED_LEVELS, max_miss})
         placed = {level: sample._placed_at(level) for level in levels}
         reasoning, everything = sample._fixed("reasoning"), np.ones(sample._conversations, bool)
         return Comparison(
@@ -107,19 +107,19 @@ class Comparing:
             ranking=ranking_of(sample.log, sample._compared_scores()),
             by_segment=sample._by_segment(placed, reasoning),
             curves=sample._curves(),
-            recommendation=sample._recommendation(max_missed, placed[max_missed], reasoning),
+            recommendation=sample._recommendation(max_miss, placed[max_miss], reasoning),
             sampled_turns=len(sample.log.turns),
         )
 
-    def decided(self, comparison: Comparison, max_missed: float) -> Iterator[Decided]:
-        """Every policy at its threshold for `max_missed`, with its reasons, one walk at a time.
+    def decided(self, comparison: Comparison, max_miss: float) -> Iterator[Decided]:
+        """Every policy at its threshold for `max_miss`, with its reasons, one walk at a time.
 
         Args:
             comparison: What `compared` gave.
-            max_missed: As for `compared`. A policy that cannot miss so little decides by its
+            max_miss: As for `compared`. A policy that cannot miss so little decides by its
                 router's own threshold.
         """
-        chosen = {row.name: row.threshold for row in comparison.level(max_missed).rows}
+        chosen = {row.name: row.threshold for row in comparison.level(max_miss).rows}
         for name in self.routed:
             router = self.architecture_of(name)
             threshold = chosen.get(name)
@@ -326,7 +326,7 @@ class Comparing:
         )
 
     def _recommendation(
-        self, max_missed: float, placed: Sequence[_Placed], reasoning: Sums
+        self, max_miss: float, placed: Sequence[_Placed], reasoning: Sums
     ) -> Recommendation | None:
         policies = [p for p in placed if p.kind == "policy"]
         if not policies:
@@ -340,7 +340,7 @@ class Comparing:
             chosen.name,
             self.architecture_of(chosen.name),
             chosen.threshold,
-            max_missed,
+            max_miss,
             [
                 _beside(chosen.name, other.name, saving(chosen.sums, other.sums))
                 for other in policies

@@ -22,7 +22,7 @@ _UNSEEN_LENGTH = 1.5
 def threshold_for_miss(
     scores: Floats,
     conversation_ids: Sequence[str],
-    max_missed: float,
+    max_miss: float,
     confidence: float,
     *,
     where: Path | str,
@@ -36,7 +36,7 @@ def threshold_for_miss(
     Args:
         scores: Of messages that need reasoning, shape `(n,)`.
         conversation_ids: Whose messages they are, n of them; conversations are independent.
-        max_missed: The bound, in (0, 1).
+        max_miss: The bound, in (0, 1).
         confidence: How sure it must be, in (0, 1).
         where: Names the data in messages.
 
@@ -48,9 +48,9 @@ def threshold_for_miss(
         prediction sets": the search from the lowest threshold upwards.
     """
     limits = _limits(scores, conversation_ids, confidence)
-    allowed = np.minimum.accumulate(limits.miss_rate <= max_missed)
+    allowed = np.minimum.accumulate(limits.miss_rate <= max_miss)
     if not len(allowed) or not allowed[0]:
-        raise RecordError(_too_few(limits, max_missed, confidence, where))
+        raise RecordError(_too_few(limits, max_miss, confidence, where))
     return float(limits.thresholds[allowed][-1])
 
 
@@ -114,8 +114,8 @@ def _rank_in_cluster(cluster: NDArray[np.intp]) -> Floats:
     return rank
 
 
-def _too_few(limits: _Limits, max_missed: float, confidence: float, where: Path | str) -> str:
-    needed = int(np.ceil(np.log(1 - confidence) / np.log(1 - max_missed)))
+def _too_few(limits: _Limits, max_miss: float, confidence: float, where: Path | str) -> str:
+    needed = int(np.ceil(np.log(1 - confidence) / np.log(1 - max_miss)))
     counted = (
         f"{limits.rows:,} messages that need reasoning, of {limits.conversations:,} conversations"
     )
@@ -128,5 +128,5 @@ def _too_few(limits: _Limits, max_missed: float, confidence: float, where: Path 
     return (
         f"{where}: {counted}, worth {limits.effective:,.0f} independent ones; expected at least "
         f"{needed}, and more where some conversations are much longer than others, to promise a "
-        f"miss rate of {max_missed:g} with {confidence:.0%} confidence. {remedy}"
+        f"miss rate of {max_miss:g} with {confidence:.0%} confidence. {remedy}"
     )

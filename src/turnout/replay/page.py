@@ -35,7 +35,7 @@ def render(content: Stored) -> str:
             "report": content,
             "rows": comparison["served"],
             "today": comparison["today"],
-            "by": _by_segment(comparison, content["max_missed"]),
+            "by": _by_segment(comparison, content["max_miss"]),
             "chosen": chosen_row(comparison),
             "levels": [at for at in comparison["at_missed"] if at["rows"]],
             "parts": PARTS,
@@ -48,14 +48,14 @@ def render(content: Stored) -> str:
     )
 
 
-def _by_segment(comparison: Stored, max_missed: float) -> dict[str, Any] | None:
-    """Each segment with what is fixed and what misses at most `max_missed`."""
+def _by_segment(comparison: Stored, max_miss: float) -> dict[str, Any] | None:
+    """Each segment with what is fixed and what misses at most `max_miss`."""
     by = comparison["by_segment"]
     if by is None:
         return None
     segments = []
     for segment in by["segments"]:
-        level = _level(segment, max_missed)
+        level = _level(segment, max_miss)
         segments.append({**segment, "rows": [*segment["fixed"], *level["rows"], *level["beside"]]})
     return {**by, "segments": segments}
 

@@ -65,7 +65,7 @@ class ReplayReport:
         held_out: Whether they are of conversations that no router saw in training; else the data
             set of a router was not found.
         evidence_left_out: Further turns with evidence, of conversations that trained a router.
-        max_missed: The share of misses that the recommendation is for.
+        max_miss: The share of misses that the recommendation is for.
         outcomes: What the outcomes of a gateway's journal say of the policies; None where the log
             has no propensities.
         comparison: The policies.
@@ -86,7 +86,7 @@ class ReplayReport:
     evident_turns: int
     held_out: bool
     evidence_left_out: int
-    max_missed: float
+    max_miss: float
     outcomes: Outcomes | None
     comparison: Comparison
     fresh: bool
@@ -103,7 +103,7 @@ def replay(
     others: Sequence[OtherScorer] = (),
     by: str | None = None,
     decisions: Path | None = None,
-    max_missed: float = 0.10,
+    max_miss: float = 0.10,
     miss_usd: float | None = None,
     engine: str = DUCKDB,
     on_progress: OnProgress = silent,
@@ -112,7 +112,7 @@ def replay(
 
     Beside `out` lie the scored tables, `NAME.ARCHITECTURE-scores.parquet`; a rerun with other
     prices or thresholds scores nothing again. So does the table of every turn's decision under
-    every policy, at its threshold for `max_missed` (the router's own where none misses so little).
+    every policy, at its threshold for `max_miss` (the router's own where none misses so little).
 
     Args:
         routers: One router folder, or one of each architecture; both are judged on the same turns.
@@ -126,7 +126,7 @@ def replay(
         others: What routers are compared with; each scores what the conversation router reads.
         by: The column carried by `turnout ingest --keep` that results are split by.
         decisions: Where decisions go; None for `NAME.decisions.parquet` beside `out`.
-        max_missed: Share of misses in (0, 1) that the recommendation is for.
+        max_miss: Share of misses in (0, 1) that the recommendation is for.
         miss_usd: The price of a miss for `priced`; None derives it from the threshold.
         engine: Where the routers score; see `engine.connect`. What `others` score and the walk
             are computed here.
@@ -140,9 +140,9 @@ def replay(
             engine is not there.
         StorageError: If `out` cannot be written.
     """
-    if not 0 < max_missed < 1:
+    if not 0 < max_miss < 1:
         raise SettingsError(
-            f"--max-missed: found {max_missed:g}; expected a share between 0 and 1, such as 0.1."
+            f"--max-miss: found {max_miss:g}; expected a share between 0 and 1, such as 0.1."
         )
     folders = _by_architecture(routers)
     trained_on = [training_data(path) for path in routers] if evidence.needs_training_data else []
@@ -161,7 +161,7 @@ def replay(
     options = {
         "targets": {name: repr(target) for name, target in targets.items()},
         "catalog": catalog.digest,
-        "max_missed": max_missed,
+        "max_miss": max_miss,
         "miss_usd": miss_usd,
         "least_confidence": evidence.least_confidence,
         "by": by,
@@ -178,7 +178,7 @@ def replay(
     thresholds = {name: _threshold(folder) for name, folder in folders.items()}
     is_truth = evidence.kind == "simulated truth"
     comparing = Comparing(log, thresholds, targets, miss_usd, is_truth)
-    comparison = comparing.compared(max_missed)
+    comparison = comparing.compared(max_miss)
     report = ReplayReport(
         turns=len(log.turns),
         conversations=log.turns.conversations,
@@ -194,12 +194,12 @@ def replay(
         evident_turns=0 if log.labels is None else int((log.labels >= 0).sum()),
         held_out=evidence.kind is not None and None not in trained_on,
         evidence_left_out=log.evidence_left_out,
-        max_missed=max_missed,
-        outcomes=outcomes_of(log, turns, comparing.decided(comparison, max_missed)),
+        max_miss=max_miss,
+        outcomes=outcomes_of(log, turns, comparing.decided(comparison, max_miss)),
         comparison=comparison,
         fresh=True,
     )
-    policies = comparing.decided(comparison, max_missed)
+    policies = comparing.decided(comparison, max_miss)
     with deciding.output() as partial:
         write_decisions(policies, log, targets, report.population, partial)
     run.record(report)

@@ -48,7 +48,7 @@ class Goal:
     Attributes:
         share: Share in (0, 1) of decisions to send to the reasoning class.
         budget_usd: USD for 1,000 messages.
-        max_missed: Bound in (0, 1) on the share, of the messages that need reasoning, that are sent
+        max_miss: Bound in (0, 1) on the share, of the messages that need reasoning, that are sent
             to the fast class; see `replay.miss_bound`.
         confidence: In (0, 1).
 
@@ -58,16 +58,16 @@ class Goal:
 
     share: float | None = None
     budget_usd: float | None = None
-    max_missed: float | None = None
+    max_miss: float | None = None
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        given = [g for g in (self.share, self.budget_usd, self.max_missed) if g is not None]
+        given = [g for g in (self.share, self.budget_usd, self.max_miss) if g is not None]
         if len(given) != 1:
             raise SettingsError(
-                f"found {len(given)} goals; expected one of --share, --budget and --max-missed."
+                f"found {len(given)} goals; expected one of --share, --budget and --max-miss."
             )
-        shares = {"--share": self.share, "--max-missed": self.max_missed}
+        shares = {"--share": self.share, "--max-miss": self.max_miss}
         for name, value in {**shares, "--confidence": self.confidence}.items():
             if value is not None and not 0 < value < 1:
                 raise SettingsError(
@@ -352,14 +352,14 @@ def _chosen(
             traffic.cost_usd("reasoning", prices["reasoning"]),
             goal.budget_usd * traffic.messages.sum() / COST_MESSAGES,
         )
-    if samples is None or goal.max_missed is None:
+    if samples is None or goal.max_miss is None:
         raise ValueError("a bound on misses needs labels")
     # It needs SciPy, which the other goals do without.
     from turnout.replay.miss_bound import threshold_for_miss
 
     needs = np.flatnonzero(samples.labels == LABEL_REASONING)
     ids = samples.clusters_of(needs)
-    return threshold_for_miss(scores[needs], ids, goal.max_missed, goal.confidence, where=source)
+    return threshold_for_miss(scores[needs], ids, goal.max_miss, goal.confidence, where=source)
 
 
 def _refuse_unanswerable(goal: Goal, prices: Prices | None, source: Path) -> None:
@@ -369,10 +369,10 @@ def _refuse_unanswerable(goal: Goal, prices: Prices | None, source: Path) -> Non
             "--budget: no models were named; expected --reasoning-model and --fast-model, or "
             "a settings file with both targets."
         )
-    if goal.max_missed is not None and source.is_file():
+    if goal.max_miss is not None and source.is_file():
         raise RecordError(
             f"{source}: a turns table says of no message whether it needs reasoning; expected a "
-            "data set folder for --max-missed. Make one with `turnout build`."
+            "data set folder for --max-miss. Make one with `turnout build`."
         )
 
 
@@ -478,5 +478,5 @@ def _origin(goal: Goal, source: Path) -> str:
         return f"sends at least {goal.share:.0%} to reasoning {where}"
     if goal.budget_usd is not None:
         return f"costs at most {goal.budget_usd:g} USD for {COST_MESSAGES:,} messages {where}"
-    bound = f"at most {goal.max_missed:.1%} with {goal.confidence:.0%} confidence"
+    bound = f"at most {goal.max_miss:.1%} with {goal.confidence:.0%} confidence"
     return f"misses {bound}, chosen {where}"
