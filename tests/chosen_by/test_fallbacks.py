@@ -179,3 +179,18 @@ def test_who_changed_the_model_is_told_turn_by_turn(kinds, name):
 def test_every_kind_is_among_the_cases():
     expected = {kind for _, kinds in CASES.values() for kind in kinds if kind}
     assert expected == {kind.code for kind in FALLBACKS}
+
+
+@pytest.mark.parametrize(
+    ("made_from", "from_model"), [("gpt-4o-2024-08-06", "o3"), ("claude-opus-4-5", None)]
+)
+def test_an_answer_made_again_under_another_name_of_its_model_is_no_switch_of_its_own(
+    made_from, from_model
+):
+    rows = [turn("c", 1, "one", "o3"), turn("c", 2, "two", "gpt-4o")]
+    rows[1] |= {"regenerated_from": made_from}
+    backend = connect()
+    turns = ibis.memtable(pa.Table.from_pylist(rows, TURNS))
+    marked = with_switches(with_model_facts(turns, backend, load_catalog()))
+    _, last = backend.to_pyarrow(marked.order_by("turn_index")).to_pylist()
+    assert (last["from_model"], last["kind"]) == (from_model or made_from, "downgrade")

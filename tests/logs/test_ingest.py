@@ -245,6 +245,12 @@ def test_a_failed_run_leaves_no_salt_and_one_that_another_run_wrote_is_not_repla
     assert Salt(tmp_path / "salt").fingerprint == theirs.fingerprint
 
 
+def test_of_equal_messages_the_one_that_names_its_model_is_kept(tmp_path):
+    rows = [row(model="o3"), row(model=None, timestamp="2026-05-05T12:00:00Z")]
+    _, (turn,) = ingested(tmp_path, rows)
+    assert turn["model"] == "o3"
+
+
 COUNTED_FROM_ZERO = [
     row(conversation_id=name, turn_index=index, user_message=f"{name}{index}")
     for name in "ab"

@@ -60,8 +60,8 @@ def write_turns(
     """Write one row a turn, in order of conversation and turn.
 
     Of several rows for a turn the one with the longest message stays; among those, one that did
-    not fail, then one whose answer a later request repeats, then the latest, then the one that was
-    read last. Calls of one turn are added up.
+    not fail, then one whose answer a later request repeats, then one that names its model, then the
+    latest, then the one that was read last. Calls of one turn are added up.
 
     Args:
         backend: Where they are sorted.
@@ -147,6 +147,7 @@ def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
         "model",
         length=rows[N_CHARS],
         failed=_failed(rows),
+        is_unnamed=rows.model.isnull(),
     )
     in_turn = ibis.window(
         group_by=TURN_KEYS,
@@ -154,13 +155,14 @@ def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
             ibis.desc("length"),
             ibis.asc("failed"),
             ibis.desc("continued"),
+            ibis.asc("is_unnamed"),
             ibis.desc("timestamp", nulls_first=False),
             ibis.desc(POSITION),
         ],
     )
     ranked = slim.mutate(rank=ibis.row_number().over(in_turn))
     return materialized(
-        backend, ranked.filter(ranked["rank"] > 0).drop("rank", "length", "continued")
+        backend, ranked.filter(ranked["rank"] > 0).drop("rank", "length", "continued", "is_unnamed")
     )
 
 

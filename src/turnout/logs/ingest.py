@@ -209,7 +209,7 @@ def ingest_files(
     """
     out = run.out
     with run.output() as partial:
-        counts, ignored, kept = RowCounts(), set[str](), set[str]()
+        counts, ignored, carried = RowCounts(), set[str](), set[str]()
         with TurnRowWriter(partial.with_name("rows.parquet")) as rows:
             with (
                 CallParts(partial.with_name("parts.parquet"), counts) as parts,
@@ -228,8 +228,8 @@ def ingest_files(
                         counts.layouts.pop(file.name, None)
                     else:
                         ignored |= source.names.ignored
-                    kept |= source.names.carried_in_rows
-            _refuse_absent([column for column in options.keep if column not in kept])
+                    carried |= source.names.carried_in_rows
+            _refuse_absent([column for column in options.keep if column not in carried])
             if parts.n_rows or messages.n_rows:
                 with _sorting_engine(partial, out) as backend:
                     named = replace(options, columns={}, keep=())  # where the rows were read

@@ -99,14 +99,14 @@ def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> i
     begun = rows.filter(rows.turns_before == 0)
     anchors = _latest(begun, unnamed, "owner", "first_turn")
     joined = nodes.left_join(anchors, nodes.node == anchors.child)
-    return materialized(backend, joined.select(*nodes.columns, anchor=joined.found))
+    return materialized(backend, joined.select(*nodes.columns, anchor=joined.predecessor))
 
 
 def _offered(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> set[str]:
     """The digests of nodes that some request offers: a rule on another one would find nothing."""
     asks = {wanted: nodes[wanted].isin(rows[offered]).any() for wanted, offered in _OFFERS.items()}
-    (found,) = backend.to_pyarrow(nodes.agg(**asks)).to_pylist()
-    return {wanted for wanted, is_offered in found.items() if is_offered}
+    (is_offered_by_name,) = backend.to_pyarrow(nodes.agg(**asks)).to_pylist()
+    return {wanted for wanted, is_offered in is_offered_by_name.items() if is_offered}
 
 
 def _by_id_of_answer(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
@@ -180,7 +180,7 @@ def _in_turn(rows: ibis.Table, nodes: ibis.Table, owner: str, wanted: str) -> ib
     wants = wants.mutate(rank=ibis.least(wants.number, wants["last"])).drop("number", "last")
     pairs = wants.join(offers, ("owner", "key", "rank"))
     pairs = pairs.filter(pairs.node < pairs.child)
-    return pairs.select("child", found=pairs.node)
+    return pairs.select("child", predecessor=pairs.node)
 
 
 def _latest(rows: ibis.Table, nodes: ibis.Table, owner: str, wanted: str) -> ibis.Table:
@@ -189,24 +189,24 @@ def _latest(rows: ibis.Table, nodes: ibis.Table, owner: str, wanted: str) -> ibi
     offers = rows.filter(rows[offered].notnull())
     offers = offers.select(
         owner=offers[owner], key=offers[offered], place="place", child=ibis.null("int64"),
-        found="node",
+        predecessor="node",
     )  # fmt: skip
     wants = nodes.filter(nodes[wanted].notnull())
     wants = wants.select(
         owner=wants[owner], key=wants[wanted], place="node", child="node",
-        found=ibis.null("int64"),
+        predecessor=ibis.null("int64"),
     )  # fmt: skip
     both = ibis.union(offers, wants)
     before = ibis.window(group_by=("owner", "key"), order_by="place", rows=(None, -1))
-    both = both.mutate(latest=both.found.max().over(before))
+    both = both.mutate(latest=both.predecessor.max().over(before))
     both = both.filter(both.child.notnull(), both.latest.notnull())
-    return both.select("child", found=both.latest)
+    return both.select("child", predecessor=both.latest)
 
 
 def _with_parents(backend: ibis.BaseBackend, nodes: ibis.Table, links: ibis.Table) -> ibis.Table:
-    found = links.group_by("child").agg(found=links.found.max())
-    joined = nodes.left_join(found, nodes.node == found.child)
-    joined = joined.mutate(parent=ibis.coalesce(joined.parent, joined.found))
+    latest = links.group_by("child").agg(predecessor=links.predecessor.max())
+    joined = nodes.left_join(latest, nodes.node == latest.child)
+    joined = joined.mutate(parent=ibis.coalesce(joined.parent, joined.predecessor))
     return materialized(backend, joined.select(*nodes.columns))
 
 

@@ -127,7 +127,7 @@ def _newest_leaf(nodes: Mapping[str, Node]) -> str | None:
 
 def beside(nodes: Mapping[str, Node], on_path: Collection[str]) -> dict[str, str]:
     """Message of a person beside the path, or answer to one on it → how it is counted."""
-    kept_answers = {
+    models_on_path = {
         node.parent: node.message.model
         for name, node in nodes.items()
         if name in on_path and node.message and isinstance(node.parent, str)
@@ -140,7 +140,7 @@ def beside(nodes: Mapping[str, Node], on_path: Collection[str]) -> dict[str, str
         if message.role == "user" and (message.text.strip() or message.attached):
             found[name] = BRANCH
         elif message.role == "assistant" and node.parent in on_path:
-            kept = kept_answers.get(str(node.parent))
-            other = message.model is not None and kept is not None and message.model != kept
+            model = models_on_path.get(str(node.parent))
+            other = message.model is not None and model is not None and message.model != model
             found[name] = REGENERATED_ELSEWHERE if other else REGENERATED
     return found

@@ -52,7 +52,7 @@ def turns_in_snake_case(values: Values) -> Sequence[SpanContent] | None:
 def _in_camel_case(value: object) -> object:
     if isinstance(value, Mapping):
         return {camel_case(str(name)): _in_camel_case(inner) for name, inner in value.items()}
-    return [_in_camel_case(one) for one in value] if isinstance(value, list) else value
+    return [_in_camel_case(item) for item in value] if isinstance(value, list) else value
 
 
 def _records(resources: list[Any], scopes: str, records: str) -> Iterator[Values]:
@@ -138,16 +138,16 @@ def _of_record(
         )
 
 
-def _occurrences_counted(found: Iterable[SpanContent]) -> Iterator[SpanContent]:
+def _occurrences_counted(content: Iterable[SpanContent]) -> Iterator[SpanContent]:
     """What one row says twice was said twice; what two rows say was exported again."""
     seen: Counter[object] = Counter()
-    for one in found:
-        if isinstance(one, CallPart):
-            key = (one.trace, one.span, one.at_ns, one.said)
-            yield replace(one, occurrence=seen[key])
+    for item in content:
+        if isinstance(item, CallPart):
+            key = (item.trace, item.span, item.at_ns, item.said)
+            yield replace(item, occurrence=seen[key])
             seen[key] += 1
         else:
-            yield one
+            yield item
 
 
 def _call_facts(facts: Values, record: Values) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def _time_ns(record: Values) -> int:
 def _facts(record: Values) -> dict[str, Any]:
     """A record's attributes by their names."""
     return {
-        str(one.get("key")): _value(one.get("value"))
-        for one in map(mapping, _list(record.get("attributes")))
+        str(attribute.get("key")): _value(attribute.get("value"))
+        for attribute in map(mapping, _list(record.get("attributes")))
     }
 
 
@@ -180,7 +180,7 @@ def _value(value: object) -> Any:  # noqa: ANN401 (whatever an attribute holds)
     """An attribute's value without the name of its type around it."""
     kinds = mapping(value)
     if "arrayValue" in kinds:
-        return [_value(one) for one in _list(mapping(kinds["arrayValue"]).get("values"))]
+        return [_value(item) for item in _list(mapping(kinds["arrayValue"]).get("values"))]
     if "kvlistValue" in kinds:
         pairs = map(mapping, _list(mapping(kinds["kvlistValue"]).get("values")))
         return {str(pair.get("key")): _value(pair.get("value")) for pair in pairs}

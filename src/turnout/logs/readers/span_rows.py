@@ -55,7 +55,7 @@ def turns_of_jaeger(values: Values) -> Sequence[SpanContent] | None:
     spans = values.get("spans")
     if not isinstance(spans, list):
         return None
-    found: list[SpanContent] = []
+    content: list[SpanContent] = []
     for span in map(mapping, spans):
         start, lasted = span.get("startTime"), span.get("duration")  # microseconds
         facts = _tags(span.get("tags"))
@@ -68,8 +68,8 @@ def turns_of_jaeger(values: Values) -> Sequence[SpanContent] | None:
             else None,
             "status": {"code": 2 if facts.get("error") is True else 0},
         }
-        found += of_span(record, facts, [("", _tags(log)) for log in _list(span.get("logs"))])
-    return found
+        content += of_span(record, facts, [("", _tags(log)) for log in _list(span.get("logs"))])
+    return content
 
 
 def _tags(value: object) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _flat(value: object, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_list_of_objects(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
 
 
 def _nanoseconds(value: object) -> str | None:
