@@ -248,6 +248,18 @@ def test_the_answer_after_a_row_that_failed_is_a_fallback(tmp_path, failed):
     ]  # fmt: skip
 
 
+def test_fallbacks_of_chats_that_are_alike_stay_in_their_chats(tmp_path):
+    log = Client()
+    begun = [log.ask([], "one", "1", session=f"s{n}", model="o3") for n in range(4)]
+    for n, first in enumerate(begun):
+        log.ask(first, "two", "", session=f"s{n}", model="o3", status="failure", response={})
+    for n, first in enumerate(begun):
+        log.ask(first, "two", "2", session=f"s{n}", model="gpt-4o-mini")
+    _, chats = log.ingested(tmp_path)
+    assert chats == {f"s{n}": [(1, "one"), (2, "two")] for n in range(4)}
+    assert [turn["chosen_by"] for turn in log.turns] == [None, "product"] * 4
+
+
 def test_a_person_may_choose_another_model_after_a_failure_without_messages(tmp_path):
     log = Client()
     first = log.ask([], "prove one", "p1", session="s", model="o3")

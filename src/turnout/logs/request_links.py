@@ -64,13 +64,17 @@ def _with_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibi
 
 
 def _with_failed_calls_of_other_ids(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
-    """Requests that failed are calls of the turn that asks the same later, after a history."""
+    """Requests that failed are calls of the turn that asks the same later, after a history.
+
+    An id with an answer has its own turns.
+    """
     failed = rows.failed & (rows.node == rows.place) & (rows.turns_before > 0)
     if not backend.to_pyarrow(rows.filter(failed).count()).as_py():
         return rows
+    unanswered = rows.failed.all().over(ibis.window(group_by="id_key"))
     after = ibis.window(group_by=("owner", "before", "message"), order_by="place", rows=(1, None))
     answered = ibis.ifelse(rows.failed, ibis.null("int64"), rows.place)
-    return _adopted(backend, rows, failed, rows.node.argmin(answered).over(after))
+    return _adopted(backend, rows, failed & unanswered, rows.node.argmin(answered).over(after))
 
 
 def _adopted(
