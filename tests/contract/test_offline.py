@@ -82,8 +82,10 @@ def test_no_verb_reaches_beyond_this_machine(tmp_path):
             )
             time.sleep(max(0, served_until - time.monotonic()))
             body = {"messages": [{"role": "user", "content": "prove it"}]}
-            httpx.post(f"http://127.0.0.1:{port}/v1/route", json=body).raise_for_status()
-            gateway.terminate()
+            try:
+                httpx.post(f"http://127.0.0.1:{port}/v1/route", json=body).raise_for_status()
+            finally:
+                gateway.terminate()
     assert watch.attempts() == []
     codes = {"judge": UpstreamError.exit_code}
     ended = [f"exit {codes.get(command.split()[0], 0)}: {command}" for command in commands]
