@@ -5,15 +5,13 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import turnout
 from tests.training.conftest import LEARNS, QUICK, rows, write_base, write_dataset, write_split
 from turnout.errors import ArtifactError, RecordError, SettingsError
-from turnout.evaluation.batch import score_file
 from turnout.manifest import read_manifest
+from turnout.records import ModelInput
 from turnout.routing import RouterFolder
 from turnout.training import Recipe, train
 from turnout.training.encoder import load_base
@@ -29,15 +27,12 @@ def test_it_learns_what_the_rows_teach(trained):
     assert router.decide("hello thanks").p_reasoning < 0.3
 
 
-def test_plain_transformers_gives_the_scores_of_turnout(trained, tmp_path):
+def test_plain_transformers_gives_the_scores_of_turnout(trained):
     from transformers import pipeline
 
     texts = [row["message"] for row in rows(40, 7)]
-    pq.write_table(pa.table({"text": texts}), tmp_path / "t.parquet")
-    out = tmp_path / "s.parquet"
     router = trained.report.router
-    score_file(router, tmp_path / "t.parquet", out, text_column="text", precision="float32")
-    ours = pq.read_table(out)["p_reasoning"].to_numpy()
+    ours = RouterFolder.read(router).scorer("float32").score([ModelInput(text) for text in texts])
     classify = pipeline("text-classification", model=str(router), top_k=None, device="cpu")
     theirs = [{d["label"]: d["score"] for d in one}["reasoning"] for one in classify(texts)]
     np.testing.assert_allclose(ours, theirs, atol=1e-3)

@@ -41,6 +41,6 @@ def _is_anthropic(body: Mapping[str, object]) -> bool:
     for item in listed if isinstance(listed, list) else ():
         content = item.get("content") if isinstance(item, Mapping) else None
         for part in content if isinstance(content, list) else ():
-            if isinstance(part, Mapping) and part.get("type") in _BLOCKS:
+            if isinstance(part, Mapping) and str(part.get("type")) in _BLOCKS:
                 return True
     return False

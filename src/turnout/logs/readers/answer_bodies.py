@@ -63,7 +63,7 @@ def _wire_format(event: Values) -> WireFormat | None:
         return chat
     if isinstance(kind, str) and kind.startswith("response."):
         return responses
-    return messages if kind in _EVENTS_OF_MESSAGES else None
+    return messages if str(kind) in _EVENTS_OF_MESSAGES else None
 
 
 def gemini_usage(body: Values) -> dict[str, Any]:

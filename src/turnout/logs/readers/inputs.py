@@ -76,7 +76,7 @@ def chat_message(item: object) -> ChatMessage | None:
     if item.get("lc") and isinstance(item.get("kwargs"), Mapping):  # LangChain, serialised
         name = _last_name(item.get("id"))
         item = {"type": _ROLES.get(name, name), **item["kwargs"]}
-    elif isinstance(item.get("data"), Mapping) and item.get("type") in _KINDS:
+    elif isinstance(item.get("data"), Mapping) and str(item.get("type")) in _KINDS:
         item = {**item["data"], "type": item["type"]}
     role = item.get("role") or item.get("type")
     if not isinstance(role, str) or role not in _KINDS | {"developer"}:
