@@ -427,6 +427,25 @@ def test_no_row_makes_reading_fail(values):
     list(rows_of_turns([RawRow("log", values)], "log"))
 
 
+@pytest.mark.parametrize("odd", [[], {}, 0, None])
+def test_a_value_of_another_type_makes_no_reading_fail(odd):
+    said = {"author": {"role": "assistant"}, "content": {"parts": ["yes"]}}
+    asked = {"author": {"role": "user"}, "content": {"parts": ["hi"]}}
+    nodes = {
+        "a": {"id": "a", "parent": None, "message": {"id": "a", **asked}},
+        "b": {"id": "b", "parent": "a", "message": {"id": "b", **said}},
+        "c": {"id": "c", "parent": odd, "message": {"id": "c", **said}},
+    }
+    rows = [
+        {"mapping": nodes, "current_node": "b", "title": "x"},
+        {"input": [{"type": odd, "data": {}}], "output": {}},
+        {"messages": [{"role": "user", "content": [{"type": odd, "text": "hi"}]}]},
+        {"request": {"messages": [{"role": "user", "content": [{"type": odd}]}]}, "response": {}},
+    ]
+    for values in rows:
+        list(rows_of_turns([RawRow("log", values)], "log"))
+
+
 def test_every_source_and_format_is_documented():
     page = (Path(__file__).resolve().parents[2] / "docs" / "readers.md").read_text()
     for reader in [*READERS, *SESSION_READERS]:

@@ -139,7 +139,7 @@ def beside(nodes: Mapping[str, Node], on_path: Collection[str]) -> dict[str, str
             continue
         if message.role == "user" and (message.text.strip() or message.attached):
             found[name] = BRANCH
-        elif message.role == "assistant" and node.parent in on_path:
+        elif message.role == "assistant" and str(node.parent) in on_path:
             model = models_on_path.get(str(node.parent))
             other = message.model is not None and model is not None and message.model != model
             found[name] = REGENERATED_ELSEWHERE if other else REGENERATED
