@@ -36,6 +36,14 @@ def write_jsonl(path, rows):
     return path
 
 
+def written(path, rows):
+    """A log in the format of its name."""
+    if path.suffix == ".jsonl":
+        return write_jsonl(path, rows)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 def ingested(tmp_path, rows, **options):
     source = write_jsonl(tmp_path / "log.jsonl", rows)
     report = ingest([source], tmp_path / "turns.parquet", **options)
@@ -260,11 +268,7 @@ COUNTED_FROM_ZERO = [
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_log_that_counts_from_zero_is_shifted_and_said(tmp_path, kind):
-    path = tmp_path / f"log.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(COUNTED_FROM_ZERO), path)
-    else:
-        write_jsonl(path, COUNTED_FROM_ZERO)
+    path = written(tmp_path / f"log.{kind}", COUNTED_FROM_ZERO)
     report = ingest([path], tmp_path / "turns.parquet")
     found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
     assert [(r["turn_index"], r["user_message"]) for r in found[:3]] == [
@@ -286,11 +290,7 @@ def test_a_log_that_counts_from_zero_is_shifted_and_said(tmp_path, kind):
 )
 def test_an_index_that_counts_messages_becomes_one_of_turns(tmp_path, indices, counted, kind):
     rows = [row(turn_index=index, user_message=f"q{index}") for index in indices]
-    path = tmp_path / f"log.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        write_jsonl(path, rows)
+    path = written(tmp_path / f"log.{kind}", rows)
     report = ingest([path], tmp_path / "turns.parquet")
     found = pq.read_table(tmp_path / "turns.parquet")["turn_index"].to_pylist()
     assert tuple(found) == counted

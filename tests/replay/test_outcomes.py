@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 from tests.replay.test_replay import CATALOG, FLAGS, TARGETS
 from tests.tables import turn, write_turns
-from tests.tiny_router import write_router
 from turnout.cli import turnout
 from turnout.errors import RecordError
 from turnout.replay.stage import replay
@@ -38,12 +37,6 @@ def journal(path, conversations=150, **changes):
             }
             rows.append(turn(f"c{at:03}", index, text, MODELS[reasoning], **(facts | changes)))
     return write_turns(path, rows)
-
-
-@pytest.fixture(scope="module")
-def routers(tmp_path_factory):
-    root = tmp_path_factory.mktemp("routers")
-    return [write_router(root / name, name) for name in ("session", "conversation")]
 
 
 @pytest.fixture(scope="module")

@@ -56,12 +56,6 @@ def log(path, conversations=40, **more):
 
 
 @pytest.fixture(scope="module")
-def routers(tmp_path_factory):
-    root = tmp_path_factory.mktemp("routers")
-    return [write_router(root / name, name) for name in ("session", "conversation")]
-
-
-@pytest.fixture(scope="module")
 def replayed(tmp_path_factory, routers):
     folder = tmp_path_factory.mktemp("replayed")
     turns = log(folder / "turns.parquet")

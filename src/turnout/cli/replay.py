@@ -181,10 +181,10 @@ def _show_outcomes(outcomes: Outcomes) -> None:
         (0, 1),
     )
     for row in outcomes.rows:
-        found = row.estimate
+        estimate = row.estimate
         shown = (
-            (with_interval(found.snips, "{:.3f}"), f"{found.effective_turns:,.0f}")
-            if found
+            (with_interval(estimate.snips, "{:.3f}"), f"{estimate.effective_turns:,.0f}")
+            if estimate
             else ("too few turns", "–")
         )
         table.add_row(row.policy, row.outcome, with_interval(row.logged, "{:.3f}"), *shown)

@@ -123,13 +123,13 @@ class ColumnNames:
 
     def chosen_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What the user's columns say in a row that holds more than one turn: field → value."""
-        found = {
+        chosen = {
             field: value
             for field, column in self._chosen.items()
             if (value := value_at(values, column)) is not None
         }
-        self._read_in_rows |= found.keys()
-        return found | self.segments_in(values)
+        self._read_in_rows |= chosen.keys()
+        return chosen | self.segments_in(values)
 
     def segments_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The field `segments` of a row, where it has a column that is carried along.

@@ -167,15 +167,15 @@ def _members_in_pieces(text: str, start: int) -> tuple[tuple[_Member, ...], int]
         members, end = _members_of(short.text, start)
     except ValueError:
         return _members_of(text, start)  # which says where the text is wrong
-    at = short.position
+    whole = short.position
     restored = (
         _Member(
-            m.name, at(m.start), at(m.name_end), at(m.value_start), at(m.end),
+            m.name, whole(m.start), whole(m.name_end), whole(m.value_start), whole(m.end),
             short.restored(m.value) if isinstance(m.value, (str, dict, list)) else m.value,
         )
         for m in members
     )  # fmt: skip
-    return tuple(restored), at(end)
+    return tuple(restored), whole(end)
 
 
 def _members_of(text: str, start: int) -> tuple[tuple[_Member, ...], int]:

@@ -151,7 +151,7 @@ class MessageStream:
 
     def _start(self, index: int, block: Mapping[str, object]) -> None:
         name = text(block.get("name"))
-        if name and str(block.get("type")) in TOOL_USES:
+        if name and text(block.get("type")) in TOOL_USES:
             self._tools[index] = name
         if block.get("type") == "text":
             self._words.add(index, text(block.get("text")))

@@ -120,10 +120,9 @@ class _Columns:
     def of(cls, log: ScoredLog, rows: pa.Table) -> _Columns:
         lengths = np.diff(log.turns.starts)
         conversation = np.repeat(np.arange(len(lengths)), lengths)
-        at = _places(log, conversation, rows)
-        known = at >= 0
+        positions = _positions(log, conversation, rows)
         columns = {
-            name: _placed(rows[name].to_numpy(), at, known, len(log.turns))
+            name: _placed(rows[name].to_numpy(), positions, len(log.turns))
             for name in ("propensity", "good", "answered")
         }
         propensity = columns["propensity"]
@@ -151,9 +150,7 @@ def _row(
 ) -> PolicyOutcome:
     used = columns.open_to_chance & np.isfinite(values)
     _, conversation = np.unique(columns.conversation[used], return_inverse=True)
-    logged = Logged(
-        columns.reasoning[used], columns.propensity[used], values[used], conversation
-    )  # fmt: skip
+    logged = Logged(columns.reasoning[used], columns.propensity[used], values[used], conversation)
     counts = np.bincount(conversation).astype(np.float64)
     as_logged = ratio(np.bincount(conversation, values[used]).astype(np.float64), counts)
     estimate, refused = None, None
@@ -176,9 +173,9 @@ def _with_propensity(turns: Path) -> pa.Table:
         pc.and_(pc.greater(rows["propensity"], 0), pc.less_equal(rows["propensity"], 1))
     )
     if n_wrong := pc.sum(wrong).as_py():
-        found = rows["propensity"].filter(wrong)[0].as_py()
+        example = rows["propensity"].filter(wrong)[0].as_py()
         raise RecordError(
-            f"{turns}: propensity: found {found:g} in {n_wrong:,} of {rows.num_rows:,} turns; "
+            f"{turns}: propensity: found {example:g} in {n_wrong:,} of {rows.num_rows:,} turns; "
             "expected more than 0 and at most 1, as the gateway writes it. Delete it in these rows."
         )
     feedback = pc.utf8_lower(rows["feedback"])
@@ -197,17 +194,19 @@ def _one_or_zero(
     return pc.if_else(is_one, 1.0, pc.if_else(is_zero, 0.0, nothing))
 
 
-def _places(log: ScoredLog, conversation: NDArray[np.int64], rows: pa.Table) -> NDArray[np.int64]:
+def _positions(
+    log: ScoredLog, conversation: NDArray[np.int64], rows: pa.Table
+) -> NDArray[np.int64]:
     """Where the log has each row; −1 where its conversation was left out."""
-    numbers = {name: at for at, name in enumerate(log.conversation_ids.to_pylist())}
+    numbers = {name: number for number, name in enumerate(log.conversation_ids.to_pylist())}
     keys = zip(conversation.tolist(), log.turns.turn_index.tolist(), strict=True)
-    at = {key: position for position, key in enumerate(keys)}
+    position_of = {key: position for position, key in enumerate(keys)}
     wanted = zip(*(rows[name].to_pylist() for name in TURN_KEYS), strict=True)
-    places = (at.get((numbers.get(name, -1), index), -1) for name, index in wanted)
-    return np.fromiter(places, np.int64, rows.num_rows)
+    positions = (position_of.get((numbers.get(name, -1), index), -1) for name, index in wanted)
+    return np.fromiter(positions, np.int64, rows.num_rows)
 
 
-def _placed(values: Floats, at: NDArray[np.int64], known: Bools, n: int) -> Floats:
-    column = np.full(n, np.nan)
-    column[at[known]] = values[known]
+def _placed(values: Floats, positions: NDArray[np.int64], n: int) -> Floats:
+    column, known = np.full(n, np.nan), positions >= 0
+    column[positions[known]] = values[known]
     return column

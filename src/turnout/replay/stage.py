@@ -300,15 +300,19 @@ def _facts(target: Target) -> TargetFacts:
 
 def _outcome_rows(outcomes: Outcomes) -> Iterator[list[object]]:
     for row in outcomes.rows:
-        found = row.estimate
-        estimates = (found.snips, found.doubly_robust, found.ips) if found else (None, None, None)
+        estimate = row.estimate
+        estimates = (
+            (estimate.snips, estimate.doubly_robust, estimate.ips)
+            if estimate
+            else (None, None, None)
+        )
         yield [
             row.policy,
             "" if row.threshold is None else row.threshold,
             row.outcome,
             row.turns,
-            *(cell for estimate in (row.logged, *estimates) for cell in spread(estimate)),
-            found.effective_turns if found else "",
+            *(cell for each in (row.logged, *estimates) for cell in spread(each)),
+            estimate.effective_turns if estimate else "",
             row.refused or "",
         ]
 

@@ -20,16 +20,21 @@ class Node:
     """A message and the one before it.
 
     Attributes:
-        parent: The name of the node before it; a name of none where it is the first.
+        parent: The name of the node before it; None or a name of none where it is the first.
         message: None where the node says nothing or is hidden from the person.
         time_s: When, in seconds since 1970; 0 where nothing tells.
         side: Which of several models it is of that were asked at the same time.
     """
 
-    parent: object
+    parent: str | None
     message: Message | None
     time_s: float = 0.0
     side: int = 0
+
+
+def name_of(value: object) -> str | None:
+    """The name of a node, as a log has it; None where the value is none."""
+    return value if isinstance(value, str) else None
 
 
 def turns_of_tree(
@@ -68,8 +73,8 @@ def path_to(nodes: Mapping[str, Node], ended_on: object) -> list[str]:
     if not isinstance(ended_on, str) or ended_on not in nodes:
         ended_on = _newest_leaf(nodes)
     path: dict[str, None] = {}
-    name: object = ended_on
-    while isinstance(name, str) and name in nodes and name not in path:
+    name: str | None = ended_on
+    while name is not None and name in nodes and name not in path:
         path[name] = None
         name = nodes[name].parent
     return list(path)[::-1]
@@ -85,7 +90,7 @@ def regenerated(nodes: Mapping[str, Node], path: Sequence[str]) -> dict[str, obj
     model_of = _models_below(nodes)
     siblings: dict[str, list[str]] = {}
     for name, node in nodes.items():
-        if isinstance(node.parent, str) and node.message and node.message.role != "user":
+        if node.parent is not None and node.message and node.message.role != "user":
             siblings.setdefault(node.parent, []).append(name)
     model_before: dict[str, object] = {}
     for names in siblings.values():
@@ -109,7 +114,7 @@ def _models_below(nodes: Mapping[str, Node]) -> dict[str, object]:
     for name in nodes:
         model, parent = models[name], nodes[name].parent
         steps = 0
-        while model is not None and isinstance(parent, str) and models.get(parent, model) is None:
+        while model is not None and parent is not None and models.get(parent, model) is None:
             before = nodes[parent]
             if (before.message is not None and before.message.role == "user") or steps > len(nodes):
                 break
@@ -119,7 +124,7 @@ def _models_below(nodes: Mapping[str, Node]) -> dict[str, object]:
 
 
 def _newest_leaf(nodes: Mapping[str, Node]) -> str | None:
-    parents = {node.parent for node in nodes.values() if isinstance(node.parent, str)}
+    parents = {node.parent for node in nodes.values()}
     leaves = [name for name in nodes if name not in parents]
     # Of leaves of one time the last one in the log is the newest.
     return max(reversed(leaves), key=lambda name: nodes[name].time_s, default=None)
@@ -127,10 +132,10 @@ def _newest_leaf(nodes: Mapping[str, Node]) -> str | None:
 
 def beside(nodes: Mapping[str, Node], on_path: Collection[str]) -> dict[str, str]:
     """Message of a person beside the path, or answer to one on it → how it is counted."""
-    models_on_path = {
+    models_on_path: dict[str | None, object] = {
         node.parent: node.message.model
         for name, node in nodes.items()
-        if name in on_path and node.message and isinstance(node.parent, str)
+        if name in on_path and node.message and node.parent is not None
     }
     found: dict[str, str] = {}
     for name, node in nodes.items():
@@ -139,8 +144,8 @@ def beside(nodes: Mapping[str, Node], on_path: Collection[str]) -> dict[str, str
             continue
         if message.role == "user" and (message.text.strip() or message.attached):
             found[name] = BRANCH
-        elif message.role == "assistant" and str(node.parent) in on_path:
-            model = models_on_path.get(str(node.parent))
+        elif message.role == "assistant" and node.parent in on_path:
+            model = models_on_path.get(node.parent)
             other = message.model is not None and model is not None and message.model != model
             found[name] = REGENERATED_ELSEWHERE if other else REGENERATED
     return found

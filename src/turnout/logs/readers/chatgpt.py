@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from turnout.logs.readers.branches import Node, turns_of_tree
+from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.message_rows import attachments_in
 from turnout.logs.readers.messages import NoTurn, Turn, Values, mapping, message_of
 
@@ -38,7 +38,7 @@ def _node(node: Values) -> Node:
         time_s,
     )
     return Node(
-        node.get("parent"),
+        name_of(node.get("parent")),
         None if hidden else read,
         float(time_s) if isinstance(time_s, int | float) else 0.0,
     )

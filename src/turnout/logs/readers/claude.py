@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from turnout.logs.moments import moment
-from turnout.logs.readers.branches import Node, turns_of_tree
+from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.messages import (
     Message,
     NoTurn,
@@ -38,7 +38,7 @@ def turns(values: Values) -> Sequence[Turn | NoTurn] | None:
 
 def _node(message: Values) -> Node:
     time = moment(message.get("created_at"))
-    return Node(message.get(_PARENT), _message(message), time.timestamp() if time else 0.0)
+    return Node(name_of(message.get(_PARENT)), _message(message), time.timestamp() if time else 0.0)
 
 
 def _message(message: Values) -> Message:

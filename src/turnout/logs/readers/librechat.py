@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from turnout.logs.moments import moment
-from turnout.logs.readers.branches import Node, turns_of_tree
+from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.messages import (
     Message,
     NoTurn,
@@ -50,7 +50,9 @@ def _listed(messages: object) -> list[Values]:
 def _node(message: Values) -> Node:
     time = moment(message.get("createdAt"))
     return Node(
-        message.get("parentMessageId"), _message(message), time.timestamp() if time else 0.0
+        name_of(message.get("parentMessageId")),
+        _message(message),
+        time.timestamp() if time else 0.0,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from turnout.logs.readers.branches import Node, turns_of_tree
+from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.messages import (
     Message,
     NoTurn,
@@ -49,7 +49,7 @@ def turns(values: Values) -> Sequence[Turn | NoTurn] | None:
 def _node(message: Values) -> Node:
     time_s = message.get("timestamp")
     return Node(
-        message.get("parentId"),
+        name_of(message.get("parentId")),
         _message(message),
         float(time_s) if isinstance(time_s, int | float) else 0.0,
         count(message, "modelIdx") or 0,
