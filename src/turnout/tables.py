@@ -75,7 +75,7 @@ class Row:
         Raises:
             RecordError: If it is neither.
         """
-        value = self.values.get(name)
+        value = without_fraction(self.values.get(name))
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         text = self.text(name)
@@ -134,7 +134,7 @@ class Table:
         path: The file.
         names: All of its columns.
         columns: Those asked for, as far as it has them: one value a row.
-        places: Line or row of each, 1-based.
+        places: Line or row of each; of a file 1-based.
         by_line: Whether places are lines.
     """
 
@@ -234,6 +234,11 @@ def read_known_labels(path: Path) -> dict[tuple[str, int], int]:
         if labels.setdefault(turn, label) != label:
             raise row.refused("label", f"{labels[turn]}, as an earlier row has it for {turn}")
     return labels
+
+
+def without_fraction(value: object) -> object:
+    """3 for 3.0, which pandas makes of 3 where a column has gaps; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def decompressed(stream: pa.NativeFile, compression: str | None) -> io.BufferedReader:

@@ -187,7 +187,7 @@ def read_labels(backend: ibis.BaseBackend, path: Path) -> ibis.Table:
     if missing := [name for name in LABELS.names if name not in schema.names]:
         raise RecordError(
             f"{path}: no column {', '.join(missing)}; expected what `turnout label` writes. "
-            "Check --labels."
+            "Give its output."
         )
     _require_kinds(path, schema, LABELS)
     return read_parquet(backend, path).select(*LABELS.names)

@@ -95,7 +95,7 @@ def test_a_split_of_another_name_is_refused_with_its_row():
     frame = scored()
     frame["part"] = "train"
     frame.loc[6, "part"] = "holdout"
-    said = "the table: row 7: part is 'holdout'; expected train or validation or test"
+    said = "the table: row 6: part is 'holdout'; expected train or validation or test"
     with pytest.raises(RecordError, match=said):
         tn.from_outcomes(frame, strong="gpt5", weak="mini", split="part")
 
@@ -158,7 +158,7 @@ def test_turns_stay_in_a_split_of_ones_own_and_what_leaks_is_counted():
 def test_a_turn_in_two_splits_of_ones_own_is_refused_with_its_row():
     frame = turns().assign(part="train", turn=1)
     frame.loc[1, "part"] = "test"
-    with pytest.raises(RecordError, match="row 2: part is 'test'; expected train, as an earlier"):
+    with pytest.raises(RecordError, match="row 1: part is 'test'; expected train, as an earlier"):
         tn.from_turns(frame, text="asked", conversation="chat", turn="turn", split="part")
 
 
@@ -185,8 +185,44 @@ def test_turns_may_have_labels_of_their_own_and_need_no_model():
 
 def test_two_labels_of_one_turn_are_refused_with_their_row():
     frame = pd.DataFrame({"chat": ["a", "a"], "asked": "why?", "place": 1, "need": [0, 1]})
-    with pytest.raises(RecordError, match="row 2: need is 1; expected 0, as an earlier row"):
+    with pytest.raises(RecordError, match="row 1: need is 1; expected 0, as an earlier row"):
         tn.from_turns(frame, text="asked", conversation="chat", turn="place", label="need")
+
+
+def test_each_row_may_be_a_conversation_of_its_own():
+    frame = turns().drop(columns=["chat", "model"]).assign(need=[0, 1] * 150)
+    data = tn.from_turns(frame, text="asked", conversation=None, label="need")
+    assert sum(map(len, splits(data).values())) == len(frame)
+
+
+def test_a_name_in_a_column_with_gaps_is_the_whole_number_that_it_was():
+    frame = scored().assign(part=[float(n % 9) if n > 3 else None for n in range(100)])
+    data = tn.from_outcomes(frame, strong="gpt5", weak="mini", group="part")
+    assert {str(n) for n in range(9)} | {None} == set(
+        name for split in splits(data).values() for name in split.samples.groups
+    )
+
+
+def test_a_table_may_come_through_the_dataframe_interchange():
+    class Foreign:
+        def __dataframe__(self, *args, **kwargs):
+            return pa.Table.from_pandas(scored()).__dataframe__(*args, **kwargs)
+
+    assert len(tn.from_outcomes(Foreign(), strong="gpt5", weak="mini").train) == 80
+
+
+def test_conversations_with_one_first_message_need_names_to_be_apart():
+    rows = [
+        {"said": [{"role": "user", "content": "hi"}, {"role": "user", "content": f"why {n}"}],
+         "s": 0.9, "w": n % 2, "chat": n}
+        for n in range(40)
+    ]  # fmt: skip
+    for row in rows:
+        row["said"].insert(1, {"role": "assistant", "content": "hello"})
+    names = {"messages": "said", "strong": "s", "weak": "w"}
+    with pytest.raises(RecordError, match=r"They have one .* name conversations in a col"):
+        tn.from_outcomes(pd.DataFrame(rows), **names)
+    assert len(tn.from_outcomes(pd.DataFrame(rows), **names, conversation="chat").train) == 32
 
 
 def test_saved_data_is_the_folder_that_train_reads(tmp_path):
@@ -203,7 +239,7 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
         (
             lambda: tn.from_outcomes([1, 2]),
             SettingsError,
-            "found list; expected a pandas or polars",
+            "df: found list; expected a pandas or polars",
         ),
         (
             lambda: tn.from_outcomes(scored(), strong="gpt6", weak="mini"),
@@ -213,12 +249,12 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
         (
             lambda: tn.from_outcomes(scored(), strong="gpt5", weak="id"),
             RecordError,
-            "the table: row 1: id is 1000; expected a number in",
+            "the table: row 0: id is 1000; expected a number in",
         ),
         (
             lambda: tn.from_turns(turns(), text="asked", conversation="chat", label="model"),
             RecordError,
-            "the table: row 1: label is 'o3'; expected 0 or reasoning",
+            "the table: row 0: label is 'o3'; expected 0 or reasoning",
         ),
         (
             lambda: tn.from_turns(turns().assign(model="o3"), text="asked", conversation="chat"),
@@ -233,12 +269,69 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
         (
             lambda: tn.from_outcomes(pl.DataFrame(scored()).lazy(), strong="gpt5", weak="mini"),
             SettingsError,
-            r"found LazyFrame, which is not computed yet.* collect\(\)",
+            r"df: found LazyFrame; expected a table. Call its collect\(\) first",
         ),
         (
             lambda: tn.from_outcomes(pd.concat([scored(), scored()[["mini"]]], axis=1)),
             SettingsError,
             "more than one column is named mini",
+        ),
+        (
+            lambda: tn.from_outcomes(scored()["prompt"]),
+            SettingsError,
+            r"df: found Series; expected a table. Call its to_frame\(\) first",
+        ),
+        (
+            lambda: tn.from_outcomes({"prompt": ["a"], "gpt5": [0.1, 0.2], "mini": [1]}),
+            RecordError,
+            "expected columns of one length",
+        ),
+        (
+            lambda: tn.from_outcomes(scored().iloc[:0], strong="gpt5", weak="mini"),
+            RecordError,
+            "the table: no rows",
+        ),
+        (
+            lambda: tn.from_outcomes(scored(), strong="gpt5", weak=scored()["mini"]),
+            SettingsError,
+            "weak: found Series; expected the name of a column",
+        ),
+        (
+            lambda: tn.from_outcomes(scored(), text=None),
+            SettingsError,
+            "text: found NoneType; expected the name of a column",
+        ),
+        (
+            lambda: tn.from_outcomes(scored(), strong="gpt5", weak="mini", split=0.2),
+            SettingsError,
+            "found a split of 0.2; expected three parts",
+        ),
+        (
+            lambda: tn.from_outcomes(scored(), strong="gpt5", weak="mini", margin="0.1"),
+            SettingsError,
+            "margin: found '0.1'",
+        ),
+        (
+            lambda: tn.from_turns(turns(), text="asked", conversation="chat", ratio=(0.3, 0.7)),
+            SettingsError,
+            "ratio 0.3:0.7; expected a whole size of at least 2 and two whole parts",
+        ),
+        (
+            lambda: tn.from_turns(turns(), text="asked", conversation="chat", labels="l.parquet"),
+            SettingsError,
+            "labels: found str; expected a pandas",
+        ),
+        (
+            lambda: tn.from_turns(turns().drop(columns="model"), text="asked", conversation="chat"),
+            RecordError,
+            "no column model; .* or of known labels with label=",
+        ),
+        (
+            lambda: tn.from_outcomes(
+                scored().assign(part="train"), strong="gpt5", weak="mini", split="part"
+            ),
+            RecordError,
+            "leave validation without reasoning.* Put rows of both labels into each split",
         ),
     ],
 )

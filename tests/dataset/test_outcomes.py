@@ -198,11 +198,11 @@ def test_a_damaged_table_of_outcomes_is_refused(tmp_path):
 
 
 def test_a_margin_out_of_range_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="--margin: found 0"):
+    with pytest.raises(SettingsError, match=r"^margin: found 0"):
         dataset_from_outcomes(outcomes(tmp_path, measured()), margin=0)
 
 
 def test_outcomes_of_one_label_are_refused_with_what_to_do_about_outcomes(tmp_path):
     rows = [row | {"fast_score": 0.9} for row in measured()]
-    with pytest.raises(RecordError, match=r"0 reasoning, 200 fast .* or another --margin"):
+    with pytest.raises(RecordError, match=r"0 reasoning, 200 fast .* or another margin"):
         dataset_from_outcomes(outcomes(tmp_path, rows))

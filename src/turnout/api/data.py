@@ -18,6 +18,7 @@ from turnout.api.frames import (
     arrow_table,
     columns_of,
     labels_table,
+    require_names,
     split_of_turns,
     splits_in,
     turn_keys,
@@ -37,6 +38,9 @@ from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
 from turnout.schema import TURN_KEYS
 
 Parts = tuple[float, float, float]
+_LABELS = (
+    "Give the name of one of its columns; of models with model=, or of known labels with label=."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,6 +195,13 @@ def from_outcomes(
         "messages": messages, "conversation_id": conversation, "group": group,
         "cv_group": cv_group, "label": label, "target": target, "weight": weight,
     }  # fmt: skip
+    require_names(
+        {"strong": strong, "weak": weak} | ({} if messages else {"text": text}),
+        {
+            "text": text, "messages": messages, "conversation": conversation, "group": group,
+            "cv_group": cv_group, "label": label, "target": target, "weight": weight,
+        },
+    )  # fmt: skip
     _require_architecture(architecture or "session")
     names = {field: name for field, name in named.items() if name is not None}
     split_column = split if isinstance(split, str) else None
@@ -215,7 +226,7 @@ def from_turns(
     labels: object = None,
     text: str = "user_message",
     model: str = "model",
-    conversation: str = "conversation_id",
+    conversation: str | None = "conversation_id",
     turn: str | None = None,
     answer: str | None = None,
     user: str | None = None,
@@ -234,7 +245,7 @@ def from_turns(
             of each turn's model is its label.
         text: The column of user messages.
         model: The column of model names; not needed if labels are given.
-        conversation: The column that names conversations.
+        conversation: The column that names conversations; None if each row is one of its own.
         turn: The column of 1-based turn indices; by default `turn_index` if there is one, else the
             order of a conversation's rows.
         answer: The column of the assistant's answers; by default `assistant_message`, if any.
@@ -252,7 +263,14 @@ def from_turns(
         SettingsError: If `df` is not a table, or an option is out of range.
     """
     if labels is not None and label is not None:
-        raise SettingsError("found labels and label; expected one of them.")
+        raise SettingsError("labels and label: found both; expected one of them.")
+    require_names(
+        {"text": text, "model": model},
+        {
+            "conversation": conversation, "turn": turn, "answer": answer, "user": user,
+            "label": label,
+        },
+    )  # fmt: skip
     _require_architecture(architecture)
     arrow = arrow_table(df)
     index = turn or ("turn_index" if "turn_index" in arrow.column_names else None)
@@ -262,7 +280,9 @@ def from_turns(
     columns = {field: name or field for field, name in {"model": model, **named}.items()}
     split_column = split if isinstance(split, str) else None
     required = [name for name in (conversation, turn, label, split_column, *named.values()) if name]
-    table = columns_of(arrow, required, [*columns.values(), *([index] if index else [])])
+    remedy = _LABELS if labels is None and model not in arrow.column_names else REMEDY
+    optional = [*columns.values(), *([index] if index else [])]
+    table = columns_of(arrow, required, optional, remedy)
     columns = {field: name for field, name in columns.items() if name in table.columns}
     keys = turn_keys(table, conversation, index)
     if label is not None:
@@ -276,7 +296,7 @@ def from_turns(
     )
     dataset = _dataset_of(
         turns_table(table, keys, columns),
-        None if labels is None else arrow_table(labels),
+        None if labels is None else arrow_table(labels, "labels"),
         spec,
         architecture,
     )

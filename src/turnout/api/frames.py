@@ -1,4 +1,7 @@
-"""Reads tables of any library: their columns, turn keys, labels and splits."""
+"""Reads tables of any library: their columns, turn keys, labels and splits.
+
+Rows are counted from 0 in messages, as notebooks count them.
+"""
 
 from __future__ import annotations
 
@@ -16,55 +19,88 @@ from turnout.tables import Row, Table, require_columns
 
 TABLE = Path("the table")
 REMEDY = "Give the name of one of its columns."
+# What makes a table of a column, a query, or a table of another library.
+_CONVERSIONS = ("to_frame", "collect", "compute", "to_pandas", "toPandas")
 
 
-def arrow_table(df: object) -> pa.Table:
+def arrow_table(df: object, argument: str = "df") -> pa.Table:
     """A table of any library as an Arrow table.
 
+    Args:
+        df: The table.
+        argument: What it was given as, for messages.
+
     Raises:
-        RecordError: If a column mixes types.
+        RecordError: If a column mixes types, or columns differ in length.
         SettingsError: If it is not a table.
     """
     try:
+        if hasattr(df, "__dataframe__") and not hasattr(df, "__arrow_c_stream__"):
+            from pyarrow.interchange import from_dataframe
+
+            return from_dataframe(df)
         return pa.table(dict(df) if isinstance(df, Mapping) else df)
-    except pa.ArrowException as error:
-        raise RecordError(
-            f"{TABLE}: not readable as Arrow ({first_line(error)}); expected one type a "
-            "column. Convert the column, or write messages as JSON text."
-        ) from error
-    except (TypeError, ValueError) as error:
-        if hasattr(df, "collect"):
-            raise SettingsError(
-                f"found {type(df).__name__}, which is not computed yet; expected a table. Call its "
-                "collect() first."
-            ) from error
-        repeated = [
-            name for name, count in Counter(getattr(df, "columns", ())).items() if count > 1
-        ]
-        if repeated:
-            raise SettingsError(
-                f"{TABLE}: more than one column is named {repeated[0]}; expected each name once. "
-                "Rename or drop the others."
-            ) from error
-        raise SettingsError(
-            f"found {type(df).__name__}; expected a pandas or polars DataFrame, an Arrow table, or "
-            "a mapping of columns. Use pandas to read a file, or to make a table of a list of rows."
-        ) from error
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise _refused(df, argument, error) from error
 
 
-def columns_of(df: object, required: Sequence[str], optional: Iterable[str] = ()) -> Table:
+def _refused(df: object, argument: str, error: Exception) -> RecordError | SettingsError:
+    """Why something is no table, and how to make one of it."""
+    found = f"{argument}: found {type(df).__name__}"
+    for conversion in _CONVERSIONS:
+        if hasattr(df, conversion):
+            return SettingsError(f"{found}; expected a table. Call its {conversion}() first.")
+    names = getattr(df, "columns", ())
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        return SettingsError(
+            f"{argument}: more than one column is named {repeated[0]}; expected each name once. "
+            "Rename or drop the others."
+        )
+    if isinstance(error, pa.ArrowException | UnicodeError):
+        return RecordError(
+            f"{argument}: not readable as Arrow ({first_line(error)}); expected columns of one "
+            "length, each of one type. Convert the column, or write messages as JSON text."
+        )
+    return SettingsError(
+        f"{found}; expected a pandas or polars DataFrame, an Arrow table, or a mapping of names to "
+        "lists or arrays. Use pandas to read a file, or to make a table of a list of rows."
+    )
+
+
+def require_names(required: Mapping[str, object], optional: Mapping[str, object]) -> None:
+    """Refuse anything but text as the name of a column.
+
+    Args:
+        required: Argument → what was given.
+        optional: The same; these may be None.
+
+    Raises:
+        SettingsError: If one is something else.
+    """
+    for argument, name in [*required.items(), *optional.items()]:
+        if not isinstance(name, str if argument in required else str | None):
+            raise SettingsError(
+                f"{argument}: found {type(name).__name__}; expected the name of a column, as text."
+            )
+
+
+def columns_of(
+    df: object, required: Sequence[str], optional: Iterable[str] = (), remedy: str = REMEDY
+) -> Table:
     """Some columns of a table, row by row.
 
     Raises:
-        RecordError: If a required one is missing.
+        RecordError: If a required one is missing, or it has no row.
         SettingsError: If it is not a table.
     """
     arrow = arrow_table(df)
     names = dict.fromkeys([*required, *optional])
     columns = {name: arrow[name].to_pylist() for name in names if name in arrow.column_names}
-    places = range(1, arrow.num_rows + 1)
-    table = Table(TABLE, arrow.column_names, columns, places, by_line=False)
-    require_columns(table, required, REMEDY)
+    table = Table(TABLE, arrow.column_names, columns, range(arrow.num_rows), by_line=False)
+    require_columns(table, required, remedy)
+    if not arrow.num_rows:
+        raise RecordError(f"{TABLE}: no rows; expected at least one. Check how it was made.")
     return table
 
 
@@ -95,12 +131,12 @@ def split_of_turns(
     return splits
 
 
-def turn_keys(table: Table, conversation: str, turn: str | None) -> list[tuple[str, int]]:
-    """Conversation and turn index of every row."""
+def turn_keys(table: Table, conversation: str | None, turn: str | None) -> list[tuple[str, int]]:
+    """Conversation and turn index of every row; without a column, each row is a conversation."""
     counts: Counter[Any] = Counter()
     keys = []
-    for row in table:
-        name = row.values[conversation]
+    for number, row in enumerate(table):
+        name = row.values[conversation] if conversation else number
         counts[name] += 1
         index = row.values[turn] if turn else counts[name]
         keys.append(Row(row.where, {"conversation_id": name, "turn_index": index}).turn())

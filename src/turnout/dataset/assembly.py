@@ -7,7 +7,8 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import gcd
+from math import gcd, inf
+from numbers import Integral, Real
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,17 @@ COUNT, SAMPLE = "count the log", "sample the log as it is"
 _BOTH_IN_A_LOG = (
     "Use a log where both model classes were used, or say which models reason under [catalog] in "
     "turnout.toml. A log of one class gets labels from a judge (turnout judge), from measured "
-    "answers (--outcomes) or from people (turnout label --human)."
+    "answers (--outcomes) or from people (turnout label --human, in Python label=)."
 )
 _BOTH_IN_LABELS = "Use rows of both labels: the table's own labels count, not the scores."
+_UNNAMED = (
+    "Use rows of more of them, or name conversations in a column: without one, rows with the same "
+    "first message are one conversation."
+)
+_BOTH_IN_SPLITS = "Put rows of both labels into each split."
 _BOTH_IN_OUTCOMES = (
     "Use prompts of which some gain from reasoning and a fast model does others as well, or "
-    "another --margin."
+    "another margin."
 )
 
 
@@ -135,7 +141,14 @@ def dataset_from_turns(
                 spec.seed,
                 log.conversations,
             )
-    _require_labels(turns, selection.usable, selection.splits, selection.dropped, _BOTH_IN_A_LOG)
+    _require_labels(
+        turns,
+        selection.usable,
+        selection.splits,
+        selection.dropped,
+        _BOTH_IN_A_LOG,
+        None if spec.fixed_split is None else _BOTH_IN_SPLITS,
+    )
     details = {
         "source": "labels" if labels else "turns",
         "size": spec.size,
@@ -181,8 +194,8 @@ def dataset_from_outcomes(
         RecordError: If a row cannot be read, or both labels are not in every split.
         SettingsError: If the margin or the split is out of range.
     """
-    if not 0 < margin <= 1:
-        raise SettingsError(f"--margin: found {margin}; expected more than 0 and at most 1.")
+    if not isinstance(margin, Real) or not 0 < margin <= 1:
+        raise SettingsError(f"margin: found {margin!r}; expected more than 0 and at most 1.")
     steps = steps or Steps(silent, COMPARE)
     formatter = Formatter(architecture)
     dropped: Counter[str] = Counter()
@@ -207,7 +220,10 @@ def dataset_from_outcomes(
             splits = _split(rows, alike, split_shares(split), seed)
     rows = [row for split_rows in splits.values() for row in split_rows]
     advice = _BOTH_IN_LABELS if "label" in outcomes.columns else _BOTH_IN_OUTCOMES
-    _require_labels(outcomes.table.path, rows, splits, dropped, advice)
+    split_advice = None if fixed_split is None else _BOTH_IN_SPLITS
+    if split_advice is None and "conversation_id" not in outcomes.columns:
+        split_advice = _enough_for_splits(rows, _UNNAMED)
+    _require_labels(outcomes.table.path, rows, splits, dropped, advice, split_advice)
     details = {
         "source": "outcomes",
         "size": size,
@@ -236,10 +252,12 @@ def _answers_known(turns: Path) -> bool:
 
 def _reduced(ratio: Ratio, size: int) -> Ratio:
     """The ratio in smallest whole numbers."""
-    if min(ratio) <= 0 or size < sum(ratio) / max(ratio):
+    parts = ratio if isinstance(ratio, Sequence) else ()
+    are_whole = all(isinstance(number, Integral) for number in (size, *parts))
+    if len(parts) != 2 or not are_whole or min(parts) <= 0 or size < sum(parts) / max(parts):
         raise SettingsError(
-            f"found size {size} and ratio {ratio[0]}:{ratio[1]}; expected a size of at least 2 "
-            "and two parts above zero, such as 50:50."
+            f"found size {size!r} and ratio {_shown(ratio)}; expected a whole size of at least 2 "
+            "and two whole parts above zero, such as 50:50."
         )
     divisor = gcd(*ratio)
     return ratio[0] // divisor, ratio[1] // divisor
@@ -251,12 +269,19 @@ def split_shares(split: Sequence[float]) -> list[float]:
     Raises:
         SettingsError: If they are not three parts above zero.
     """
-    if len(split) != len(SPLITS) or not min(split) > 0:
+    parts = split if isinstance(split, Sequence) else ()
+    are_shares = all(isinstance(part, Real) and 0 < part < inf for part in parts)
+    if len(parts) != len(SPLITS) or not are_shares:
         raise SettingsError(
-            f"found a split of {':'.join(f'{part:g}' for part in split)}; expected three parts "
-            "above zero for training, validation and test, such as 80:10:10."
+            f"found a split of {_shown(split)}; expected three parts above zero for training, "
+            "validation and test, such as 80:10:10."
         )
-    return [part / sum(split) for part in split]
+    return [part / sum(parts) for part in parts]
+
+
+def _shown(parts: object) -> str:
+    """Parts as a command line has them, 80:10:10; anything else as Python writes it."""
+    return ":".join(map(str, parts)) if isinstance(parts, list | tuple) else repr(parts)
 
 
 def _split(
@@ -273,7 +298,21 @@ def _require_labels(
     splits: Mapping[str, Sequence[Candidate]],
     dropped: Counter[str],
     advice: str,
+    split_advice: str | None = None,
 ) -> None:
+    """Refuse rows, or a split, without one of the labels.
+
+    Args:
+        source: Where the rows come from.
+        usable: The rows.
+        splits: Those of each split.
+        dropped: Reason → rows left out.
+        advice: What to do where all rows lack a label.
+        split_advice: What to do where a split does; by default what the rows' groups say.
+
+    Raises:
+        RecordError: If a label is missing.
+    """
     counts = Counter(c.values["label"] for c in usable)
     labels = ", ".join(f"{counts[label]:,} {name}" for label, name in ID2LABEL.items())
     if any(counts[label] == 0 for label in ID2LABEL):
@@ -281,7 +320,7 @@ def _require_labels(
             raise RecordError(
                 f"{source}: none of {dropped[NOT_FIRST]:,} turns is the first of its conversation; "
                 "expected first turns, which a session router decides on. Ingest a log whose "
-                "conversations were captured from their start, or take --architecture conversation."
+                "conversations were captured from their start, or take architecture conversation."
             )
         reasons = "".join(f"; left out: {n:,} {why}" for why, n in dropped.most_common(3) if n)
         raise RecordError(
@@ -297,14 +336,17 @@ def _require_labels(
     if lacking:
         raise RecordError(
             f"{source}: {labels} among {len(usable):,} usable rows leave {', '.join(lacking)}; "
-            f"expected both labels in all three splits. {_enough_for_splits(usable)}"
+            f"expected both labels in all three splits. "
+            f"{split_advice or _enough_for_splits(usable)}"
         )
 
 
-def _enough_for_splits(rows: Sequence[Candidate]) -> str:
+def _enough_for_splits(
+    rows: Sequence[Candidate], of_conversations: str = "Use rows of more of them."
+) -> str:
     """What to do where too few groups of rows that stay together are there for three splits."""
     kinds = {
-        "conversation_id": ("conversation", "conversations", "Use rows of more of them."),
+        "conversation_id": ("conversation", "conversations", of_conversations),
         "cv_group": (
             "value of cv_group",
             "values of cv_group",
@@ -316,7 +358,7 @@ def _enough_for_splits(rows: Sequence[Candidate]) -> str:
         if None not in values and len(values) < len(SPLITS):
             groups = f"one {singular}" if len(values) == 1 else f"{len(values)} {plural}"
             return f"They have {groups}, and each stays in one split. {advice}"
-    return "Use more rows, or a --split with larger parts for validation and test."
+    return "Use more rows, or a split with larger parts for validation and test."
 
 
 def _dataset(

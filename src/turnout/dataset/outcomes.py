@@ -20,7 +20,7 @@ from turnout.records import LABEL_FAST, LABEL_REASONING, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_STORED_TURNS, stored_turn
 from turnout.schema import stored_text
-from turnout.tables import Row, Table, read_whole_table, require_columns
+from turnout.tables import Row, Table, read_whole_table, require_columns, without_fraction
 
 OUTCOMES = "measured_outcomes"
 STATED = "stated_target"
@@ -148,7 +148,7 @@ def _outcome(place: int, row: Row, present: Mapping[str, str]) -> _Outcome:
     limits = dict.fromkeys(needed, 1) | ({"weight": MAX_WEIGHT} if "weight" in cells else {})
     values: dict[str, Any] = {}
     for field in _NAMES:
-        value = cells.get(field)
+        value = without_fraction(cells.get(field))
         values[field] = None if value is None else stored_text(str(value))
     for field, most in limits.items():
         number = row.number(present.get(field, field))
