@@ -1,6 +1,7 @@
 """What a notebook does: fit, score, compare, choose a threshold, save, load."""
 
 import doctest
+import json
 import re
 import subprocess
 import sys
@@ -53,7 +54,9 @@ def test_every_form_of_rows_gets_the_same_probabilities(router, frame):
     assert expected.shape == (5, 2)
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-6)
     of_polars = [pl.Series(texts), pl.Series(messages), pl.DataFrame({"m": messages})["m"]]
+    of_polars.append(pl.Series([json.dumps(asked) for asked in messages]))
     forms = [frame["prompt"][:5], np.asarray(texts), pa.array(texts), tuple(texts), messages]
+    forms.append([[{"from": "human", "value": text}] for text in texts])
     for form in [*forms, pd.Series(messages), pa.array(messages), *of_polars]:
         np.testing.assert_array_equal(router.predict_proba(form), expected)
     np.testing.assert_array_equal(router.predict_proba(messages[0]), expected[:1])
@@ -73,7 +76,12 @@ def test_a_split_is_scored_as_its_texts_are(router, data, frame):
         pytest.param([float("nan")], "row 0: found nan", id="nan"),
         pytest.param(pd.DataFrame({"prompt": ["a"]}), "Give one of its columns", id="frame"),
         pytest.param(7, "found int; expected texts", id="number"),
-        pytest.param([["a", "b"]], "row 0: messages\\[0\\]", id="texts-as-messages"),
+        pytest.param([["a", "b"]], "row 0: messages\\[0\\]: found str", id="texts-as-messages"),
+        pytest.param(
+            [[{"role": "narrator", "content": "x"}]],
+            "row 0: messages\\[0\\].role: found 'narrator'; expected one of system, developer",
+            id="role",
+        ),
         pytest.param([[{"role": "system", "content": "x"}]], "row 0: .*no user", id="nobody"),
     ],
 )

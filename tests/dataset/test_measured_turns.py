@@ -157,7 +157,7 @@ def test_a_turn_that_asks_with_an_image_alone_is_an_empty_message(tmp_path):
             id="nobody asks",
         ),
         pytest.param("not JSON", "expected a list of messages", id="text"),
-        pytest.param("[1]", r"messages\[0\].role: found None", id="no message"),
+        pytest.param("[1]", r"messages\[0\]: found int", id="no message"),
         pytest.param([], "expected at least one message with the role user", id="none"),
     ],
 )

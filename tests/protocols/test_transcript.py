@@ -27,6 +27,20 @@ def test_system_and_developer_messages_never_decide():
     assert turns_of(messages) == (Turn("hi"),)
 
 
+@pytest.mark.parametrize("names", [("human", "gpt"), ("user", "model"), ("human", "ai")])
+def test_messages_of_training_sets_are_read(names):
+    person, model = names
+    messages = [{"from": person, "value": "why?"}, {"from": model, "value": "so"}]
+    assert turns_of([*messages, {"from": person, "value": "and?"}]) == (
+        Turn("why?", "so"), Turn("and?"),
+    )  # fmt: skip
+
+
+def test_a_message_that_is_no_dict_is_named_with_what_to_do():
+    with pytest.raises(RecordError, match=r"messages\[1\]: found object; .*model_dump\(\)"):
+        turns_of([user("hi"), object()])
+
+
 def test_user_messages_in_a_row_are_one_turn():
     assert turns_of([user("look"), user("at this")]) == (Turn("look\n\nat this"),)
 
@@ -72,7 +86,7 @@ def test_text_parts_are_read_and_pictures_passed_over():
         pytest.param(
             [{"role": "bot", "content": "x"}], r"messages\[0\].role: found 'bot'", id="role"
         ),
-        pytest.param(["hi"], r"messages\[0\].role", id="not-a-message"),
+        pytest.param(["hi"], r"messages\[0\]", id="not-a-message"),
         pytest.param([user(7)], r"messages\[0\].content: found int", id="content"),
     ],
 )

@@ -162,8 +162,9 @@ class RouterClassifier:
         """Probabilities of `classes_`: column 0 is reasoning, column 1 is fast.
 
         Args:
-            rows: Texts, or lists of chat messages (`role`, `content`), one a row: a list, a NumPy
-                array, a pandas or polars Series or an Arrow array; or a `Split`.
+            rows: Texts, or lists of chat messages (`role`, `content`) or their JSON text, one a
+                row: a list, a NumPy array, a pandas or polars Series or an Arrow array; or a
+                `Split`.
 
         Returns:
             Shape `(n, 2)`, for the population of `turnout.load`.

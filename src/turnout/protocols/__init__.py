@@ -26,7 +26,7 @@ from turnout.protocols.harness import Words, split_harness
 from turnout.protocols.json_body import Changes, JsonBody
 from turnout.protocols.kinds import KINDS, RequestKind
 from turnout.protocols.records import Answer, Message, Request, Usage
-from turnout.protocols.transcript import grouped, read_conversation, turns_of
+from turnout.protocols.transcript import grouped, messages_in, read_conversation, turns_of
 from turnout.protocols.wire_format import WIRE_FORMATS, WireFormat
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Words",
     "checked_messages",
     "grouped",
+    "messages_in",
     "read_answer",
     "read_call",
     "read_conversation",

@@ -34,6 +34,12 @@ _ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
     "tool": "tool", "function": "tool",
 }  # fmt: skip
+# Who speaks, in the words of training sets (ShareGPT) and of LangChain.
+_SPEAKERS: Mapping[str, Role] = {
+    **_ROLES,
+    "human": "user", "gpt": "assistant", "ai": "assistant", "model": "assistant",
+    "function_call": "tool", "observation": "tool",
+}  # fmt: skip
 # Status → type and code of an error.
 _ERRORS = {
     400: ("invalid_request_error", None),
@@ -278,7 +284,7 @@ def model_body(name: str) -> dict[str, object]:
 
 
 def checked_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
-    """Messages as the caller of a library gives them.
+    """Messages as the caller of a library gives them: `role` and `content`, or `from` and `value`.
 
     Raises:
         RecordError: If one is malformed.
@@ -287,10 +293,18 @@ def checked_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
 
 
 def _checked(position: int, item: Mapping[str, object]) -> Message:
-    role = item.get("role") if isinstance(item, Mapping) else None
-    if not isinstance(role, str) or role not in _ROLES:
+    if not isinstance(item, Mapping):
         raise RecordError(
-            f"messages[{position}].role: found {role!r}; expected one of {', '.join(_ROLES)}."
+            f"messages[{position}]: found {type(item).__name__}; expected a dict with role and "
+            "content, as message.model_dump() of a client's message."
+        )
+    if item.get("role") is None and "from" in item:
+        item = {**item, "role": item["from"], "content": item.get("value")}
+    name = item.get("role")
+    role = _SPEAKERS.get(name) if isinstance(name, str) else None
+    if role is None:
+        raise RecordError(
+            f"messages[{position}].role: found {name!r}; expected one of {', '.join(_ROLES)}."
         )
     content = item.get("content")
     is_readable = content is None or isinstance(content, str)
@@ -301,7 +315,7 @@ def _checked(position: int, item: Mapping[str, object]) -> Message:
             f"messages[{position}].content: found {type(content).__name__}; expected text or a "
             "list of parts."
         )
-    return _message(_ROLES[role], item)
+    return _message(role, item)
 
 
 def _message(role: Role, item: Mapping[str, object]) -> Message:

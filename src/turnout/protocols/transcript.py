@@ -83,12 +83,7 @@ def read_conversation(value: object) -> tuple[Turn, ...]:
     Raises:
         RecordError: If it is no list, a message is malformed or none has the role user.
     """
-    read = value
-    if isinstance(value, str):
-        try:
-            read = json.loads(value, strict=False)
-        except (ValueError, RecursionError):
-            read = None
+    read = messages_in(value) if isinstance(value, str) else value
     if not isinstance(read, list):
         raise RecordError(
             f"found {reprlib.repr(value)}; expected a list of messages (role, content), or its "
@@ -101,6 +96,15 @@ def read_conversation(value: object) -> tuple[Turn, ...]:
         )
     turns = grouped(messages)
     return (*turns, Turn("")) if _asks_without_words(messages) else turns
+
+
+def messages_in(text: str) -> list[Any] | None:
+    """The list of chat messages that a text is in JSON; None where it is no JSON list."""
+    try:
+        value = json.loads(text, strict=False) if text.lstrip().startswith("[") else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, list) else None
 
 
 def _asks_without_words(messages: Sequence[Message]) -> bool:

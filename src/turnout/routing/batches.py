@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from turnout.errors import RecordError
-from turnout.protocols import turns_of
+from turnout.protocols import messages_in, turns_of
 from turnout.records import Turn
 
+# One of these says who speaks in a message.
+_SPEAKER = {"role", "from"}
 _EXPECTED = "expected texts, or lists of chat messages (role, content), one a row"
 
 
@@ -17,14 +19,14 @@ def turns_of_rows(rows: object) -> list[tuple[Turn, ...]]:
 
     Args:
         rows: A list, a NumPy array, a pandas or polars Series or an Arrow array. Every item is one
-            message as text, or a conversation as chat messages up to the message to score. A
-            single text, or a single list of chat messages, is one row.
+            message as text, or a conversation as chat messages up to the message to score, also as
+            their JSON text. A single text, or a single list of chat messages, is one row.
 
     Raises:
         RecordError: If a row is neither; the message gives its position, from 0.
     """
     if isinstance(rows, str):
-        return [(Turn(rows),)]
+        return [_turns(rows, 0)]
     # Asked of the type, as a lazy frame of polars warns when its columns are read.
     if hasattr(type(rows), "columns") or isinstance(rows, Mapping):
         raise RecordError(
@@ -47,9 +49,9 @@ def _items(rows: object) -> list[Any]:
 
 
 def _turns(item: object, place: int) -> tuple[Turn, ...]:
-    if isinstance(item, str):
-        return (Turn(item),)
-    messages = item.tolist() if hasattr(item, "tolist") else item
+    messages = _read(item)
+    if isinstance(messages, str):
+        return (Turn(messages),)
     if not isinstance(messages, Sequence) or isinstance(messages, bytes):
         raise RecordError(
             f"row {place}: found {item!r:.40}; {_EXPECTED}. Leave the row out, or fill it."
@@ -60,3 +62,12 @@ def _turns(item: object, place: int) -> tuple[Turn, ...]:
         return turns_of(messages)
     except RecordError as error:
         raise RecordError(f"row {place}: {error}") from error
+
+
+def _read(item: object) -> object:
+    """A text as it is, the chat messages that it is in JSON, or an array's items."""
+    if not isinstance(item, str):
+        return item.tolist() if hasattr(item, "tolist") else item
+    messages = messages_in(item) or []
+    are_said = all(isinstance(each, Mapping) and _SPEAKER & each.keys() for each in messages)
+    return messages if messages and are_said else item

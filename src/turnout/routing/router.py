@@ -91,8 +91,8 @@ class Router:
         """Score many messages, each independently.
 
         Args:
-            rows: Texts, or lists of chat messages (`role`, `content`), one a row: a list, a NumPy
-                array, a pandas or polars Series or an Arrow array.
+            rows: Texts, or lists of chat messages (`role`, `content`) or their JSON text, one a
+                row: a list, a NumPy array, a pandas or polars Series or an Arrow array.
 
         Returns:
             Probabilities of reasoning and of fast, shape `(n, 2)`, for this router's population.
