@@ -180,9 +180,11 @@ def main() -> None:
             chosen = np.sort(draw.choice(log.turns.conversations, size, replace=False))
             part = log.part(chosen)
             seen = replace(log, labels=everything.evidence).part(chosen)
-            comparison = Comparing(part, everything.thresholds, TARGETS, is_truth=True).compared(
-                MISSED
-            )
+            left = TurnsLeft.from_turn_counts(np.diff(part.turns.starts).tolist())
+            priced = PricedPolicy(turns_left=left)
+            comparison = Comparing(
+                part, everything.thresholds, TARGETS, priced, is_truth=True
+            ).compared(MISSED)
             own = comparison.today
             for number, stated, true in (
                 ("USD", own.usd, today.usd),

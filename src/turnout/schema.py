@@ -167,9 +167,9 @@ DECISIONS = pa.schema(
         pa.field("switched", pa.bool_(), nullable=False),  # leaves the class of the turn before
         pa.field("left_warm_cache", pa.bool_(), nullable=False),
         pa.field("cached_tokens", pa.int64(), nullable=False),  # of the prompt, read from a cache
-        pa.field("usd", pa.float32(), nullable=False),  # what the turn costs
-        pa.field("stay_usd", pa.float32(), nullable=False),  # on the class before; first turn: fast
-        pa.field("switch_usd", pa.float32(), nullable=False),  # on the other one
+        pa.field("usd", pa.float32(), nullable=False),  # what the turn is billed with
+        pa.field("stay_usd", pa.float32(), nullable=False),  # expected, class before; first: fast
+        pa.field("switch_usd", pa.float32(), nullable=False),  # expected, on the other one
         pa.field("switching_usd", pa.float32(), nullable=False),  # of it, for the cache not held
         pa.field("miss_usd", pa.float32()),  # price of a miss; null where none was weighed
     ]

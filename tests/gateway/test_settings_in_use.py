@@ -1,6 +1,7 @@
 """What the settings of the gateway change: shadow mode, exploration, named models, check."""
 
 import random
+import time
 
 import httpx
 import openai
@@ -27,6 +28,7 @@ from turnout.gateway.options import GatewayOptions, NamedModel, Target, Upstream
 from turnout.routing import Router, RouterFolder, policies
 from turnout.routing.policies import policy_of
 from turnout.routing.sessions import MemorySessions
+from turnout.settings import load_settings
 
 
 def test_in_shadow_everything_is_decided_and_goes_to_one_target(tmp_path):
@@ -299,3 +301,51 @@ def test_what_answers_and_switches_cost_counts_in_their_conversation(tmp_path):
     fast_usd, reasoning_usd = (5 * 1 + 2 * 0.1 + 5 * 5) / 1e6, (5 * 5 + 2 * 0.5 + 5 * 25) / 1e6
     assert session.spent_usd == pytest.approx(fast_usd + reasoning_usd)
     assert 0 < session.switching_usd < session.spent_usd
+
+
+def test_a_cache_holds_the_prompt_for_as_long_as_its_target_keeps_it(tmp_path):
+    folder = RouterFolder.read(write_router(tmp_path / "router", "conversation"))
+    targets = {
+        name: policies.Target(name, Price(5.0, 25.0), cache_lifetime_s=1800.0)
+        for name in ("reasoning", "fast")
+    }
+    upstream = UpstreamApp()
+    with running(upstream.app) as url:
+        gateway = Gateway(Router(folder, targets=targets), options_for(url))
+        began_s = time.time()
+        with running(app_of(gateway)) as door:
+            first = Served(door, upstream, tmp_path).post([user("hello")])
+    history = [user("hello"), answered(first), user("thanks")]
+    place = gateway.runtime.decider.decide(asked_of({"messages": history}), remember=False).place
+    cache = place.session.caches["fast"]
+    # Of 12 tokens 7 were the prompt's: an answer is not written to a cache.
+    assert (cache.tokens, cache.lifetime_s) == (7, 1800.0)
+    assert 0 <= cache.used_at_s - began_s < 60
+
+
+def test_a_policy_that_a_request_asks_for_has_the_numbers_of_the_settings(tmp_path):
+    text = """
+        [router]
+        policy = "conversation"
+        miss_usd = 0.000001
+
+        [targets]
+        reasoning = { upstream = "local", model = "claude-opus-4-5" }
+        fast = { upstream = "local", model = "claude-haiku-4-5" }
+    """
+    (tmp_path / "turnout.toml").write_text(text.replace("        ", "") + _LOCAL)
+    settings = load_settings(tmp_path / "turnout.toml")
+    router = settings.open_router(write_router(tmp_path / "router", "conversation"))
+    options = options_for("http://127.0.0.1:1", None, {"request_overrides": True})
+    decider = Decider(router, options, Conversations(MemorySessions()))
+    body = {"messages": [user("prove it")]}
+    assert decider.decide(asked_of(body), remember=False).model_class == "reasoning"
+    decided = decider.decide(asked_of(body, {"x-turnout-policy": "priced"}))
+    # A miss costs next to nothing here.
+    assert (decided.policy, decided.model_class) == ("priced", "fast")
+
+
+_LOCAL = """
+[upstreams.local]
+url = "http://127.0.0.1:1/v1"
+"""

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +13,7 @@ from turnout.learn import LearnOptions, learn, plan
 from turnout.learn.models import model_named, model_of_class, model_uses, targets_of
 from turnout.learn.page import models_sentence
 from turnout.learn.serving import settings_text
-from turnout.learn.summary import Advice, advice_of, doubt_of
-from turnout.routing.policies import PricedPolicy, TurnsLeft
+from turnout.learn.summary import advice_of, doubt_of
 from turnout.settings import load_settings
 from turnout.training import Recipe
 
@@ -214,20 +213,28 @@ def test_a_hybrid_model_stands_for_the_class_that_it_served_as(tmp_path):
         "You use claude-sonnet-4-5 (100% of the turns)."
     )
     by_class = {use.model_class: use for use in uses}
-    settings = settings_text(advice_of(None, ""), by_class, TurnsLeft())
+    settings = settings_text(by_class, "", load_catalog())
     assert "Both classes are one model" in settings
 
 
-def test_settings_serve_priced_with_the_turns_left_that_it_was_replayed_with(tmp_path):
-    catalog = load_catalog()
-    models = {
-        name: model_named(model, catalog)
-        for name, model in (("reasoning", "o3"), ("fast", "gpt-4o-mini"))
-    }
-    advice = Advice("route", "Route.", [], policy="priced", router="conversation", threshold=0.4)
+def test_settings_serve_with_the_prices_that_were_replayed(tmp_path):
+    own_price = {
+        "input_usd_per_mtok": 0.5, "output_usd_per_mtok": 2.0, "cached_input_usd_per_mtok": 0.05,
+    }  # fmt: skip
+    own_model = {
+        "pattern": "our-quick", "provider": "anthropic", "family": "own", "class": "fast",
+    }  # fmt: skip
+    prices = [{"pattern": name, **own_price} for name in ("o3", "our-quick")]
+    catalog = load_catalog({"model": [own_model], "price": prices})
+    named = {"reasoning": "o3-high", "fast": "Our Quick"}
+    models = {name: model_named(model, catalog) for name, model in named.items()}
     path = tmp_path / "turnout.toml"
-    path.write_text(settings_text(advice, models, TurnsLeft((3.456, 2.5))))
-    assert load_settings(path).policy() == PricedPolicy(turns_left=TurnsLeft((3.46, 2.5)))
+    path.write_text(settings_text(models, "", catalog))
+    served = load_settings(path).priced_targets()
+    replayed = targets_of([], named, catalog)
+    assert {name: replace(target, output_tokens=0) for name, target in served.items()} == {
+        name: replace(target, output_tokens=0) for name, target in replayed.items()
+    }
 
 
 def test_the_model_in_the_middle_by_price_stands_for_its_class(tmp_path):

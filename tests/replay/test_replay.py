@@ -504,6 +504,7 @@ def test_the_command_recommends_and_names_the_next_one(routers, tmp_path):
     assert shown.exit_code == 0, shown.output
     assert "at most 10% expected misses" in shown.output
     assert "turnout serve" in shown.output
+    assert "router.toml; put them under [router]" in " ".join(shown.output.split())
     as_json = CliRunner().invoke(turnout, ["replay", *given, "--json"])
     assert json.loads(as_json.stdout)["turns"] == 18
 

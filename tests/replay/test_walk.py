@@ -131,6 +131,24 @@ def test_a_switch_is_warm_where_it_leaves_a_cache_that_still_holds_the_conversat
     assert walked.left_warm.tolist() == [False, True, False]
 
 
+def test_a_policy_does_not_foresee_how_long_an_answer_will_be():
+    turns, scores = columns_of([[(0.55, 0.0, 500)]])
+    policy = PricedPolicy(miss_usd=0.07)
+    before = walk(turns, scores, 0.5, policy, TARGETS, with_reasons=True)
+    for tokens in turns.output_tokens.values():
+        tokens[:] = 100_000
+    after = walk(turns, scores, 0.5, policy, TARGETS, with_reasons=True)
+    assert after.on_reasoning.tolist() == before.on_reasoning.tolist() == [True]
+    assert after.reasons.switch_usd.tolist() == before.reasons.switch_usd.tolist()
+    assert after.reasons.usd[0] > 50 * before.reasons.usd[0], "the bill is that of the answer"
+
+
+def test_a_cache_is_cold_where_the_clock_was_set_back_by_more_than_its_lifetime():
+    turns, scores = columns_of([[(0.9, 9000.0, 500), (0.1, -8000.0, 600)]])
+    walked = walk(turns, scores, 0.5, BoundaryPolicy(), TARGETS)
+    assert (walked.on_reasoning.tolist(), walked.cached_tokens.tolist()) == ([True, False], [0, 0])
+
+
 def test_without_times_no_cache_goes_cold():
     turns, scores = columns_of([[(0.9, 0.0, 500), (0.1, 1e6, 600)]])
     turns.at_s[:] = np.nan

@@ -206,10 +206,15 @@ class Catalog:
         Returns:
             None where no price is known; nothing is guessed, not from the family either.
         """
-        if not self.names_a_model(logged):
+        name = self.priced_name(logged)
+        if name is None:
             return None
-        name = _EFFORT_ENDING.sub("", self.canonical_name(logged) or "")
         return next((price for pattern, price in self._prices if pattern.fullmatch(name)), None)
+
+    def priced_name(self, logged: str | None) -> str | None:
+        """The name that the patterns of prices are compared with; None where it is no model."""
+        name = self.canonical_name(logged)
+        return None if name is None else _EFFORT_ENDING.sub("", name)
 
 
 def load_catalog(overrides: Mapping[str, Any] | None = None) -> Catalog:

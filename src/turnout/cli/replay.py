@@ -64,7 +64,8 @@ if TYPE_CHECKING:
 @click.option(
     "--miss-usd",
     type=click.FloatRange(min=0),
-    help="The cost of a miss to you, in USD, for the priced policy.  [default: from the threshold]",
+    help="The cost of a miss to you, in USD, for the priced policy.  [default: the settings "
+    "file's, or from the threshold]",
 )
 @ENGINE_OPTION
 @CONFIG_OPTION
@@ -86,8 +87,8 @@ def command(
     """Say what each policy would have cost on TURNS, with the scores of each ROUTER.
 
     One router, or one of each architecture: both are judged on the same turns. Every turn is scored
-    once; the scores are stored beside the report and used again. Writes replay.html, replay.json
-    and policies.csv. No router is changed.
+    once; the scores are stored beside the report and used again. Writes replay.html, replay.json,
+    policies.csv and router.toml, the settings that serve what is recommended. No router is changed.
     """
     if len(paths) < 2:
         raise click.UsageError("found one path; expected one or two routers and a turns table")
@@ -108,7 +109,7 @@ def command(
             evidence=Evidence(labels),
             by=by,
             max_miss=max_miss,
-            miss_usd=miss_usd,
+            priced=settings.priced_policy(miss_usd),
             engine=engine,
             on_progress=on_progress,
         )
@@ -120,6 +121,11 @@ def command(
     _show(report, output)
     advice = report.comparison.recommendation
     if advice is not None:
+        out = stdout()
+        out.print(
+            f"Settings that serve it: {output / 'router.toml'}; put them under [router] in your "
+            "settings file."
+        )
         router = next(p for p in paths[:-1] if _architecture(p) == advice.router)
         next_serve(router, config)
 

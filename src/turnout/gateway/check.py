@@ -10,6 +10,7 @@ from turnout.errors import SettingsError
 from turnout.gateway.forward import is_loopback
 from turnout.gateway.options import GatewayOptions
 from turnout.routing import Router
+from turnout.routing.policies import PricedPolicy
 
 _VERSION = re.compile(r"/v\d|/openai|/api|/compatible-mode")
 
@@ -76,10 +77,15 @@ def _of_router(router: Router, own_threshold: float) -> list[str]:
             "[router] policy: conversation, but the router was trained to decide for session: it "
             "reads the first message at every turn."
         )
-    if router.policy.name == "priced" and router.population != "log":
+    if (
+        isinstance(router.policy, PricedPolicy)
+        and router.population != "log"
+        and not router.policy.score_shift
+    ):
         notes.append(
             "[router] policy: priced multiplies scores with prices, but the scores are for a "
-            'balanced data set. Set population = "log" where the router knows the log\'s share.'
+            "balanced data set, and the router does not know which share of a log needs "
+            "reasoning. Build a data set from a log and train again."
         )
     if router.threshold != own_threshold:
         notes.append(

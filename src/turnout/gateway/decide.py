@@ -17,7 +17,7 @@ from turnout.gateway.problems import Problem, bad_request
 from turnout.protocols import RequestKind
 from turnout.records import OTHER_CLASS, Decision, ModelClass
 from turnout.routing import Router
-from turnout.routing.policies import Lock, Policy, policy_of
+from turnout.routing.policies import Lock, Policy
 from turnout.routing.served import ChosenBy
 from turnout.routing.sessions import Session
 
@@ -325,7 +325,7 @@ class Decider:
         if given is None:
             return None
         try:
-            return policy_of(given)
+            return self._router.policy_named(given)
         except SettingsError as error:
             raise bad_request(f"x-turnout-{error}") from error
 

@@ -42,7 +42,6 @@ _log = logging.getLogger("turnout.access")
 _MAX_HELD_BYTES = 1 << 20
 # A response without a body has no length either (RFC 9110, section 8.6).
 _NO_CONTENT = 204
-_CACHE_LIFETIME_S = 300.0
 _LONG_CACHE_LIFETIME_S = 3600.0
 COUNT_TOKENS = "/messages/count_tokens"
 _IDS = random.Random(secrets.randbits(256))  # noqa: S311 (unique, not secret)
@@ -277,7 +276,7 @@ class Exchange(CancellableRequest):
                 answer = replace(answer, response_id=None)  # nobody can go on from it
             model_class = self._class_of(forwarded.target)
             await self._in_store(
-                conversations.answered, decided.place, answer, self._cached(answer),
+                conversations.answered, decided.place, answer, self._cached(answer, model_class),
                 model_class, forwarded.target.name,
                 *self._spent_usd(decided.decision, model_class, answer.usage),
             )  # fmt: skip
@@ -289,16 +288,18 @@ class Exchange(CancellableRequest):
         else:
             await off_loop(n_bytes, functools.partial(call, *arguments))
 
-    def _cached(self, answer: Answer) -> CachedPrompt | None:
-        """What the upstream's prompt cache holds now, as far as its answer tells."""
+    def _cached(self, answer: Answer, model_class: ModelClass | None) -> CachedPrompt | None:
+        """What the upstream's prompt cache holds since this request, as a replay counts it.
+
+        That is the prompt, not the answer, and its lifetime begins with the request.
+        """
         usage = answer.usage
         if usage.prompt_tokens is None:
             return None
-        is_long = bool(usage.cache_write_1h_tokens)
-        lifetime_s = _LONG_CACHE_LIFETIME_S if is_long else _CACHE_LIFETIME_S
-        return CachedPrompt(
-            usage.prompt_tokens + (usage.completion_tokens or 0), time.time(), lifetime_s
-        )
+        lifetime_s = self.runtime.router.cache_lifetime_s(model_class)
+        if usage.cache_write_1h_tokens:
+            lifetime_s = max(lifetime_s, _LONG_CACHE_LIFETIME_S)
+        return CachedPrompt(usage.prompt_tokens, self._arrived.timestamp(), lifetime_s)
 
     def _spent_usd(
         self, decision: Decision | None, model_class: ModelClass | None, usage: Usage

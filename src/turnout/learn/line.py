@@ -9,9 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from turnout.catalog import Catalog
 from turnout.dataset import build_from_turns
 from turnout.dataset.assembly import DEFAULT_SIZE
@@ -36,8 +33,7 @@ from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, ModelClass
 from turnout.replay.evidence import Evidence
-from turnout.replay.stage import ReplayReport, replay
-from turnout.routing.policies import TurnsLeft
+from turnout.replay.stage import ROUTER_TABLE_NAME, ReplayReport, replay
 from turnout.stage import StageRun, report_json
 from turnout.switches import SwitchReport, report_switches
 from turnout.training import Recipe, TrainReport, train
@@ -263,9 +259,10 @@ def _write_settings(
     }
     if len(by_class) < len(get_args(ModelClass)):
         return False
-    names = pq.read_table(place.turns, columns=["conversation_id"])["conversation_id"]
-    counts = pc.value_counts(names).field("counts").to_pylist()
-    text = settings_text(advice, by_class, TurnsLeft.from_turn_counts(counts))
+    recommended = place.replay / ROUTER_TABLE_NAME
+    is_there = advice.policy is not None and recommended.exists()
+    table = recommended.read_text(encoding="utf-8") if is_there else ""
+    text = settings_text(by_class, table, options.catalog)
     run = _run_of_text(place.settings, {}, text)
     if run.is_changed():
         return False

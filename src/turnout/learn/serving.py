@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
+from turnout.catalog import Catalog, load_catalog, normalised
 from turnout.learn.models import ModelUse
-from turnout.learn.summary import Advice
 from turnout.records import ModelClass
-from turnout.routing.policies import TurnsLeft
 
 # Provider → its endpoint, and where its key is looked for.
 _ENDPOINTS = {
@@ -19,18 +19,19 @@ _ENDPOINTS = {
     "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
+_PRICES = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
 _OWN = ("https://models.example.com/v1", "MODELS_API_KEY")
 
 
 def settings_text(
-    advice: Advice, models: Mapping[ModelClass, ModelUse], turns_left: TurnsLeft
+    models: Mapping[ModelClass, ModelUse], router_table: str, catalog: Catalog
 ) -> str:
-    """turnout.toml: upstreams, targets, policy and threshold.
+    """turnout.toml: upstreams, targets, and how the router decides.
 
     Args:
-        advice: What is recommended.
         models: Class → the model that it goes to.
-        turns_left: Of the log's conversations, which `priced` was replayed with.
+        router_table: The `[router]` table that the replay wrote; empty where it recommends nothing.
+        catalog: What the replay took prices from.
     """
     lines = [
         "# Written by `turnout learn`. Check the addresses, and that they know the models by these",
@@ -42,14 +43,8 @@ def settings_text(
             "# Both classes are one model: give each target the `effort` that tells them apart.",
             "",
         ]
-    if advice.policy is not None and advice.threshold is not None:
-        lines += [
-            "[router]",
-            f"policy = {json.dumps(advice.policy)}",
-            f"threshold = {advice.threshold:.6f}",
-            *([f"turns_left = {_rounded(turns_left)}"] if advice.policy == "priced" else []),
-            "",
-        ]
+    if router_table:
+        lines.append(router_table)
     for provider in dict.fromkeys(use.provider or "own" for use in models.values()):
         url, key = _ENDPOINTS.get(provider, _OWN)
         lines += [
@@ -65,6 +60,7 @@ def settings_text(
             f"model = {json.dumps(use.logged)}",
             "",
         ]
+    lines += _own_entries(models, catalog)
     lines += [
         "[gateway]",
         "port = 8080",
@@ -75,5 +71,27 @@ def settings_text(
     return "\n".join(lines)
 
 
-def _rounded(turns_left: TurnsLeft) -> list[float]:
-    return [max(1.0, round(each, 2)) for each in turns_left.by_turn]
+def _own_entries(models: Mapping[ModelClass, ModelUse], catalog: Catalog) -> list[str]:
+    """The facts and prices that the shipped catalog has otherwise, or has not."""
+    shipped, lines = load_catalog(), list[str]()
+    for logged in dict.fromkeys(use.logged for use in models.values()):
+        entry, price = catalog.lookup(logged), catalog.price(logged)
+        if entry is not None and entry != shipped.lookup(logged):
+            lines += [
+                "[[catalog.model]]",
+                f"pattern = {json.dumps(re.escape(normalised(logged)))}",
+                f"name = {json.dumps(entry.name)}",
+                f"provider = {json.dumps(entry.provider)}",
+                f"family = {json.dumps(entry.family)}",
+                f"class = {json.dumps(entry.model_class)}",
+                "",
+            ]
+        if price is not None and price != shipped.price(logged):
+            named = {name: getattr(price, name) for name in _PRICES}
+            lines += [
+                "[[catalog.price]]",
+                f"pattern = {json.dumps(re.escape(catalog.priced_name(logged) or ''))}",
+                *(f"{name} = {usd!r}" for name, usd in named.items() if usd is not None),
+                "",
+            ]
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,7 +39,6 @@ from turnout.routing.policies import (
     Policy,
     PricedPolicy,
     Target,
-    TurnsLeft,
     policy_of,
 )
 from turnout.stats.bootstrap import Estimate
@@ -50,6 +49,7 @@ ROUTED = ("session", "boundary", "conversation", "priced")
 MISSED_LEVELS = (0.05, 0.10, 0.20)
 # Curves and equal misses are computed on so many turns of conversations drawn at random.
 SAMPLE_TURNS = 200_000
+_PRICED = PricedPolicy()
 _CURVE_POINTS = 25
 _LEVELS = 256
 
@@ -73,20 +73,16 @@ class Comparing:
         log: The scored log.
         thresholds: Architecture → the threshold that its router is served with.
         targets: What each class costs.
-        miss_usd: The price of a miss of `priced`; None derives it from the threshold.
+        priced: The `priced` policy, with the expected turns left. With a price of a miss it stands
+            at its router's own threshold alone: the price decides in the threshold's place.
         is_truth: Whether the log's evidence is the simulated truth.
     """
 
     log: ScoredLog
     thresholds: Mapping[Architecture, float]
     targets: Mapping[ModelClass, Target]
-    miss_usd: float | None = None
+    priced: PricedPolicy = _PRICED
     is_truth: bool = False
-    _turns_left: TurnsLeft = field(init=False)
-
-    def __post_init__(self) -> None:
-        lengths: list[int] = np.diff(self.log.turns.starts).tolist()
-        object.__setattr__(self, "_turns_left", TurnsLeft.from_turn_counts(lengths))
 
     def compared(self, max_miss: float) -> Comparison:
         """Walk every policy.
@@ -116,13 +112,14 @@ class Comparing:
 
         Args:
             comparison: What `compared` gave.
-            max_miss: As for `compared`. A policy that cannot miss so little decides by its
-                router's own threshold.
+            max_miss: As for `compared`. A policy that cannot miss so little, and `priced` with a
+                price of a miss, decide by their router's own threshold.
         """
         chosen = {row.name: row.threshold for row in comparison.level(max_miss).rows}
         for name in self.routed:
             router = self.architecture_of(name)
-            threshold = chosen.get(name)
+            has_own_price = name == "priced" and self.priced.miss_usd is not None
+            threshold = None if has_own_price else chosen.get(name)
             if threshold is None:
                 threshold = self.thresholds[router]
             walked = walk(
@@ -148,18 +145,17 @@ class Comparing:
         return self.log.scores[best].astype(np.float64)
 
     def _sample(self) -> Comparing:
+        # At equal misses the threshold is varied, and the price of a miss follows from it.
+        sample = replace(self, priced=replace(self.priced, miss_usd=None))
         lengths = np.diff(self.log.turns.starts)
         if lengths.sum() <= SAMPLE_TURNS:
-            return Comparing(self.log, self.thresholds, self.targets, is_truth=self.is_truth)
+            return sample
         order = np.random.default_rng(0).permutation(len(lengths))
         enough = int(np.searchsorted(np.cumsum(lengths[order]), SAMPLE_TURNS)) + 1
-        part = self.log.part(np.sort(order[:enough]))
-        # At equal misses the threshold is varied, and the price of a miss follows from it.
-        return Comparing(part, self.thresholds, self.targets, is_truth=self.is_truth)
+        return replace(sample, log=self.log.part(np.sort(order[:enough])))
 
     def _policy(self, name: str) -> Policy:
-        priced = PricedPolicy(miss_usd=self.miss_usd, turns_left=self._turns_left)
-        return policy_of(name, priced=priced)
+        return policy_of(name, priced=self.priced)
 
     def _sums(self, policy: Policy, scores: NDArray[np.float32], threshold: float) -> Sums:
         walked = walk(self.log.turns, scores, threshold, policy, self.targets)

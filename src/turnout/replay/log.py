@@ -39,6 +39,8 @@ class ScoredLog:
         conversation_ids: Of every conversation, shape `(c,)`.
         scores: Architecture → p_reasoning of every turn, shape `(n,)`; NaN where that router does
             not decide.
+        expected_output_tokens: Class → the mean answer of its models in this log, in whole tokens;
+            where fewer than 30 are counted, the default that a gateway has without a log.
         message_chars: Length of every user message, shape `(n,)`.
         logged_class: 0 = reasoning, 1 = fast, −1 where the log does not tell, shape `(n,)`.
         logged_usd: What the turn cost on the model that served it, shape `(n,)`; NaN where that
@@ -58,6 +60,7 @@ class ScoredLog:
     turns: TurnColumns
     conversation_ids: pa.Array
     scores: Mapping[Architecture, NDArray[np.float32]]
+    expected_output_tokens: Mapping[ModelClass, float]
     message_chars: NDArray[np.int32]
     logged_class: NDArray[np.int8]
     logged_usd: NDArray[np.float32]
@@ -135,10 +138,12 @@ def read_scored(
     table = pq.read_table(first)
     needs = evidence.of(first, table)
     starts = _starts(table["conversation_id"])
+    means = _mean_answers(table)
     log = ScoredLog(
-        turns=_columns(table, starts),
+        turns=_columns(table, starts, means),
         conversation_ids=table["conversation_id"].take(pa.array(starts[:-1])).combine_chunks(),
         scores={name: _scores(path) for name, path in tables.items()},
+        expected_output_tokens={name: float(round(mean)) for name, mean in means.items()},
         message_chars=_numbers(table["message_chars"], 0).astype(np.int32),
         logged_class=_classes(table["model_class"]),
         logged_usd=_logged_usd(table, starts, catalog),
@@ -196,7 +201,20 @@ def _classes(column: pa.ChunkedArray) -> NDArray[np.int8]:
     return codes
 
 
-def _columns(table: pa.Table, starts: NDArray[np.int64]) -> TurnColumns:
+def _mean_answers(table: pa.Table) -> dict[ModelClass, float]:
+    """Class → mean tokens of its answers; the default where too few are counted."""
+    classes, answers = _classes(table["model_class"]), _numbers(table["completion_tokens"])
+    means = dict(EXPECTED_OUTPUT_TOKENS)
+    for name, label in zip(CLASSES, (LABEL_REASONING, LABEL_FAST), strict=True):
+        own = answers[(classes == label) & np.isfinite(answers)]
+        if len(own) >= MIN_COUNTED_TURNS:
+            means[name] = float(own.mean())
+    return means
+
+
+def _columns(
+    table: pa.Table, starts: NDArray[np.int64], means: Mapping[ModelClass, float]
+) -> TurnColumns:
     classes = _classes(table["model_class"])
     answers, thoughts = (
         _numbers(table[name]) for name in ("completion_tokens", "reasoning_tokens")
@@ -205,11 +223,7 @@ def _columns(table: pa.Table, starts: NDArray[np.int64]) -> TurnColumns:
     reasoning: dict[ModelClass, NDArray[np.float32]] = {}
     for name, label in zip(CLASSES, (LABEL_REASONING, LABEL_FAST), strict=True):
         own = (classes == label) & np.isfinite(answers)
-        counted = int(own.sum())
-        mean = float(answers[own].mean()) if counted >= MIN_COUNTED_TURNS else None
-        # What the log has of no model of the class is what such models answer with elsewhere.
-        expected = EXPECTED_OUTPUT_TOKENS[name] if mean is None else mean
-        output[name] = np.where(own, answers, expected).astype(np.float32)
+        output[name] = np.where(own, answers, means[name]).astype(np.float32)
         known = own & np.isfinite(thoughts)
         share = 0.0
         if known.any() and answers[known].sum() > 0:

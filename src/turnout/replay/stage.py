@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from turnout.catalog import Catalog
 from turnout.engine import DUCKDB
 from turnout.errors import SettingsError
@@ -20,22 +22,25 @@ from turnout.replay.outcomes import Outcomes, outcomes_of
 from turnout.replay.page import render
 from turnout.replay.report_files import spread, write_report, write_table
 from turnout.replay.results import AtMissed, Comparison, PolicyRow
+from turnout.replay.router_table import router_table
 from turnout.replay.scored import OtherScorer, score_turns
 from turnout.routing import RouterFolder
-from turnout.routing.policies import Target
+from turnout.routing.policies import PricedPolicy, Target, TurnsLeft
 from turnout.stage import StageRun, report_json
 
 REPORT_NAME = "replay.json"
 TABLE_NAME = "policies.csv"
 OUTCOMES_NAME = "outcomes.csv"
+ROUTER_TABLE_NAME = "router.toml"
 _DAY_S = 86_400.0
 _MONTH_DAYS = 30.44
 _NO_EVIDENCE = Evidence()
+_PRICED = PricedPolicy()
 
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """A model that a class goes to, and its prices in USD for a million tokens."""
+    """A model that a class goes to: its prices in USD for a million tokens, and expected answer."""
 
     model: str
     input_usd_per_mtok: float
@@ -43,6 +48,7 @@ class TargetFacts:
     cache_write_usd_per_mtok: float | None
     output_usd_per_mtok: float
     cache_lifetime_s: float
+    output_tokens: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class ReplayReport:
         assumed: Share of the turns whose answer's length is not known at all.
         decision_ms: Mean time to score a message, in milliseconds; of scoring in bulk.
         targets: Class → its model.
+        turns_left: Expected turns left of a conversation, by turn index from 1.
         unpriced: Model of the log without a price → its turns, left out of what the log paid.
         evidence: What misses are counted by beside the scores; None where nothing was given.
         evident_turns: Turns whose need it shows.
@@ -81,6 +88,7 @@ class ReplayReport:
     assumed: float
     decision_ms: float
     targets: Mapping[ModelClass, TargetFacts]
+    turns_left: Sequence[float]
     unpriced: Mapping[str, int]
     evidence: EvidenceKind | None
     evident_turns: int
@@ -104,7 +112,7 @@ def replay(
     by: str | None = None,
     decisions: Path | None = None,
     max_miss: float = 0.10,
-    miss_usd: float | None = None,
+    priced: PricedPolicy = _PRICED,
     engine: str = DUCKDB,
     on_progress: OnProgress = silent,
 ) -> ReplayReport:
@@ -117,9 +125,10 @@ def replay(
     Args:
         routers: One router folder, or one of each architecture; both are judged on the same turns.
         turns: The turns table.
-        out: The folder to write: replay.html, replay.json, policies.csv.
+        out: The folder to write: replay.html, replay.json, policies.csv, router.toml.
         catalog: Says which models served, and what they cost.
-        targets: What each class would go to.
+        targets: What each class would go to. Policies expect answers as long as the log's on
+            average.
         evidence: What turns needed, for misses and needless turns beside the expected ones. Where
             it names no data set, those that the routers' manifests name are looked for, and
             conversations that trained a router give no evidence.
@@ -127,7 +136,8 @@ def replay(
         by: The column carried by `turnout ingest --keep` that results are split by.
         decisions: Where decisions go; None for `NAME.decisions.parquet` beside `out`.
         max_miss: Share of misses in (0, 1) that the recommendation is for.
-        miss_usd: The price of a miss for `priced`; None derives it from the threshold.
+        priced: The priced policy: its price of a miss, its budget. The expected turns left are
+            those of the log.
         engine: Where the routers score; see `engine.connect`. What `others` score and the walk
             are computed here.
         on_progress: Called while scoring.
@@ -162,13 +172,13 @@ def replay(
         "targets": {name: repr(target) for name, target in targets.items()},
         "catalog": catalog.digest,
         "max_miss": max_miss,
-        "miss_usd": miss_usd,
+        "priced": repr(priced),
         "least_confidence": evidence.least_confidence,
         "by": by,
     }
     run = StageRun(out, Manifest.of("replay", read, options))
-    table = decisions or out.with_name(f"{out.name}.decisions.parquet")
-    deciding = StageRun(table, Manifest.of("replay", read, {**options, "table": "decisions"}))
+    decisions = decisions or out.with_name(f"{out.name}.decisions.parquet")
+    deciding = StageRun(decisions, Manifest.of("replay", read, {**options, "table": "decisions"}))
     earlier = run.earlier(ReplayReport)
     if earlier is not None and deciding.is_done():
         return earlier
@@ -177,7 +187,13 @@ def replay(
     )
     thresholds = {name: _threshold(folder) for name, folder in folders.items()}
     is_truth = evidence.kind == "simulated truth"
-    comparing = Comparing(log, thresholds, targets, miss_usd, is_truth)
+    targets = {
+        name: replace(target, output_tokens=log.expected_output_tokens[name])
+        for name, target in targets.items()
+    }
+    turns_left = TurnsLeft.from_turn_counts(np.diff(log.turns.starts).tolist())
+    priced = replace(priced, turns_left=turns_left)
+    comparing = Comparing(log, thresholds, targets, priced, is_truth)
     comparison = comparing.compared(max_miss)
     report = ReplayReport(
         turns=len(log.turns),
@@ -189,6 +205,7 @@ def replay(
         assumed=log.assumed,
         decision_ms=scored.decision_ms,
         targets={name: _facts(target) for name, target in targets.items()},
+        turns_left=turns_left.by_turn,
         unpriced=log.unpriced,
         evidence=evidence.kind,
         evident_turns=0 if log.labels is None else int((log.labels >= 0).sum()),
@@ -211,6 +228,9 @@ def replay(
             write_table(
                 partial / OUTCOMES_NAME, [_OUTCOMES_HEADER, *_outcome_rows(report.outcomes)]
             )
+        if comparison.recommendation is not None:
+            table = router_table(comparison.recommendation, report.population, priced, targets)
+            (partial / ROUTER_TABLE_NAME).write_text(table, encoding="utf-8")
     return report
 
 
@@ -295,6 +315,7 @@ def _facts(target: Target) -> TargetFacts:
         prices.cache_write_usd_per_mtok,
         prices.output_usd_per_mtok,
         target.cache_lifetime_s,
+        target.output_tokens,
     )
 
 

@@ -37,9 +37,10 @@ class Reasons:
 
     Attributes:
         codes: Positions in `CODES`.
-        usd: What the turn costs on the class that was chosen.
-        stay_usd: What it costs on the class of the turn before; on fast at a first turn.
-        switch_usd: What it costs on the other one.
+        usd: What the turn is billed with on the class that was chosen.
+        stay_usd: What it is expected to cost on the class of the turn before; on fast at a first
+            turn.
+        switch_usd: What it is expected to cost on the other one.
         switching_usd: Of `switch_usd`, what is paid only since the other class does not hold the
             conversation in its prompt cache.
         miss_usd: The price of a miss that was weighed; NaN where none was.
@@ -84,7 +85,7 @@ class _Step:
     idle_s: Floats
     score: Floats
     prompt: Floats
-    output: Floats  # (2, m)
+    output: Floats  # (2, m): as the turn is billed; a policy knows only `Target.output_tokens`
     warm: Floats  # (2, m): tokens of this prompt that each class has in its cache
     on_reasoning: Bools
     spent_usd: Floats
@@ -112,7 +113,8 @@ def walk(
         scores: p_reasoning of every turn, shape `(n,)`; of a session's later turns it is not read.
         threshold: The least score that sends a message to reasoning.
         policy: What chooses.
-        targets: What each class costs, and how long its prompt cache lasts.
+        targets: What each class costs, how long its answers are expected to be, and how long its
+            prompt cache lasts.
         with_reasons: Say for every turn why, and what staying and switching cost.
     """
     n = len(turns)
@@ -177,11 +179,11 @@ class _State:
         m = len(rows)
         at_s, prompt = turns.at_s[rows], turns.prompt_tokens[rows].astype(np.float64)
         # Comparisons with NaN are false: without a time nothing goes cold.
-        cold = at_s - self._used_s[:, :m] >= self._lifetime_s
+        cold = np.abs(at_s - self._used_s[:, :m]) >= self._lifetime_s
         return _Step(
             turns.turn_index[rows],
             at_s,
-            at_s - self._before_s[:m],
+            np.abs(at_s - self._before_s[:m]),
             scores[rows].astype(np.float64),
             prompt,
             np.stack([turns.output_tokens[name][rows] for name in CLASSES]).astype(np.float64),
@@ -202,7 +204,7 @@ class _State:
         costs = _Costs.of(step, targets, first_turn=first_turn)
         m = len(reasoning)
         switched = (reasoning != step.on_reasoning) & (not first_turn)
-        own = _turn_usd(step, targets, step.warm)
+        own = _turn_usd(step, targets, step.warm, step.output)
         self._spent[0, :m] += np.where(reasoning, own[1], own[0])
         self._spent[1, :m] += np.where(switched, costs.switching, 0.0)
 
@@ -215,20 +217,29 @@ class _State:
         self._on_reasoning[:m] = reasoning
 
 
-def _turn_usd(step: _Step, targets: Mapping[ModelClass, Target], cached: Floats) -> Floats:
-    """What the turns cost on each class, shape `(2, m)`."""
+def _turn_usd(
+    step: _Step, targets: Mapping[ModelClass, Target], cached: Floats, output: Floats
+) -> Floats:
+    """What the turns cost on each class, shape `(2, m)`.
+
+    Args:
+        step: The turns.
+        targets: Prices.
+        cached: Tokens read from the cache, shape `(2, m)` or `(m,)`.
+        output: Tokens of the answers on each class, shape `(2, m)` or `(2, 1)`.
+    """
     prices = [targets[name].prices for name in CLASSES]
-    read, fresh, output = (
+    read, fresh, answer = (
         np.array([[getattr(price, f"{kind}_usd_per_mtok")] for price in prices])
         for kind in ("read", "fresh", "output")
     )
-    usd: Floats = cached * read + (step.prompt - cached) * fresh + step.output * output
+    usd: Floats = cached * read + (step.prompt - cached) * fresh + output * answer
     return usd / 1e6
 
 
 @dataclass(slots=True)
 class _Costs:
-    """As `TurnCosts`, in columns of shape `(m,)`."""
+    """As `TurnCosts`, in columns of shape `(m,)`: with the answer's expected length."""
 
     extra: Floats
     switching: Floats
@@ -245,9 +256,10 @@ class _Costs:
         shared = np.where(on, targets["fast"].shared_cache, targets["reasoning"].shared_cache)
         held = np.maximum(other, shared * warm)
         both = np.maximum(warm, held)
-        with_both = _turn_usd(step, targets, both)
-        with_held = _turn_usd(step, targets, held)
-        with_warm = _turn_usd(step, targets, warm)
+        expected = np.array([[targets[name].output_tokens] for name in CLASSES])
+        with_both = _turn_usd(step, targets, both, expected)
+        with_held = _turn_usd(step, targets, held, expected)
+        with_warm = _turn_usd(step, targets, warm, expected)
         switch = np.where(on, with_held[0], with_held[1])
         return cls(
             with_both[1] - with_both[0],
@@ -386,7 +398,7 @@ class _Explained:
         first_turn: bool,
     ) -> None:
         self._costs = _Costs.of(step, targets, first_turn=first_turn)
-        self._own_usd = _turn_usd(step, targets, step.warm)
+        self._own_usd = _turn_usd(step, targets, step.warm, step.output)
         self._miss_usd: Floats | float = np.nan
         m = len(step.score)
         if isinstance(policy, PricedPolicy):

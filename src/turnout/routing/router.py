@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,16 @@ from turnout.protocols.kinds import RequestKind
 from turnout.records import ID2LABEL, Decision, ModelClass, ModelInput, Population, Turn
 from turnout.routing.batches import turns_of_rows
 from turnout.routing.folder import RouterFolder
-from turnout.routing.policies import Choice, Lock, Policy, Situation, Target, policy_of
+from turnout.routing.policies import (
+    BoundaryPolicy,
+    Choice,
+    Lock,
+    Policy,
+    Situation,
+    Target,
+    policy_of,
+)
+from turnout.routing.policies.unpriced import DEFAULT_CACHE_LIFETIME_S
 from turnout.routing.scorer import OnnxScorer, probabilities
 from turnout.routing.sessions import MemorySessions, Session, SessionStore
 
@@ -41,6 +50,8 @@ class Router:
         population: The population of the scores; by default `log` if the router knows its share
             of reasoning, else `balanced`.
         targets: Each class's target and prices, for policies that use prices.
+        policy_named: The policy of a name, where a request may ask for another; by default
+            `policy_of`.
 
     Raises:
         SettingsError: If the share of reasoning in that population is not known.
@@ -55,6 +66,7 @@ class Router:
         threshold: float | None = None,
         population: Population | None = None,
         targets: Mapping[ModelClass, Target] | None = None,
+        policy_named: Callable[[str], Policy] = policy_of,
     ) -> None:
         spec = folder.spec
         self.folder = folder
@@ -69,6 +81,7 @@ class Router:
             self.threshold = threshold
         self.policy = policy or policy_of(spec.formatter.architecture)
         self.targets = dict(targets or {})
+        self.policy_named = policy_named
         self._sessions = sessions if sessions is not None else MemorySessions()
         self._scorer = scorer or folder.scorer()
 
@@ -217,6 +230,15 @@ class Router:
     def forget(self, conversation_id: str) -> None:
         """Decide the next turn of a conversation as if it were its first."""
         self._sessions.forget(conversation_id)
+
+    def cache_lifetime_s(self, model_class: ModelClass | None) -> float:
+        """Idle seconds for which a class's model keeps a prompt in its cache."""
+        target = self.targets.get(model_class) if model_class else None
+        if target is not None:
+            return target.cache_lifetime_s
+        if isinstance(self.policy, BoundaryPolicy):
+            return self.policy.cache_lifetime_s
+        return DEFAULT_CACHE_LIFETIME_S
 
     @property
     def _scores_first_turn(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -26,6 +28,7 @@ from turnout.routing import Router, RouterFolder
 from turnout.routing.policies import Policy, PolicyName, PricedPolicy, TurnsLeft, policy_of
 from turnout.routing.policies import Target as PricedTarget
 from turnout.routing.policies.costs import EXPECTED_OUTPUT_TOKENS
+from turnout.routing.policies.unpriced import DEFAULT_CACHE_LIFETIME_S
 
 
 def _compilable(pattern: str) -> str:
@@ -37,6 +40,23 @@ def _compilable(pattern: str) -> str:
 
 
 _Pattern = Annotated[str, AfterValidator(_compilable)]
+
+
+class OutputTokensTable(Options):
+    """Expected tokens of an answer, with reasoning tokens."""
+
+    reasoning: float = Field(
+        default=EXPECTED_OUTPUT_TOKENS["reasoning"],
+        ge=0,
+        allow_inf_nan=False,
+        description="Of the reasoning class.",
+    )
+    fast: float = Field(
+        default=EXPECTED_OUTPUT_TOKENS["fast"],
+        ge=0,
+        allow_inf_nan=False,
+        description="Of the fast class.",
+    )
 
 
 class RouterTable(Options):
@@ -56,10 +76,12 @@ class RouterTable(Options):
         description="The population that probabilities and the threshold above refer to: log or "
         "balanced; by default log where the router knows it.",
     )
-    cache_lifetime_s: float = Field(
-        default=300.0,
+    cache_lifetime_s: float | None = Field(
+        default=None,
         ge=0,
-        description="Idle seconds after which `boundary` treats the prompt cache as cold.",
+        allow_inf_nan=False,
+        description="Idle seconds after which a prompt cache counts as cold, for `boundary` and "
+        "`priced`; by default those of each target's model (300, or 1,800 from GPT-5.6 on).",
     )
     fixed_class: ModelClass = Field(default="reasoning", description="The class of `fixed`.")
     miss_usd: float | None = Field(
@@ -85,8 +107,13 @@ class RouterTable(Options):
         default=list(TurnsLeft().by_turn),
         min_length=1,
         description="Expected turns left of a conversation, with the current one, by turn index "
-        "from 1; the last holds for all later turns. For `priced`; `turnout learn` writes those of "
-        "the log.",
+        "from 1; the last holds for all later turns. For `priced`; `turnout replay` and `turnout "
+        "learn` write those of the log.",
+    )
+    output_tokens: OutputTokensTable = Field(
+        default=OutputTokensTable(),
+        description="Expected tokens of an answer of each class, with reasoning tokens. For "
+        "`priced`; `turnout replay` and `turnout learn` write the means of the log.",
     )
 
 
@@ -142,19 +169,39 @@ class Settings(Options):
 
     def policy(self) -> Policy | None:
         """The policy; None takes the router folder's architecture."""
-        table = self.router
-        if table.policy is None:
-            return None
+        name = self.router.policy
+        return None if name is None else self.policy_named(name)
+
+    def policy_named(self, name: str, score_shift: float = 0.0) -> Policy:
+        """The policy of a name, with the file's numbers for it.
+
+        Args:
+            name: One of `POLICY_NAMES`.
+            score_shift: As in `PricedPolicy`.
+
+        Raises:
+            SettingsError: If there is no such policy.
+        """
+        table, lifetime_s = self.router, self.router.cache_lifetime_s
         return policy_of(
-            table.policy,
-            cache_lifetime_s=table.cache_lifetime_s,
+            name,
+            cache_lifetime_s=DEFAULT_CACHE_LIFETIME_S if lifetime_s is None else lifetime_s,
             fixed_class=table.fixed_class,
-            priced=PricedPolicy(
-                miss_usd=table.miss_usd,
-                max_switching_share=table.max_switching_share,
-                max_switching_usd=table.max_switching_usd,
-                turns_left=TurnsLeft(tuple(table.turns_left)),
-            ),
+            priced=replace(self.priced_policy(), score_shift=score_shift),
+        )
+
+    def priced_policy(self, miss_usd: float | None = None) -> PricedPolicy:
+        """The `priced` policy with the file's numbers.
+
+        Args:
+            miss_usd: The price of a miss of a flag; None for the file's.
+        """
+        table = self.router
+        return PricedPolicy(
+            miss_usd=table.miss_usd if miss_usd is None else miss_usd,
+            max_switching_share=table.max_switching_share,
+            max_switching_usd=table.max_switching_usd,
+            turns_left=TurnsLeft(tuple(table.turns_left)),
         )
 
     def open_router(self, folder: Path) -> Router:
@@ -164,12 +211,18 @@ class Settings(Options):
             ArtifactError: If the folder is absent, altered, or newer than this version.
             SettingsError: If the population's share of reasoning, or a price, is not known.
         """
+        opened = RouterFolder.read(folder)
+        priors, table = opened.spec.priors, self.router
+        # Prices multiply probabilities of the traffic, whichever population is shown.
+        shift = priors.shift(priors.default) - priors.shift(table.population or priors.default)
+        policy_named = functools.partial(self.policy_named, score_shift=shift)
         return Router(
-            RouterFolder.read(folder),
-            self.policy(),
-            threshold=self.router.threshold,
-            population=self.router.population,
+            opened,
+            None if table.policy is None else policy_named(table.policy),
+            threshold=table.threshold,
+            population=table.population,
             targets=self.priced_targets(),
+            policy_named=policy_named,
         )
 
     def merged_catalog(self) -> Catalog:
@@ -227,13 +280,18 @@ class Settings(Options):
         self, models: Mapping[ModelClass, str | None]
     ) -> dict[ModelClass, PricedTarget]:
         """The models with their list prices, without those whose price is not known."""
-        catalog = self.merged_catalog()
-        targets = {
-            name: PricedTarget.from_catalog(model, catalog, EXPECTED_OUTPUT_TOKENS[name])
-            for name, model in models.items()
-            if model is not None
-        }
-        return {name: target for name, target in targets.items() if target is not None}
+        catalog, lifetime_s = self.merged_catalog(), self.router.cache_lifetime_s
+        output_tokens = self.router.output_tokens.model_dump()
+        targets: dict[ModelClass, PricedTarget] = {}
+        for name, model in models.items():
+            if model is None:
+                continue
+            target = PricedTarget.from_catalog(model, catalog, output_tokens[name])
+            if target is not None and lifetime_s is not None:
+                target = replace(target, cache_lifetime_s=lifetime_s)
+            if target is not None:
+                targets[name] = target
+        return targets
 
     def gateway_options(self, path: Path) -> GatewayOptions:
         """How to serve.

@@ -34,8 +34,9 @@ class TurnsLeft:
     def from_turn_counts(cls, counts: Sequence[int]) -> TurnsLeft:
         """The estimate from a log's conversations.
 
-        At turn t it is the mean of `n - t + 1` over the conversations with `n ≥ t` turns. Turns
-        that fewer than 30 conversations reach take the last value.
+        At turn t it is the mean of `n - t + 1` over the conversations with `n ≥ t` turns, rounded
+        to hundredths so that a settings file holds the same numbers. Turns that fewer than 30
+        conversations reach take the last value.
 
         Args:
             counts: Turns of each conversation; empty for no log.
@@ -46,4 +47,4 @@ class TurnsLeft:
         reached = np.cumsum(np.bincount(turns)[::-1])[::-1][1:]  # [t - 1]: with at least t turns
         left = np.cumsum(reached[::-1])[::-1] / np.maximum(reached, 1)
         measured = max(1, int((reached >= MIN_CONVERSATIONS).sum()))
-        return cls(tuple(float(value) for value in left[:measured]))
+        return cls(tuple(round(float(value), 2) for value in left[:measured]))
