@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from turnout.errors import ArtifactError
 from turnout.records import ID2LABEL, LABEL_FAST, LABEL_REASONING, ModelInput, Turn
 from turnout.routing import Formatter, Priors
-from turnout.schema import SAMPLES, TRAFFIC
+from turnout.schema import SAMPLES
 
 DESCRIPTION_NAME = "dataset.json"
 FORMAT_VERSION = 1
@@ -26,6 +26,8 @@ PREVIOUS_COLUMN = "previous"
 # (docs/results/few-labels.md).
 FEW_LABELS = 1_000
 TRAFFIC_NAME = "traffic.parquet"
+_TRAFFIC_COLUMNS = ("conversation_id", "turn_count", "message", "context")
+_ROWS_AT_A_TIME = 1_000
 _COLUMNS = (
     "conversation_id",
     "turn_index",
@@ -199,11 +201,20 @@ class DatasetFolder:
             factors[labels == label] = stored.get(class_name, 1.0)
         return factors
 
+    @property
+    def stores_previous(self) -> bool:
+        """Whether its rows can be shown with more previous turns; not in earlier versions."""
+        names = ("train.parquet", "validation.parquet", TRAFFIC_NAME)
+        files = [self.path / name for name in names if (self.path / name).is_file()]
+        return all(PREVIOUS_COLUMN in pq.read_schema(file).names for file in files)
+
     def require_shown_as(self, formatter: Formatter, router: Path) -> None:
-        """Refuse a data set whose formatter differs from the router's.
+        """Refuse a data set whose rows cannot be shown as the router reads them.
+
+        Routers may read other numbers of previous turns than the data set shows.
 
         Raises:
-            ArtifactError: If the router's formatter is not the data set's.
+            ArtifactError: If the router's formatter differs from the data set's in anything else.
         """
         if formatter.architecture != self.formatter.architecture:
             raise ArtifactError(
@@ -211,45 +222,57 @@ class DatasetFolder:
                 f"{formatter.architecture} router. Build a data set with --architecture "
                 f"{formatter.architecture}, or take the other router."
             )
-        if formatter != self.formatter:
+        if replace(formatter, previous_turns=self.formatter.previous_turns) != self.formatter:
             raise ArtifactError(
                 f"{self.path}: shows its rows as {self.formatter}; the router {router} reads "
                 f"{formatter}. Build the data set and train the router again."
             )
 
-    def split(self, name: str) -> Samples:
+    def split(self, name: str, formatter: Formatter | None = None) -> Samples:
         """The rows of `train`, `validation` or `test`, in the file's order.
+
+        Args:
+            name: Of the split.
+            formatter: Shows the rows; by default the data set's own.
 
         Raises:
             ArtifactError: If the file is absent, unreadable or lacks a column.
         """
         path = self.path / f"{name}.parquet"
+        formatter = self._other(formatter)
+        names = [*_COLUMNS, *([PREVIOUS_COLUMN] if formatter else [])]
         try:
-            table = pq.read_table(path, columns=list(_COLUMNS), partitioning=None)
-            columns = {name: table[name].cast(SAMPLES.field(name).type) for name in _COLUMNS}
+            table = pq.read_table(path, columns=names, partitioning=None)
+            columns = {name: table[name].cast(SAMPLES.field(name).type) for name in names}
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ArtifactError(
                 f"{path}: not readable as a split of a data set ({error}); expected the columns "
-                f"{', '.join(_COLUMNS)}. Build it again."
+                f"{', '.join(names)}. Build it again."
             ) from error
-        return samples_of(pa.table(columns))
+        _require_previous(path, columns)
+        return samples_of(pa.table(columns), formatter)
 
-    def traffic(self) -> Traffic:
+    def traffic(self, formatter: Formatter | None = None) -> Traffic:
         """A sample of the log as it is; no training row is in it.
 
         A data set of measured outcomes, or of an earlier version, has no such sample. Its
         validation rows take that place, weighted to the log's share of reasoning where known.
+
+        Args:
+            formatter: Shows the rows; by default the data set's own.
 
         Raises:
             ArtifactError: If the file is unreadable or lacks a column.
         """
         sampled = (self.path / TRAFFIC_NAME).is_file()
         path = self.path / (TRAFFIC_NAME if sampled else "validation.parquet")
-        names = TRAFFIC.names if sampled else [*TRAFFIC.names[:-1], "label"]
+        formatter = self._other(formatter)
+        names = [*_TRAFFIC_COLUMNS, "weight" if sampled else "label"]
+        names += ["turn_index", PREVIOUS_COLUMN] if formatter else []
         try:
             table = pq.read_table(path, columns=names, partitioning=None)
             counts = np.asarray(table["turn_count"].to_numpy(), np.float64)
-            texts = zip(table["message"].to_pylist(), table["context"].to_pylist(), strict=True)
+            inputs = _inputs(table, formatter)
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise ArtifactError(
                 f"{path}: not readable as rows of a data set ({error}); expected the columns "
@@ -260,12 +283,16 @@ class DatasetFolder:
         else:
             weights = self._weights_of_log(table["label"].fill_null(NO_LABEL).to_numpy())
         return Traffic(
-            inputs=[ModelInput(message or "", context or "") for message, context in texts],
+            inputs=inputs,
             conversation_ids=table["conversation_id"].to_pylist(),
             turn_counts=counts,
             weights=weights,
             source="traffic" if sampled else "validation",
         )
+
+    def _other(self, formatter: Formatter | None) -> Formatter | None:
+        """The formatter if it is not the data set's own."""
+        return None if formatter == self.formatter else formatter
 
     def _weights_of_log(self, labels: NDArray[np.int8]) -> NDArray[np.float64]:
         """Weights that give labels the share that they have in the log, where it is known."""
@@ -315,11 +342,10 @@ def few_labels(labelled: int) -> str | None:
     )
 
 
-def samples_of(table: pa.Table) -> Samples:
-    """Rows of `schema.SAMPLES` as arrays."""
-    texts = zip(table["message"].to_pylist(), table["context"].to_pylist(), strict=True)
+def samples_of(table: pa.Table, formatter: Formatter | None = None) -> Samples:
+    """Rows of `schema.SAMPLES` as arrays, shown by the formatter; by default as they are stored."""
     return Samples(
-        inputs=[ModelInput(message or "", context or "") for message, context in texts],
+        inputs=_inputs(table, formatter),
         conversation_ids=table["conversation_id"].to_pylist(),
         turn_indices=table["turn_index"].to_numpy(),
         groups=table["group"].to_pylist(),
@@ -328,6 +354,47 @@ def samples_of(table: pa.Table) -> Samples:
         weights=table["weight"].fill_null(np.nan).to_numpy(),
         cv_groups=table["cv_group"].to_pylist(),
     )
+
+
+def _require_previous(path: Path, columns: Mapping[str, pa.ChunkedArray]) -> None:
+    """Refuse rows of which another formatter cannot show the turns before."""
+    if PREVIOUS_COLUMN in columns and (missing := columns[PREVIOUS_COLUMN].null_count):
+        raise ArtifactError(
+            f"{path}: {missing:,} rows store no previous turns; expected what `turnout build` "
+            "writes. Build it again."
+        )
+
+
+def _inputs(table: pa.Table, formatter: Formatter | None) -> list[ModelInput]:
+    """What rows show; without a formatter as they are stored."""
+    if formatter is None:
+        texts = zip(table["message"].to_pylist(), table["context"].to_pylist(), strict=True)
+        return [ModelInput(message or "", context or "") for message, context in texts]
+    names = ("message", "turn_index", PREVIOUS_COLUMN)
+    return [
+        input_shown(formatter, row["message"], row["turn_index"], _turns(row[PREVIOUS_COLUMN]))
+        for batch in table.select(names).to_batches(_ROWS_AT_A_TIME)
+        for row in batch.to_pylist()
+    ]
+
+
+def input_shown(
+    formatter: Formatter, message: str, turn_index: int, previous: Sequence[Turn]
+) -> ModelInput:
+    """A row as a formatter shows it.
+
+    Args:
+        formatter: Not necessarily that of the data set.
+        message: As the data set stores it, already shortened.
+        turn_index: 1-based.
+        previous: Newest first.
+    """
+    model_input = formatter.format([*reversed(previous), Turn(message)], turn_index)
+    return ModelInput(message, model_input.context)
+
+
+def _turns(stored: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    return tuple(Turn(**turn) for turn in stored)
 
 
 def previous_of(
@@ -343,4 +410,4 @@ def previous_of(
         return None
     if rows is not None:
         column = column.take(pa.array(rows))
-    return [tuple(Turn(**turn) for turn in turns) for turns in column.to_pylist()]
+    return [_turns(turns) for turns in column.to_pylist()]

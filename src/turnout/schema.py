@@ -179,9 +179,11 @@ DECISIONS = pa.schema(
 TRAFFIC = pa.schema(
     [
         pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_index", pa.int32(), nullable=False),
         pa.field("turn_count", pa.int32(), nullable=False),  # captured turns of the conversation
         pa.field("message", pa.string(), nullable=False),  # encoder segment A
         pa.field("context", pa.string(), nullable=False),  # encoder segment B, "" where none
+        pa.field("previous", pa.list_(PREVIOUS_TURN)),  # as in `SAMPLES`
         pa.field("weight", pa.float64(), nullable=False),  # > 0, so that rows are as the log is
     ]
 )

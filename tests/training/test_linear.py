@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -21,9 +22,10 @@ from tests.training.conftest import (
     write_dataset,
     write_split,
 )
+from turnout.evaluation.stage import evaluate
 from turnout.manifest import read_manifest
-from turnout.records import ModelInput
-from turnout.routing import RouterFolder
+from turnout.records import ModelInput, Turn
+from turnout.routing import Formatter, RouterFolder
 from turnout.routing.encoding import InputEncoder
 from turnout.routing.reference import read_reference
 from turnout.samples import FEW_LABELS, DatasetFolder, Samples
@@ -43,12 +45,23 @@ SILENT = lambda *_: None  # noqa: E731
 
 
 @pytest.fixture(scope="module", params=["session", "conversation"])
-def fitted(request, tmp_path_factory):
-    """A data set, and a linear model on its words."""
-    dataset = read_dataset(
-        write_dataset(tmp_path_factory.mktemp("linear") / "data", request.param), 0
-    )
-    return dataset, fit_words(dataset, word_pieces(), 0, SILENT)
+def words(request, tmp_path_factory):
+    """A linear model on the words of a data set."""
+    folder = write_dataset(tmp_path_factory.mktemp("linear") / "data", request.param)
+    return fit_words(read_dataset(folder, 0), word_pieces(), 0, SILENT)
+
+
+def long_conversations(n):
+    """Rows whose need the first of nine turns says."""
+    formatter, made = Formatter("conversation"), rows(n, 0)
+    for number, row in enumerate(made):
+        first = "prove" if number % 2 == 0 else "hello"
+        turns = [Turn(first), *[Turn("now please")] * 8]
+        shown = formatter.format(turns)
+        assert first not in shown.context
+        row |= {"message": shown.message, "context": shown.context, "turn_index": len(turns)}
+        row["previous"] = [{"user_message": turn.user_message} for turn in turns[-2::-1]]
+    return made
 
 
 def samples_of(labels, cv_groups=None):
@@ -80,10 +93,9 @@ def test_the_model_is_scikit_learns_logistic_regression_on_tfidf():
     np.testing.assert_allclose(model.margins(tokens), theirs.decision_function(columns), atol=2e-3)
 
 
-def test_the_graph_gives_scikit_learns_scores(fitted, tmp_path):
-    dataset, words = fitted
-    check = write_words_graph(words, dataset.validation, tmp_path)
-    assert check.float_rows == len(dataset.validation)
+def test_the_graph_gives_scikit_learns_scores(words, tmp_path):
+    check = write_words_graph(words, tmp_path)
+    assert check.float_rows == len(words.dataset.validation)
     assert check.float_difference < 1e-5
     assert check.auroc_float > 0.9
 
@@ -92,7 +104,7 @@ def test_the_model_that_serves_is_fitted_on_validation_rows_too(tmp_path):
     folder = write_dataset(tmp_path / "data", "session")
     dataset = read_dataset(folder, 0)
     before = fit_words(dataset, load_base(None, 0).tokenizer, 0, SILENT)
-    served = refit_words(before, dataset, 0, SILENT)
+    served = refit_words(before, 0, SILENT)
     assert served.model.rows == len(dataset.train) + len(dataset.validation)
     assert served.model.penalty == before.model.penalty
     assert served.model.scales == before.model.scales
@@ -101,7 +113,7 @@ def test_the_model_that_serves_is_fitted_on_validation_rows_too(tmp_path):
     scores = RouterFolder.read(tmp_path / "router").scorer().score(dataset.validation.inputs)
     np.testing.assert_allclose(scores, served.validation_scores(), atol=1e-5)
     # Of the model that was not fitted on them.
-    check = write_words_graph(before, dataset.validation, tmp_path)
+    check = write_words_graph(before, tmp_path)
     assert report.export.auroc_float == check.auroc_float
 
 
@@ -116,15 +128,40 @@ def test_message_and_context_are_told_apart_whatever_types_the_tokenizer_gives(t
     words = fit_words(dataset, one_type, 0, SILENT)
     assert {1} < {kind for row in words.validation for kind in row.type_ids}
     assert [part.field for part in words.model.features.fields] == [0, 1, 2]
-    assert write_words_graph(words, dataset.validation, tmp_path).float_difference < 1e-5
+    assert write_words_graph(words, tmp_path).float_difference < 1e-5
     assert 1 not in one_type.encode("a", "a").type_ids
 
 
-def test_the_header_is_a_field_of_its_own(fitted):
-    dataset, words = fitted
+def test_it_reads_more_previous_turns_than_the_data_set_shows_an_encoder(tmp_path, base):
+    folder = write_dataset(tmp_path / "data", "conversation")
+    for name in ("train", "validation", "test"):
+        write_split(folder, name, long_conversations(60))
+    report = train(folder, tmp_path / "r", base=base, recipe=replace(QUICK, model="words"))
+    assert report.export.auroc_float == 1.0
+    router = turnout.load(tmp_path / "r")
+    first_says = {first: [first, *["now please"] * 8] for first in ("prove", "hello")}
+    hard, easy = (
+        router.decide([Turn(text) for text in texts]).p_reasoning for texts in first_says.values()
+    )
+    assert hard > easy + 0.2, "the turn that differs is the ninth from the last"
+    evaluated = evaluate([(tmp_path / "r", folder)], tmp_path / "e").content["routers"][0]
+    scores = evaluated["results"][0]["methods"][0]["metrics"]["auroc"]
+    assert scores["value"] == 1.0, "evaluated on what it reads, not on what the data set shows"
+
+
+def test_of_an_earlier_data_set_without_previous_turns_it_reads_what_that_shows(tmp_path):
+    folder = write_dataset(tmp_path / "data", "conversation")
+    for name in ("train", "validation"):
+        path = folder / f"{name}.parquet"
+        pq.write_table(pq.read_table(path).drop_columns(["previous"]), path)
+    dataset = read_dataset(folder, 0)
+    assert fit_words(dataset, word_pieces(), 0, SILENT).dataset.formatter == dataset.formatter
+
+
+def test_the_header_is_a_field_of_its_own(words):
     vocabulary = words.tokenizer.get_vocab()
     fields = {part.field: part for part in words.model.features.fields}
-    if dataset.formatter.architecture == "session":
+    if words.dataset.formatter.architecture == "session":
         assert list(fields) == [0]
         return
     turn, separator = vocabulary["turn"], vocabulary["|"]
@@ -134,9 +171,8 @@ def test_the_header_is_a_field_of_its_own(fitted):
     assert separator not in fields[HEADER].unigrams
 
 
-def test_rows_without_a_known_word_get_the_score_of_no_words(fitted, tmp_path):
-    dataset, words = fitted
-    write_words_graph(words, dataset.validation, tmp_path)
+def test_rows_without_a_known_word_get_the_score_of_no_words(words, tmp_path):
+    write_words_graph(words, tmp_path)
     unknown = InputEncoder(words.tokenizer, 64).encode(ModelInput("¶ ¶"))
     assert np.isfinite(words.model.margins([unknown])).all()
 
@@ -204,9 +240,9 @@ def test_held_out_margins_do_not_know_the_labels_of_their_cluster():
     assert (told < 0.01).all(), "of an own word that no other cluster has, nothing is known"
 
 
-def test_training_rows_held_out_in_turn_calibrate_beside_validation(fitted):
-    dataset, words = fitted
-    assert words.calibration.n == dataset.train.labelled.sum() + dataset.validation.labelled.sum()
+def test_training_rows_held_out_in_turn_calibrate_beside_validation(words):
+    rows = words.dataset.train.followed_by(words.dataset.validation)
+    assert words.calibration.n == rows.labelled.sum()
 
 
 def test_weights_count_and_rows_of_weight_nothing_do_not():

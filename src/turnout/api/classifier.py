@@ -177,7 +177,7 @@ class RouterClassifier:
             (1, 2)
         """
         if isinstance(rows, Split):
-            return self.router.probabilities_of(rows.samples.inputs)
+            return self.router.probabilities_of(rows.inputs_for(self.router.folder.spec.formatter))
         return self.router.predict_proba(rows)
 
     def predict(self, rows: object) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -32,7 +32,7 @@ from turnout.dataset.selection import DatasetSpec
 from turnout.dataset.stage import write_dataset
 from turnout.errors import RecordError, SettingsError
 from turnout.parquet import write_parquet
-from turnout.records import Architecture, Turn
+from turnout.records import Architecture, ModelInput, Turn
 from turnout.routing import Formatter, Priors
 from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
 from turnout.schema import TURN_KEYS
@@ -66,6 +66,19 @@ class Split:
     def samples(self) -> Samples:
         """The rows as arrays."""
         return samples_of(self.table)
+
+    def inputs_for(self, formatter: Formatter) -> list[ModelInput]:
+        """The rows as a router with this formatter reads them: with its number of previous turns.
+
+        Raises:
+            SettingsError: If the formatters differ in anything else.
+        """
+        if replace(formatter, previous_turns=self.formatter.previous_turns) != self.formatter:
+            raise SettingsError(
+                f"the router reads {formatter}; the rows are shown as {self.formatter}. Make them "
+                "with the router's architecture."
+            )
+        return samples_of(self.table, None if formatter == self.formatter else formatter).inputs
 
     @property
     def previous(self) -> list[tuple[Turn, ...]] | None:

@@ -185,7 +185,8 @@ def choose_threshold(
             raise SettingsError(f"{name}: found {value}; expected more than 0 and at most 1.")
     require_split(test, "test")
     scorer = router.router if isinstance(router, RouterClassifier) else router
-    scores = scorer.probabilities_of(test.samples.inputs)[:, LABEL_REASONING].astype(np.float64)
+    inputs = test.inputs_for(scorer.folder.spec.formatter)
+    scores = scorer.probabilities_of(inputs)[:, LABEL_REASONING].astype(np.float64)
     if share is not None:
         ranked = np.sort(scores)[::-1]
         return float(ranked[max(int(np.ceil(share * len(ranked))), 1) - 1])
@@ -208,12 +209,11 @@ def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Spli
     """Scores of the test rows, for the balanced population, shape `(n,)`."""
     if isinstance(method, Router | RouterClassifier):
         folder = folder_of(method)
-        if folder.spec.formatter != test.formatter:
-            raise SettingsError(
-                f"{name}: the router reads {folder.spec.formatter}; the test rows are shown as "
-                f"{test.formatter}. Make them with the router's architecture."
-            )
-        return folder.scorer().score(test.samples.inputs).astype(np.float64)
+        try:
+            inputs = test.inputs_for(folder.spec.formatter)
+        except SettingsError as error:
+            raise SettingsError(f"{name}: {error}") from error
+        return folder.scorer().score(inputs).astype(np.float64)
     try:
         scores = np.asarray(method, np.float64)
     except (TypeError, ValueError) as error:

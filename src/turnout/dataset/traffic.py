@@ -7,6 +7,7 @@ holds all turns that the architecture decides on, of conversations drawn at rand
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 from turnout.engine import batches, materialized
 from turnout.records import Turn
 from turnout.routing import Formatter
-from turnout.routing.formatter import MAX_STORED_TURNS
+from turnout.routing.formatter import MAX_STORED_TURNS, stored_turn
 from turnout.schema import TRAFFIC, TURN_KEYS
 from turnout.turns import drawn_conversations
 
@@ -103,12 +104,15 @@ def _rows(
         for position, row in enumerate(turns):
             if first_only and row["turn_index"] != 1:
                 break
-            model_input = formatter.format(_turns_up_to(turns, position), row["turn_index"])
+            shown = _turns_up_to(turns, position)
+            model_input = formatter.format(shown, row["turn_index"])
             yield {
                 "conversation_id": name,
+                "turn_index": row["turn_index"],
                 "turn_count": len(turns),
                 "message": model_input.message,
                 "context": model_input.context,
+                "previous": [asdict(stored_turn(turn)) for turn in reversed(shown[:-1])],
                 "weight": weight,
             }
 

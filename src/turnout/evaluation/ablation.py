@@ -18,7 +18,7 @@ from turnout.records import ModelInput, Turn
 from turnout.routing import Formatter
 from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.routing.scorer import OnnxScorer
-from turnout.samples import Samples
+from turnout.samples import Samples, input_shown
 from turnout.stats import metrics
 from turnout.stats.bootstrap import Estimate, Resampling
 
@@ -111,21 +111,6 @@ def views_of(formatter: Formatter) -> list[View]:
     return [View(other, other == formatter) for other in formatters]
 
 
-def input_in_view(
-    formatter: Formatter, message: str, turn_index: int, previous: Sequence[Turn]
-) -> ModelInput:
-    """The encoder's input for a row in a view.
-
-    Args:
-        formatter: The view.
-        message: As the data set stores it, already shortened.
-        turn_index: 1-based.
-        previous: Newest first.
-    """
-    model_input = formatter.format([*reversed(previous), Turn(message)], turn_index)
-    return ModelInput(message, model_input.context)
-
-
 def context_ablation(
     scorer: OnnxScorer,
     formatter: Formatter,
@@ -155,7 +140,7 @@ def context_ablation(
     for number, view in enumerate(views):
         on_progress("context", number, len(views))
         inputs = [
-            input_in_view(
+            input_shown(
                 view.formatter, test.inputs[row].message, int(test.turn_indices[row]), previous[row]
             )
             for row in rows

@@ -65,7 +65,8 @@ def score_fold(router: Path, dataset: Path, on_progress: OnProgress) -> FoldScor
         ArtifactError: If router or data set cannot be used.
     """
     folder, data = RouterFolder.read(router), DatasetFolder.read(dataset)
-    splits = {name: data.split(name) for name in ("train", "validation", "test")}
+    formatter = folder.spec.formatter
+    splits = {name: data.split(name, formatter) for name in ("train", "validation", "test")}
     train, test = splits["train"], splits["test"]
     scorer = folder.scorer()
     baseline_rows = Splits(train, splits["validation"], data.measures_outcomes)

@@ -135,7 +135,10 @@ def _measure_router(
 ) -> dict[str, Any]:
     folder, data = RouterFolder.read(router), DatasetFolder.read(dataset)
     data.require_shown_as(folder.spec.formatter, router)
-    train, validation, test = (data.split(name) for name in ("train", "validation", "test"))
+    formatter = folder.spec.formatter
+    train, validation, test = (
+        data.split(name, formatter) for name in ("train", "validation", "test")
+    )
     _require_labels(dataset, test)
     scorer = folder.scorer()
     name = folder.path.resolve().name

@@ -318,7 +318,7 @@ def _test_rows(source: Path, router: RouterFolder, policy: Policy) -> tuple[Samp
     """The rows that are decided on, and how many conversations have none."""
     data = DatasetFolder.read(source)
     data.require_shown_as(router.spec.formatter, router.path)
-    rows = data.split("test")
+    rows = data.split("test", router.spec.formatter)
     conversations = len(set(rows.conversation_ids))
     if policy.name == "boundary":
         raise SettingsError(

@@ -175,7 +175,8 @@ def write_router(fitted: FittedRouter, folder: Path, on_progress: OnProgress) ->
         tokens.truncated_tokens > 0 for tokens in fitted.train.tokens[: len(dataset.train)]
     )
     if words is not None:
-        words, check = _write_words(dataset, words, fitted.recipe.seed, folder, on_progress)
+        words, check = _write_words(words, fitted.recipe.seed, folder, on_progress)
+        dataset = words.dataset
         calibration, cut_rows = words.calibration, words.cut_rows
     else:
         check = _exported(fitted, folder, on_progress)
@@ -223,7 +224,8 @@ def write_words_router(
     started_s = time.monotonic()
     encoder = load_base(base, seed)
     words = fit_words(dataset, encoder.tokenizer, seed, on_progress)
-    words, check = _write_words(dataset, words, seed, folder, on_progress)
+    words, check = _write_words(words, seed, folder, on_progress)
+    dataset = words.dataset
     report = TrainReport(
         router=folder,
         fresh=True,
@@ -270,18 +272,19 @@ def _compared(
 
 
 def _write_words(
-    dataset: Dataset, words: FittedWords, seed: int, folder: Path, on_progress: OnProgress
+    words: FittedWords, seed: int, folder: Path, on_progress: OnProgress
 ) -> tuple[FittedWords, ExportCheck]:
     """Write the router of a linear model; the model that serves is fitted on validation rows too.
 
     Traffic is scored before that, as it may have conversations of validation rows; and the AUROC
     on them is that of the model that was not fitted on them.
     """
-    check = write_words_graph(words, dataset.validation, folder)
+    check = write_words_graph(words, folder)
+    dataset = words.dataset
     spec = RouterSpec(dataset.formatter, WORDS_MAX_TOKENS, priors=dataset.priors)
     _write_reference(dataset, folder, spec, check, on_progress)
-    served = refit_words(words, dataset, seed, on_progress)
-    last = write_words_graph(served, dataset.validation, folder)
+    served = refit_words(words, seed, on_progress)
+    last = write_words_graph(served, folder)
     return served, replace(last, auroc_float=check.auroc_float)
 
 

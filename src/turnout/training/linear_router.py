@@ -36,6 +36,7 @@ class FittedWords:
     """A linear model on words, calibrated, and what it read.
 
     Attributes:
+        dataset: Its rows, as it reads them.
         tokenizer: Its token types tell message and context apart.
         model: Not yet calibrated.
         train: Tokens of the training rows.
@@ -44,6 +45,7 @@ class FittedWords:
         cut_rows: Training rows of more than `MAX_TOKENS` tokens.
     """
 
+    dataset: Dataset
     tokenizer: Tokenizer
     model: LinearModel
     train: list[TokenIds]
@@ -68,11 +70,12 @@ def fit_words(
     others; so training rows calibrate too, with the margins of models that did not see them.
 
     Args:
-        dataset: Its rows; those with shuffled context are not used.
+        dataset: Its rows; those with shuffled context are not used, and all stored turns are read.
         tokenizer: An encoder's; it stays as it is.
         seed: Decides the folds that choose penalty and scales.
         on_progress: Called at every fit.
     """
+    dataset = dataset.shown_to_words()
     own = _telling_segments_apart(tokenizer)
     reader = InputEncoder(own, MAX_TOKENS)
     train = [reader.encode(row) for row in dataset.train.inputs]
@@ -81,12 +84,10 @@ def fit_words(
     margins = np.concatenate([model.held_out_margins, model.margins(validation)])
     calibration = _calibrated(margins, dataset.train.followed_by(dataset.validation))
     cut_rows = sum(row.truncated_tokens > 0 for row in train)
-    return FittedWords(own, model, train, validation, calibration, cut_rows)
+    return FittedWords(dataset, own, model, train, validation, calibration, cut_rows)
 
 
-def refit_words(
-    fitted: FittedWords, dataset: Dataset, seed: int, on_progress: OnProgress
-) -> FittedWords:
+def refit_words(fitted: FittedWords, seed: int, on_progress: OnProgress) -> FittedWords:
     """Fit on training and validation rows, with penalty and scales chosen on training rows.
 
     Called once nothing is left to choose on validation rows. All rows calibrate, each with the
@@ -94,11 +95,10 @@ def refit_words(
 
     Args:
         fitted: See `fit_words`.
-        dataset: Its rows.
         seed: Decides the folds.
         on_progress: Called at every fit.
     """
-    rows = dataset.train.followed_by(dataset.validation)
+    rows = fitted.dataset.train.followed_by(fitted.dataset.validation)
     tokens = fitted.train + fitted.validation
     before = fitted.model
     model = fit_linear(
@@ -113,7 +113,7 @@ def refit_words(
     return replace(fitted, model=model, calibration=_calibrated(model.held_out_margins, rows))
 
 
-def write_words_graph(fitted: FittedWords, validation: Samples, folder: Path) -> ExportCheck:
+def write_words_graph(fitted: FittedWords, folder: Path) -> ExportCheck:
     """Write graph and tokenizer into `folder`, and compare the graph with scikit-learn.
 
     Raises:
@@ -133,6 +133,7 @@ def write_words_graph(fitted: FittedWords, validation: Samples, folder: Path) ->
             f"{path.name}: p_reasoning differs by {difference:.6f} from scikit-learn's; expected "
             f"at most {MAX_DIFFERENCE}. Train with --model encoder."
         )
+    validation = fitted.dataset.validation
     rows = np.flatnonzero(validation.labelled)
     auroc = float(roc_auc_score(validation.labels[rows] == LABEL_REASONING, exact[rows]))
     size = path.stat().st_size

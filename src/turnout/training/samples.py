@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from turnout.errors import RecordError
 from turnout.records import ID2LABEL
 from turnout.routing import Formatter, Priors
+from turnout.routing.formatter import MAX_STORED_TURNS
 from turnout.samples import NO_LABEL, DatasetFolder, Samples, Traffic
 from turnout.training.shuffled_context import ShuffledContext, shuffled_context
 
@@ -34,6 +35,7 @@ class Dataset:
         shuffled: Additional training rows; None where there are none.
         priors: Shares of reasoning among the training rows and in the log.
         traffic: Messages as they come, kept from training.
+        folder: Where it lies.
     """
 
     formatter: Formatter
@@ -43,6 +45,26 @@ class Dataset:
     shuffled: ShuffledContext | None
     priors: Priors
     traffic: Traffic
+    folder: Path
+
+    def shown_to_words(self) -> Dataset:
+        """The same rows with all previous turns that are stored, for the linear model on words.
+
+        To an encoder few previous turns are shown: its token budget is small and its time grows
+        with it.
+        """
+        data = DatasetFolder.read(self.folder)
+        if self.formatter.architecture == "session" or not data.stores_previous:
+            return self
+        formatter = replace(self.formatter, previous_turns=MAX_STORED_TURNS)
+        return replace(
+            self,
+            formatter=formatter,
+            train=data.split("train", formatter),
+            validation=data.split("validation", formatter),
+            shuffled=None,
+            traffic=data.traffic(formatter),
+        )
 
 
 def read_dataset(folder: Path, seed: int) -> Dataset:
@@ -69,6 +91,7 @@ def read_dataset(folder: Path, seed: int) -> Dataset:
         shuffled=shuffled,
         priors=dataset.priors,
         traffic=dataset.traffic(),
+        folder=folder,
     )
 
 
