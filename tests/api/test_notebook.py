@@ -1,5 +1,6 @@
 """What a notebook does: fit, score, compare, choose a threshold, save, load."""
 
+import copy
 import doctest
 import json
 import re
@@ -14,6 +15,10 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import RocCurveDisplay, roc_auc_score
+from sklearn.utils.validation import check_is_fitted
 
 import turnout as tn
 from tests.training.conftest import EASY, FILLER, HARD
@@ -107,7 +112,10 @@ def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame
     assert np.isnan(best.lead)
     assert [line.get_label() for line in report.plot().lines] == ["turnout", "mine", "p", "random"]
     assert report.arrow.num_rows == 3
-    assert "turnout: AUROC" in repr(report)
+    assert re.match(r"80 rows of 80 conversations\nturnout: APGR 0\.\d+ \(0", repr(report))
+    assert re.search(
+        r"mine: .*; turnout ahead by \+0\.\d+ \(\+0.* APGR$", repr(report), re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,6 +147,56 @@ def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame
             id="text-threshold",
         ),
         pytest.param(
+            lambda router, data: router.with_threshold(True),
+            "threshold: found True; expected a number",
+            id="truth-threshold",
+        ),
+        pytest.param(
+            lambda router, data: tn.choose_threshold([0.5], data.test, share=0.1),
+            "router: found list; expected a fitted RouterClassifier, or what turnout.load gives",
+            id="scores-threshold",
+        ),
+        pytest.param(
+            lambda router, data: tn.choose_threshold(router, data.test, max_miss=1),
+            "max_miss: found 1; expected a number between 0 and 1",
+            id="every-miss",
+        ),
+        pytest.param(
+            lambda router, data: tn.choose_threshold(router, data.test, max_miss=0.1, confidence=1),
+            "confidence: found 1; expected a number between 0 and 1",
+            id="certainty",
+        ),
+        pytest.param(
+            lambda router, data: tn.evaluate({"mine": [float("nan")] * 80}, data.test),
+            "mine: 80 of 80 scores are no finite numbers",
+            id="nan",
+        ),
+        pytest.param(
+            lambda router, data: tn.evaluate({"mine": np.ones((80, 3))}, data.test),
+            r"mine: found scores of shape \(80, 3\); expected 80 numbers",
+            id="three-columns",
+        ),
+        pytest.param(
+            lambda router, data: tn.evaluate({"r": router}, data.test, seed=-1),
+            "seed: found -1; expected a whole number from 0",
+            id="seed",
+        ),
+        pytest.param(
+            lambda router, data: tn.RouterClassifier(seed=None).fit(data.train, data.validation),
+            "seed: found None; expected a whole number from 0",
+            id="fit-seed",
+        ),
+        pytest.param(
+            lambda router, data: tn.RouterClassifier(5).fit(data.train, data.validation),
+            "encoder: found int; expected a local folder",
+            id="encoder",
+        ),
+        pytest.param(
+            lambda router, data: tn.RouterClassifier().fit(data.train, data.train),
+            "validation: found the training rows; expected others",
+            id="validation",
+        ),
+        pytest.param(
             lambda router, data: tn.RouterClassifier().fit(data.train.table, data.validation),
             "train: found Table; expected a split",
             id="fit-table",
@@ -150,7 +208,7 @@ def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame
         ),
         pytest.param(
             lambda router, data: tn.RouterClassifier(epochs=0).fit(data.train, data.validation),
-            "epochs: found 0; expected at least 1",
+            "epochs: found 0; expected a whole number from 1",
             id="epochs",
         ),
     ],
@@ -160,13 +218,21 @@ def test_what_is_handed_over_wrongly_is_named_with_what_to_hand_over(router, dat
         call(router, data)
 
 
-def test_splits_of_two_data_sets_are_refused(data):
+def test_splits_of_two_data_sets_are_refused(data, router):
     messages = [[{"role": "user", "content": f"why {n}"}] for n in range(120)]
     other = tn.from_outcomes(
         {"m": messages, "s": [0.9] * 120, "w": [0.2, 0.9] * 60}, messages="m", strong="s", weak="w"
     )
     with pytest.raises(SettingsError, match="expected both from one data set"):
         tn.RouterClassifier(model="words").fit(data.train, other.validation)
+    for call in (
+        lambda: router.predict_proba(other.test),
+        lambda: tn.evaluate({"rows": router}, other.test),
+        lambda: tn.choose_threshold(router, other.test, share=0.5),
+    ):
+        said = "a session router for rows of a conversation data set"
+        with pytest.raises(SettingsError, match=f"(rows|router): found {said}"):
+            call()
 
 
 def test_rows_that_cannot_train_are_named_by_their_split(frame):
@@ -182,7 +248,9 @@ def test_scores_of_another_length_are_refused_with_the_rows_to_take(router, data
         tn.evaluate({}, data.test)
 
 
-def test_choosing_a_threshold_changes_nothing_and_saving_keeps_it(router, data, frame, tmp_path):
+def test_choosing_a_threshold_changes_nothing_and_saving_keeps_it(
+    router, data, frame, tmp_path, monkeypatch
+):
     before = router.threshold
     threshold = tn.choose_threshold(router, data.test, share=0.5)
     assert router.threshold == before != threshold
@@ -190,6 +258,8 @@ def test_choosing_a_threshold_changes_nothing_and_saving_keeps_it(router, data, 
     assert sent.mean() == pytest.approx(0.5, abs=0.05)
     chosen = router.with_threshold(threshold)
     assert (chosen.predict(data.test) == 0).sum() == sent.sum()
+    monkeypatch.chdir(tmp_path)
+    chosen.save("memory")  # a relative path of any name
     chosen.save(tmp_path / "router")
     assert RouterFolder.read(tmp_path / "router").spec.threshold == threshold
     loaded = tn.load(tmp_path / "router")
@@ -221,8 +291,53 @@ def test_an_unfitted_router_says_so():
 
 
 def test_a_router_shows_what_it_is(router):
-    assert repr(router) == "RouterClassifier(model='words', seed=0): words serves"
-    assert repr(tn.RouterClassifier()).endswith("not fitted")
+    fitted = "RouterClassifier(model='words'): fitted (words), threshold 0.500"
+    assert repr(router) == fitted
+    assert repr(tn.RouterClassifier(seed=3)) == "RouterClassifier(seed=3): not fitted"
+    assert repr(router.router) == "Router(session, threshold 0.500 for the population balanced)"
+
+
+def test_data_shows_its_labels_and_what_is_not_used(data, frame):
+    assert re.fullmatch(r"Split\(80 rows: \d+ reasoning, \d+ fast\)", repr(data.test))
+    twice = tn.from_outcomes(pd.concat([frame, frame[:300]]), strong="big", weak="small")
+    assert repr(twice) == (
+        "Data(session: 320 train, 40 validation, 40 test)\n"
+        "Only 400 of 700 measured rows are used (57 %).\n"
+        "Not used: 300 exact duplicate of another row"
+    )
+
+
+def test_curves_are_shown_by_a_notebook(router, data):
+    from matplotlib import pyplot
+
+    axes = tn.evaluate({"turnout": router}, data.test).plot()
+    assert axes.figure.number in pyplot.get_fignums()
+    pyplot.close(axes.figure)
+    assert tn.evaluate({"turnout": router}, data.test).plot(axes) is axes
+
+
+def test_a_router_works_with_tools_for_fitted_classifiers(router, data, frame):
+    texts = frame["prompt"].iloc[data.test.rows]
+    labels = data.test.samples.labels
+    shown = RocCurveDisplay.from_estimator(router, texts, labels, pos_label=0)
+    scores = router.predict_proba(texts)[:, 0]
+    assert shown.roc_auc == pytest.approx(roc_auc_score(labels == 0, scores))
+    check_is_fitted(router)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(tn.RouterClassifier())
+
+
+def test_a_clone_has_the_parameters_and_no_fit(router):
+    other = clone(router).set_params(seed=1)
+    assert repr(other) == "RouterClassifier(model='words', seed=1): not fitted"
+    assert router.get_params()["seed"] == 0
+    with pytest.raises(SettingsError, match="depth: expected one of encoder, model"):
+        other.set_params(depth=3)
+
+
+def test_a_router_is_not_pickled_and_says_what_to_do(router):
+    with pytest.raises(SettingsError, match=r"Save it, and open it there with turnout\.load"):
+        copy.deepcopy(router)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +386,7 @@ def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
     for block in code:
         exec(block, scope)
     assert len(code) == 2
-    assert "turnout: AUROC" in capsys.readouterr().out
+    assert "turnout: APGR" in capsys.readouterr().out
 
 
 def test_a_notebook_completes_every_public_name():

@@ -97,3 +97,8 @@ def test_a_threshold_converts_there_and_back(value, balanced, log):
     there = priors.converted(value, "balanced", "log")
     assert priors.converted(there, "log", "balanced") == pytest.approx(value)
     assert priors.converted(balanced, "balanced", "log") == pytest.approx(log)
+
+
+def test_a_population_of_another_name_is_refused():
+    with pytest.raises(SettingsError, match="population: found 'traffic'; expected balanced"):
+        Priors(0.5, 0.2).shift("traffic")

@@ -127,7 +127,7 @@ def test_a_cross_encoder_of_three_classes_gets_a_new_head(dataset, tmp_path):
 def test_the_greatest_budget_leaves_out_the_positions_of_padding(dataset, tmp_path):
     base = write_kind(tmp_path / "roberta", "roberta")
     (base / "tokenizer_config.json").unlink()
-    with pytest.raises(SettingsError, match="--max-tokens: found 66; expected 16 to 65"):
+    with pytest.raises(SettingsError, match="token budget: found 66; expected 16 to 65"):
         train(dataset, tmp_path / "router", base=base, max_tokens=66)
     model, ids = load_base(str(base), 0).model, torch.full((1, 65), 7)
     assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 2)

@@ -192,7 +192,7 @@ def test_a_tokenizer_of_another_model_is_refused(dataset, tmp_path):
 
 
 def test_a_token_budget_beyond_the_encoder_is_refused(dataset, base, tmp_path):
-    with pytest.raises(SettingsError, match="--max-tokens: found 999; expected 16 to 64"):
+    with pytest.raises(SettingsError, match="token budget: found 999; expected 16 to 64"):
         train(dataset, tmp_path / "router", base=base, max_tokens=999)
 
 

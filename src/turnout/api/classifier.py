@@ -6,6 +6,7 @@ import json
 import shutil
 import weakref
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,10 @@ from numpy.typing import NDArray
 
 from turnout.api.data import Split, require_split
 from turnout.errors import RecordError, SettingsError
-from turnout.manifest import Input, Manifest
+from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
-from turnout.records import LABEL_FAST, LABEL_REASONING, Decision, Turn
-from turnout.routing import RouterFolder
+from turnout.records import LABEL_FAST, LABEL_REASONING, Decision, ModelInput, Turn
 from turnout.routing.folder import DESCRIPTION_NAME, set_threshold
 from turnout.routing.router import Router
 from turnout.samples import DESCRIPTION_NAME as DATASET_DESCRIPTION
@@ -27,9 +27,12 @@ from turnout.samples import FORMAT_VERSION
 from turnout.stage import StageRun
 
 if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
     from turnout.training import Model, TrainReport
 
 _INSTALLED = "all-MiniLM-L6-v2"
+_PARAMETERS = ("encoder", "model", "epochs", "max_tokens", "seed")
 
 
 class _TemporaryFolder:
@@ -86,9 +89,41 @@ class RouterClassifier:
         self._folder: _TemporaryFolder | None = None
 
     def __repr__(self) -> str:
-        report = self.report_
-        fitted = f"{report.model} serves" if report else "not fitted"
-        return f"RouterClassifier(model={self.model!r}, seed={self.seed}): {fitted}"
+        defaults = RouterClassifier().get_params()
+        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v != defaults[k]]
+        state = "not fitted"
+        if self.report_ is not None:
+            state = f"fitted ({self.report_.model}), threshold {self.threshold:.3f}"
+        return f"RouterClassifier({', '.join(changed)}): {state}"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments, for `sklearn.base.clone`; `deep` changes nothing."""
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **params: Any) -> RouterClassifier:  # noqa: ANN401 - each has its own type
+        """Change arguments of the constructor; they count from the next `fit`.
+
+        Raises:
+            SettingsError: If one is not an argument.
+        """
+        for name, value in params.items():
+            if name not in _PARAMETERS:
+                raise SettingsError(f"{name}: expected one of {', '.join(_PARAMETERS)}.")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=False),
+            classifier_tags=ClassifierTags(multi_class=False),
+            input_tags=InputTags(two_d_array=False, string=True),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._router is not None
 
     def fit(
         self, train: Split, validation: Split, *, on_progress: OnProgress = silent
@@ -113,6 +148,10 @@ class RouterClassifier:
 
         for name, split in (("train", train), ("validation", validation)):
             require_split(split, name)
+        if train is validation:
+            raise SettingsError(
+                "validation: found the training rows; expected others, such as data.validation."
+            )
         if train.formatter != validation.formatter:
             raise SettingsError(
                 f"validation: its rows are shown as {validation.formatter}, those of train as "
@@ -121,9 +160,12 @@ class RouterClassifier:
         folder = _TemporaryFolder()
         dataset, router = folder.path / "data", folder.path / "router"
         _write_dataset(dataset, train, validation)
-        recipe = Recipe(model=self.model, seed=self.seed)
-        if self.epochs is not None:
-            recipe = Recipe(self.epochs, model=self.model, seed=self.seed)
+        if not isinstance(self.encoder, str | Path | None):
+            raise SettingsError(
+                f"encoder: found {type(self.encoder).__name__}; expected a local folder or a "
+                "Hugging Face id."
+            )
+        recipe = Recipe(self.epochs, model=self.model, seed=self.seed)
         base = None if self.encoder == _INSTALLED else self.encoder
         try:
             self.report_ = train_router(
@@ -177,7 +219,8 @@ class RouterClassifier:
             (1, 2)
         """
         if isinstance(rows, Split):
-            return self.router.probabilities_of(rows.inputs_for(self.router.folder.spec.formatter))
+            router, inputs = router_and_inputs(self, rows, "rows")
+            return router.probabilities_of(inputs)
         return self.router.predict_proba(rows)
 
     def predict(self, rows: object) -> NDArray[np.int64]:
@@ -206,15 +249,10 @@ class RouterClassifier:
             >>> router.with_threshold(0.3).threshold
             0.3
         """
-        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+        if not is_number or not 0 <= threshold <= 1:
             raise SettingsError(f"threshold: found {threshold!r}; expected a number from 0 to 1.")
-        other = RouterClassifier(
-            self.encoder,
-            model=self.model,
-            epochs=self.epochs,
-            max_tokens=self.max_tokens,
-            seed=self.seed,
-        )
+        other = RouterClassifier(**self.get_params())
         other.report_, other._router, other._folder = self.report_, self.router, self._folder
         other._threshold = float(threshold)
         return other
@@ -230,10 +268,8 @@ class RouterClassifier:
             StorageError: If the place cannot be written, or holds something else.
         """
         source = self.router.folder
-        options = {"threshold": self._threshold}
-        run = StageRun(
-            Path(folder), Manifest("save", {"router": [Input("memory", source.digest)]}, options)
-        )
+        options = {"router": source.digest, "threshold": self._threshold}
+        run = StageRun(Path(folder), Manifest.of("save", {}, options))
         with run.output() as partial:
             partial.mkdir()
             for name in (*source.files, DESCRIPTION_NAME):
@@ -257,6 +293,21 @@ def _write_dataset(folder: Path, train: Split, validation: Split) -> None:
     (folder / DATASET_DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
 
-def folder_of(router: Router | RouterClassifier) -> RouterFolder:
-    """The router folder of a router or classifier."""
-    return (router.router if isinstance(router, RouterClassifier) else router).folder
+def router_and_inputs(router: object, split: Split, name: str) -> tuple[Router, list[ModelInput]]:
+    """A classifier's router, or a loaded one, and the rows of a split as it reads them.
+
+    Args:
+        router: The classifier, or the router.
+        split: The rows.
+        name: What it was given as, for messages.
+
+    Raises:
+        SettingsError: If it is no router or not fitted, or reads rows otherwise.
+    """
+    found = router.router if isinstance(router, RouterClassifier) else router
+    if not isinstance(found, Router):
+        raise SettingsError(
+            f"{name}: found {type(router).__name__}; expected a fitted RouterClassifier, or what "
+            "turnout.load gives."
+        )
+    return found, split.inputs_for(found.folder.spec.formatter, name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -27,12 +29,13 @@ from turnout.api.frames import (
 from turnout.catalog import load_catalog
 from turnout.dataset import assembly
 from turnout.dataset.cells import SPLITS
+from turnout.dataset.description import usage_sentence
 from turnout.dataset.outcomes import outcomes_in
 from turnout.dataset.selection import DatasetSpec
 from turnout.dataset.stage import write_dataset
 from turnout.errors import RecordError, SettingsError
 from turnout.parquet import write_parquet
-from turnout.records import Architecture, ModelInput, Turn
+from turnout.records import ID2LABEL, Architecture, ModelInput, Turn
 from turnout.routing import Formatter, Priors
 from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
 from turnout.schema import TURN_KEYS
@@ -43,7 +46,7 @@ _LABELS = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Split:
     """The rows of one split; a pandas, polars or Arrow table can be made of it.
 
@@ -67,16 +70,26 @@ class Split:
         """The rows as arrays."""
         return samples_of(self.table)
 
-    def inputs_for(self, formatter: Formatter) -> list[ModelInput]:
+    def inputs_for(self, formatter: Formatter, name: str) -> list[ModelInput]:
         """The rows as a router with this formatter reads them: with its number of previous turns.
+
+        Args:
+            formatter: The router's.
+            name: What was given, for messages.
 
         Raises:
             SettingsError: If the formatters differ in anything else.
         """
+        if formatter.architecture != self.formatter.architecture:
+            raise SettingsError(
+                f"{name}: found a {formatter.architecture} router for rows of a "
+                f"{self.formatter.architecture} data set; expected one architecture. Make the data "
+                "set with the router's."
+            )
         if replace(formatter, previous_turns=self.formatter.previous_turns) != self.formatter:
             raise SettingsError(
-                f"the router reads {formatter}; the rows are shown as {self.formatter}. Make them "
-                "with the router's architecture."
+                f"{name}: the router reads {formatter}; the rows are shown as {self.formatter}. "
+                "Make the data set and fit the router again."
             )
         return samples_of(self.table, None if formatter == self.formatter else formatter).inputs
 
@@ -87,6 +100,13 @@ class Split:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        labels = Counter(self.table["label"].to_pylist())
+        counts = [f"{labels[label]:,} {name}" for label, name in ID2LABEL.items()]
+        if labels[None]:
+            counts.append(f"{labels[None]:,} without a label")
+        return f"Split({len(self):,} rows: {', '.join(counts)})"
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows as an Arrow stream, which pandas, polars and pyarrow read."""
@@ -128,7 +148,11 @@ class Data:
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{len(getattr(self, name)):,} {name}" for name in SPLITS)
-        return f"Data({self.architecture}: {rows})"
+        lines = [f"Data({self.architecture}: {rows})"]
+        if not_used := self.description["usage"]["not_used"]:
+            lines.append(usage_sentence(self.description))
+            lines += [f"Not used: {n:,} {reason}" for reason, n in not_used.items()]
+        return "\n".join(lines)
 
 
 def require_split(value: object, name: str) -> None:
@@ -216,6 +240,7 @@ def from_outcomes(
         },
     )  # fmt: skip
     _require_architecture(architecture or "session")
+    require_seed(seed)
     names = {field: name for field, name in named.items() if name is not None}
     split_column = split if isinstance(split, str) else None
     required = [*names.values(), *([split_column] if split_column else [])]
@@ -285,6 +310,7 @@ def from_turns(
         },
     )  # fmt: skip
     _require_architecture(architecture)
+    require_seed(seed)
     arrow = arrow_table(df)
     index = turn or ("turn_index" if "turn_index" in arrow.column_names else None)
     named = {"user_message": text, "assistant_message": answer, "user_id": user}
@@ -319,6 +345,16 @@ def from_turns(
         sample_keys = zip(*(samples[column].to_pylist() for column in TURN_KEYS), strict=True)
         rows[name] = np.asarray([first_row[key] for key in sample_keys], np.int64)
     return _data(dataset, rows)
+
+
+def require_seed(seed: object) -> None:
+    """Refuse a seed that is not a whole number from 0.
+
+    Raises:
+        SettingsError: If it is anything else.
+    """
+    if not isinstance(seed, Integral) or int(seed) < 0:
+        raise SettingsError(f"seed: found {seed!r}; expected a whole number from 0.")
 
 
 def _require_architecture(name: str) -> None:

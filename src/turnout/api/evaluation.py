@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from turnout.api.classifier import RouterClassifier, folder_of
-from turnout.api.data import Split, require_split
+from turnout.api.classifier import RouterClassifier, router_and_inputs
+from turnout.api.data import Split, require_seed, require_split
 from turnout.errors import SettingsError
 from turnout.evaluation.measure import Method, Reference, Scored, method_result
-from turnout.records import LABEL_REASONING
+from turnout.records import ID2LABEL, LABEL_REASONING
 from turnout.replay.miss_bound import threshold_for_miss
 from turnout.routing.router import Router
 from turnout.stats.bootstrap import Estimate, Resampling
@@ -28,7 +30,7 @@ Floats = NDArray[np.float64]
 _PROBABILITY_METRICS = ("brier", "ece")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Evaluation:
     """Methods compared on the same test rows.
 
@@ -75,9 +77,9 @@ class Evaluation:
             The axes.
         """
         if ax is None:
-            from matplotlib.figure import Figure
+            from matplotlib import pyplot  # unlike a figure alone, a notebook shows it
 
-            ax = Figure().subplots()
+            ax = pyplot.subplots()[1]
         for method in self.methods:
             ax.plot(SHARES, method.curve, label=method.name)
         ax.plot([0, 1], [0, 1], color="grey", linestyle=":", label="random")
@@ -87,12 +89,16 @@ class Evaluation:
         return ax
 
     def __repr__(self) -> str:
-        lines = []
+        first = self.methods[0]
+        names = [name for name in ("apgr", "auroc") if name in first.metrics]
+        lines = [f"{self.rows:,} rows of {self.conversations:,} conversations"]
         for method in self.methods:
-            auroc = method.metrics["auroc"]
-            lines.append(
-                f"{method.name}: AUROC {auroc.value:.3f} ({auroc.low:.3f} … {auroc.high:.3f})"
-            )
+            shown = [f"{name.upper()} {_shown(method.metrics[name])}" for name in names]
+            lines.append(f"{method.name}: {', '.join(shown)}")
+            if method.lead is not None:
+                lines[-1] += (
+                    f"; {first.name} ahead by {_shown(method.lead, '+')} {names[0].upper()}"
+                )
         return "\n".join(lines)
 
 
@@ -102,9 +108,10 @@ def evaluate(
     """Compare routers, or other scores, on test rows.
 
     Args:
-        methods: Name → a router, or scores of the test rows: p_reasoning of shape `(n,)`, or
-            `(n, 2)` as from `predict_proba`. Scores outside [0, 1] have no `brier` and no `ece`.
-            The others are compared with the first one.
+        methods: Name → a router, or scores of the test rows in their order: p_reasoning of shape
+            `(n,)`, or `(n, 2)` as from `predict_proba`; an index of a Series is not looked at.
+            Scores outside [0, 1] have no `brier` and no `ece`. The others are compared with the
+            first one.
         test: Rows that no method was trained on, such as `data.test`; `data.test.rows` are their
             rows in the table.
         seed: Decides the resampling.
@@ -125,6 +132,7 @@ def evaluate(
             '{"router": router}.'
         )
     require_split(test, "test")
+    require_seed(seed)
     samples = test.samples
     positive = samples.labels == LABEL_REASONING
     gap = 2.0 * samples.targets.astype(np.float64) - 1.0 if test.measured else None
@@ -179,13 +187,13 @@ def choose_threshold(
         True
     """
     if (max_miss is None) == (share is None):
-        raise SettingsError("found both or none of max_miss and share; expected one of them.")
+        raise SettingsError("max_miss and share: found both or none of them; expected one of them.")
     for name, value in (("max_miss", max_miss), ("share", share), ("confidence", confidence)):
-        if value is not None and not 0 < value <= 1:
-            raise SettingsError(f"{name}: found {value}; expected more than 0 and at most 1.")
+        most = 1.0 if name == "share" else math.nextafter(1.0, 0.0)
+        if value is not None and not (isinstance(value, Real) and 0 < value <= most):
+            raise SettingsError(f"{name}: found {value!r}; expected a number between 0 and 1.")
     require_split(test, "test")
-    scorer = router.router if isinstance(router, RouterClassifier) else router
-    inputs = test.inputs_for(scorer.folder.spec.formatter)
+    scorer, inputs = router_and_inputs(router, test, "router")
     scores = scorer.probabilities_of(inputs)[:, LABEL_REASONING].astype(np.float64)
     if share is not None:
         ranked = np.sort(scores)[::-1]
@@ -208,12 +216,8 @@ def _measured(
 def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Split) -> Floats:
     """Scores of the test rows, for the balanced population, shape `(n,)`."""
     if isinstance(method, Router | RouterClassifier):
-        folder = folder_of(method)
-        try:
-            inputs = test.inputs_for(folder.spec.formatter)
-        except SettingsError as error:
-            raise SettingsError(f"{name}: {error}") from error
-        return folder.scorer().score(inputs).astype(np.float64)
+        router, inputs = router_and_inputs(method, test, name)
+        return router.folder.scorer().score(inputs).astype(np.float64)
     try:
         scores = np.asarray(method, np.float64)
     except (TypeError, ValueError) as error:
@@ -221,10 +225,22 @@ def _scores(name: str, method: Router | RouterClassifier | ArrayLike, test: Spli
             f"{name}: found {type(method).__name__}, not of numbers ({error}); expected a router, "
             "or a number for each test row."
         ) from error
-    scores = scores[:, LABEL_REASONING] if scores.ndim == 2 else scores
-    if scores.shape != (len(test),) or not np.isfinite(scores).all():
+    if scores.shape == (len(test), len(ID2LABEL)):
+        scores = scores[:, LABEL_REASONING]
+    if scores.shape != (len(test),):
         raise SettingsError(
-            f"{name}: found scores of shape {scores.shape}; expected {len(test)} finite numbers, "
-            "one a test row. Of scores of the whole table, take data.test.rows."
+            f"{name}: found scores of shape {scores.shape}; expected {len(test)} numbers, one a "
+            "test row. Of scores of the whole table, take data.test.rows."
+        )
+    if unknown := int((~np.isfinite(scores)).sum()):
+        raise SettingsError(
+            f"{name}: {unknown:,} of {len(scores):,} scores are no finite numbers; expected a "
+            "number for each test row. Fill them."
         )
     return scores
+
+
+def _shown(estimate: Estimate, sign: str = "") -> str:
+    """A number with its 95 % interval."""
+    value, low, high = (f"{end:{sign}.3f}" for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from turnout.errors import ArtifactError, SettingsError
 from turnout.records import Population
@@ -46,6 +46,8 @@ class Priors:
             Saerens, Latinne and Decaestecker (2002), "Adjusting the outputs of a classifier to new
             a priori probabilities", equation 2.4.
         """
+        if population not in get_args(Population):
+            raise SettingsError(f"population: found {population!r}; expected balanced or log.")
         if population == "balanced":
             return 0.0
         if self.log is None:

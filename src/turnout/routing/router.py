@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.errors import RecordError
+from turnout.errors import RecordError, SettingsError
 from turnout.protocols import turns_of
 from turnout.protocols.kinds import RequestKind
 from turnout.records import ID2LABEL, Decision, ModelClass, ModelInput, Population, Turn
@@ -94,6 +94,18 @@ class Router:
             SettingsError: If the share of reasoning in that population is not known.
         """
         return cls(RouterFolder.read(folder), population=population)
+
+    def __repr__(self) -> str:
+        return (
+            f"Router({self.folder.spec.formatter.architecture}, threshold {self.threshold:.3f} "
+            f"for the population {self.population})"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise SettingsError(
+            "a router cannot be copied or pickled; expected its folder in each process. Save it, "
+            "and open it there with turnout.load."
+        )
 
     def input_of(self, turns: Sequence[Turn]) -> ModelInput:
         """The encoder's input for the last of `turns`; for a session router, the first."""

@@ -398,8 +398,8 @@ def _calibrated(model: Classifier, validation: TokenisedSplit) -> Calibration:
 
 
 def _check_budget(budget: int, encoder: BaseEncoder) -> None:
-    if not MIN_MAX_TOKENS <= budget <= encoder.max_tokens:
+    if not isinstance(budget, int) or not MIN_MAX_TOKENS <= budget <= encoder.max_tokens:
         raise SettingsError(
-            f"--max-tokens: found {budget}; expected {MIN_MAX_TOKENS} to {encoder.max_tokens}, "
+            f"token budget: found {budget!r}; expected {MIN_MAX_TOKENS} to {encoder.max_tokens}, "
             f"which is what {encoder.name} can read."
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, TypeAlias, get_args
 
 from turnout.errors import SettingsError
 
 MIN_EPOCHS, MAX_EPOCHS = 3, 10
 MIN_STEPS = 200
+_MOST = 2**32 - 1  # what scikit-learn takes as a seed
 Model: TypeAlias = Literal["auto", "encoder", "words"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Tracker: TypeAlias = Literal["tensorboard", "mlflow", "wandb"]
@@ -32,7 +34,7 @@ class Recipe:
             that is better on validation serves.
 
     Raises:
-        SettingsError: If model, precision or epochs are none of these.
+        SettingsError: If model, precision, epochs or seed are none of these.
     """
 
     epochs: int | None = None
@@ -48,8 +50,14 @@ class Recipe:
                 raise SettingsError(
                     f"{name}: found {getattr(self, name)!r}; expected {', '.join(choices)}."
                 )
-        if self.epochs is not None and self.epochs < 1:
-            raise SettingsError(f"epochs: found {self.epochs}; expected at least 1.")
+        for name, least in (("epochs", 1), ("seed", 0)):
+            number = getattr(self, name)
+            if name == "epochs" and number is None:
+                continue
+            if not isinstance(number, Integral) or not least <= int(number) <= _MOST:
+                raise SettingsError(
+                    f"{name}: found {number!r}; expected a whole number from {least}."
+                )
 
     def epochs_for(self, rows: int) -> int:
         """Most passes over so many training rows: 3, or more until there are `MIN_STEPS` steps.
