@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from turnout.parquet import write_parquet_in_order
 from turnout.records import Architecture, ModelClass, Population
+from turnout.replay.columns import Bools
 from turnout.replay.log import ScoredLog
 from turnout.replay.walk import CODES, Reasons, Walked
 from turnout.routing.policies import Target
@@ -40,8 +41,45 @@ class Decided:
     walked: Walked
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenClasses:
+    """The classes that a policy chose.
+
+    Attributes:
+        policy: Its name.
+        threshold: The least score for reasoning.
+        on_reasoning: Whether each turn of the log goes to reasoning, shape `(n,)`.
+    """
+
+    policy: str
+    threshold: float
+    on_reasoning: Bools
+
+
+class Chosen:
+    """Passes walks on one by one, and keeps of each only the classes: a byte a turn.
+
+    Args:
+        walks: The policies that walked; each walk is dropped once the next is asked for.
+
+    Attributes:
+        policies: What was chosen in the walks so far.
+    """
+
+    def __init__(self, walks: Iterator[Decided]) -> None:
+        self._walks = walks
+        self.policies: list[ChosenClasses] = []
+
+    def __iter__(self) -> Iterator[Decided]:
+        for walk in self._walks:
+            self.policies.append(
+                ChosenClasses(walk.policy, walk.threshold, walk.walked.on_reasoning)
+            )
+            yield walk
+
+
 def write_decisions(
-    decided: Iterator[Decided],
+    decided: Iterable[Decided],
     log: ScoredLog,
     targets: Mapping[ModelClass, Target],
     population: Population,

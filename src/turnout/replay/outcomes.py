@@ -16,7 +16,7 @@ from turnout.engine import connect, reading
 from turnout.errors import RecordError
 from turnout.records import LABEL_REASONING
 from turnout.replay.columns import Bools, Floats
-from turnout.replay.decisions import Decided
+from turnout.replay.decisions import ChosenClasses
 from turnout.replay.evidence import NO_LABEL
 from turnout.replay.log import ScoredLog
 from turnout.replay.off_policy import Logged, OffPolicy, off_policy
@@ -67,7 +67,7 @@ class Outcomes:
     rows: list[PolicyOutcome]
 
 
-def outcomes_of(log: ScoredLog, turns: Path, decided: Iterable[Decided]) -> Outcomes | None:
+def outcomes_of(log: ScoredLog, turns: Path, chosen: Iterable[ChosenClasses]) -> Outcomes | None:
     """Weigh the outcomes of a log so that they stand for other policies.
 
     Each turn counts for itself: that an earlier turn would have gone another way, and changed the
@@ -76,7 +76,7 @@ def outcomes_of(log: ScoredLog, turns: Path, decided: Iterable[Decided]) -> Outc
     Args:
         log: The scored log.
         turns: The turns table that it was made of.
-        decided: The policies, as they walked the log.
+        chosen: What each policy chose at every turn of the log.
 
     Returns:
         None where the log has no propensity.
@@ -92,7 +92,7 @@ def outcomes_of(log: ScoredLog, turns: Path, decided: Iterable[Decided]) -> Outc
     policies: list[tuple[str, float | None, Bools]] = [
         ("always reasoning", None, np.ones(len(log.turns), bool)),
         ("always fast", None, np.zeros(len(log.turns), bool)),
-        *((each.policy, each.threshold, each.walked.on_reasoning) for each in decided),
+        *((each.policy, each.threshold, each.on_reasoning) for each in chosen),
     ]
     return Outcomes(
         turns=int(open_to_chance.sum()),

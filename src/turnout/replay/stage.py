@@ -15,7 +15,7 @@ from turnout.manifest import Manifest
 from turnout.progress import OnProgress, silent
 from turnout.records import Architecture, ModelClass, Population
 from turnout.replay.compare import Comparing
-from turnout.replay.decisions import write_decisions
+from turnout.replay.decisions import Chosen, write_decisions
 from turnout.replay.evidence import Evidence, EvidenceKind, training_data
 from turnout.replay.log import ScoredLog, read_scored
 from turnout.replay.outcomes import Outcomes, outcomes_of
@@ -195,12 +195,16 @@ def replay(
     priced = replace(priced, turns_left=turns_left)
     comparing = Comparing(log, thresholds, targets, priced, is_truth)
     comparison = comparing.compared(max_miss)
+    population = scored.population
+    chosen = Chosen(comparing.decided(comparison, max_miss))
+    with deciding.output() as partial:
+        write_decisions(chosen, log, targets, population, partial)
     report = ReplayReport(
         turns=len(log.turns),
         conversations=log.turns.conversations,
         left_out=log.left_out,
         turns_a_month=_turns_a_month(log),
-        population=scored.population,
+        population=population,
         estimated=log.estimated,
         assumed=log.assumed,
         decision_ms=scored.decision_ms,
@@ -212,13 +216,10 @@ def replay(
         held_out=evidence.kind is not None and None not in trained_on,
         evidence_left_out=log.evidence_left_out,
         max_miss=max_miss,
-        outcomes=outcomes_of(log, turns, comparing.decided(comparison, max_miss)),
+        outcomes=outcomes_of(log, turns, chosen.policies),
         comparison=comparison,
         fresh=True,
     )
-    policies = comparing.decided(comparison, max_miss)
-    with deciding.output() as partial:
-        write_decisions(policies, log, targets, report.population, partial)
     run.record(report)
     content = report_json(report)
     rows = [_HEADER, *_table(comparison)]
@@ -229,7 +230,7 @@ def replay(
                 partial / OUTCOMES_NAME, [_OUTCOMES_HEADER, *_outcome_rows(report.outcomes)]
             )
         if comparison.recommendation is not None:
-            table = router_table(comparison.recommendation, report.population, priced, targets)
+            table = router_table(comparison.recommendation, population, priced, targets)
             (partial / ROUTER_TABLE_NAME).write_text(table, encoding="utf-8")
     return report
 
