@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from turnout.records import Population
     from turnout.routing.router import Router
 
+    __version__: str
+
 __all__ = [
     "Data",
     "Decision",
@@ -44,16 +46,19 @@ _IN_API = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+# Type checkers know the names from above, and so refuse others.
+if not TYPE_CHECKING:
 
-        return version("turnout")
-    if name in _IN_API:
-        from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return getattr(import_module(f"turnout.api.{_IN_API[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return version("turnout")
+        if name in _IN_API:
+            from importlib import import_module
+
+            return getattr(import_module(f"turnout.api.{_IN_API[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

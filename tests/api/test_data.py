@@ -2,10 +2,8 @@
 
 import doctest
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -338,13 +336,6 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
 def test_what_is_no_data_is_refused_with_its_place(call, error, said):
     with pytest.raises(error, match=said):
         call()
-
-
-def test_the_page_s_first_example_runs(capsys):
-    page = Path(__file__).resolve().parents[2] / "docs" / "api.md"
-    code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
-    exec(code, {})
-    assert "Data(session: 80 train, 10 validation, 10 test)" in capsys.readouterr().out
 
 
 def test_the_examples_of_the_docstrings_give_what_they_say():
