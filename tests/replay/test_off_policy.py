@@ -1,5 +1,7 @@
 """Estimates of another policy hold the truth as often as their intervals say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,9 +46,40 @@ def test_intervals_hold_the_truth_at_their_level(estimator):
     inside = 0
     for seed in range(500):
         logged, other, _ = drawn(seed)
-        estimate = getattr(off_policy(logged, other), estimator)
+        estimate = getattr(off_policy(logged, other, kind="share"), estimator)
         inside += estimate.low <= truth <= estimate.high
     assert 0.93 <= inside / 500 <= 0.97
+
+
+def rarely_failing(seed, mended):
+    """As `drawn`, of 80 conversations; this share of the failures succeeds after all."""
+    logged, other, truth = drawn(seed, 80)
+    draw = np.random.default_rng(1_000_000 + seed)
+    succeeds = (logged.outcome > 0) | (draw.random(len(other)) < mended)
+    return replace(logged, outcome=succeeds.astype(float)), other, truth + (1 - truth) * mended
+
+
+@pytest.mark.parametrize("mended", [0.8, 0.95, 0.99])
+def test_estimates_of_shares_near_1_stay_below_it_and_hold_the_truth(mended):
+    logs = [rarely_failing(seed, mended) for seed in range(200)]
+    truth = np.mean([np.mean(truth) for _, _, truth in logs])
+    found = [off_policy(logged, other, kind="share") for logged, other, _ in logs]
+    for estimator in ("ips", "snips", "doubly_robust"):
+        estimates = [getattr(each, estimator) for each in found]
+        for estimate in estimates:
+            assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+        held = np.mean([estimate.low <= truth <= estimate.high for estimate in estimates])
+        assert held >= 0.91  # 0.95, less three standard errors of two hundred logs
+
+
+@pytest.mark.parametrize("estimator", ["ips", "snips", "doubly_robust"])
+def test_estimates_of_costs_are_not_negative(estimator):
+    for seed in range(100):
+        logged, other, _ = drawn(seed, 60)
+        dear = np.random.default_rng(seed).random(len(other)) < 0.01
+        costs = replace(logged, outcome=np.where(dear, 100.0, 0.001))
+        estimate = getattr(off_policy(costs, other, kind="amount"), estimator)
+        assert 0 <= estimate.low <= estimate.value <= estimate.high
 
 
 def test_weighting_changes_what_the_log_alone_would_say():

@@ -14,8 +14,8 @@ from turnout.replay.log import ScoredLog
 from turnout.replay.spend import spend_usd
 from turnout.replay.walk import Walked
 from turnout.routing.policies import Target
-from turnout.stats.bootstrap import LEVEL, Estimate
-from turnout.stats.ratios import ratio
+from turnout.stats.bootstrap import Estimate
+from turnout.stats.ratios import all_or_none, inside, ratio
 
 # Costs are for so many turns: a log may be a day or a year long.
 COST_TURNS = 1_000
@@ -261,16 +261,12 @@ def measured(sums: Sums) -> Measured:
 def _shown(part: Floats, whole: Floats, *, is_certain: bool) -> Estimate | None:
     """A share of turns with evidence; None where there are none.
 
-    Where evidence shows none or all, the sums do not vary, but few conversations still prove
-    little: the interval is then that of so many independent conversations.
+    Where evidence shows none or all, the interval is that of so many independent conversations.
 
     Args:
         part: Turns by conversation.
         whole: The same, of all turns with such evidence.
         is_certain: Whether the policy sends every turn to one class, so that nothing is uncertain.
-
-    Source:
-        Clopper and Pearson (1934), "The use of confidence or fiducial limits".
     """
     total = float(whole.sum())
     if not total:
@@ -278,17 +274,12 @@ def _shown(part: Floats, whole: Floats, *, is_certain: bool) -> Estimate | None:
     estimate = _share(part, whole)
     if is_certain or 0 < part.sum() < total:
         return estimate
-    reach = 1 - ((1 - LEVEL) / 2) ** (1 / np.count_nonzero(whole))
-    if estimate.value:
-        return Estimate(1.0, 1 - reach, 1.0)
-    return Estimate(0.0, 0.0, reach)
+    return all_or_none(estimate.value, int(np.count_nonzero(whole)))
 
 
 def _share(part: Floats, whole: Floats) -> Estimate:
     """A share with its interval, which ends at 0 and 1."""
-    estimate = ratio(part, whole, "share")
-    low, high = np.clip([estimate.low, estimate.high], 0.0, 1.0).tolist()
-    return Estimate(estimate.value, low, high)
+    return inside(ratio(part, whole, "share"), "share")
 
 
 def saving(of: Sums, against: Sums) -> Estimate:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from turnout.errors import RecordError
 from turnout.stats.bootstrap import Estimate
-from turnout.stats.ratios import ratio
+from turnout.stats.ratios import Kind, all_or_none, inside, ratio
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -74,6 +74,7 @@ def off_policy(
     logged: Logged,
     reasoning: Bools,
     *,
+    kind: Kind = "difference",
     expected_reasoning: Floats | None = None,
     expected_fast: Floats | None = None,
     where: str = "journal",
@@ -83,6 +84,8 @@ def off_policy(
     Args:
         logged: Turns with their outcomes and propensities.
         reasoning: Whether the other policy sends each turn to reasoning, shape `(n,)`.
+        kind: What outcomes are: `amount` (at least 0), `share` (0 or 1), or `difference` (any
+            number). Estimates of a share are in [0, 1], and those of an amount at least 0.
         expected_reasoning: A model's guess of each turn's outcome on reasoning, made without that
             turn; by default the mean outcome of the reasoning class.
         expected_fast: The same on fast.
@@ -112,12 +115,24 @@ def off_policy(
     )
     guess = np.where(logged.reasoning, on_reasoning, on_fast)
     wanted = np.where(reasoning, on_reasoning, on_fast)
-    robust = wanted + weights * (logged.outcome - guess)
-    turns = _summed(logged, np.ones(len(weights)))
+    turns, weighted = _summed(logged, np.ones(len(weights))), _summed(logged, weights)
+    ips = ratio(
+        _summed(logged, weights * logged.outcome),
+        turns,
+        # The scale of logits gives wide intervals that miss the truth, as weights add up to more.
+        "amount" if kind == "amount" else "difference",
+    )
+    matched = logged.outcome[same]
+    if kind == "share" and matched.min() == matched.max():
+        conversations = float(weighted.sum()) ** 2 / float(np.square(weighted).sum())
+        snips = robust = all_or_none(float(matched[0]), conversations)
+    else:
+        snips = ratio(_summed(logged, weights * logged.outcome), weighted, kind)
+        robust = ratio(_summed(logged, wanted + weights * (logged.outcome - guess)), turns, kind)
     return OffPolicy(
-        ips=ratio(_summed(logged, weights * logged.outcome), turns),
-        snips=ratio(_summed(logged, weights * logged.outcome), _summed(logged, weights)),
-        doubly_robust=ratio(_summed(logged, robust), turns),
+        ips=inside(ips, kind),
+        snips=inside(snips, kind),
+        doubly_robust=inside(robust, kind),
         effective_turns=effective,
         matching=float(same.mean()),
     )

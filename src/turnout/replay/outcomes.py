@@ -22,7 +22,7 @@ from turnout.replay.log import ScoredLog
 from turnout.replay.off_policy import Logged, OffPolicy, off_policy
 from turnout.schema import BAD_FEEDBACK, FAILED, GOOD_FEEDBACK, TURN_KEYS
 from turnout.stats.bootstrap import Estimate
-from turnout.stats.ratios import ratio
+from turnout.stats.ratios import Kind, all_or_none, inside, ratio
 from turnout.turns import read_turns
 
 OutcomeName = Literal["good feedback", "answered", "USD for 1,000 turns"]
@@ -152,10 +152,14 @@ def _row(
     _, conversation = np.unique(columns.conversation[used], return_inverse=True)
     logged = Logged(columns.reasoning[used], columns.propensity[used], values[used], conversation)
     counts = np.bincount(conversation).astype(np.float64)
-    as_logged = ratio(np.bincount(conversation, values[used]).astype(np.float64), counts)
+    kind: Kind = "amount" if outcome == "USD for 1,000 turns" else "share"
+    total = np.bincount(conversation, values[used]).astype(np.float64)
+    as_logged = inside(ratio(total, counts, kind), kind)
+    if kind == "share" and as_logged.value in (0.0, 1.0):
+        as_logged = all_or_none(as_logged.value, len(counts))
     estimate, refused = None, None
     try:
-        estimate = off_policy(logged, on_reasoning[used], where=where)
+        estimate = off_policy(logged, on_reasoning[used], kind=kind, where=where)
     except RecordError as error:
         refused = str(error)
     return PolicyOutcome(name, threshold, outcome, int(used.sum()), as_logged, estimate, refused)

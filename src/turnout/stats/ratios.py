@@ -13,6 +13,9 @@ from turnout.stats.bootstrap import LEVEL, Estimate
 
 Floats = NDArray[np.float64]
 Kind = Literal["difference", "amount", "share"]
+_ENDS = {
+    "difference": (-np.inf, np.inf), "amount": (0.0, np.inf), "share": (0.0, 1.0),
+}  # fmt: skip
 
 
 def ratio(numerators: Floats, denominators: Floats, kind: Kind = "difference") -> Estimate:
@@ -57,3 +60,26 @@ def ratio(numerators: Floats, denominators: Floats, kind: Kind = "difference") -
         low, high = expit(logit(value) + np.array([-reach, reach])).tolist()
         return Estimate(value, low, high)
     return Estimate(value, value - reach, value + reach)
+
+
+def inside(estimate: Estimate, kind: Kind) -> Estimate:
+    """An estimate cut off where its kind ends; the truth is inside, so no interval loses it."""
+    low, high = _ENDS[kind]
+    ends = np.clip([estimate.value, estimate.low, estimate.high], low, high)
+    return Estimate(*ends.tolist())
+
+
+def all_or_none(share: float, conversations: float) -> Estimate:
+    """A share of 0 or 1 that was seen in independent conversations.
+
+    The sums do not vary, but few conversations still prove little.
+
+    Args:
+        share: 0 or 1.
+        conversations: How many, or how many equally weighted ones would tell as much.
+
+    Source:
+        Clopper and Pearson (1934), "The use of confidence or fiducial limits".
+    """
+    reach = 1 - ((1 - LEVEL) / 2) ** (1 / conversations)
+    return Estimate(1.0, 1 - reach, 1.0) if share else Estimate(0.0, 0.0, reach)
