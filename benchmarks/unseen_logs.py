@@ -1,7 +1,7 @@
 """The default path on logs that chose nothing; results in docs/results/few-labels.md.
 
 Usage: python benchmarks/unseen_logs.py [--data FOLDER] [--sets NAME …] [--labels N …]
-       [--drawings R] [--model M]
+       [--drawings R] [--model M] [--development]
 
 Sets are logs of `generated_logs.py` and of the simulator, and, from FOLDER, chats whose need is the
 ability that they test (`multi_turn/turns.parquet`) and the models that developers chose
@@ -9,7 +9,9 @@ ability that they test (`multi_turn/turns.parquet`) and the models that develope
 and judged by the true labels. Of the others N turns are drawn, whole conversations, and labelled,
 10 % of the labels wrongly in generated sets. A user's path follows, all with defaults: `turnout
 ingest` of their conversations, `label --human`, `build`, `train`. TF-IDF with context, turn index
-and lengths is fitted on all N labels.
+and lengths is fitted on all N labels, and on those alone that the router was fitted on: `build`
+sets some apart for testing. With --development, the generated and simulated logs are those that
+choices were made on.
 
 Prints AUROC, the mean over R drawings of the labelled turns, and the router's lead, with 95 %
 intervals that resample groups of held-out turns.
@@ -40,6 +42,7 @@ from grouped_cv import (
     tfidf_with_context,
 )  # fmt: skip
 from learning_curve import drawn, simulated
+from numpy.typing import NDArray
 
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
@@ -51,14 +54,15 @@ from turnout.stats.bootstrap import Resampling
 from turnout.stats.metrics import auroc
 from turnout.training import Recipe, train
 
-TFIDF = "TF-IDF"
+TFIDF, TFIDF_SAME = "TF-IDF", "TF-IDF, the router's rows"
+METHODS = (ROUTER, LAST_MESSAGE, TFIDF, TFIDF_SAME)
 CONVERSATIONS = 1_200
 MAX_TEST_TURNS = 1_500
 WRONG_LABELS = 0.1
 FAST_MODEL = "gpt-4o"
 # Abilities of MT-Bench-101 that need steps of thought.
 REASONING_ABILITIES = {"MR", "GR"}
-GENERATED = {
+DEVELOPMENT = {
     "context and message": Log(stakes=0.8, share=0.2, turns=(2, 9)),
     "context alone": Log(message=0.0, share=0.45, follow_ups=0.5),
     "message alone": Log(stakes=0.0, share=0.3, follow_ups=0.0, turns=(2, 6)),
@@ -67,6 +71,22 @@ GENERATED = {
     "long conversations": Log(share=0.3, turns=(40, 60)),
     "German, Russian and Japanese": Log(share=0.3, languages=("ja", "ru", "de")),
 }
+
+
+FRESH = {
+    "context and message": Log(message=1.2, stakes=0.7, share=0.35, turns=(4, 12), follow_ups=0.4),
+    "context alone": Log(message=0.0, share=0.4, turns=(2, 15), follow_ups=0.35),
+    "message alone": Log(stakes=0.0, share=0.2, turns=(3, 10), follow_ups=0.15),
+    "5 % need": Log(share=0.05, turns=(2, 10)),
+    "half need": Log(share=0.5, turns=(2, 7), follow_ups=0.1),
+    "long conversations": Log(share=0.25, turns=(25, 45)),
+    "German, Russian and Japanese": Log(
+        share=0.2, languages=("ru", "ja", "de"), turns=(2, 9), follow_ups=0.45
+    ),
+}
+# Of the first log; the others follow on.
+DEVELOPMENT_SEED, FRESH_SEED = 900, 1_900
+SIMULATED_SEEDS = {True: (11, 41), False: (1_951, 1_952)}
 
 
 @dataclass(frozen=True)
@@ -85,23 +105,25 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--drawings", type=int, default=2)
     parser.add_argument("--model", default="words", choices=("auto", "encoder", "words"))
+    parser.add_argument("--development", action="store_true")
     arguments = parser.parse_args()
-    names = [ROUTER, LAST_MESSAGE, TFIDF]
-    print(f"| set | labels | {' | '.join(names)} | ahead of TF-IDF | of last message |")
-    print("|---" * (4 + len(names)) + "|", flush=True)
+    leads = " | ".join(f"ahead of {name}" for name in METHODS[1:])
+    print(f"| set | labels | {' | '.join(METHODS)} | {leads} |")
+    print("|---" * (1 + 2 * len(METHODS)) + "|", flush=True)
     for count in arguments.labels:
-        for name, made in sets(arguments.data).items():
+        for name, made in sets(arguments.data, arguments.development).items():
             if arguments.sets is None or name in arguments.sets:
                 print_row(name, made(), count, arguments.drawings, arguments.model)
 
 
-def sets(data: Path | None) -> dict[str, Callable[[], Set]]:
+def sets(data: Path | None, development: bool) -> dict[str, Callable[[], Set]]:
     """Name → how to make it."""
+    logs, first = (DEVELOPMENT, DEVELOPMENT_SEED) if development else (FRESH, FRESH_SEED)
     found: dict[str, Callable[[], Set]] = {
-        name: partial(_generated, log, seed)
-        for seed, (name, log) in enumerate(GENERATED.items(), 950)
+        name: partial(_generated, log, seed) for seed, (name, log) in enumerate(logs.items(), first)
     }
-    found |= {f"simulated, seed {seed}": partial(_simulated, seed) for seed in (951, 952)}
+    for seed in SIMULATED_SEEDS[development]:
+        found[f"simulated, seed {seed}"] = partial(_simulated, seed)
     if data:
         found["abilities"] = partial(_abilities, data / "multi_turn" / "turns.parquet")
         found["choices"] = partial(_choices, data / "dev_chat_logs" / "turns.parquet")
@@ -124,6 +146,7 @@ def print_row(name: str, chosen: Set, count: int, drawings: int, model: str) -> 
         try:
             with tempfile.TemporaryDirectory() as folder:
                 router = user_router(turns, few, given, Path(folder), model)
+                fitted = few[_fitted(turns, few, Path(folder))]
                 for method, values in router_scores(router, turns, test).items():
                     scores[method].append(values)
         except TurnoutError as error:  # that a set is too small for a router is a result too
@@ -132,7 +155,8 @@ def print_row(name: str, chosen: Set, count: int, drawings: int, model: str) -> 
         labels = turns.needs.copy()
         labels[few] = given == LABEL_REASONING
         noisy = Turns(turns.rows, turns.turns, turns.groups, labels, turns.labelled, turns.gaps)
-        scores[TFIDF].append(tfidf_with_context(noisy, few, test))
+        for method, rows in ((TFIDF, few), (TFIDF_SAME, fitted)):
+            scores[method].append(tfidf_with_context(noisy, rows, test))
     if not scores:
         return
     resampling, needs = Resampling(turns.groups[test].tolist()), turns.needs[test]
@@ -140,12 +164,13 @@ def print_row(name: str, chosen: Set, count: int, drawings: int, model: str) -> 
     def measured(weights: Floats) -> Floats:
         each = [
             np.mean([auroc(values, needs, weights) for values in scores[method]], axis=0)
-            for method in (ROUTER, LAST_MESSAGE, TFIDF)
+            for method in METHODS
         ]
-        return np.column_stack([*each, each[0] - each[2], each[0] - each[1]])
+        return np.column_stack([*each, *(each[0] - other for other in each[1:])])
 
-    *values, lead, over_message = resampling.estimates(measured)
-    cells = [*map(shown, values), shown(lead, "+.3f"), shown(over_message, "+.3f")]
+    estimates = resampling.estimates(measured)
+    values, leads = estimates[: len(METHODS)], estimates[len(METHODS) :]
+    cells = [*map(shown, values), *(shown(lead, "+.3f") for lead in leads)]
     print(f"| {name} | {count:,} | {' | '.join(cells)} |", flush=True)
 
 
@@ -177,6 +202,15 @@ def user_router(turns: Turns, known: Rows, given: Rows, folder: Path, model: str
     rows = report.description["rows"]
     print(f"{rows} rows, {trained.rows}; {trained.model} serves", file=sys.stderr)
     return router
+
+
+def _fitted(turns: Turns, known: Rows, folder: Path) -> NDArray[np.bool_]:
+    """Which of the known turns the router in `folder` was fitted on."""
+    names = ["conversation_id", "turn_index"]
+    tables = [pq.read_table(folder / "d" / f"{part}.parquet") for part in ("train", "validation")]
+    rows = pa.concat_tables(table.select(names) for table in tables).to_pylist()
+    keys = {tuple(row.values()) for row in rows}
+    return np.asarray([tuple(turns.rows[row][name] for name in names) in keys for row in known])
 
 
 def _log(turns: Turns, known: Rows) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The sample of the log beside a data set: as the log is, and not what a router learns from."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
+from turnout.routing.formatter import SEPARATOR
+from turnout.samples import DatasetFolder
 
 CATALOG = load_catalog()
 
@@ -65,3 +68,13 @@ def test_turns_are_shown_as_the_router_reads_them(built):
     assert bool(later) == (architecture == "conversation")
     if later:
         assert later[0]["context"].startswith("turn two")
+
+
+def test_the_sample_can_be_shown_with_another_number_of_previous_turns(built):
+    data = DatasetFolder.read(built[0])
+    shown = data.traffic(replace(data.formatter, previous_turns=0)).inputs
+    assert [row.message for row in shown] == [row.message for row in data.traffic().inputs]
+    stored = read(built[0], "traffic")
+    for row, model_input in zip(stored, shown, strict=True):
+        assert model_input.context == row["context"].partition(SEPARATOR)[0]
+        assert len(row["previous"]) == row["context"].count(SEPARATOR)
