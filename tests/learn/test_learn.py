@@ -40,6 +40,7 @@ def test_a_log_gives_both_routers_a_page_and_settings_that_load(learnt):
     assert set(report.routers) == {"session", "conversation"}
     page = (out / "index.html").read_text()
     assert report.advice.sentence in page
+    assert "Neither number is the true share of misses" in " ".join(page.split())
     for policy in (
         "today",
         "all reasoning",

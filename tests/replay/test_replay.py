@@ -21,6 +21,7 @@ from turnout.errors import RecordError, SettingsError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.replay.evidence import Evidence, training_data
+from turnout.replay.page import caution
 from turnout.replay.scored import OtherScorer
 from turnout.replay.stage import replay
 from turnout.routing import Priors
@@ -127,6 +128,15 @@ def test_the_folder_holds_page_numbers_and_table(replayed):
     assert {row["table"] for row in table} == {
         "as served", "0.05 missed", "0.1 missed", "0.2 missed",
     }  # fmt: skip
+
+
+def test_a_reader_of_the_page_learns_that_misses_are_no_truth(replayed):
+    _, folder = replayed
+    page = " ".join((folder / "report" / "replay.html").read_text().split())
+    assert "as good as its calibration; give --labels to see" in page
+    assert "That is not the true share of misses. On simulated logs" in page
+    assert caution("weighed evidence").startswith("Neither number is the true share")
+    assert "the true ones, which stand beside" in caution("simulated truth")
 
 
 def test_every_turn_has_a_decision_under_every_policy_and_their_costs_add_up(replayed):
@@ -504,6 +514,7 @@ def test_the_command_recommends_and_names_the_next_one(routers, tmp_path):
     assert shown.exit_code == 0, shown.output
     assert "at most 10% expected misses" in shown.output
     assert "turnout serve" in shown.output
+    assert "That is not the true share of misses" in " ".join(shown.output.split())
     assert "router.toml; put them under [router]" in " ".join(shown.output.split())
     as_json = CliRunner().invoke(turnout, ["replay", *given, "--json"])
     assert json.loads(as_json.stdout)["turns"] == 18

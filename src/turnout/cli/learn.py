@@ -78,7 +78,8 @@ if TYPE_CHECKING:
     default=0.10,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Of the messages that need reasoning, the share that the recommendation may miss.",
+    help="Of the messages that need reasoning, the share that the recommendation may miss, as the "
+    "scores expect it: an estimate, not the true share.",
 )
 @click.option(
     "--reasoning-model",
@@ -229,6 +230,7 @@ def _about(minutes: float) -> str:
 
 def _show(learnt: Learnt, output: Path) -> None:
     from turnout.cli.learn_tables import counted, tables
+    from turnout.replay.page import caution
 
     out = stdout()
     advice = learnt.advice
@@ -239,10 +241,13 @@ def _show(learnt: Learnt, output: Path) -> None:
         out.print(sentence)
     for name, why in learnt.without.items():
         out.print(f"No {name} router: {why}")
-    if advice.doubt:
-        out.print(advice.doubt)
-    if advice.settled_by:
-        out.print(advice.settled_by)
+    doubts = (
+        caution(learnt.replay.evidence) if learnt.replay else None,
+        advice.doubt,
+        advice.settled_by,
+    )
+    for sentence in filter(None, doubts):
+        out.print(sentence)
     settings = output / "turnout.toml"
     if not learnt.settings_written and settings.exists():
         out.print(

@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     type=float,
     default=0.10,
     show_default=True,
-    help="Of the messages that need reasoning, the share that the recommendation may miss.",
+    help="Of the messages that need reasoning, the share that the recommendation may miss, as the "
+    "scores expect it: an estimate, not the true share.",
 )
 @click.option(
     "--miss-usd",
@@ -139,10 +140,12 @@ def _architecture(router: Path) -> str:
 def _show(report: ReplayReport, output: Path) -> None:
     from rich.table import Table
 
+    from turnout.replay.page import caution
+
     out = stdout()
     table = Table(
         "policy", "threshold", "USD, 1,000 turns", "beside always reasoning", "to reasoning",
-        "missed",
+        "missed, expected",
         title=f"{report.turns:,} turns of {report.conversations:,} conversations",
         title_justify="left",
     )  # fmt: skip
@@ -173,6 +176,7 @@ def _show(report: ReplayReport, output: Path) -> None:
         )
         for reason in advice.reasons:
             out.print(f"  {reason}.")
+    out.print(caution(report.evidence))
     for line in _warnings(report):
         out.print(line)
     if report.outcomes is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from turnout.pages import estimate, render_page
-from turnout.replay.page import grouped_names
+from turnout.replay.page import caution, grouped_names
 
 _NAMED = 3
 # A smaller share of turns without a model's name is not worth a word.
@@ -32,6 +32,7 @@ def render(content: Mapping[str, Any]) -> str:
         "monthly": bool(replayed and replayed["turns_a_month"]),
         "today": any(row["against_today"] for row in rows),
         "evidence": replayed["evidence"] if replayed else None,
+        "caution": caution(replayed["evidence"]) if replayed else "",
         "ranking": comparison.get("ranking"),
         "first_level": level,
         "first_rows": [_labelled(row, "") for row in rows if row["allowed"] in ("–", level)],

@@ -21,6 +21,26 @@ PARTS = {
 }
 
 
+def caution(evidence: str | None) -> str:
+    """What a reader must know of the misses that a page states.
+
+    Args:
+        evidence: What misses are counted by beside the scores; None where nothing was given.
+    """
+    if evidence == "simulated truth":
+        return (
+            "Expected misses are an estimate by the scores, and may be far from the true ones, "
+            "which stand beside them."
+        )
+    stated = "Neither number is" if evidence else "That is not"
+    return (
+        f"{stated} the true share of misses. On simulated logs whose truth is known, the scores "
+        "expected 9.9 % and evidence showed 13.8 %, where 5.5 % were missed; on your log they may "
+        "err to either side. To measure it, have turns judged (turnout judge), or label them by "
+        "hand."
+    )
+
+
 def render(content: Stored) -> str:
     """The page as HTML; it needs no network and no other file.
 
@@ -33,6 +53,7 @@ def render(content: Stored) -> str:
         "replay.html",
         {
             "report": content,
+            "caution": caution(content["evidence"]),
             "rows": comparison["served"],
             "today": comparison["today"],
             "by": _by_segment(comparison, content["max_miss"]),
