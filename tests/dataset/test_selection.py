@@ -229,6 +229,19 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
     assert found == expected
 
 
+def test_scarce_and_common_turns_are_found_in_one_scan_of_the_log(tmp_path):
+    path = write_turns(tmp_path / "turns.parquet", log(400))
+    backend = connect()
+    drawn = Log(backend, path, None, Formatter("conversation"), CATALOG, 7)
+    least = min(drawn.available.values())
+    # All of the scarcest cell, and few of the others.
+    draws = {cell: n if n == least else 1 for cell, n in drawn.available.items()}
+    query = backend.compile(drawn._below(drawn._bounds(draws, 1.0)))
+    assert "left" in query.lower(), "the log has no scarce cell"
+    # DuckDB holds all rows of what a query reads twice.
+    assert query.count("ibis_read_parquet") == 1
+
+
 def test_more_is_drawn_where_most_rows_are_duplicates_and_every_attempt_is_told(tmp_path):
     models = ("o3", "gpt-4o")
     rows = [turn(f"c{n}", 1, f"text {n % 400}", models[n % 2]) for n in range(11_000)]

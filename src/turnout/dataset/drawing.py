@@ -260,23 +260,38 @@ class Log:
         """The turns whose order key is below the bound of their cell.
 
         To draw most turns of a scarce cell, every turn of the log would have to be joined. Instead
-        only the few conversations that can hold such turns are searched.
+        only the few conversations that can hold such turns are searched, in the same scan.
         """
         scarce = [row for row in bounds if row["bound"] >= _MANY]
         holding = self._holding(scarce)
-        if holding is None:
-            return self._below_among(self._spans, bounds)
-        common = [row for row in bounds if row["bound"] < _MANY]
-        return self._below_among(self._spans, common).union(self._below_among(holding, scarce))
+        common = bounds if holding is None else [row for row in bounds if row["bound"] < _MANY]
+        turns = self._usable.mutate(order_key=self._order_key(self._usable))
+        greatest = max((row["bound"] for row in common), default="")
+        if holding is not None:
+            # One scan: a second use of the turns would make DuckDB hold all of them.
+            turns = turns.left_join(holding, "conversation_id")
+            turns = turns.filter(
+                (turns.order_key < greatest) | turns.conversation_id_right.notnull()
+            )
+            turns = turns.drop("conversation_id_right")
+        elif greatest < _MANY:
+            turns = turns.filter(turns.order_key < greatest)
+        names = dict.fromkeys([*self._label_columns, "label", *_PLACE, "most", "bound"])
+        table = pa.Table.from_pylist(bounds, pa.schema([_BOUNDS.field(name) for name in names]))
+        few = holding is not None or greatest < _MANY
+        placed = _placed(self._labelled(turns), self._spans, few=few)
+        joined = placed.inner_join(ibis.memtable(table), [*self._label_columns, *_PLACE])
+        below = joined.filter(joined.order_key < joined.bound)
+        return below.select(*TURN_KEYS, "order_key", "label", *_PLACE, "most")
 
     def _holding(self, scarce: Sequence[Mapping[str, Any]]) -> ibis.Table | None:
-        """The spans of the conversations that can hold turns of some cells; None if many can."""
+        """The conversations that can hold turns of some cells; None if many can."""
         strata = {row["stratum"] for row in scarce}
         turns = sum(n for cell, n in self.available.items() if cell.stratum in strata)
         if self._spans is None or not 0 < turns < self.available.total() / 2:
             return None
         spans = self._spans
-        return spans.filter(
+        holding = spans.filter(
             ibis.or_(
                 *(
                     (spans.stratum == row["stratum"])
@@ -285,21 +300,7 @@ class Log:
                 )
             )
         )
-
-    def _below_among(
-        self, spans: ibis.Table | None, bounds: Sequence[Mapping[str, Any]]
-    ) -> ibis.Table:
-        """The turns of some conversations whose order key is below the bound of their cell."""
-        turns = self._usable.mutate(order_key=self._order_key(self._usable))
-        greatest = max((row["bound"] for row in bounds), default="")
-        if greatest < _MANY:
-            turns = turns.filter(turns.order_key < greatest)
-        names = dict.fromkeys([*self._label_columns, "label", *_PLACE, "most", "bound"])
-        table = pa.Table.from_pylist(bounds, pa.schema([_BOUNDS.field(name) for name in names]))
-        placed = _placed(self._labelled(turns), spans)
-        joined = placed.inner_join(ibis.memtable(table), [*self._label_columns, *_PLACE])
-        below = joined.filter(joined.order_key < joined.bound)
-        return below.select(*TURN_KEYS, "order_key", "label", *_PLACE, "most")
+        return holding.select("conversation_id")
 
     def _order_key(self, turns: ibis.Table) -> ibis.Value:
         place = turns.conversation_id + "|" + turns.turn_index.cast("string")
@@ -384,11 +385,20 @@ def _spans(turns: ibis.Table) -> ibis.Table:
     return spans.select("conversation_id", "turn_count", "last_index", stratum=stratum)
 
 
-def _placed(turns: ibis.Table, spans: ibis.Table | None) -> ibis.Table:
-    """The turns with their bucket and position; empty where rows are not balanced over them."""
+def _placed(turns: ibis.Table, spans: ibis.Table | None, *, few: bool = False) -> ibis.Table:
+    """The turns with their bucket and position; empty where rows are not balanced over them.
+
+    Args:
+        turns: The turns.
+        spans: What `_spans` gives.
+        few: Whether the turns are fewer than the conversations. DuckDB makes a hash table of the
+            right side of a join, so that it should be the smaller one.
+    """
     if spans is None:
         return turns.mutate(stratum=ibis.literal(""), position=ibis.literal(""))
-    return _with_position(turns.inner_join(spans.drop("turn_count"), "conversation_id"))
+    spans = spans.drop("turn_count")
+    left, right = (spans, turns) if few else (turns, spans)
+    return _with_position(left.inner_join(right, "conversation_id"))
 
 
 def _columns_of(turns: ibis.Table) -> ibis.Table:
