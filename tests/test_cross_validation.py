@@ -1,13 +1,16 @@
 """Cross-validation: every row is judged by a router that did not see its group."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import turnout
 from tests.cli.command import run
 from tests.training.conftest import rows, write_base, write_dataset, write_split
-from turnout.cross_validation import cross_validate, folds_of
+from turnout.cross_validation import cross_validate, folds_of, train_on_all
 from turnout.errors import RecordError
 from turnout.evaluation.page import render
 from turnout.training import Recipe
@@ -104,6 +107,22 @@ def test_what_cannot_be_folded_is_refused_with_what_to_do(groups, labels, said):
         folds_of(table_of(groups, labels), 4, 0, where="data")
 
 
+def test_the_router_to_serve_is_trained_on_all_rows_in_whole_groups(judged, tmp_path):
+    dataset, base, _, _ = judged
+    report = train_on_all(dataset, tmp_path / "router", base=base, recipe=WORDS)
+    assert report.rows["train"] + report.rows["validation"] == 240
+    assert 15 <= report.rows["validation"] <= 60
+    assert turnout.load(tmp_path / "router").decide("hi").model_class in ("reasoning", "fast")
+    again = train_on_all(dataset, tmp_path / "router", base=base, recipe=WORDS)
+    assert not again.fresh
+
+
+def test_a_column_without_a_value_is_no_group(judged, tmp_path):
+    dataset = judged[0]
+    with pytest.raises(RecordError, match="user_id: none of 240 rows has one"):
+        cross_validate(dataset, tmp_path / "report", group_by="user_id", recipe=WORDS)
+
+
 def test_a_conversation_in_two_groups_is_refused(tmp_path):
     dataset = write_dataset(tmp_path / "data")
     made = rows(160, 0)
@@ -122,9 +141,15 @@ def test_the_page_says_how_each_fold_chose_encoder_or_words(judged):
     assert all(f"fold {at}: {choice}" in page for at, choice in enumerate(choices, 1))
 
 
-def test_the_command_shows_the_pooled_result_and_goes_on_to_training(judged):
+def test_the_command_shows_the_pooled_result_and_then_trains_the_router_to_serve(judged):
     dataset, base, _, _ = judged
     typed = ["evaluate", dataset, "-o", "cli", "--folds", "2", "--base", base, "--model", "words"]
-    shown = run(*typed, "--group-by", "conversation_id", cwd=dataset.parent)
+    typed += ["--group-by", "conversation_id"]
+    shown = run(*typed, cwd=dataset.parent)
     assert "2 folds by conversation_id, measured against" in shown.stdout
-    assert f"turnout train {dataset}" in shown.stderr + shown.stdout
+    typed_next = " --group-by=conversation_id --base=\\S+ --model=words -o cli --router router\n"
+    assert re.search(f"Next: turnout evaluate {dataset} --folds=2{typed_next}", shown.stderr)
+    trained = run(*typed, "--router", "router", cwd=dataset.parent)
+    assert "up to date" in trained.stderr
+    assert "turnout serve router" in trained.stderr
+    assert turnout.load(dataset.with_name("router")).decide("hi").reason

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,11 @@ from turnout.evaluation.stage import EvaluateReport, earlier_report, write_repor
 from turnout.manifest import Manifest, Paths
 from turnout.parquet import write_parquet
 from turnout.progress import OnProgress, silent
-from turnout.records import ID2LABEL
-from turnout.samples import DESCRIPTION_NAME, NO_LABEL, DatasetFolder
+from turnout.records import ID2LABEL, LABEL_REASONING
+from turnout.samples import DESCRIPTION_NAME, NO_LABEL, TRAFFIC_NAME, DatasetFolder
 from turnout.stage import StageRun
 from turnout.tables import read_known_labels
-from turnout.training import Recipe, train
+from turnout.training import Recipe, TrainReport, train
 
 # Of the rows outside a fold, about one in eight chooses the epoch and fits the calibration.
 _VALIDATION_PARTS = 8
@@ -55,7 +56,7 @@ def cross_validate(
     """Train and evaluate k routers on one data set; every row is a test row of exactly one.
 
     Rows of one group are in one fold, and intervals resample groups. The routers are not kept;
-    the router to serve is trained on the whole data set, by `turnout train`.
+    `train_on_all` makes the one to serve.
 
     Args:
         dataset: What `turnout build` wrote; its own splits are put together.
@@ -72,8 +73,8 @@ def cross_validate(
 
     Raises:
         ArtifactError: If data set or base cannot be used.
-        RecordError: If there are fewer groups than folds, a conversation lies in two groups, a
-            fold would lack a label, or the truth does not fit.
+        RecordError: If the column is empty, there are fewer groups than folds, a conversation lies
+            in two groups, a fold would lack a label, or the truth does not fit.
         StoppedError: If a signal ended it; the same call goes on with the routers that are done.
         StorageError: If the folder cannot be written.
     """
@@ -122,35 +123,92 @@ def folds_of(table: pa.Table, folds: int, seed: int, *, where: str) -> list[Fold
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = np.asarray(table["cv_group"].to_pylist(), dtype=object)
-    labels = table["label"].fill_null(NO_LABEL).to_numpy()
+    groups, labels = _groups_and_labels(table)
     if (n_groups := len(set(groups))) < max(folds, 3):
         raise RecordError(
             f"{where}: {n_groups} groups in {len(groups):,} rows; expected at least "
             f"{max(folds, 3)}, one a fold and one to validate on. Ask for fewer --folds, or group "
             "by another column."
         )
-    # Rows without a label need no even share; scikit-learn would warn of a class of few rows.
-    strata = np.where(labels == 0, 0, 1)
     _require_labels(labels, folds, where)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     plan = []
-    for number, (rest, test) in enumerate(splitter.split(groups, strata, groups), 1):
-        candidates = (
-            Fold(rest[train_rows], rest[validation_rows], test)
-            for train_rows, validation_rows in _inner_splits(strata[rest], groups[rest], seed)
-            if _has_both_labels(labels[rest[train_rows]])
-            and _has_both_labels(labels[rest[validation_rows]])
-        )
-        fold = next(candidates, None)
-        if fold is None:
+    for number, (rest, test) in enumerate(splitter.split(groups, _strata(labels), groups), 1):
+        parts = _parts(rest, groups, labels, seed)
+        if parts is None:
             raise RecordError(
                 f"{where}: fold {number} of {folds} leaves no groups with both labels to train and "
                 "to validate on; expected both in each. Ask for fewer --folds, or group by another "
                 "column."
             )
-        plan.append(fold)
+        plan.append(Fold(*parts, test))
     return plan
+
+
+def train_on_all(
+    dataset: Path,
+    out: Path,
+    *,
+    group_by: str | None = None,
+    base: str | Path | None = None,
+    recipe: Recipe | None = None,
+    on_progress: OnProgress = silent,
+) -> TrainReport:
+    """Train the router to serve on all rows of a data set, those of its test split too.
+
+    About one row in eight chooses an encoder's epoch and fits the calibration; a linear model on
+    words learns from these too.
+
+    Args:
+        dataset: As in `cross_validate`.
+        out: The router folder; it appears only once complete.
+        group_by: As in `cross_validate`; rows to validate on are whole groups.
+        base: As in `turnout.training.train`.
+        recipe: As in `turnout.training.train`.
+        on_progress: Called at every step.
+
+    Raises:
+        ArtifactError: If data set or base cannot be used.
+        RecordError: If no groups with both labels can be set apart to validate on.
+        StoppedError: If a signal ended it; the same call goes on.
+        StorageError: If the folder cannot be written.
+    """
+    recipe = recipe or Recipe()
+    data, table = DatasetFolder.read(dataset), _rows(dataset, group_by)
+    groups, labels = _groups_and_labels(table)
+    parts = _parts(np.arange(len(labels)), groups, labels, recipe.seed)
+    if parts is None:
+        raise RecordError(
+            f"{dataset}: {group_by or 'cv_group'}: no groups with both labels to train and to "
+            "validate on; expected both in each. Group by another column."
+        )
+    with TemporaryDirectory(prefix="turnout-") as folder:
+        rows = Path(folder) / "rows"
+        _write_fold(data, table, Fold(*parts, np.arange(0)), rows)
+        if (dataset / TRAFFIC_NAME).is_file():
+            shutil.copyfile(dataset / TRAFFIC_NAME, rows / TRAFFIC_NAME)
+        return train(rows, out, base=base, recipe=recipe, on_progress=on_progress)
+
+
+def _parts(
+    rows: NDArray[np.int64], groups: NDArray[np.object_], labels: NDArray[np.int8], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Of these rows some to train and some to validate on: whole groups, both labels in each."""
+    for parts in _inner_splits(_strata(labels[rows]), groups[rows], seed):
+        train_rows, validation_rows = (rows[part] for part in parts)
+        if _has_both_labels(labels[train_rows]) and _has_both_labels(labels[validation_rows]):
+            return train_rows, validation_rows
+    return None
+
+
+def _groups_and_labels(table: pa.Table) -> tuple[NDArray[np.object_], NDArray[np.int8]]:
+    groups = np.asarray(table["cv_group"].to_pylist(), dtype=object)
+    return groups, table["label"].fill_null(NO_LABEL).to_numpy()
+
+
+def _strata(labels: NDArray[np.int8]) -> NDArray[np.int64]:
+    """1 also for rows without a label: scikit-learn would warn of a class of few rows."""
+    return np.where(labels == LABEL_REASONING, 0, 1)
 
 
 def _inner_splits(
@@ -184,6 +242,11 @@ def _rows(dataset: Path, group_by: str | None) -> pa.Table:
     table = pa.concat_tables([pq.read_table(dataset / f"{name}.parquet") for name in SPLITS])
     conversations = table["conversation_id"].to_pylist()
     named = table[group_by or "cv_group"].to_pylist()
+    if group_by is not None and not any(named):
+        raise RecordError(
+            f"{dataset}: {group_by}: none of {len(named):,} rows has one; expected values to group "
+            "by. Group by another column, or leave --group-by out."
+        )
     groups = [name or row for name, row in zip(named, conversations, strict=True)]
     of_conversation: dict[str, str] = {}
     for conversation, group in zip(conversations, groups, strict=True):

@@ -1,9 +1,12 @@
 """Measurements of test rows that have their labels' ratio by weights alone."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from turnout.evaluation.findings import Leak
+from turnout.evaluation.findings import Leak, findings
 from turnout.evaluation.folds import FoldScores, pooled
 from turnout.evaluation.measure import Reference, Scored, compare_methods
 from turnout.evaluation.truncation import Truncation
@@ -35,8 +38,10 @@ def rows_of_a_log():
     return test, [Scored(name, kind, balanced) for name, kind in methods.items()], positive
 
 
-def measured(factors=None):
+def measured(factors=None, groups=None):
     test, scored, positive = rows_of_a_log()
+    if groups is not None:
+        test = replace(test, cv_groups=[f"g{n % groups}" for n in range(600)])
     weights = None if factors is None else np.where(positive, factors[0], factors[1])
     reference = Reference("labels", positive, np.ones(600, bool))
     sent = scored[0].scores >= 0.5
@@ -67,3 +72,23 @@ def test_folds_of_such_rows_are_measured_as_balanced_rows_too(tmp_path):
     )  # fmt: skip
     result = pooled(data, [fold], name="folds", truths=None, examples=0, seed=0)
     assert result["results"][0]["calibration"]["ece"]["value"] < 0.07
+
+
+@pytest.mark.parametrize(
+    ("groups", "outcome", "said"),
+    [
+        pytest.param(4, "issue", "conversations in 4 groups .* fewer than 10 groups", id="few"),
+        pytest.param(60, "pass", "600 conversations in 60 groups give an interval 0", id="many"),
+    ],
+)
+def test_an_interval_of_few_groups_is_found_too_narrow_to_trust(groups, outcome, said):
+    result, _ = measured(groups=groups)
+    checks = findings(
+        [result],
+        Leak(0, 0),
+        trained_on_it=None,
+        truncation=Truncation(128, 0.0, 0.0, 0.0),
+        probed=None,
+    )
+    found = next(check for check in checks if check.code == "E004")
+    assert (found.outcome, bool(re.search(said, found.sentence))) == (outcome, True), found

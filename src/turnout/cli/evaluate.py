@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     help="With --folds: the column whose rows stay in one fold.  [default: cv_group, or the "
     "conversation]",
 )
+@click.option(
+    "--router",
+    type=click.Path(path_type=Path),
+    help="With --folds: also train the router to serve, on all rows of DATA, and write it here.",
+)
 @click.option("--base", help="With --folds: the encoder to fine-tune, as in `turnout train`.")
 @click.option(
     "--model",
@@ -70,6 +75,7 @@ def command(
     examples: int,
     folds: int | None,
     group_by: str | None,
+    router: Path | None,
     base: str | None,
     model: Model,
     as_json: bool,
@@ -82,10 +88,13 @@ def command(
     With --folds, one DATA set alone: its rows are judged by routers that did not see them.
     """
     if folds is not None:
-        _cross_validate(pairs, output, folds, group_by, base, model, truth, examples, as_json)
+        if len(pairs) != 1:
+            raise click.UsageError("--folds takes one data set and no router")
+        options = {"group_by": group_by, "base": base, "model": model}
+        _cross_validate(pairs[0], output, folds, router, options, truth, examples, as_json)
         return
-    if group_by or base or model != "auto":
-        raise click.UsageError("--group-by, --base and --model need --folds")
+    if group_by or router or base or model != "auto":
+        raise click.UsageError("--group-by, --router, --base and --model need --folds")
     if len(pairs) % 2:
         raise click.UsageError(
             f"found {len(pairs)} paths; expected routers each followed by a data set"
@@ -107,37 +116,49 @@ def command(
 
 
 def _cross_validate(
-    pairs: tuple[Path, ...],
+    dataset: Path,
     output: Path,
     folds: int,
-    group_by: str | None,
-    base: str | None,
-    model: Model,
+    router: Path | None,
+    options: dict[str, Any],
     truth: Path | None,
     examples: int,
     as_json: bool,
 ) -> None:
-    if len(pairs) != 1:
-        raise click.UsageError("--folds takes one data set and no router")
-
-    from turnout.cross_validation import cross_validate
+    from turnout.cross_validation import cross_validate, train_on_all
     from turnout.training import Recipe
 
+    how: dict[str, Any] = {
+        "group_by": options["group_by"],
+        "base": options["base"],
+        "recipe": Recipe(model=options["model"]),
+    }
     with progress_bars() as on_progress:
         report = cross_validate(
-            pairs[0],
+            dataset,
             output,
             folds=folds,
-            group_by=group_by,
-            base=base,
-            recipe=Recipe(model=model),
             truth=truth,
             examples=examples,
             on_progress=on_progress,
+            **how,
         )
+        if router is not None:
+            train_on_all(dataset, router, on_progress=on_progress, **how)
     _show_report(report, output, as_json)
-    if not as_json:
-        next_command("train", pairs[0], "-o", output.with_name("router"))
+    if as_json:
+        return
+    if router is not None:
+        stdout().print(f"Router: {router}")
+        next_serve(router)
+    else:
+        given = [
+            f"--{k.replace('_', '-')}={v}" for k, v in options.items() if v not in (None, "auto")
+        ]
+        place = output.with_name("router")
+        next_command(
+            "evaluate", dataset, f"--folds={folds}", *given, "-o", output, "--router", place
+        )
 
 
 def _show_report(report: EvaluateReport, output: Path, as_json: bool) -> None:

@@ -15,6 +15,9 @@ Outcome = Literal["pass", "issue", "not applicable"]
 
 MAX_ECE = 0.02
 MAX_INTERVAL = 0.10
+# Of fewer, resampled groups give intervals that are too narrow: Cameron, Gelbach and Miller (2008),
+# "Bootstrap-based improvements for inference with clustered errors".
+MIN_GROUPS = 10
 MAX_TRUNCATED_MESSAGES = 0.05
 # The least rank correlation between a request and a bare follow-up to it.
 MIN_FOLLOWING = 0.5
@@ -124,12 +127,19 @@ def _calibrated(result: ReferenceResult) -> Finding:
 def _narrow(result: ReferenceResult) -> Finding:
     metric = result.methods[0].metrics[result.main_metric]
     width = metric.high - metric.low
-    numbers = f"{result.rows:,} rows of {result.conversations:,} conversations"
-    if width <= MAX_INTERVAL:
-        return Finding("E004", "pass", f"{numbers} give an interval {width:.3f} wide.")
-    return Finding(
-        "E004", "issue", f"{numbers} give an interval {width:.3f} wide: too few to be sure."
-    )
+    counted = "1 group" if result.groups == 1 else f"{result.groups:,} groups"
+    groups = f" in {counted}" if result.groups < result.conversations else ""
+    numbers = f"{result.rows:,} rows of {result.conversations:,} conversations{groups}"
+    sentence = f"{numbers} give an interval {width:.3f} wide"
+    if width > MAX_INTERVAL:
+        return Finding("E004", "issue", f"{sentence}: too few to be sure.")
+    if result.groups < MIN_GROUPS:
+        return Finding(
+            "E004",
+            "issue",
+            f"{sentence}; one from fewer than {MIN_GROUPS} groups or conversations is too narrow.",
+        )
+    return Finding("E004", "pass", f"{sentence}.")
 
 
 def _no_leak(leak: Leak) -> Finding:

@@ -148,6 +148,7 @@ class ReferenceResult:
         rows: Rows compared.
         reasoning: Those of them that need reasoning.
         conversations: Their conversations (or prompts).
+        groups: What intervals resample: groups of rows (`cv_group`), else conversations.
         methods: The router first.
         parts: By turn index or group.
         within_groups: Mean AUROC of the parts that have enough rows, by router and linear
@@ -165,6 +166,7 @@ class ReferenceResult:
     rows: int
     reasoning: int
     conversations: int
+    groups: int
     methods: list[Method]
     parts: list[Part]
     within_groups: dict[str, float] | None
@@ -210,6 +212,7 @@ def compare_methods(
         rows=len(rows),
         reasoning=int((reference.positive & reference.known).sum()),
         conversations=len({test.conversation_ids[row] for row in rows}),
+        groups=len(set(clusters)),
         methods=[method_result(method, router, reference, resampling) for method in methods],
         parts=parts,
         within_groups=_within(by_group) if by_group else None,
