@@ -128,9 +128,9 @@ def drawn(turns: Turns, known: Rows, count: int, seed: int) -> Rows:
     return np.sort(known[np.argsort(order, kind="stable")[:count]])
 
 
-def simulated(folder: Path, seed: int) -> Path:
+def simulated(folder: Path, seed: int, conversations: int = CONVERSATIONS) -> Path:
     """A table of the turns of a simulated log, with what each needs by the simulator's truth."""
-    simulate(folder / "log", n_conversations=CONVERSATIONS, seed=seed)
+    simulate(folder / "log", n_conversations=conversations, seed=seed)
     truth = read_known_labels(folder / "log" / "truth.parquet")
     names = ["conversation_id", "turn_index", "user_message", "assistant_message"]
     log = pq.read_table(folder / "log" / "turns.parquet", columns=names)
