@@ -73,12 +73,12 @@ def genai_prices(makers_only: bool = False) -> Iterator[tuple[str, dict[str, Any
             prices = model.prices
             if isinstance(prices, list):
                 prices = next(each.prices for each in reversed(prices) if holds(each.constraint))
-            found = {
+            usd = {
                 "input_usd_per_mtok": getattr(prices, "input_mtok", None),
                 "output_usd_per_mtok": getattr(prices, "output_mtok", None),
                 "cached_input_usd_per_mtok": getattr(prices, "cache_read_mtok", None),
             }
-            yield model.id, found
+            yield model.id, usd
 
 
 def holds(constraint: object) -> bool:

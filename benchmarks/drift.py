@@ -80,21 +80,21 @@ def _taken(rows: TrafficRows, conversations: np.ndarray) -> TrafficRows:
     starts = np.searchsorted(rows.conversations[order], np.arange(rows.conversations.max() + 2))
     lengths = starts[conversations + 1] - starts[conversations]
     places = np.repeat(starts[conversations] - np.r_[0, np.cumsum(lengths)[:-1]], lengths)
-    at = order[places + np.arange(lengths.sum())]
+    rows_taken = order[places + np.arange(lengths.sum())]
     facts = rows.facts
     return TrafficRows(
         np.repeat(np.arange(len(conversations)), lengths),
-        rows.turn_counts[at],
-        rows.scores[at],
+        rows.turn_counts[rows_taken],
+        rows.scores[rows_taken],
         replace(
             facts,
-            chars=facts.chars[at],
-            piece_chars=facts.piece_chars[at],
-            surprise=facts.surprise[at],
-            kind=facts.kind[at],
-            script=[facts.script[a] for a in at],
+            chars=facts.chars[rows_taken],
+            piece_chars=facts.piece_chars[rows_taken],
+            surprise=facts.surprise[rows_taken],
+            kind=facts.kind[rows_taken],
+            script=[facts.script[a] for a in rows_taken],
         ),
-        np.ones(len(at)),
+        np.ones(len(rows_taken)),
         rows.prior,
     )
 
@@ -144,8 +144,8 @@ def further(work: Path, change: str) -> tuple[Path, Path]:
     if not changed.exists():
         table = pq.read_table(turns)
         texts = CHANGES[change](table["user_message"].to_pylist())
-        at = table.schema.get_field_index("user_message")
-        write_parquet(table.set_column(at, "user_message", pa.array(texts)), changed)
+        column = table.schema.get_field_index("user_message")
+        write_parquet(table.set_column(column, "user_message", pa.array(texts)), changed)
     return changed, log / "truth.parquet"
 
 
@@ -168,7 +168,7 @@ def _spanish(texts: list[str]) -> list[str]:
 def _longer(texts: list[str]) -> list[str]:
     """Each message followed by another one."""
     order = np.random.default_rng(3).permutation(len(texts))
-    return [f"{text} {texts[at]}" for text, at in zip(texts, order, strict=True)]
+    return [f"{text} {texts[position]}" for text, position in zip(texts, order, strict=True)]
 
 
 CHANGES: dict[str, Callable[[list[str]], list[str]]] = {
@@ -190,12 +190,12 @@ def pool(work: Path, router: Path, change: str) -> Pool:
     texts = pq.read_table(turns).sort_by(order)["user_message"].to_pylist()
     ids, scores = log["conversation_id"].to_pylist(), log["p_reasoning"].to_pylist()
     counts = Counter(ids)
-    decided = [at for at, score in enumerate(scores) if score is not None]
+    decided = [position for position, score in enumerate(scores) if score is not None]
     reference = read_reference(router)
     tokenizer = read_tokenizer(router / TOKENIZER_NAME)
-    messages = [shortened(texts[at], MAX_MESSAGE_CHARS) for at in decided]
+    messages = [shortened(texts[position], MAX_MESSAGE_CHARS) for position in decided]
     # By name, so that conversations have the same number whatever was changed.
-    names, codes = np.unique([ids[at] for at in decided], return_inverse=True)
+    names, codes = np.unique([ids[position] for position in decided], return_inverse=True)
     hard = {
         row["conversation_id"]: row["label"] == 0
         for row in pq.read_table(truth).to_pylist()
@@ -204,13 +204,13 @@ def pool(work: Path, router: Path, change: str) -> Pool:
     priors = folder.spec.priors
     rows = TrafficRows(
         codes.astype(np.int64),
-        np.array([counts[ids[at]] for at in decided], float),
-        np.array([scores[at] for at in decided], float),
+        np.array([counts[ids[position]] for position in decided], float),
+        np.array([scores[position] for position in decided], float),
         message_facts(messages, tokenizer, reference.words),
         np.ones(len(decided)),
         priors.balanced if priors.log is None else priors.log,
     )
-    return Pool(rows, {at: hard[name] for at, name in enumerate(names) if name in hard})
+    return Pool(rows, {position: hard[name] for position, name in enumerate(names) if name in hard})
 
 
 def first_to(conversations: np.ndarray, rows: TrafficRows) -> np.ndarray:
@@ -225,11 +225,11 @@ def share(hits: int, n: int) -> str:
     return f"{100 * hits / n:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def counted(name: str, found: list[Comparison]) -> None:
+def counted(name: str, comparisons: list[Comparison]) -> None:
     """Print one row of the table."""
-    n = len(found)
-    verdicts = Counter(f.verdict for f in found)
-    test = sum(any(q.p_value < LEVEL for q in f.quantities) for f in found)
+    n = len(comparisons)
+    verdicts = Counter(f.verdict for f in comparisons)
+    test = sum(any(q.p_value < LEVEL for q in f.quantities) for f in comparisons)
     alarms = n - verdicts["leave"]
     cells = [share(alarms, n), share(verdicts["recalibrate"], n), share(verdicts["retrain"], n)]
     print(f"| {name} | {n} | {' | '.join(cells)} | {share(test, n)} |", flush=True)
@@ -240,14 +240,14 @@ def same_population(
 ) -> list[Comparison]:
     """Reference and new traffic of the same log; `alone` takes turns as if independent."""
     draw = np.random.default_rng(size)
-    found = []
+    comparisons = []
     for _ in range(draws):
         order = draw.permutation(len(np.unique(base.rows.conversations)))
         reference = _reference(base, router, order[:REFERENCE_CONVERSATIONS], alone=alone)
         new = order[REFERENCE_CONVERSATIONS:][:size]
         rows = base.drawn(first_to(new, base.rows))
-        found.append(_against(reference, _each_alone(rows) if alone else rows, router))
-    return found
+        comparisons.append(_against(reference, _each_alone(rows) if alone else rows, router))
+    return comparisons
 
 
 def own_reference(base: Pool, router: Path, draws: int, size: int) -> list[Comparison]:
@@ -262,15 +262,15 @@ def own_reference(base: Pool, router: Path, draws: int, size: int) -> list[Compa
 def changed_part(base: Pool, other: Pool, router: Path, draws: int, size: int) -> list[Comparison]:
     """A part of the new conversations is of the other pool."""
     draw = np.random.default_rng(size)
-    found = []
+    comparisons = []
     for _ in range(draws):
         order = draw.permutation(len(np.unique(base.rows.conversations)))
         reference = _reference(base, router, order[:REFERENCE_CONVERSATIONS])
         new = first_to(order[REFERENCE_CONVERSATIONS:][:size], base.rows)
         part = round(CHANGED_SHARE * len(new))
         rows = _joined(base.drawn(new[part:]), other.drawn(new[:part]))
-        found.append(_against(reference, rows, router))
-    return found
+        comparisons.append(_against(reference, rows, router))
+    return comparisons
 
 
 def another_need(
@@ -278,19 +278,19 @@ def another_need(
 ) -> list[Comparison]:
     """Conversations drawn so that another share of the first messages truly needs reasoning."""
     draw = np.random.default_rng(size)
-    found = []
+    comparisons = []
     for _ in range(draws):
         order = draw.permutation(len(np.unique(base.rows.conversations)))
         reference = _reference(base, router, order[:REFERENCE_CONVERSATIONS])
         rest = order[REFERENCE_CONVERSATIONS:]
-        known = np.array([base.needs.get(int(at), False) for at in rest])
+        known = np.array([base.needs.get(int(number), False) for number in rest])
         hard, easy = rest[known], rest[~known]
         n_hard = min(round(wanted * size), len(hard))
         new = np.r_[hard[:n_hard], easy[: size - n_hard]]
-        found.append(
+        comparisons.append(
             _against(reference, base.drawn(first_to(draw.permutation(new), base.rows)), router)
         )
-    return found
+    return comparisons
 
 
 @lru_cache
@@ -335,27 +335,27 @@ def _unchanged(
     for size in NEW_CONVERSATIONS:
         counted(f"unchanged, {size:,} new", same_population(base, routers[0], draws, size))
         if with_alone:
-            found = same_population(base, routers[0], draws, size, alone=True)
-            counted(f"the same, turns taken as independent, {size:,} new", found)
+            comparisons = same_population(base, routers[0], draws, size, alone=True)
+            counted(f"the same, turns taken as independent, {size:,} new", comparisons)
     for size in NEW_CONVERSATIONS:
-        found = []
+        comparisons = []
         for router in routers:
             own = base if router == routers[0] else pool(work, router, "none")
-            found += own_reference(own, router, max(1, draws // len(routers)), size)
-        counted(f"unchanged, {len(routers)} own references, {size:,} new", found)
+            comparisons += own_reference(own, router, max(1, draws // len(routers)), size)
+        counted(f"unchanged, {len(routers)} own references, {size:,} new", comparisons)
 
 
 def _changed(work: Path, router: Path, base: Pool, draws: int) -> None:
     need = np.mean(list(base.needs.values()))
     for more in (0.1, 0.2):
         for size in NEW_CONVERSATIONS:
-            found = another_need(base, router, draws, size, need + more)
-            counted(f"need + {more}, {size:,} new", found)
+            comparisons = another_need(base, router, draws, size, need + more)
+            counted(f"need + {more}, {size:,} new", comparisons)
     for change in list(CHANGES)[1:]:
         other = pool(work, router, change)
         for size in NEW_CONVERSATIONS:
-            found = changed_part(base, other, router, draws, size)
-            counted(f"{change} in {CHANGED_SHARE:.0%}, {size:,} new", found)
+            comparisons = changed_part(base, other, router, draws, size)
+            counted(f"{change} in {CHANGED_SHARE:.0%}, {size:,} new", comparisons)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,8 @@ class Upstream(asyncio.Protocol):
             if not end:
                 return
             lower = head.lower()
-            at = lower.find(b"content-length:")
-            length = int(lower[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
+            begin = lower.find(b"content-length:")
+            length = int(lower[begin + 15 :].split(b"\r\n")[0]) if begin >= 0 else 0
             if len(rest) < length:
                 return
             body, self.data = rest[:length], rest[length:]
@@ -134,9 +134,9 @@ async def one_connection(port: int, request: bytes, until: float, times: list[fl
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if not head.startswith(b"http/1.1 200"):
             raise SystemExit(f"port {port}: {head!r}")
-        at = head.find(b"content-length:")
-        if at >= 0:
-            await reader.readexactly(int(head[at + 15 :].split(b"\r\n")[0]))
+        begin = head.find(b"content-length:")
+        if begin >= 0:
+            await reader.readexactly(int(head[begin + 15 :].split(b"\r\n")[0]))
         else:
             while (size := int(await reader.readuntil(b"\r\n"), 16)) > 0:
                 await reader.readexactly(size + 2)
@@ -229,8 +229,8 @@ async def ask_apart(port: int, first: int, last: int, n_connections: int = 8) ->
             body = json.dumps({"model": "quick", "messages": [message]}).encode()
             writer.write(request_of(body))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            at = head.find(b"content-length:")
-            await reader.readexactly(int(head[at + 15 :].split(b"\r\n")[0]))
+            begin = head.find(b"content-length:")
+            await reader.readexactly(int(head[begin + 15 :].split(b"\r\n")[0]))
         writer.close()
 
     await asyncio.gather(*(ask() for _ in range(n_connections)))
@@ -315,17 +315,17 @@ def measured(
     ]
     if "litellm" in ports:
         cases.append(("litellm, named", "litellm", "named"))
-    found = {}
+    results = {}
     for _ in range(options.rounds):
         for n in options.connections:
             for name, port, body in cases:
                 before_s = cpu_s(pids[port])
-                one = asyncio.run(load(ports[port], bodies[body], n, options.seconds))
-                one["cpu_ms"] = 1000 * (cpu_s(pids[port]) - before_s) / one.pop("n")
-                found.setdefault(f"{name} / {n}", []).append(one)
+                result = asyncio.run(load(ports[port], bodies[body], n, options.seconds))
+                result["cpu_ms"] = 1000 * (cpu_s(pids[port]) - before_s) / result.pop("n")
+                results.setdefault(f"{name} / {n}", []).append(result)
     return {
-        name: {key: statistics.median(one[key] for one in each) for key in each[0]}
-        for name, each in found.items()
+        name: {key: statistics.median(result[key] for result in each) for key in each[0]}
+        for name, each in results.items()
     }
 
 
@@ -333,8 +333,8 @@ def show(results: dict[str, dict[str, float]]) -> None:
     """Print a table."""
     columns = ("per_s", "p50_ms", "p99_ms", "cpu_ms")
     print(f"{'case / connections':34}", *(f"{name:>8}" for name in columns))
-    for name, one in results.items():
-        print(f"{name:34}", *(f"{one[column]:8.2f}" for column in columns))
+    for name, result in results.items():
+        print(f"{name:34}", *(f"{result[column]:8.2f}" for column in columns))
 
 
 if __name__ == "__main__":

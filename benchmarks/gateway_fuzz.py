@@ -27,11 +27,11 @@ def main() -> None:
     options = parser.parse_args()
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, fuzzed(Path(folder), options.seed) as gateway:
-        for at in range(options.inputs // 2):
+        for number in range(options.inputs // 2):
             gateway.request()
             gateway.read()
-            if (at + 1) % 5_000 == 0:
-                print(f"{2 * (at + 1):,} of {options.inputs:,}", file=sys.stderr, flush=True)
+            if (number + 1) % 5_000 == 0:
+                print(f"{2 * (number + 1):,} of {options.inputs:,}", file=sys.stderr, flush=True)
         n_lines = gateway.close()
     took_s = time.monotonic() - began_s
     print(f"{options.inputs:,} inputs in {took_s:.0f} s, seed {options.seed}")

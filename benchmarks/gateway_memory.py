@@ -88,9 +88,9 @@ async def ask(port: int, seed: int, until: float, counts: Counter[str]) -> None:
                 counts[kind] += 1
                 writer.write(sent)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                at = head.find(b"content-length:")
-                if at >= 0:
-                    await reader.readexactly(int(head[at + 15 :].split(b"\r\n")[0]))
+                begin = head.find(b"content-length:")
+                if begin >= 0:
+                    await reader.readexactly(int(head[begin + 15 :].split(b"\r\n")[0]))
                     continue
                 while (size := int(await reader.readuntil(b"\r\n"), 16)) > 0:
                     await reader.readexactly(size + 2)

@@ -34,7 +34,7 @@ def text_pool(rng: np.random.Generator) -> str:
     letters = rng.integers(97, 123, size=(4_000, 9), dtype=np.uint8)
     lengths = rng.integers(2, 10, size=4_000)
     words = [bytes(row[:n]).decode() for row, n in zip(letters, lengths, strict=True)]
-    return " ".join(words[at] for at in rng.integers(0, 4_000, TEXT_POOL_CHARS // 6))
+    return " ".join(words[position] for position in rng.integers(0, 4_000, TEXT_POOL_CHARS // 6))
 
 
 def batches(n_rows: int, chars: int) -> Iterator[list[dict[str, object]]]:
@@ -105,13 +105,13 @@ def measure(folder: Path, suffix: str, chars: int, n_rows: int, more: list[str])
     load = os.getloadavg()[0]
     typed = ["ingest", str(log), "-o", str(out), *more]
     wall_s, cpu_s, peak_gb = measured([sys.executable, "-c", INGEST, *typed])
-    kept = pq.read_metadata(out).num_rows
+    n_kept = pq.read_metadata(out).num_rows
     size_gb = log.stat().st_size / 1e9
     for path in folder.iterdir():
         path.unlink()
     name = " ".join([suffix, *more])
     return (
-        f"| {name} | {chars:,} | {n_rows:,} | {kept:,} | {size_gb:.2f} | {wall_s:.0f} "
+        f"| {name} | {chars:,} | {n_rows:,} | {n_kept:,} | {size_gb:.2f} | {wall_s:.0f} "
         f"| {n_rows / wall_s:,.0f} | {cpu_s:.0f} | {n_rows / cpu_s:,.0f} | {peak_gb:.2f} "
         f"| {load:.1f} |"
     )

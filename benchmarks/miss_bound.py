@@ -103,11 +103,11 @@ def table(name: str, split: Draw) -> None:
     """One line a bound."""
     draw = np.random.default_rng(0)
     splits = [split(draw) for _ in range(DRAWS)]
-    alone = [_one_message_each(one, draw) for one in splits]
+    alone = [_one_message_each(drawn, draw) for drawn in splits]
     for bound in BOUNDS:
-        missed = [_miss_rate(one, bound, name) for one in splits]
+        missed = [_miss_rate(drawn, bound, name) for drawn in splits]
         promised = [rate for rate in missed if rate is not None]
-        naive = [_miss_rate(one, bound, name) or 0.0 for one in alone]
+        naive = [_miss_rate(drawn, bound, name) or 0.0 for drawn in alone]
         mean = f"{np.mean(promised):.3f}" if promised else ""
         print(
             f"| {name} | {bound:g} | {_over(promised, bound)} | {mean} "

@@ -231,14 +231,14 @@ def _fresh_values(draw: random.Random) -> dict[str, str]:
 def _is_gone(secret: str, after: str, longest: int) -> bool:
     """Whether no run of the secret's characters that is longer than `longest` stays."""
     run = min(longest + 1, len(secret))
-    return not any(secret[at : at + run] in after for at in range(len(secret) - run + 1))
+    return not any(secret[begin : begin + run] in after for begin in range(len(secret) - run + 1))
 
 
 def print_table(
     rows: list[Labelled], kinds: tuple[str, ...], *, longest: int = 10_000
 ) -> Counter[str]:
     """Print one row a kind; give the forms that went wrong."""
-    found, total, alarms, wrong = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    hits, total, alarms, wrong = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for row in rows:
         counted = Counter[str]()
         after = redacted(row.text, counted)
@@ -246,7 +246,7 @@ def print_table(
             # An address after an "@" may go as part of an e-mail address: gone is gone.
             hit = _is_gone(row.secret, after, longest) and bool(counted)
             total[row.kind] += 1
-            found[row.kind] += hit
+            hits[row.kind] += hit
             wrong[row.form] += not hit
             continue
         wrong[row.form] += bool(counted)
@@ -256,13 +256,13 @@ def print_table(
     print("| kind | strings | recall | precision | false alarms |\n|---|---|---|---|---|")
     for kind in kinds:
         print(
-            f"| {kind} | {total[kind]} | {_share(found[kind], total[kind])} "
-            f"| {_share(found[kind], found[kind] + alarms[kind])} | {alarms[kind]} |"
+            f"| {kind} | {total[kind]} | {_share(hits[kind], total[kind])} "
+            f"| {_share(hits[kind], hits[kind] + alarms[kind])} | {alarms[kind]} |"
         )
     nothing = [row for row in rows if not row.kind]
-    print(f"| all | {total.total()} | {_share(found.total(), total.total())} | | |")
-    kept = sum(not wrong[row.form] for row in nothing)
-    print(f"of {len(nothing)} strings with nothing to redact {kept} stayed as they were\n")
+    print(f"| all | {total.total()} | {_share(hits.total(), total.total())} | | |")
+    n_unchanged = sum(not wrong[row.form] for row in nothing)
+    print(f"of {len(nothing)} strings with nothing to redact {n_unchanged} stayed as they were\n")
     return wrong
 
 

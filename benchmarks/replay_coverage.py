@@ -87,7 +87,7 @@ class Population:
         """What sending everything to reasoning costs."""
         return self.sums(self.log, FixedPolicy("reasoning"), "conversation", 0.5)
 
-    def at(self, name: str, architecture: str, threshold: float) -> dict[str, float]:
+    def truth_of(self, name: str, architecture: str, threshold: float) -> dict[str, float]:
         """What a policy truly costs and misses."""
         own = self.sums(self.log, self.policy(name), architecture, threshold)
         values = measured(own)
@@ -195,7 +195,7 @@ def main() -> None:
                     held[number, "today"].truth.append(true.value)
             for row in comparison.level(MISSED).rows:
                 router = "session" if row.name == "session" else "conversation"
-                true_values = everything.at(row.name, router, row.threshold)
+                true_values = everything.truth_of(row.name, router, row.threshold)
                 weighed = measured(
                     everything.sums(seen, everything.policy(row.name), router, row.threshold)
                 ).under

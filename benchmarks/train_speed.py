@@ -97,10 +97,10 @@ def with_turnout(
         seen = replace(seen, teacher=out_of_fold_targets(train.samples, recipe.seed, silent))
     context = FitContext(on_progress=lambda *_: step())
     with quick_attention(model, recipe.precision):
-        found = fit(
+        fitted = fit(
             model, adamw(model, recipe.learning_rate, encoder.fresh), seen, held, recipe, context
         )
-    return max(found.epochs, key=lambda epoch: -epoch.validation_loss).validation_auroc
+    return max(fitted.epochs, key=lambda epoch: -epoch.validation_loss).validation_auroc
 
 
 def with_trainer(
@@ -157,9 +157,9 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--rows", type=int, default=3000)
     asked = parser.parse_args()
-    found = read_dataset(asked.dataset, Recipe().seed)
-    train, validation = first(found.train, asked.rows), first(found.validation, asked.rows)
-    max_tokens = DEFAULT_MAX_TOKENS[found.formatter.architecture]
+    read = read_dataset(asked.dataset, Recipe().seed)
+    train, validation = first(read.train, asked.rows), first(read.validation, asked.rows)
+    max_tokens = DEFAULT_MAX_TOKENS[read.formatter.architecture]
     encoder = load_base(None, 0)
     reader = InputEncoder(encoder.tokenizer, max_tokens)
     tokenised = [

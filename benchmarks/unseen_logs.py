@@ -119,15 +119,15 @@ def main() -> None:
 def sets(data: Path | None, development: bool) -> dict[str, Callable[[], Set]]:
     """Name → how to make it."""
     logs, first = (DEVELOPMENT, DEVELOPMENT_SEED) if development else (FRESH, FRESH_SEED)
-    found: dict[str, Callable[[], Set]] = {
+    by_name: dict[str, Callable[[], Set]] = {
         name: partial(_generated, log, seed) for seed, (name, log) in enumerate(logs.items(), first)
     }
     for seed in SIMULATED_SEEDS[development]:
-        found[f"simulated, seed {seed}"] = partial(_simulated, seed)
+        by_name[f"simulated, seed {seed}"] = partial(_simulated, seed)
     if data:
-        found["abilities"] = partial(_abilities, data / "multi_turn" / "turns.parquet")
-        found["choices"] = partial(_choices, data / "dev_chat_logs" / "turns.parquet")
-    return found
+        by_name["abilities"] = partial(_abilities, data / "multi_turn" / "turns.parquet")
+        by_name["choices"] = partial(_choices, data / "dev_chat_logs" / "turns.parquet")
+    return by_name
 
 
 def print_row(name: str, chosen: Set, count: int, drawings: int, model: str) -> None:

@@ -266,14 +266,14 @@ def table_of(replayed: Stored | None) -> list[dict[str, Any]]:
         for row in comparison["served"]
         if row["kind"] == "baseline" and row["name"].startswith("always")
     ]
-    for at in comparison["at_missed"]:
-        for row in (*at["rows"], *at["beside"]):
+    for level in comparison["at_missed"]:
+        for row in (*level["rows"], *level["beside"]):
             is_chosen = (
                 recommended is not None
-                and at["missed"] == recommended["missed"]
+                and level["missed"] == recommended["missed"]
                 and row["name"] == recommended["policy"]
             )
-            rows.append(_row(row, f"{at['missed']:.0%}", scale, is_chosen=is_chosen))
+            rows.append(_row(row, f"{level['missed']:.0%}", scale, is_chosen=is_chosen))
     return rows
 
 
@@ -295,8 +295,8 @@ def segments_of(replayed: Stored | None) -> list[dict[str, Any]]:
         always = segment["fixed"][0]
         chosen = None
         if recommended is not None:
-            at = next(a for a in segment["at_missed"] if a["missed"] == recommended["missed"])
-            chosen = next(row for row in at["rows"] if row["name"] == recommended["policy"])
+            level = next(a for a in segment["at_missed"] if a["missed"] == recommended["missed"])
+            chosen = next(row for row in level["rows"] if row["name"] == recommended["policy"])
         rows.append(
             {
                 "name": segment["name"],

@@ -167,12 +167,12 @@ class ColumnNames:
             chosen = self._chosen.get(field)
             if chosen and (chosen in columns or chosen in self._paths):
                 mapped[field] = chosen
-            elif (found := _first(field, own, columns, names)) not in (None, *mapped.values()):
-                mapped[field] = str(found)
+            elif (column := _first(field, own, columns, names)) not in (None, *mapped.values()):
+                mapped[field] = str(column)
         inner = _by_last_name(path for path in paths if root_of(path) not in mapped.values())
         for field in (*REQUIRED_TURN_COLUMNS, "timestamp"):
-            if field not in mapped and (found := _first(field, inner, (), {})) is not None:
-                mapped[field] = found
+            if field not in mapped and (column := _first(field, inner, (), {})) is not None:
+                mapped[field] = column
         return mapped
 
 
@@ -194,10 +194,10 @@ def _first(
 
 
 def _by_last_name(paths: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    paths_by_name: dict[str, str] = {}
     for path in paths:
-        found.setdefault(plain_name(path.rpartition(".")[2]), path)
-    return found
+        paths_by_name.setdefault(plain_name(path.rpartition(".")[2]), path)
+    return paths_by_name
 
 
 def paths_in(values: Mapping[str, Any], depth: int = 1) -> Iterator[str]:

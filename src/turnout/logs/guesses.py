@@ -46,16 +46,18 @@ def guessed_columns(
         for name in columns
         if name not in taken
     }
-    found: dict[str, str] = {}
+    guessed: dict[str, str] = {}
     for field in sorted(fields, key=list(_FITS).index):
         scored = [
             (score, name)
             for name, values in cells.items()
-            if values and name not in found.values() and (score := _score(field, name, values)) > 0
+            if values
+            and name not in guessed.values()
+            and (score := _score(field, name, values)) > 0
         ]
         if scored:
-            found[field] = max(scored, key=lambda each: each[0])[1]
-    return found
+            guessed[field] = max(scored, key=lambda each: each[0])[1]
+    return guessed
 
 
 def _score(field: str, name: str, values: Sequence[Any]) -> float:

@@ -551,7 +551,7 @@ def _deduplicated(
         ignored_columns=sorted(ignored),
         redacted=dict(sorted(counts.redacted.items())),
         passed_over=counts.passed_over,
-        layouts={name: dict(found) for name, found in counts.layouts.items() if found},
+        layouts={name: dict(columns) for name, columns in counts.layouts.items() if columns},
         fresh=True,
     )
 

@@ -328,10 +328,10 @@ def _ordered(backend: ibis.BaseBackend, table: MessageTable, counts: RowCounts) 
         guessed=(once.guessed & once.time.notnull()).sum(),
         untimed=(once.guessed & once.time.isnull() & once.by_rank.isnull()).sum(),
     )
-    (found,) = backend.to_pyarrow(sums).to_pylist()
+    (counted,) = backend.to_pyarrow(sums).to_pylist()
     n_again = int(backend.to_pyarrow(slim.filter(slim.again).count()).as_py())
     counts.mended.update(
-        +Counter({SAME_TIME: found["guessed"] or 0, WITHOUT_TIME: found["untimed"] or 0})
+        +Counter({SAME_TIME: counted["guessed"] or 0, WITHOUT_TIME: counted["untimed"] or 0})
     )
     counts.dropped.update(+Counter({TWICE: n_again}))
     return once

@@ -76,14 +76,14 @@ def numbered_rows(
         return NumberedRows(rows)
     starts = rows.group_by("conversation_id").agg(least=rows.turn_index.min())
     counts = starts.agg(all=starts.count(), late=(starts.least > 0).sum())
-    (found,) = backend.to_pyarrow(counts).to_pylist()
-    if not found["late"]:
+    (counted,) = backend.to_pyarrow(counts).to_pylist()
+    if not counted["late"]:
         n_rows = int(backend.to_pyarrow(rows.count()).as_py())
         shifted = rows.mutate(turn_index=(rows.turn_index + 1).cast("int32"))
         return NumberedRows(shifted, mended=Counter({COUNTED_FROM_ZERO: n_rows}))
     if not skip_unreadable:
         raise RecordError(
-            f"{written.first_zero}: turn_index is 0, and {found['late']:,} of {found['all']:,} "
+            f"{written.first_zero}: turn_index is 0, and {counted['late']:,} of {counted['all']:,} "
             "conversations begin at another number; expected every conversation to begin at 0, or "
             "whole numbers from 1. Ingest files that count from 0 apart from others, or pass "
             "--skip-unreadable to leave out the rows with 0 and count them."

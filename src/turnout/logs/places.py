@@ -96,10 +96,10 @@ class LogFile:
         if self.suffixes[-1:] != [ARCHIVE] or self.member is not None:
             return []
         with self.filesystem.open_input_file(self.path) as stream:
-            found = members_of(stream, self.name)
+            named_members = members_of(stream, self.name)
         return [
             replace(self, name=f"{self.name}/{name}", facts=facts, member=name, named=False)
-            for name, facts in found
+            for name, facts in named_members
         ]
 
     @property

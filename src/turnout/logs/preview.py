@@ -36,15 +36,15 @@ def first_conversations(turns: Path) -> Sequence[ConversationPreview]:
     Args:
         turns: The table, in order of conversation and turn.
     """
-    found: dict[str, ConversationPreview] = {}
+    previews: dict[str, ConversationPreview] = {}
     n_rows = 0
     with pq.ParquetFile(turns) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=list(_COLUMNS)):
             for row in batch.to_pylist():
                 name = row["conversation_id"]
-                if name not in found and len(found) == _CONVERSATIONS:
-                    return list(found.values())
-                conversation = found.setdefault(name, ConversationPreview())
+                if name not in previews and len(previews) == _CONVERSATIONS:
+                    return list(previews.values())
+                conversation = previews.setdefault(name, ConversationPreview())
                 if len(conversation.turns) < _TURNS:
                     conversation.turns.append(row)
                 else:
@@ -52,4 +52,4 @@ def first_conversations(turns: Path) -> Sequence[ConversationPreview]:
             n_rows += batch.num_rows
             if n_rows >= _MAX_ROWS:
                 break
-    return list(found.values())
+    return list(previews.values())

@@ -236,8 +236,8 @@ def _asks_for_title(text: str, beginning: str) -> bool:
         return False
     if _TITLE.match(beginning) and _QUOTED.search(text):
         return True
-    told = f"{beginning}\n{text[-_BEGINNING_CHARS:]}"
-    return all(pattern.search(told) for pattern in (_NAMING, _OF_CHAT, _BARE))
+    ends = f"{beginning}\n{text[-_BEGINNING_CHARS:]}"
+    return all(pattern.search(ends) for pattern in (_NAMING, _OF_CHAT, _BARE))
 
 
 def helper_by_instructions(text: str) -> RequestKind | None:

@@ -64,7 +64,7 @@ def shortened(text: str, piece_chars: int) -> Shortened | None:
     """
     token = secrets.token_hex(8)
     values: dict[str, str] = {}
-    kept: list[str] = []
+    pieces: list[str] = []
     ends: list[int] = []
     shifts: list[int] = []
     copied, position, n_short = 0, 0, 0
@@ -79,7 +79,7 @@ def shortened(text: str, piece_chars: int) -> Shortened | None:
         value, end = read
         name = f"long-{token}-{len(values)}"
         values[name] = value
-        kept += [text[copied:start], f'"{name}"']
+        pieces += [text[copied:start], f'"{name}"']
         n_short += start - copied + len(name) + 2
         ends.append(n_short)
         shifts.append(end - n_short)
@@ -87,7 +87,7 @@ def shortened(text: str, piece_chars: int) -> Shortened | None:
         position = max(end, position + piece_chars)
     if not values:
         return None
-    return Shortened("".join([*kept, text[copied:]]), values, ends, shifts)
+    return Shortened("".join([*pieces, text[copied:]]), values, ends, shifts)
 
 
 def _last_bare_quote(text: str, start: int, end: int) -> int:

@@ -98,7 +98,8 @@ class Comparing:
             today=self._logged.today(is_truth=self.is_truth),
             served=self._served(),
             at_missed=[
-                sample._at_missed(level, at, reasoning, everything) for level, at in placed.items()
+                sample._at_missed(level, policies, reasoning, everything)
+                for level, policies in placed.items()
             ],
             ranking=ranking_of(sample.log, sample._compared_scores()),
             by_segment=sample._by_segment(placed, reasoning),
@@ -223,8 +224,8 @@ class Comparing:
         if segments is None:
             return None
         fast, rows = self._fixed("fast"), []
-        for at, name in enumerate(segments.names):
-            own = segments.of == at
+        for number, name in enumerate(segments.names):
+            own = segments.of == number
             if not own.any():  # none was drawn
                 continue
             logged = self._logged.of(own)
@@ -275,18 +276,18 @@ class Comparing:
         placed = []
         for name in self.routed:
             sums_at = functools.partial(self._routed_sums, name)
-            at = _highest(self._levels(name), sums_at, lambda sums: _expected(sums) <= level)
-            if at is not None:
-                placed.append(_Placed(name, "policy", at[0], "scores", at[1]))
+            highest = _highest(self._levels(name), sums_at, lambda sums: _expected(sums) <= level)
+            if highest is not None:
+                placed.append(_Placed(name, "policy", highest[0], "scores", highest[1]))
         reference = next((p for p in placed if p.name == self._turn_by_turn), None)
         if reference is None or reference.sums.needs.sum() < MIN_TURNS_A_CLASS:
             return placed
         policy, most = self._policy(self._turn_by_turn), _shown(reference.sums)
         for name, scores in self._compared_scores().items():
             sums_at = functools.partial(self._sums, policy, scores)
-            at = _highest(_levels(scores), sums_at, lambda sums: _shown(sums) <= most)
-            if at is not None:
-                placed.append(_Placed(name, "baseline", at[0], "evidence", at[1]))
+            highest = _highest(_levels(scores), sums_at, lambda sums: _shown(sums) <= most)
+            if highest is not None:
+                placed.append(_Placed(name, "baseline", highest[0], "evidence", highest[1]))
         return placed
 
     @property
@@ -310,8 +311,8 @@ class Comparing:
         return curves
 
     def _curve(self, name: str, sums_at: Callable[[float], Sums], levels: Floats) -> Curve:
-        at = np.unique(np.linspace(0, len(levels) - 1, _CURVE_POINTS).round().astype(int))
-        thresholds = [float(levels[index]) for index in at]
+        positions = np.unique(np.linspace(0, len(levels) - 1, _CURVE_POINTS).round().astype(int))
+        thresholds = [float(levels[index]) for index in positions]
         sums = [sums_at(threshold) for threshold in thresholds]
         return Curve(
             name,

@@ -296,9 +296,9 @@ def _held(
 
 def _unpriced(models: pa.ChunkedArray, catalog: Catalog) -> dict[str, int]:
     counts = pc.value_counts(models).to_pylist()
-    found = {
+    turns_of = {
         entry["values"] or "no model named": entry["counts"]
         for entry in counts
         if entry["values"] is None or catalog.price(entry["values"]) is None
     }
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return dict(sorted(turns_of.items(), key=lambda item: (-item[1], item[0])))

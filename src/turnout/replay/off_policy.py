@@ -41,9 +41,9 @@ class Logged:
     def __post_init__(self) -> None:
         wrong = ~((self.propensity > 0) & (self.propensity <= 1))
         if wrong.any():
-            found = self.propensity[np.flatnonzero(wrong)[0]]
+            example = self.propensity[np.flatnonzero(wrong)[0]]
             raise RecordError(
-                f"propensity: found {found:g} in {int(wrong.sum()):,} of {len(wrong):,} turns; "
+                f"propensity: found {example:g} in {int(wrong.sum()):,} of {len(wrong):,} turns; "
                 "expected more than 0 and at most 1. Take turns whose class the router chose, from "
                 "a gateway with an exploration share."
             )

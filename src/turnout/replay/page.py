@@ -58,7 +58,7 @@ def render(content: Stored) -> str:
             "today": comparison["today"],
             "by": _by_segment(comparison, content["max_miss"]),
             "chosen": chosen_row(comparison),
-            "levels": [at for at in comparison["at_missed"] if at["rows"]],
+            "levels": [level for level in comparison["at_missed"] if level["rows"]],
             "parts": PARTS,
             "curves": charts.curves(comparison["curves"], "curves"),
             "money": money,

@@ -85,7 +85,10 @@ def ranking_of(log: ScoredLog, trivial: Mapping[str, NDArray[np.float32]]) -> Ra
     clusters = of_turn[known].astype(str).tolist()
     estimates = Resampling(clusters).estimates(aurocs)
     k = len(scorers)
-    rows = [Ranked(name, estimates[at], estimates[k + at]) for at, name in enumerate(scorers)]
+    rows = [
+        Ranked(name, estimates[number], estimates[k + number])
+        for number, name in enumerate(scorers)
+    ]
     return Ranking(len(known), int(needs.sum()), len(set(clusters)), rows)
 
 

@@ -211,12 +211,12 @@ class _Scoring:
 def _scored(conversations: list[list[_Row]], formatter: Formatter, score: Score) -> pa.RecordBatch:
     rows = [row for conversation in conversations for row in conversation]
     shown = [each for turns in conversations for each in _inputs(turns, formatter)]
-    decided = [at for at, each in enumerate(shown) if each is not None]
+    decided = [position for position, each in enumerate(shown) if each is not None]
     began = time.perf_counter()
     scores = score([each for each in shown if each is not None]).tolist()
     seconds = time.perf_counter() - began
-    for at, p_reasoning in zip(decided, scores, strict=True):
-        rows[at]["p_reasoning"] = p_reasoning
+    for position, p_reasoning in zip(decided, scores, strict=True):
+        rows[position]["p_reasoning"] = p_reasoning
     rows[0]["seconds"] = seconds
     columns = {field.name: [row.get(field.name) for row in rows] for field in _TIMED}
     columns["model"] = [row["model_name"] for row in rows]
@@ -268,7 +268,7 @@ class _Counted:
             ids = batch["conversation_id"].to_pylist()
             self._counts["turns"] += len(ids)
             self._counts["conversations"] += sum(
-                one != before for before, one in pairwise([self._last, *ids])
+                name != before for before, name in pairwise([self._last, *ids])
             )
             self._last = ids[-1] if ids else self._last
             self._counts["scored"] += len(ids) - batch["p_reasoning"].null_count

@@ -61,7 +61,7 @@ def segments_of(first_turns: pa.ChunkedArray, column: str, where: Path) -> Segme
     names = large
     if grouped:
         names = [*large, f"{len(grouped)} with fewer than {MIN_CONVERSATIONS} conversations each"]
-    place = {name: at for at, name in enumerate(large)} | dict.fromkeys(grouped, len(large))
+    place = {name: number for number, name in enumerate(large)} | dict.fromkeys(grouped, len(large))
     return Segments(column, tuple(names), np.array([place[name] for name in named]), grouped)
 
 

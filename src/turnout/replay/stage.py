@@ -348,9 +348,9 @@ def _table(comparison: Comparison) -> Iterator[list[object]]:
 
 
 def _levels(segment: str, levels: Sequence[AtMissed]) -> Iterator[list[object]]:
-    for at in levels:
-        for row in (*at.rows, *at.beside):
-            yield [f"{at.missed:g} missed", segment, *_cells(row)]
+    for level in levels:
+        for row in (*level.rows, *level.beside):
+            yield [f"{level.missed:g} missed", segment, *_cells(row)]
 
 
 _OUTCOMES_HEADER = (

@@ -348,9 +348,9 @@ class _Weighed:
         first_turn: bool,
     ) -> _Weighed:
         costs = _Costs.of(step, targets, first_turn=first_turn)
-        indices, at = np.unique(step.turn_index, return_inverse=True)
-        left = np.array([policy.turns_left.at(int(index)) for index in indices])
-        per_turn = costs.switching / left[at]
+        indices, inverse = np.unique(step.turn_index, return_inverse=True)
+        left = np.array([policy.turns_left.from_turn(int(index)) for index in indices])
+        per_turn = costs.switching / left[inverse]
         log_odds, threshold_log_odds = _log_odds(step.score), _log_odds(np.array(threshold))
         miss_usd = _miss_usd(costs, policy, threshold)
         worth = _shifted(step.score, policy.score_shift) * miss_usd
@@ -382,7 +382,7 @@ class _Weighed:
         return np.where(on_reasoning, down, up).astype(np.int8)
 
 
-_CODE: Mapping[ChoiceCode, int] = {code: at for at, code in enumerate(CODES)}
+_CODE: Mapping[ChoiceCode, int] = {code: number for number, code in enumerate(CODES)}
 
 
 class _Explained:

@@ -226,7 +226,7 @@ def test_the_first_turn_weighs_the_price_of_a_miss_too():
 def test_turns_left_are_those_of_the_conversations_that_reached_the_turn():
     # Forty conversations of one turn, forty of three.
     left = TurnsLeft.from_turn_counts([1] * 40 + [3] * 40)
-    assert [left.at(turn) for turn in (1, 2, 3, 9)] == [2.0, 2.0, 1.0, 1.0]
+    assert [left.from_turn(turn) for turn in (1, 2, 3, 9)] == [2.0, 2.0, 1.0, 1.0]
 
 
 def test_turns_that_few_conversations_reached_take_the_last_known_value():

@@ -162,7 +162,7 @@ def test_an_upgrade_is_refused_only_where_it_costs_more_than_the_miss_it_avoids(
     policy = replace(policy, max_switching_share=None, max_switching_usd=None)
     choice = policy.choose(asked)
     costs = TurnCosts.of(asked)
-    cost_usd = costs.extra_usd + costs.switching_usd / policy.turns_left.at(1)
+    cost_usd = costs.extra_usd + costs.switching_usd / policy.turns_left.from_turn(1)
     worth_usd = policy.probability(asked.score) * choice.miss_usd
     if choice.model_class == "fast":
         assert choice.code == "upgrade_too_dear"
@@ -184,7 +184,7 @@ def test_a_downgrade_needs_a_score_clearly_below_and_an_expected_saving(asked, p
     if asked.score > 0:
         assert log_odds(asked.score) < log_odds(asked.threshold) - policy.hysteresis + 1e-9
     assert costs.extra_usd > risked_usd
-    assert costs.extra_usd - risked_usd >= costs.switching_usd / policy.turns_left.at(1)
+    assert costs.extra_usd - risked_usd >= costs.switching_usd / policy.turns_left.from_turn(1)
 
 
 @given(

@@ -128,7 +128,9 @@ def _text(
     if chosen.folder == OWN:
         _require_cells(chosen, parameters)
     elif chosen.folder != "production":
-        turns = [name for name, one in kql.queries().items() if one.folder == "production"]
+        turns = [
+            name for name, query_file in kql.queries().items() if query_file.folder == "production"
+        ]
         raise SettingsError(
             f"--query {query}: its rows are no turns; expected {' or '.join(turns)}. "
             f"Print it with `turnout kql {query}` and run it where your logs are."

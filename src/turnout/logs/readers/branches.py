@@ -137,15 +137,15 @@ def beside(nodes: Mapping[str, Node], on_path: Collection[str]) -> dict[str, str
         for name, node in nodes.items()
         if name in on_path and node.message and node.parent is not None
     }
-    found: dict[str, str] = {}
+    branches: dict[str, str] = {}
     for name, node in nodes.items():
         message = node.message
         if name in on_path or message is None:
             continue
         if message.role == "user" and (message.text.strip() or message.attached):
-            found[name] = BRANCH
+            branches[name] = BRANCH
         elif message.role == "assistant" and node.parent in on_path:
             model = models_on_path.get(node.parent)
             other = message.model is not None and model is not None and message.model != model
-            found[name] = REGENERATED_ELSEWHERE if other else REGENERATED
-    return found
+            branches[name] = REGENERATED_ELSEWHERE if other else REGENERATED
+    return branches

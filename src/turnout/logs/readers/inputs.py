@@ -54,8 +54,8 @@ def messages_in(value: object, depth: int = 0) -> list[ChatMessage] | None:
         return [message]
     system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
     for name in _INPUTS:
-        if (found := messages_in(value.get(name), depth + 1)) is not None:
-            return [*system, *found]
+        if (inner := messages_in(value.get(name), depth + 1)) is not None:
+            return [*system, *inner]
     return None
 
 

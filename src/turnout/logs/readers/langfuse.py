@@ -72,13 +72,13 @@ def turns_of_trace(values: Values) -> Sequence[Turn | NoTurn] | None:
     if not isinstance(observations, list) or not all(isinstance(o, Mapping) for o in observations):
         return None
     of_trace = {"sessionId": values.get("sessionId"), "userId": values.get("userId")}
-    found: list[Turn | NoTurn] = []
+    read_so_far: list[Turn | NoTurn] = []
     for observation in sorted(observations, key=lambda each: str(each.get("startTime"))):
         read = turns({**of_trace, "traceId": values.get("id"), **observation})
         if read is None:
             return None
-        found += [read] if isinstance(read, NoTurn) else read
-    return found
+        read_so_far += [read] if isinstance(read, NoTurn) else read
+    return read_so_far
 
 
 def parts_of_event(values: Values) -> Sequence[CallPart | NoTurn] | None:

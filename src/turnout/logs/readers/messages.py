@@ -106,11 +106,11 @@ class Reader:
     counted_as: str | None = None
     one_of: frozenset[str] = frozenset()
 
-    def may_read(self, found: Collection[str]) -> bool:
+    def may_read(self, columns: Collection[str]) -> bool:
         """Whether a row with these columns may be of this source."""
-        if not all(column in found for column in self.columns):
+        if not all(column in columns for column in self.columns):
             return False
-        return not self.one_of or not self.one_of.isdisjoint(map(plain_name, found))
+        return not self.one_of or not self.one_of.isdisjoint(map(plain_name, columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +276,9 @@ def _unframed(item: Values) -> Values:
 @lru_cache(maxsize=1_000)
 def _keys_of(columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The keys of a message that may say who speaks, and those that may say what."""
-    found = {plain_name(column): column for column in reversed(columns)}
+    column_of = {plain_name(column): column for column in reversed(columns)}
     roles, texts = (
-        tuple(found[name] for name in names if name in found)
+        tuple(column_of[name] for name in names if name in column_of)
         for names in (_ROLE_NAMES, _TEXT_NAMES)
     )
     return roles, texts
@@ -306,15 +306,15 @@ def model_in(values: Values) -> object:
 
 def _messages_of_pairs(pairs: Sequence[Values]) -> list[Message] | None:
     """The messages of `[{"human": …, "assistant": …}, …]`; None where these are no such pairs."""
-    found: list[Message] = []
+    messages: list[Message] = []
     for pair in pairs:
         said = {known_role(key): pair[key] for key in pair}
         if not said.keys() >= {"user", "assistant"}:
             return None
         time, model = first_of(pair, _TIMES), first_of(pair, _MODELS)
-        found.append(message_of("user", said["user"], None, time))
-        found.append(message_of("assistant", said["assistant"], model, time))
-    return found
+        messages.append(message_of("user", said["user"], None, time))
+        messages.append(message_of("assistant", said["assistant"], model, time))
+    return messages
 
 
 def message_of(

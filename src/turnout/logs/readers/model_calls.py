@@ -44,11 +44,11 @@ def turn_of_request(row: Values) -> Turns | NoTurn | None:
         row: The request in the columns of a LiteLLM spend log: `messages` or
             `proxy_server_request`, `response`, and the ids, model and times beside them.
     """
-    found = litellm.turns(row)
-    if not isinstance(found, list):
-        return found
+    read = litellm.turns(row)
+    if not isinstance(read, list):
+        return read
     counts = {name: row[name] for name in _COUNTED_APART if row.get(name) is not None}
-    return [turn | counts for turn in found]
+    return [turn | counts for turn in read]
 
 
 def _as_asked(message: Message) -> ProtocolMessage:

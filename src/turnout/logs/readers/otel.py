@@ -152,7 +152,9 @@ def _occurrences_counted(content: Iterable[SpanContent]) -> Iterator[SpanContent
 
 def _call_facts(facts: Values, record: Values) -> dict[str, Any]:
     """Facts of the call of a record: all but its messages."""
-    start, end = (_nanoseconds(record.get(f"{at}TimeUnixNano")) for at in ("start", "end"))
+    start, end = (
+        _nanoseconds(record.get(f"{end_name}TimeUnixNano")) for end_name in ("start", "end")
+    )
     at_ns = _time_ns(record)
     failed = mapping(record.get("status")).get("code") in _ERROR or facts.get("error.type")
     return facts_of_call(facts) | {

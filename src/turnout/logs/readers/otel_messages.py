@@ -92,23 +92,23 @@ def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message
 
 def _numbered(facts: Values) -> list[Message]:
     """Messages whose parts are attributes of their own, by their numbers."""
-    found: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
+    numbered: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
     for name, value in facts.items():
         if match := _NUMBERED.fullmatch(name):
-            parts = found[match[1] == "completion", int(match[2])]
+            parts = numbered[match[1] == "completion", int(match[2])]
             if match[3] in ("role", "content"):
                 parts[match[3]] = value
             else:  # the role names the attribute
                 parts |= {"role": match[3], "content": value}
     return [
         message_of(parts.get("role") or _role(answered), _content(parts.get("content")))
-        for (answered, _), parts in sorted(found.items())
+        for (answered, _), parts in sorted(numbered.items())
     ]
 
 
 def _open_inference(facts: Values) -> list[Message]:
     """The same with another name, and content that may be in parts with numbers of their own."""
-    found: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
+    numbered: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
     parts: dict[tuple[bool, int], dict[int, dict[str, object]]] = defaultdict(dict)
     for name, value in facts.items():
         match = _OPEN_INFERENCE.fullmatch(name)
@@ -116,15 +116,16 @@ def _open_inference(facts: Values) -> list[Message]:
             continue
         key = (match[1] == "output", int(match[2]))
         if match[3]:
-            found[key][match[3]] = value
+            numbered[key][match[3]] = value
         else:
             parts[key].setdefault(int(match[4]), {})[match[5]] = value
     return [
         message_of(
-            found[key].get("role") or _role(key[0]),
-            [part for _, part in sorted(parts[key].items())] or _content(found[key].get("content")),
+            numbered[key].get("role") or _role(key[0]),
+            [part for _, part in sorted(parts[key].items())]
+            or _content(numbered[key].get("content")),
         )
-        for key in sorted(found.keys() | parts.keys())
+        for key in sorted(numbered.keys() | parts.keys())
     ]
 
 

@@ -62,11 +62,11 @@ class _Heading:
 
 def turns(values: Values) -> Sequence[Turn | NoTurn] | None:
     """The turns of a session; messages to and from sub-agents are counted."""
-    found = conversation(str(values["markdown"]), str(values.get("name")))
-    if found is None:
+    parsed = conversation(str(values["markdown"]), str(values.get("name")))
+    if parsed is None:
         return None
-    turns = turns_of_messages(messages_of(found["messages"]) or [], found)
-    return [*turns, *[NoTurn(SUB_AGENT)] * found["n_of_sub_agents"]]
+    turns = turns_of_messages(messages_of(parsed["messages"]) or [], parsed)
+    return [*turns, *[NoTurn(SUB_AGENT)] * parsed["n_of_sub_agents"]]
 
 
 def conversation(text: str, name: str) -> dict[str, Any] | None:

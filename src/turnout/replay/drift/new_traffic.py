@@ -107,19 +107,19 @@ def of_turns(
     names = log["conversation_id"].to_pylist()
     turn_counts = Counter(names)
     scores = log["p_reasoning"].to_pylist()
-    decided = [at for at, score in enumerate(scores) if score is not None]
+    decided = [position for position, score in enumerate(scores) if score is not None]
     if not decided:
         raise RecordError(
             f"{turns}: {len(names):,} turns, none of which the router decides on; expected first "
             "turns. Ingest a log whose conversations were captured from their start."
         )
     tokenizer = read_tokenizer(router.path / TOKENIZER_NAME)
-    facts = message_facts([messages[at] for at in decided], tokenizer, reference.words)
-    codes = _codes([names[at] for at in decided])
+    facts = message_facts([messages[position] for position in decided], tokenizer, reference.words)
+    codes = _codes([names[position] for position in decided])
     rows = TrafficRows(
         conversations=codes,
-        turn_counts=np.array([turn_counts[names[at]] for at in decided], np.float64),
-        scores=np.array([scores[at] for at in decided], np.float64),
+        turn_counts=np.array([turn_counts[names[position]] for position in decided], np.float64),
+        scores=np.array([scores[position] for position in decided], np.float64),
         facts=facts,
         weights=np.ones(len(decided)),
         prior=router.spec.priors.default_share,

@@ -51,7 +51,7 @@ def histogram(quantity: Stored, chart_id: str) -> str:
             (quantity["expected"], SECOND, "reference", -0.2),
             (quantity["seen"], ACCENT, "new", 0.2),
         ):
-            axes.bar([at + shift for at in places], shares, 0.4, color=colour, label=name)
+            axes.bar([place + shift for place in places], shares, 0.4, color=colour, label=name)
         step = max(1, -(-len(bins) // _MOST_TICKS))
         axes.set_xticks(list(places)[::step], bins[::step], fontsize=8)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

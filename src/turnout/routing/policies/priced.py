@@ -153,7 +153,7 @@ class PricedPolicy:
         return situation.choice("reasoning", self.name, "near_threshold", reason)
 
     def _per_turn(self, situation: Situation, costs: TurnCosts) -> float:
-        return costs.switching_usd / self.turns_left.at(situation.turn_index)
+        return costs.switching_usd / self.turns_left.from_turn(situation.turn_index)
 
     def _over_budget(self, situation: Situation, costs: TurnCosts, to: ModelClass) -> Choice | None:
         """The choice where the budget for switching refuses a switch; None where it does not."""

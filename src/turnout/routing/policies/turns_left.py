@@ -26,7 +26,7 @@ class TurnsLeft:
         if not self.by_turn or min(self.by_turn) < 1:
             raise ValueError(f"turns left must be at least 1 at each turn; found {self.by_turn}")
 
-    def at(self, turn_index: int) -> float:
+    def from_turn(self, turn_index: int) -> float:
         """Expected turns left at a 1-based turn, including it."""
         return self.by_turn[min(turn_index, len(self.by_turn)) - 1]
 
