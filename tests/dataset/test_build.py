@@ -247,7 +247,7 @@ def test_a_table_that_is_not_turns_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("ratio", "size"), [((0, 1), 10), ((1, 1), 1)])
 def test_a_size_or_ratio_that_makes_no_sense_is_refused(tmp_path, ratio, size):
-    with pytest.raises(SettingsError, match="expected a size of at least 2"):
+    with pytest.raises(SettingsError, match="expected a whole size of at least 2"):
         build_folder(tmp_path, conversations(10), ratio=ratio, size=size)
 
 

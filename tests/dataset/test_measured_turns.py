@@ -213,7 +213,8 @@ def test_a_few_large_groups_are_enough_for_three_splits(tmp_path):
                 row | {"label": 0 if row["conversation_id"] == "case-3" else 1}
                 for row in measured_turns()
             ],
-            "leave validation without reasoning, test without reasoning",
+            "leave validation without reasoning, test without reasoning.* Rows with reasoning have "
+            "one conversation, and each stays in one split",
             id="one label in one conversation",
         ),
     ],

@@ -353,11 +353,16 @@ def _enough_for_splits(
             "Use rows of more of them, or rename the column.",
         ),
     }
+    parts = {"They": rows} | {
+        f"Rows with {name}": [row for row in rows if row.values["label"] == label]
+        for label, name in ID2LABEL.items()
+    }
     for column, (singular, plural, advice) in kinds.items():
-        values = {row.values[column] for row in rows}
-        if None not in values and len(values) < len(SPLITS):
-            groups = f"one {singular}" if len(values) == 1 else f"{len(values)} {plural}"
-            return f"They have {groups}, and each stays in one split. {advice}"
+        for who, part in parts.items():
+            values = {row.values[column] for row in part}
+            if None not in values and 0 < len(values) < len(SPLITS):
+                groups = f"one {singular}" if len(values) == 1 else f"{len(values)} {plural}"
+                return f"{who} have {groups}, and each stays in one split. {advice}"
     return "Use more rows, or a split with larger parts for validation and test."
 
 
