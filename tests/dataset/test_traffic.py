@@ -9,8 +9,13 @@ import pytest
 from tests.tables import turn, write_turns
 from turnout.catalog import load_catalog
 from turnout.dataset import build_from_turns
+from turnout.dataset.drawing import Log
+from turnout.dataset.traffic import TrafficSample
+from turnout.engine import connect
+from turnout.routing import Formatter
 from turnout.routing.formatter import SEPARATOR
 from turnout.samples import DatasetFolder
+from turnout.turns import read_turns
 
 CATALOG = load_catalog()
 
@@ -78,3 +83,27 @@ def test_the_sample_can_be_shown_with_another_number_of_previous_turns(built):
     for row, model_input in zip(stored, shown, strict=True):
         assert model_input.context == row["context"].partition(SEPARATOR)[0]
         assert len(row["previous"]) == row["context"].count(SEPARATOR)
+
+
+def test_the_sample_is_read_with_the_drawn_turns_and_is_the_same_as_read_apart(tmp_path):
+    path = log(tmp_path / "turns.parquet")
+    rows = pq.read_table(path).to_pylist()
+    again = [row | {"user_message": "more", "assistant_message": "no"} for row in rows[::3]]
+    path = write_turns(tmp_path / "turns.parquet", rows + again)
+    backend, formatter = connect(), Formatter("conversation")
+    logged = Log(backend, path, None, formatter, CATALOG, 0)
+    draws = {cell: min(5, n) for cell, n in logged.available.items()}
+    apart, together = (
+        TrafficSample(backend, read_turns(backend, path), formatter, 0, logged.conversations)
+        for _ in range(2)
+    )
+    drawn = list(logged.draw(draws))
+    ahead = together.ahead(sum(draws.values()))
+    seen = list(together.reading(logged.draw(draws, ahead), ahead))
+    assert Counter(t for t in seen if t.order_key) == Counter(t for t in drawn if t.order_key)
+    used = {"train": {turn.conversation_id for turn in drawn if turn.order_key}}
+    sample = apart.table(used)
+    assert len(sample) > 100
+    assert together.ahead(sum(draws.values())) == []
+    path.unlink()  # it is not read again
+    assert together.table(used) == sample

@@ -25,7 +25,7 @@ from turnout.dataset.duplicates import deduplicated, near_groups
 from turnout.dataset.groups import assigned, components_of, leaks
 from turnout.dataset.outcomes import STATED, Outcomes, from_outcomes
 from turnout.dataset.selection import BEYOND_SIZE, COMPARE, DRAW, SPLIT, DatasetSpec, select_rows
-from turnout.dataset.traffic import sampled_traffic
+from turnout.dataset.traffic import TrafficSample
 from turnout.engine import DUCKDB, MEMORY_MB, connect, reading
 from turnout.errors import RecordError, SettingsError
 from turnout.progress import Steps, silent
@@ -127,19 +127,16 @@ def dataset_from_turns(
             log = Log(backend, turns, labels, formatter, catalog, spec.seed)
             if architecture == "conversation":
                 formatter = replace(formatter, answers_known=_answers_known(turns))
-        selection = select_rows(log, formatter, spec, steps)
-        used = {
-            name: {row.values["conversation_id"] for row in rows}
-            for name, rows in selection.splits.items()
-        }
+            sample = TrafficSample(
+                backend, read_turns(backend, turns), formatter, spec.seed, log.conversations
+            )
+        selection = select_rows(log, formatter, spec, steps, sample)
         with steps.step(SAMPLE):
-            traffic = sampled_traffic(
-                backend,
-                read_turns(backend, turns),
-                formatter,
-                used,
-                spec.seed,
-                log.conversations,
+            traffic = sample.table(
+                {
+                    name: {row.values["conversation_id"] for row in rows}
+                    for name, rows in selection.splits.items()
+                }
             )
     _require_labels(
         turns,

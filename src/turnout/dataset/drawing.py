@@ -49,6 +49,7 @@ _MANY = "2"
 _LEAST_LAST_INDEX = {
     position_of(index, last): last for last in (3, 2, 1) for index in range(1, last + 1)
 }
+_GREATEST_INDEX = 2**31 - 1
 _LABELS = {"reasoning": LABEL_REASONING, "fast": LABEL_FAST}
 _BOUNDS = pa.schema(
     [
@@ -189,19 +190,26 @@ class Log:
                 counts[UNLABELLED if self._labels is not None else reason] += row["rows"]
         return +counts
 
-    def draw(self, draws: Mapping[Cell, int]) -> Iterator[DrawnTurn]:
+    def draw(self, draws: Mapping[Cell, int], whole: Sequence[str] = ()) -> Iterator[DrawnTurn]:
         """The first rows of each cell, each with the turns before it.
 
         Args:
             draws: Rows of each cell.
+            whole: Conversations to read in full besides.
 
         Yields:
             Turns by conversation and index; a turn twice where the log has it twice.
         """
         first = materialized(self._backend, self._fully_labelled(self._first(draws)))
-        ranges = first.group_by("conversation_id").agg(
-            from_index=first.turn_index.min() - self._turns_before,
-            to_index=first.turn_index.max(),
+        needed = first.select(
+            "conversation_id",
+            from_index=(first.turn_index - self._turns_before).cast("int32"),
+            to_index="turn_index",
+        )
+        if whole:
+            needed = needed.union(_all_turns(whole))
+        ranges = needed.group_by("conversation_id").agg(
+            from_index=needed.from_index.min(), to_index=needed.to_index.max()
         )
         conversations = self._turns.inner_join(ranges, "conversation_id")
         spans = conversations.group_by("conversation_id", "from_index", "to_index").agg(
@@ -368,6 +376,16 @@ def _valid(labels: ibis.Table) -> ibis.Table:
     numbers = [labels.p_reasoning, labels.confidence]
     # Parquet statistics ignore NaN, so an engine may skip the range check: NaN is tested apart.
     return labels.filter(*(x.between(0, 1) for x in numbers), *(~x.isnan() for x in numbers))
+
+
+def _all_turns(conversations: Sequence[str]) -> ibis.Table:
+    """The whole range of turn indices of some conversations."""
+    names = pa.array(conversations, pa.string())
+    table = pa.table({"conversation_id": names}).append_column(
+        "from_index", pa.array([1] * len(names), pa.int32())
+    )
+    greatest = pa.array([_GREATEST_INDEX] * len(names), pa.int32())
+    return ibis.memtable(table.append_column("to_index", greatest))
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:

@@ -18,6 +18,7 @@ from turnout.dataset.cells import SPLITS, Cell, Ratio, planned, shared_out, spli
 from turnout.dataset.drawing import Log
 from turnout.dataset.duplicates import Distinct, deduplicated, near_groups, without_near
 from turnout.dataset.groups import assigned, components_of, leaks
+from turnout.dataset.traffic import TrafficSample
 from turnout.dataset.weighting import Weighting, weighted
 from turnout.progress import Steps, watched
 from turnout.records import ID2LABEL
@@ -81,7 +82,13 @@ class Selection:
     weighting: Weighting | None
 
 
-def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps) -> Selection:
+def select_rows(
+    log: Log,
+    formatter: Formatter,
+    spec: DatasetSpec,
+    steps: Steps,
+    traffic: TrafficSample | None = None,
+) -> Selection:
     """Draw from the log, remove duplicates, split and balance.
 
     Where the log has fewer distinct rows than the specification asks for, all are used: nearly
@@ -92,6 +99,7 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
         formatter: How a turn is formatted.
         spec: What the data set should hold.
         steps: Reports `DRAW`, `COMPARE` and `SPLIT`, once a round.
+        traffic: Takes the texts of its conversations from what is read here.
     """
     stratified = formatter.architecture == "conversation"
     draws = _draws(log.available, {}, spec, _MARGIN, stratified=stratified)
@@ -99,7 +107,11 @@ def select_rows(log: Log, formatter: Formatter, spec: DatasetSpec, steps: Steps)
     for attempt in range(1, _ROUNDS + 1):
         dropped = log.left_out.copy()
         with steps.step(DRAW, sum(draws.values()), attempt=attempt) as advance:
-            rows = watched(log.draw(draws), advance, lambda turn: turn.order_key is not None)
+            ahead = traffic.ahead(sum(draws.values())) if traffic else []
+            drawn = log.draw(draws, ahead)
+            if traffic:
+                drawn = traffic.reading(drawn, ahead)
+            rows = watched(drawn, advance, lambda turn: turn.order_key is not None)
             candidates = from_turns(rows, formatter, dropped)
         with steps.step(COMPARE, attempt=attempt):
             exact = _without_duplicates(candidates, spec, dropped)
