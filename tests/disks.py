@@ -24,7 +24,7 @@ def small_disk(place: Path, size_kb: int) -> Iterator[Path]:
 
 def fill(disk: Path, free_bytes: int = 0) -> Path:
     """Take all of a disk's room but so many bytes, by one file."""
-    found = os.statvfs(disk)
+    space = os.statvfs(disk)
     filler = disk / "filler"
-    filler.write_bytes(bytes(found.f_bavail * found.f_frsize - free_bytes))
+    filler.write_bytes(bytes(space.f_bavail * space.f_frsize - free_bytes))
     return filler

@@ -65,5 +65,5 @@ def test_a_folder_name_changes_nothing_of_what_a_verb_makes(verb, folder, tmp_pa
     for place in (plain, odd):
         write_router(place / "router")
     wanted = made_of(verb, plain, "turns.parquet")
-    found = made_of(verb, odd, odd / "turns[1]?.parquet")
-    assert found == wanted
+    made = made_of(verb, odd, odd / "turns[1]?.parquet")
+    assert made == wanted

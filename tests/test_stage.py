@@ -43,7 +43,7 @@ def test_an_output_is_up_to_date_only_for_the_same_inputs_options_and_content(tm
 
 @dataclass
 class Counted:
-    kept: int
+    n_kept: int
     fresh: bool = True
 
 
@@ -57,7 +57,7 @@ def test_a_report_that_another_state_of_the_program_recorded_is_made_again(tmp_p
     run.record(Counted(3))
     with run.output() as partial:
         partial.mkdir()
-        (partial / "report.json").write_text('{"kept": 4}')
+        (partial / "report.json").write_text('{"n_kept": 4}')
     assert run.earlier(Counted) == Counted(3, fresh=False)
     assert run.earlier(Counted, "report.json") == Counted(4, fresh=False)
     assert run.earlier(CountedToo) is None
@@ -75,9 +75,9 @@ def test_a_file_carries_its_manifest_beside_it(tmp_path, source):
         "turns.parquet",
         "turns.parquet.manifest.json",
     ]
-    found = read_manifest(output)
-    assert found is not None
-    assert found["counts"] == {"kept": 3}
+    stored = read_manifest(output)
+    assert stored is not None
+    assert stored["counts"] == {"kept": 3}
     assert StageRun(output, manifest).is_done()
 
 

@@ -65,9 +65,9 @@ WRITERS = {
 def test_every_format_gives_every_row_in_order(tmp_path, name):
     texts = ['two\nlines, "quoted"', "naïve Ω", "x" * 3_000_000, "007", "NA", "null", "last"]
     rows = [{"n": n, "text": text} for n, text in enumerate(texts)]
-    found = list(read(file(tmp_path, name, WRITERS[name](rows)), "text", "n"))
-    assert [row.text("text") for row in found] == texts
-    assert [row.integer("n") for row in found] == list(range(7))
+    rows_read = list(read(file(tmp_path, name, WRITERS[name](rows)), "text", "n"))
+    assert [row.text("text") for row in rows_read] == texts
+    assert [row.integer("n") for row in rows_read] == list(range(7))
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1))
@@ -103,7 +103,7 @@ def test_a_json_row_may_lack_a_value_that_others_have(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         case("t.csv", 'n,text\n1,"a\nb"\n2,"c\n3,d\n', ":4: not CSV", id="quote-not-closed"),
         case("t.csv", 'n,text\n1,"a"b\n', ":2: not CSV", id="text-behind-a-quote"),
@@ -134,12 +134,12 @@ def test_a_json_row_may_lack_a_value_that_others_have(tmp_path):
         case("t.csv", "text\na\n\n\n", None, id="blank-lines-at-the-end-are-no-rows"),
     ],
 )  # fmt: skip
-def test_what_is_not_whole_is_refused_with_its_place(tmp_path, name, content, told):
+def test_what_is_not_whole_is_refused_with_its_place(tmp_path, name, content, message):
     path = file(tmp_path, name, content)
-    if told is None:
+    if message is None:
         assert len(read(path, "text")) == 1
         return
-    with pytest.raises(RecordError, match=told) as refused:
+    with pytest.raises(RecordError, match=message) as refused:
         read(path, "text")
     assert str(refused.value).startswith(str(path))
 
@@ -178,8 +178,8 @@ def test_a_refused_value_is_shown_short(tmp_path):
 
 def test_ids_are_read_as_a_turns_table_has_them(tmp_path):
     rows = [{"id": 7}, {"id": "007"}, {"id": "a\ud83d\0b"}, {"id": None}]
-    found = read(file(tmp_path, "t.jsonl", as_json_lines(rows)), "id")
-    assert [row.identity("id") for row in found] == ["7", "007", "a?b", None]
+    rows_read = read(file(tmp_path, "t.jsonl", as_json_lines(rows)), "id")
+    assert [row.identity("id") for row in rows_read] == ["7", "007", "a?b", None]
     (row,) = read(file(tmp_path, "u.jsonl", '{"id": true}'), "id")
     with pytest.raises(RecordError, match="id is True; expected text"):
         row.identity("id")
@@ -219,12 +219,12 @@ def test_a_decimal_is_a_number(tmp_path):
 def test_known_labels_are_the_same_in_every_format(tmp_path, name):
     labels = {"a": "0", "b": "fast", "c": " Reasoning", "007": "1.0", "unknown": ""}
     rows = [{"conversation_id": c, "turn_index": 2, "label": label} for c, label in labels.items()]
-    found = read_known_labels(file(tmp_path, name, WRITERS[name](rows)))
-    assert found == {("a", 2): 0, ("b", 2): 1, ("c", 2): 0, ("007", 2): 1}
+    known = read_known_labels(file(tmp_path, name, WRITERS[name](rows)))
+    assert known == {("a", 2): 0, ("b", 2): 1, ("c", 2): 0, ("007", 2): 1}
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ("a,1,2\n", ":2: label is '2'; expected 0 or reasoning, 1 or fast"),
         ("a,0,1\n", ":2: turn_index is '0'; expected a whole number from 1"),
@@ -234,8 +234,8 @@ def test_known_labels_are_the_same_in_every_format(tmp_path, name):
         ("a,1,1\na,1,0\n", r":3: label is '0'; expected 1, as an earlier row has it for .'a', 1"),
     ],
 )
-def test_a_known_label_that_is_none_is_refused_with_its_line(tmp_path, rows, told):
-    with pytest.raises(RecordError, match=told):
+def test_a_known_label_that_is_none_is_refused_with_its_line(tmp_path, rows, message):
+    with pytest.raises(RecordError, match=message):
         read_known_labels(file(tmp_path, "truth.csv", HEAD + rows))
     assert read_known_labels(file(tmp_path, "truth.csv", HEAD + "a,1,1\na,1,1\n")) == {("a", 1): 1}
 

@@ -68,7 +68,7 @@ def test_wherever_a_run_is_killed_the_output_is_one_or_the_other_and_nothing_els
     part = output if kind == "file" else output / "part"
     write(output, kind, "first")
     whole = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
-    found, left = [], 0
+    contents, left = [], 0
     command = [sys.executable, "-c", KILLED, "1", kind, str(output)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -76,7 +76,7 @@ def test_wherever_a_run_is_killed_the_output_is_one_or_the_other_and_nothing_els
         while killed.stdout.readline() == "1\n":
             left += bool(list(tmp_path.rglob(".*.partial")))
             StageRun(output, Manifest("stage", {}, {})).is_done()
-            found.append(part.read_text())
+            contents.append(part.read_text())
             if kind == "edit":
                 replace_file(output, "part", "first")
             else:
@@ -87,7 +87,7 @@ def test_wherever_a_run_is_killed_the_output_is_one_or_the_other_and_nothing_els
     assert killed.wait() == 0
     assert part.read_text() == "second"
     assert left > 5
-    assert found == sorted(found) and set(found) == {"first", "second"}
+    assert contents == sorted(contents) and set(contents) == {"first", "second"}
 
 
 LIVE = """

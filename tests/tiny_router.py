@@ -22,7 +22,7 @@ def write_router(
     folder.mkdir(parents=True)
     words = [*_SPECIAL, *HARD, *EASY]
     tokenizer = Tokenizer(
-        models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]")
+        models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]")
     )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

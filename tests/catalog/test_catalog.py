@@ -24,9 +24,9 @@ CATALOG = load_catalog()
     ],
 )
 def test_every_spelling_of_a_model_is_one_model(logged):
-    found = CATALOG.lookup(logged)
-    assert found is not None
-    assert (found.name, found.provider, found.model_class) == (
+    entry = CATALOG.lookup(logged)
+    assert entry is not None
+    assert (entry.name, entry.provider, entry.model_class) == (
         "claude-opus-4-5",
         "anthropic",
         "reasoning",
@@ -93,9 +93,9 @@ def test_two_names_mean_one_model_where_their_canonical_names_are_equal(logged, 
     ],
 )
 def test_a_family_has_its_class(logged, model_class):
-    found = CATALOG.lookup(logged)
-    assert found is not None
-    assert found.model_class == model_class
+    entry = CATALOG.lookup(logged)
+    assert entry is not None
+    assert entry.model_class == model_class
 
 
 def test_a_hybrid_model_takes_the_class_of_what_was_used():
@@ -154,9 +154,9 @@ def test_a_family_is_known_by_its_name_wherever_it_is_served(logged, provider, m
 
 def test_the_users_own_entries_come_first():
     own = {"model": [{"pattern": "gpt-4o", "provider": "us", "family": "x", "class": "reasoning"}]}
-    found = load_catalog(own).lookup("gpt-4o")
-    assert found is not None
-    assert (found.provider, found.model_class) == ("us", "reasoning")
+    entry = load_catalog(own).lookup("gpt-4o")
+    assert entry is not None
+    assert (entry.provider, entry.model_class) == ("us", "reasoning")
 
 
 def test_normalising_twice_changes_nothing_more():
@@ -184,12 +184,12 @@ def test_normalising_twice_changes_nothing_more():
     ],
 )
 def test_a_version_has_its_price_in_every_spelling(logged, usd):
-    found = CATALOG.price(logged)
-    assert found is not None
+    price = CATALOG.price(logged)
+    assert price is not None
     assert (
-        found.input_usd_per_mtok,
-        found.cached_input_usd_per_mtok,
-        found.output_usd_per_mtok,
+        price.input_usd_per_mtok,
+        price.cached_input_usd_per_mtok,
+        price.output_usd_per_mtok,
     ) == usd
 
 

@@ -155,17 +155,17 @@ CASES = {
 @pytest.fixture(scope="module")
 def kinds():
     rows = [
-        turn(name, at, f"message {at}", model) | more
+        turn(name, index, f"message {index}", model) | more
         for name, (turns, _) in CASES.items()
-        for at, (model, more) in enumerate(turns, start=1)
+        for index, (model, more) in enumerate(turns, start=1)
     ]
     backend = connect()
     turns = ibis.memtable(pa.Table.from_pylist(rows, TURNS))
     facts = with_model_facts(turns, backend, load_catalog())
     marked = with_fallbacks(with_switches(facts.mutate(**fallback_signs(facts))))
-    found = backend.to_pyarrow(marked.order_by("conversation_id", "turn_index")).to_pylist()
+    marked_rows = backend.to_pyarrow(marked.order_by("conversation_id", "turn_index")).to_pylist()
     by_name = {}
-    for row in found:
+    for row in marked_rows:
         assert row["fallback"] == (row["fallback_kind"] is not None)
         by_name.setdefault(row["conversation_id"], []).append(row["fallback_kind"])
     return by_name

@@ -171,7 +171,9 @@ def bad_inputs(folder):
     zero.write_text(json.dumps(row | {"timestamp": "2026-01-01T00:00:00Z"}) + "\n")
     (folder / "empty.jsonl").write_text("")
     (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
-    one = write_turns(folder / "one.parquet", [turn(f"c{n}", 1, f"m{n}", "o3") for n in range(40)])
+    first = write_turns(
+        folder / "one.parquet", [turn(f"c{n}", 1, f"m{n}", "o3") for n in range(40)]
+    )
     router = write_router(folder / "router")
     changed = write_router(folder / "changed")
     with (changed / "tokenizer.json").open("a") as stream:
@@ -180,7 +182,7 @@ def bad_inputs(folder):
     described = json.loads((newer / "router.json").read_text()) | {"format_version": 9}
     (newer / "router.json").write_text(json.dumps(described))
     out = folder / "out"
-    build = ["build", one, "-o", out]
+    build = ["build", first, "-o", out]
     return {
         "a missing column": (["ingest", log, "-o", out], 3, "no column for"),
         "a turn index of -1": (["ingest", zero, "-o", out], 3, "turn_index"),
@@ -208,12 +210,12 @@ def bad_inputs(folder):
         "a router and no data": (["evaluate", router, "-o", out], 2, "each followed by"),
         "no settings": (["serve", router, "-c", folder / "no.toml"], 2, "not found"),
         "an unknown verb": (["rout"], 2, "rout"),
-        "another name of it": (["label", one, "-o", out, "--gold", "none"], 3, "none: not found"),
+        "another name of it": (["label", first, "-o", out, "--gold", "none"], 3, "none: not found"),
         "an option that is not": (["simulate", "-o", out, "--nosie", "1"], 2, "--noise"),
         "a place that cannot be written": (
             ["simulate", "-o", log / "sub", "--conversations", "5"], 7, "parent of the path",
         ),
-        "the log itself": (["label", one, "-o", one], 7, "holds the input"),
+        "the log itself": (["label", first, "-o", first], 7, "holds the input"),
         "a file that is not ours": (["simulate", "-o", zero], 7, "there is a file already"),
         "a folder that is not ours": (
             ["simulate", "-o", folder, "--conversations", "5"], 7, "Choose another path",
@@ -235,25 +237,25 @@ def test_bad_input_ends_in_one_message_its_own_exit_code_and_no_output(tmp_path)
 def test_of_many_groups_the_largest_are_shown_and_the_card_names_all(tmp_path):
     rows = [
         {
-            "prompt": f"question {at} of {group}",
+            "prompt": f"question {number} of {group}",
             "group": f"group {group:02}",
             "reasoning_score": 0.9,
-            "fast_score": (0.1, 0.9)[at % 2],
+            "fast_score": (0.1, 0.9)[number % 2],
         }
         for group in range(40)
-        for at in range(20 if group % 4 or group == 36 else 60)
+        for number in range(20 if group % 4 or group == 36 else 60)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "scores.parquet")
     shown = run("build", "scores.parquet", "--outcomes", "-o", "data", cwd=tmp_path).stdout
     train = shown.split("│ validation")[0]
     shown_rows = [line.split("│")[2:-1] for line in train.splitlines() if line.count("│") == 6]
     assert [name.strip() for name, *_ in shown_rows] == [
-        *(f"group {at:02}" for at in range(0, 36, 4)),
+        *(f"group {number:02}" for number in range(0, 36, 4)),
         "31 more (see README.md)",
     ]
-    told = json.loads((tmp_path / "data" / "dataset.json").read_text())["composition"]
-    cells = [cell for cell in told if cell["split"] == "train"]
-    for at, label in enumerate(("reasoning", "fast", "none"), start=1):
-        assert sum(int(row[at]) for row in shown_rows) == sum(cell[label] for cell in cells)
+    composition = json.loads((tmp_path / "data" / "dataset.json").read_text())["composition"]
+    cells = [cell for cell in composition if cell["split"] == "train"]
+    for number, label in enumerate(("reasoning", "fast", "none"), start=1):
+        assert sum(int(row[number]) for row in shown_rows) == sum(cell[label] for cell in cells)
     card = (tmp_path / "data" / "README.md").read_text()
-    assert all(f"| train | group {at:02} |" in card for at in range(40))
+    assert all(f"| train | group {number:02} |" in card for number in range(40))

@@ -29,15 +29,19 @@ VERBS = {
 def folder(tmp_path):
     """A small log, and prompts on which both classes were measured."""
     rows = [
-        turn(f"c{at}", index, f"message {index} of {at}", ("o3", "gpt-4o")[at % 2])
-        for at in range(200)
+        turn(f"c{number}", index, f"message {index} of {number}", ("o3", "gpt-4o")[number % 2])
+        for number in range(200)
         for index in (1, 2)
     ]
     write_turns(tmp_path / "turns.parquet", rows)
 
     prompts = [
-        {"prompt": f"question {at}", "reasoning_score": 0.9, "fast_score": (0.1, 0.9)[at % 2]}
-        for at in range(200)
+        {
+            "prompt": f"question {number}",
+            "reasoning_score": 0.9,
+            "fast_score": (0.1, 0.9)[number % 2],
+        }
+        for number in range(200)
     ]
     pq.write_table(pa.Table.from_pylist(prompts), tmp_path / "scores.parquet")
     return tmp_path

@@ -26,8 +26,13 @@ def folder(tmp_path_factory):
     """A log whose path, ids and messages look like markup, and a router."""
     folder = tmp_path_factory.mktemp("terminal")
     rows = [
-        turn(f"[/b]{at}", index, f"{MESSAGE} {at} {index}", ("o3", "gpt-4o")[(at + index) % 2])
-        for at in range(120)
+        turn(
+            f"[/b]{number}",
+            index,
+            f"{MESSAGE} {number} {index}",
+            ("o3", "gpt-4o")[(number + index) % 2],
+        )
+        for number in range(120)
         for index in (1, 2)
     ]
     write_turns(folder / NAME, rows)

@@ -46,9 +46,9 @@ def test_columns_to_keep_stand_beside_the_scores(tmp_path, suffix):
         file.write_text("\n".join(json.dumps(row) for row in rows))
     out = tmp_path / "s.parquet"
     score_file(router, file, out, text_column="text", keep=["id", "task"])
-    kept = pq.read_table(out)
-    assert kept.column_names == ["id", "task", "p_reasoning"]
-    assert kept["id"].to_pylist() == list(range(30))
+    table = pq.read_table(out)
+    assert table.column_names == ["id", "task", "p_reasoning"]
+    assert table["id"].to_pylist() == list(range(30))
     with pytest.raises(RecordError, match="nr"):
         score_file(router, file, out, text_column="text", keep=["nr"])
     with pytest.raises(SettingsError, match="--keep: found p_reasoning"):

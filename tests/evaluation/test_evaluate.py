@@ -24,18 +24,18 @@ from turnout.schema import SAMPLES, TRUTH
 pytestmark = pytest.mark.slow
 
 
-def sample(split, at, architecture, draw, group=None):
-    hard = at % 2 == 0
+def sample(split, number, architecture, draw, group=None):
+    hard = number % 2 == 0
     word = draw.choice(HARD if hard else EASY)
     filler = " ".join(draw.choices(["the", "a", "of", "my", "code"], k=draw.randint(0, 6)))
-    message = f"{word} {filler} {split}{at}"
+    message = f"{word} {filler} {split}{number}"
     turns = [Turn(message)]
-    if architecture == "conversation" and at % 3 == 0:
-        turns.append(Turn(f"go on {split}{at}"))
+    if architecture == "conversation" and number % 3 == 0:
+        turns.append(Turn(f"go on {split}{number}"))
     shown = Formatter(architecture).format(turns)
     return {
-        "sample_id": f"{split}{at}",
-        "conversation_id": f"{split}{at // 2 if architecture == 'conversation' else at}",
+        "sample_id": f"{split}{number}",
+        "conversation_id": f"{split}{number // 2 if architecture == 'conversation' else number}",
         "turn_index": len(turns),
         "turn_count": len(turns),
         "stratum": "1",
@@ -46,7 +46,7 @@ def sample(split, at, architecture, draw, group=None):
         "target": 0.9 if hard else 0.5,
         "weight": 1.0,
         "evidence": ["model_choice"],
-        "group": group and f"{group}{at % 4 // 2}",
+        "group": group and f"{group}{number % 4 // 2}",
     }
 
 
@@ -55,7 +55,7 @@ def write_data(folder, architecture="session", source="turns", test_rows=120, **
     draw = random.Random(0)
     group = "bench" if source == "outcomes" else None
     for split, n in {"train": 200, "validation": 80, "test": test_rows}.items():
-        rows = [sample(split, at, architecture, draw, group) for at in range(n)]
+        rows = [sample(split, number, architecture, draw, group) for number in range(n)]
         pq.write_table(pa.Table.from_pylist(rows, SAMPLES), folder / f"{split}.parquet")
     description = {
         "format_version": FORMAT_VERSION,
@@ -124,16 +124,16 @@ def outcomes(content):
 
 
 def methods(content, router, result=0):
-    found = content["routers"][router]["results"][result]["methods"]
-    return {method["name"]: method for method in found}
+    listed = content["routers"][router]["results"][result]["methods"]
+    return {method["name"]: method for method in listed}
 
 
 def test_a_router_that_knows_the_rule_is_ahead_of_length_and_random(report):
-    found = methods(report[0], 0)
-    assert found["this router"]["metrics"]["auroc"]["value"] > 0.95
+    by_method = methods(report[0], 0)
+    assert by_method["this router"]["metrics"]["auroc"]["value"] > 0.95
     for name in ("random", "length"):
-        assert found[name]["lead"]["low"] > 0.2
-    assert {"nearest neighbours", "TF-IDF + linear"} < set(found)
+        assert by_method[name]["lead"]["low"] > 0.2
+    assert {"nearest neighbours", "TF-IDF + linear"} < set(by_method)
 
 
 def test_every_estimate_has_an_interval_around_it(report):
@@ -145,9 +145,9 @@ def test_every_estimate_has_an_interval_around_it(report):
 
 
 def test_a_conversation_router_is_compared_with_what_the_last_message_alone_gives(report):
-    found = methods(report[0], 1)
-    assert found["this router, last message only"]["lead"]["value"] > 0.05
-    assert {"TF-IDF + linear (last message)", "TF-IDF + linear, with context"} < set(found)
+    by_method = methods(report[0], 1)
+    assert by_method["this router, last message only"]["lead"]["value"] > 0.05
+    assert {"TF-IDF + linear (last message)", "TF-IDF + linear, with context"} < set(by_method)
     context = {f["code"]: f for f in report[0]["routers"][1]["findings"]}["E006"]
     assert context["outcome"] == "pass"
 
@@ -163,9 +163,9 @@ def test_calibration_is_told_for_all_rows_and_for_every_part_that_is_measured(re
     for router in content["routers"]:
         for result in router["results"]:
             judged = [part for part in result["parts"] if part["router"]]
-            for found in [result["calibration"], *(part["calibration"] for part in judged)]:
-                assert 0 <= found["debiased"]["low"] <= found["debiased"]["high"] <= 1
-                assert found["chance"] > 0
+            for calibration in [result["calibration"], *(part["calibration"] for part in judged)]:
+                assert 0 <= calibration["debiased"]["low"] <= calibration["debiased"]["high"] <= 1
+                assert calibration["chance"] > 0
             assert sum(part["calibration"]["rows"] for part in judged) <= result["rows"]
 
 
@@ -271,11 +271,11 @@ def test_the_truth_comes_first_where_it_is_given(tmp_path):
         {
             "conversation_id": row["conversation_id"],
             "turn_index": row["turn_index"],
-            "label": row["label"] if at % 3 else 1 - row["label"],
+            "label": row["label"] if number % 3 else 1 - row["label"],
             "difficulty": 0.5,
             "kind": "request",
         }
-        for at, row in enumerate(rows)
+        for number, row in enumerate(rows)
     ]
     file = tmp_path / "truth.jsonl"
     file.write_text("\n".join(map(json.dumps, truth)))
@@ -326,10 +326,10 @@ def test_messages_without_words_have_baselines(hard, easy):
         labels = np.arange(n) % 2
         return Samples(
             inputs=[
-                ModelInput((easy if label else hard) + "。" * (at % 3))
-                for at, label in enumerate(labels)
+                ModelInput((easy if label else hard) + "。" * (number % 3))
+                for number, label in enumerate(labels)
             ],
-            conversation_ids=[str(at) for at in range(n)],
+            conversation_ids=[str(number) for number in range(n)],
             turn_indices=np.ones(n, np.int32),
             groups=[None] * n,
             cv_groups=[None] * n,

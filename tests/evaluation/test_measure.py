@@ -90,5 +90,5 @@ def test_an_interval_of_few_groups_is_found_too_narrow_to_trust(groups, outcome,
         truncation=Truncation(128, 0.0, 0.0, 0.0),
         probed=None,
     )
-    found = next(check for check in checks if check.code == "E004")
-    assert (found.outcome, bool(re.search(said, found.sentence))) == (outcome, True), found
+    warning = next(check for check in checks if check.code == "E004")
+    assert (warning.outcome, bool(re.search(said, warning.sentence))) == (outcome, True), warning

@@ -16,41 +16,43 @@ def router(tmp_path_factory):
 
 def probes(unrelated):
     words = [*HARD, *EASY] * 4
-    return [Probe(f"c{at}", f"{word} it {at}", unrelated) for at, word in enumerate(words)]
+    return [
+        Probe(f"c{number}", f"{word} it {number}", unrelated) for number, word in enumerate(words)
+    ]
 
 
 def test_a_router_that_reads_previous_turns_scores_a_follow_up_as_the_request(router):
-    found = probe(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
-    assert found.following.value == pytest.approx(1.0)
-    assert found.probes == found.first_turns_alike == 32
+    probed = probe(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
+    assert probed.following.value == pytest.approx(1.0)
+    assert probed.probes == probed.first_turns_alike == 32
 
 
 def test_a_router_that_is_shown_nothing_cannot_follow(router):
     blind = Formatter("conversation", previous_turns=0)
-    found = probe(router.scorer(), blind, probes((Turn("oh"),)), seed=0)
-    assert np.isnan(found.following.value)
+    probed = probe(router.scorer(), blind, probes((Turn("oh"),)), seed=0)
+    assert np.isnan(probed.following.value)
 
 
 def test_an_unrelated_conversation_of_no_hard_or_easy_word_moves_nothing(router):
-    found = probe(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
-    assert found.moved_by_history.value == found.moved_by_greeting.value == 0.0
+    probed = probe(router.scorer(), Formatter("conversation"), probes((Turn("oh"),)), seed=0)
+    assert probed.moved_by_history.value == probed.moved_by_greeting.value == 0.0
 
 
 def test_a_router_that_adds_up_all_it_reads_is_moved_by_an_unrelated_conversation(router):
     unrelated = (Turn("prove it"), Turn("derive that"))
-    found = probe(router.scorer(), Formatter("conversation"), probes(unrelated), seed=0)
-    assert found.moved_by_history.value > 0.1
-    assert found.excess.low > 0
+    probed = probe(router.scorer(), Formatter("conversation"), probes(unrelated), seed=0)
+    assert probed.moved_by_history.value > 0.1
+    assert probed.excess.low > 0
 
 
 def test_no_request_is_paired_with_its_own_conversation():
-    names = [f"c{at}" for at in range(40)]
+    names = [f"c{number}" for number in range(40)]
     talks = [(name, (Turn(name),)) for name in names]
-    found = probes_of([(name, "hello") for name in names], talks, seed=3)
-    assert len(found) == 40
-    assert all(probe.unrelated[0].user_message != probe.conversation_id for probe in found)
+    paired = probes_of([(name, "hello") for name in names], talks, seed=3)
+    assert len(paired) == 40
+    assert all(probe.unrelated[0].user_message != probe.conversation_id for probe in paired)
 
 
 def test_too_few_requests_give_no_probe():
-    few = [(f"c{at}", "hello") for at in range(MIN_PROBES - 1)]
+    few = [(f"c{number}", "hello") for number in range(MIN_PROBES - 1)]
     assert probes_of(few, [("other", (Turn("x"),))], seed=0) == []

@@ -25,10 +25,10 @@ def assistant(text):
     return {"role": "assistant", "content": text}
 
 
-def eventually(found, seconds=10.0):
+def eventually(condition, seconds=10.0):
     """Wait for something that another thread does."""
     until = time.monotonic() + seconds
-    while not (result := found()) and time.monotonic() < until:
+    while not (result := condition()) and time.monotonic() < until:
         time.sleep(0.02)
     return result
 
@@ -52,12 +52,12 @@ class Served:
     def lines(self, n: int = 1) -> list[dict]:
         """The journal, once it has so many lines."""
 
-        def found():
+        def when_written():
             text = "".join(p.read_text() for p in sorted(self.journal.glob("*.jsonl")))
             lines = [json.loads(line) for line in text.splitlines()]
             return lines if len(lines) >= n else None
 
-        return eventually(found) or []
+        return eventually(when_written) or []
 
 
 def options_for(url: str, journal: Path | None = None, door=None, **upstream) -> GatewayOptions:

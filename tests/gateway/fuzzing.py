@@ -56,7 +56,9 @@ class Fuzzed:
                 whole = AnswerReader(wire_format, streamed=streamed)
                 cut = AnswerReader(wire_format, streamed=streamed)
                 passed = whole.feed(data) + whole.close()
-                again = b"".join(cut.feed(data[at : at + 7]) for at in range(0, len(data), 7))
+                again = b"".join(
+                    cut.feed(data[begin : begin + 7]) for begin in range(0, len(data), 7)
+                )
                 assert passed == again + cut.close() == data
                 assert whole.answer() == cut.answer()
         read_request(values)

@@ -141,6 +141,6 @@ class Inputs:
         rng = self._random
         data = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
         if rng.random() < 0.1:
-            at = rng.randrange(len(data) + 1)
-            data = data[:at] + rng.choice(TOKENS) + data[at + rng.randrange(3) :]
+            begin = rng.randrange(len(data) + 1)
+            data = data[:begin] + rng.choice(TOKENS) + data[begin + rng.randrange(3) :]
         return data

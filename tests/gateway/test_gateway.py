@@ -166,8 +166,8 @@ def test_an_upstream_that_is_down_gives_a_502_that_says_what_to_do(tmp_path):
     assert response.status_code == 502
     assert "upstream local" in response.json()["error"]["message"]
     assert "Check that it runs" in response.json()["error"]["message"]
-    found = eventually(lambda: list((tmp_path / "journal").glob("*.jsonl")))
-    line = json.loads(found[0].read_text())
+    files = eventually(lambda: list((tmp_path / "journal").glob("*.jsonl")))
+    line = json.loads(files[0].read_text())
     assert (line["response_type"], line["user_message"]) == ("failed", "hello")
 
 
@@ -251,9 +251,9 @@ def test_models_are_listed_for_clients_that_ask(served):
 
 
 def test_health_names_the_router(served):
-    found = httpx.get(f"{served.url}/healthz").json()
-    assert found["status"] == "ok"
-    assert len(found["router"]) == 64
+    health = httpx.get(f"{served.url}/healthz").json()
+    assert health["status"] == "ok"
+    assert len(health["router"]) == 64
 
 
 def test_what_is_not_served_says_what_is(served):

@@ -140,11 +140,11 @@ def test_the_journal_is_bounded_and_the_oldest_files_go_first(written, tmp_path)
     for n in range(60):
         journal.write(dataclasses.replace(SERVED, request_id=f"{n:02}"))
     journal.flush()
-    kept = [line["request_id"] for line in lines(tmp_path / "journal")]
+    stored = [line["request_id"] for line in lines(tmp_path / "journal")]
     total = sum(path.stat().st_size for path in (tmp_path / "journal").iterdir())
     assert total <= 20 * size
-    assert "59" in kept
-    assert "00" not in kept
+    assert "59" in stored
+    assert "00" not in stored
     assert journal.lost_lines == 0
 
 
@@ -166,8 +166,8 @@ def test_files_older_than_asked_go(written, tmp_path):
 def test_a_clock_that_is_set_loses_no_record(tmp_path, jump_s):
     clock = [time.time()]
     journal = Journal(tmp_path / "journal", now=lambda: clock[0])
-    for at in (0, jump_s, -jump_s):
-        clock[0] += at
+    for step_s in (0, jump_s, -jump_s):
+        clock[0] += step_s
         journal.write(SERVED)
         assert journal.flush()
     journal.close()

@@ -214,7 +214,8 @@ def test_a_refused_request_has_a_line_that_says_why_and_no_key_or_line_end(start
     httpx.get(f"{gateway.url}/v1/%0Aforged")
     lines = eventually(
         lambda: (
-            (found := [x for x in gateway.said().splitlines() if "refused: " in x])[2:] and found
+            (refusals := [x for x in gateway.said().splitlines() if "refused: " in x])[2:]
+            and refusals
         )
     )
     assert [line.partition(",")[2].partition(" ")[2] for line in lines] == [

@@ -243,13 +243,13 @@ def test_the_check_names_what_would_surprise(tmp_path, monkeypatch):
     folder = write_router(tmp_path / "router", "session")
     plain = Router.from_folder(folder)
     router = Router(plain.folder, policy_of("conversation"), threshold=0.9)
-    found = "\n".join(surprises(router, options, plain.threshold))
+    notes = "\n".join(surprises(router, options, plain.threshold))
     for said in (
         "has no version", "unencrypted", "no target and no model uses it", "changes nothing",
         "trained to decide for session", "0.9 is served, not the router folder's 0.5",
         "none is written", "nothing is routed", "10.0% of scored messages", "any web page",
     ):  # fmt: skip
-        assert said in found
+        assert said in notes
     assert missing_keys(options) == ["NO_SUCH_KEY"]
     good = options_for("http://127.0.0.1:1", tmp_path)
     assert surprises(plain, good, plain.threshold) == []

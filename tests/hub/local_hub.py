@@ -24,7 +24,7 @@ class Repository:
     private: bool
     commits: list[dict[str, bytes]] = field(default_factory=lambda: [{}])
 
-    def at(self, revision: str) -> dict[str, bytes] | None:
+    def files_of(self, revision: str) -> dict[str, bytes] | None:
         names = {commit_id(number): files for number, files in enumerate(self.commits)}
         return self.commits[-1] if revision == "main" else names.get(revision)
 
@@ -57,9 +57,9 @@ class LocalHub:
 
     def repository(self, request: Request) -> Repository | None:
         """None where it is absent, or private and asked for without the token."""
-        found = self.repositories.get("{org}/{name}".format(**request.path_params))
+        named = self.repositories.get("{org}/{name}".format(**request.path_params))
         allowed = self.authorised(request)
-        return None if found is None or (found.private and not allowed) else found
+        return None if named is None or (named.private and not allowed) else named
 
     def authorised(self, request: Request) -> bool:
         given = request.headers.get("authorization", "").removeprefix("Bearer ") or None
@@ -86,7 +86,7 @@ class LocalHub:
         if repository is None:
             return _absent("RepoNotFound")
         revision = request.path_params.get("revision", "main")
-        files = repository.at(revision)
+        files = repository.files_of(revision)
         if files is None:
             return _absent("RevisionNotFound")
         return JSONResponse(
@@ -152,7 +152,7 @@ class LocalHub:
         repository = self.repository(request)
         if repository is None:
             return _absent("RepoNotFound")
-        files = repository.at(request.path_params["revision"])
+        files = repository.files_of(request.path_params["revision"])
         if files is None or request.path_params["path"] not in files:
             return _absent("EntryNotFound")
         content = files[request.path_params["path"]]

@@ -126,6 +126,6 @@ def test_harness_text_and_system_prompts_are_not_scored(served, agent):
 
 
 def test_two_sessions_with_the_same_words_are_two_conversations(served):
-    one, other = ClaudeCode(served.url), ClaudeCode(served.url)
-    ids = {agent.ask(EASY).headers["x-turnout-conversation-id"] for agent in (one, other)}
+    first, other = ClaudeCode(served.url), ClaudeCode(served.url)
+    ids = {agent.ask(EASY).headers["x-turnout-conversation-id"] for agent in (first, other)}
     assert len(ids) == 2

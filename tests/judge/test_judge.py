@@ -102,15 +102,15 @@ class Judge:
         }
         if message == "refuse":
             choice["message"] |= {"content": None, "refusal": "I would rather not."}
-        found = {"id": "x", "object": "chat.completion", "created": 1, "model": "judge-1"}
-        found["choices"] = [choice]
+        reply = {"id": "x", "object": "chat.completion", "created": 1, "model": "judge-1"}
+        reply["choices"] = [choice]
         if self.usage:
-            found["usage"] = {
+            reply["usage"] = {
                 "prompt_tokens": PROMPT_TOKENS,
                 "completion_tokens": COMPLETION_TOKENS,
                 "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
             }
-        return found
+        return reply
 
 
 async def torn():
@@ -153,8 +153,8 @@ def test_every_turn_gets_the_judges_need_and_its_cost(tmp_path):
     body = judge.bodies[0]
     assert body["messages"][0] == {"role": "system", "content": load_rubric().text}
     assert body["response_format"]["json_schema"]["strict"] is True
-    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"secret-key" not in kept
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"secret-key" not in written
 
 
 def test_a_message_goes_with_the_turns_before_it_newest_first():
@@ -213,8 +213,8 @@ def test_bad_answers_are_recorded_paid_and_never_become_labels(tmp_path):
     }  # fmt: skip
     assert report.spent_usd == pytest.approx(6 * ANSWER_USD)
     labels = tmp_path / "labels.parquet"
-    found = label_turns(turns, labels, load_catalog(), external=ExternalFiles(judged=out))
-    assert found.external[0].unused == 5
+    report = label_turns(turns, labels, load_catalog(), external=ExternalFiles(judged=out))
+    assert report.external[0].unused == 5
     votes = {r["conversation_id"]: r["evidence"] for r in pq.read_table(labels).to_pylist()}
     assert votes == {"c005": ["judge"]}
 

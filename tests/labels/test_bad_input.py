@@ -70,9 +70,9 @@ def test_a_column_of_another_type_or_without_values_is_refused(
     stage, tmp_path, name, values, match
 ):
     table = pq.read_table(write_turns(tmp_path / "t.parquet", ROWS))
-    at = table.schema.get_field_index(name)
+    column = table.schema.get_field_index(name)
     kind = pa.int32() if values == [1, None] else None
-    pq.write_table(table.set_column(at, name, pa.array(values, kind)), tmp_path / "t.parquet")
+    pq.write_table(table.set_column(column, name, pa.array(values, kind)), tmp_path / "t.parquet")
     refused(stage, tmp_path / "t.parquet", match)
 
 
@@ -99,8 +99,8 @@ def test_nul_bytes_long_messages_and_clocks_that_run_backwards_are_read(tmp_path
     path = write_turns(tmp_path / "t.parquet", rows)
     assert STAGES["label"](path).fresh
     labels = pq.read_table(tmp_path / "labels.parquet")
-    found = zip(*(labels[n].to_pylist() for n in ("conversation_id", "turn_index")), strict=True)
-    assert list(found) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    places = zip(*(labels[n].to_pylist() for n in ("conversation_id", "turn_index")), strict=True)
+    assert list(places) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     counts = {kind.kind: kind.count for kind in STAGES["switches"](path).switches}
     assert counts["upgrade"] == 2
 

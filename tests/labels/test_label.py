@@ -42,10 +42,10 @@ def evidence(tmp_path, rows):
     """(conversation, turn) → code → vote, votes of 0 left out."""
     backend = connect()
     table = read_turns(backend, write_turns(tmp_path / "t.parquet", rows))
-    found = backend.to_pyarrow(votes(table, backend, CATALOG)).to_pylist()
+    cast = backend.to_pyarrow(votes(table, backend, CATALOG)).to_pylist()
     return {
         (row["conversation_id"], row["turn_index"]): {c: row[c] for c in CODES if row[c]}
-        for row in found
+        for row in cast
     }
 
 
@@ -121,10 +121,10 @@ def test_effort_is_ranked_inside_its_model_class_and_equal_effort_votes_alike(tm
     rows = [turn(f"q{n}", 1, f"m{n}", QUICK, completion_tokens=n) for n in range(10)]
     rows += [turn(f"d{n}", 1, f"m{n}", DEEP, completion_tokens=1000 + n) for n in range(10)]
     rows += [turn(f"s{n}", 1, f"m{n}", QUICK, llm_calls=1) for n in range(5)]
-    found = evidence(tmp_path, rows)
-    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 9)] == [-1, 1]
-    assert [found[f"d{n}", 1].get("effort", 0) for n in (0, 9)] == [-1, 1]
-    assert {found[f"s{n}", 1].get("effort", 0) for n in range(5)} == {0}
+    votes_of = evidence(tmp_path, rows)
+    assert [votes_of[f"q{n}", 1].get("effort", 0) for n in (0, 9)] == [-1, 1]
+    assert [votes_of[f"d{n}", 1].get("effort", 0) for n in (0, 9)] == [-1, 1]
+    assert {votes_of[f"s{n}", 1].get("effort", 0) for n in range(5)} == {0}
 
 
 def test_the_effort_of_cancelled_turns_tells_nothing(tmp_path):
@@ -140,8 +140,8 @@ def test_the_effort_of_cancelled_turns_tells_nothing(tmp_path):
 )
 def test_tool_calls_are_effort_whatever_the_tools_are_called(tmp_path, counts):
     rows = [turn(f"q{n}", 1, f"m{n}", QUICK, tool_counts=json.dumps(counts(n))) for n in range(10)]
-    found = evidence(tmp_path, rows)
-    assert [found[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
+    votes_of = evidence(tmp_path, rows)
+    assert [votes_of[f"q{n}", 1].get("effort", 0) for n in (0, 5, 9)] == [-1, 0, 1]
 
 
 def test_turns_without_tools_come_after_thousands_with_some(tmp_path):
@@ -150,8 +150,8 @@ def test_turns_without_tools_come_after_thousands_with_some(tmp_path):
         turn(f"q{n:04}", 1, f"m{n}", QUICK, tool_counts=json.dumps(count))
         for n, count in enumerate(counts)
     ]
-    found = evidence(tmp_path, rows)
-    assert [found[f"q{n}", 1].get("effort", 0) for n in (2999, 3002)] == [1, -1]
+    votes_of = evidence(tmp_path, rows)
+    assert [votes_of[f"q{n}", 1].get("effort", 0) for n in (2999, 3002)] == [1, -1]
 
 
 def middle_ranks(values):
@@ -170,16 +170,16 @@ def test_effort_is_the_mean_rank_of_what_was_counted(tmp_path):
     for values in counts.values():
         values[draw.random(n) < 0.3] = np.nan
     rows = [
-        turn(f"c{at}", 1, "m", QUICK)
-        | {name: None if np.isnan(v[at]) else int(v[at]) for name, v in counts.items()}
-        for at in range(n)
+        turn(f"c{number}", 1, "m", QUICK)
+        | {name: None if np.isnan(v[number]) else int(v[number]) for name, v in counts.items()}
+        for number in range(n)
     ]
     ranks = np.stack([middle_ranks(values) for values in counts.values()])
     counted = (~np.isnan(ranks)).sum(axis=0)
     mean = np.where(counted, np.nansum(ranks, axis=0) / np.maximum(1, counted), np.nan)
     rank = middle_ranks(mean)
-    found = evidence(tmp_path, rows)
-    voted = [found[f"c{at}", 1].get("effort", 0) for at in range(n)]
+    votes_of = evidence(tmp_path, rows)
+    voted = [votes_of[f"c{number}", 1].get("effort", 0) for number in range(n)]
     assert voted == [int(r >= 0.7) - int(r <= 0.3) for r in rank]
     assert set(voted) == {-1, 0, 1}
 
@@ -205,27 +205,27 @@ def test_the_majority_of_people_votes_and_a_tie_says_nothing(tmp_path):
         *(said("c", 1, label, "x") for label in ("reasoning", "fast")),
         said("d", 1, "", "x"),
     ]
-    found = human_labels(written(tmp_path / "human.parquet", rows))
-    votes_of = {row["conversation_id"]: row["human"] for row in found.votes.to_pylist()}
+    external = human_labels(written(tmp_path / "human.parquet", rows))
+    votes_of = {row["conversation_id"]: row["human"] for row in external.votes.to_pylist()}
     assert votes_of == {"a": 1, "b": 0, "c": -1}
-    assert (found.rows, found.unused, found.annotators) == (8, 1, 3)
-    assert found.annotator_agreement == pytest.approx(1 / 4)
+    assert (external.rows, external.unused, external.annotators) == (8, 1, 3)
+    assert external.annotator_agreement == pytest.approx(1 / 4)
 
 
 def test_an_annotator_may_be_a_number(tmp_path):
     rows = [said("a", 1, label, who) for label, who in (("0", 0), ("0", 7), ("fast", 0))]
-    found = human_labels(written(tmp_path / "human.parquet", rows))
-    assert (found.annotators, found.votes["human"].to_pylist()) == (2, [0])
+    external = human_labels(written(tmp_path / "human.parquet", rows))
+    assert (external.annotators, external.votes["human"].to_pylist()) == (2, [0])
 
 
 def test_a_judge_that_sees_both_sides_says_nothing(tmp_path):
     path = tmp_path / "judged.csv"
     path.write_text("conversation_id,turn_index,need\na,1,3\nb,1,\n")
-    found = judged_needs(path)
-    assert found.votes.to_pylist() == [
+    external = judged_needs(path)
+    assert external.votes.to_pylist() == [
         {"conversation_id": "a", "turn_index": 1, "judge": 0, "judge_leaning": 0}
     ]
-    assert (found.rows, found.unused) == (2, 1)
+    assert (external.rows, external.unused) == (2, 1)
 
 
 def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
@@ -237,7 +237,7 @@ def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reader", "text", "told"),
+    ("reader", "text", "message"),
     [
         (human_labels, "conversation_id,turn_index,label\na,1,maybe\n", ":2: label is 'maybe'"),
         (human_labels, "conversation_id,turn_index,label\na,x,0\n", ":2: turn_index is 'x'"),
@@ -261,10 +261,10 @@ def test_ids_of_digits_stay_as_a_csv_writes_them(tmp_path):
     ],
 )
 def test_a_file_of_external_votes_that_cannot_be_read_is_refused_with_its_row(
-    tmp_path, reader, text, told
+    tmp_path, reader, text, message
 ):
     (tmp_path / "given.csv").write_text(text)
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=message):
         reader(tmp_path / "given.csv")
 
 
@@ -275,8 +275,8 @@ def test_labels_of_outcomes_decide_in_place_of_the_scores(tmp_path):
         for name, pair in labels.items()
         for label in map(lambda each: "" if each is None else str(each), pair)
     ]
-    found = measured_outcomes(written(tmp_path / "o.parquet", rows))
-    assert {row["user_message"]: row["outcome"] for row in found.votes.to_pylist()} == {
+    external = measured_outcomes(written(tmp_path / "o.parquet", rows))
+    assert {row["user_message"]: row["outcome"] for row in external.votes.to_pylist()} == {
         "a": 1, "b": -1, "c": 0, "d": 0, "e": 1,
     }  # fmt: skip
 
@@ -288,8 +288,8 @@ def test_outcomes_vote_by_the_gap_and_are_silent_where_neither_class_did_well(tm
         for name, (r, f) in pairs.items()
         for d in (-0.1, 0.1)  # averaged
     ]
-    found = measured_outcomes(written(tmp_path / "o.parquet", rows))
-    assert {row["user_message"]: row["outcome"] for row in found.votes.to_pylist()} == {
+    external = measured_outcomes(written(tmp_path / "o.parquet", rows))
+    assert {row["user_message"]: row["outcome"] for row in external.votes.to_pylist()} == {
         "hard": 1,
         "easy": -1,
         "unsolved": 0,
@@ -298,13 +298,17 @@ def test_outcomes_vote_by_the_gap_and_are_silent_where_neither_class_did_well(tm
 
 def asked(*messages):
     roles = ("user", "assistant")
-    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(messages)]
+    return [{"role": roles[number % 2], "content": text} for number, text in enumerate(messages)]
 
 
 def test_measured_conversations_vote_on_the_turn_that_they_end_with(tmp_path):
     turns = write_turns(
         tmp_path / "t.parquet",
-        [turn(name, at, text, QUICK) for name in "ab" for at, text in ((1, "x"), (2, "go on"))],
+        [
+            turn(name, index, text, QUICK)
+            for name in "ab"
+            for index, text in ((1, "x"), (2, "go on"))
+        ],
     )
     scores = {"reasoning_score": 1.0, "fast_score": 0.0}
     rows = {
@@ -483,9 +487,9 @@ def test_known_turns_of_few_conversations_are_worth_less(tmp_path):
     each = draw.random(40) < 0.5  # a conversation is right or wrong as a whole
     cast = np.zeros((400, len(CODES)), np.int8)
     cast[:, 0] = np.where(np.repeat(each, 10), 1, -1)
-    found = check_votes(cast, np.ones(400, np.int8), np.repeat(np.arange(40), 10))
-    assert found.votes[0] == 400
-    assert found.independent[0] == pytest.approx(40, abs=2)
+    checked = check_votes(cast, np.ones(400, np.int8), np.repeat(np.arange(40), 10))
+    assert checked.votes[0] == 400
+    assert checked.independent[0] == pytest.approx(40, abs=2)
 
 
 @settings(max_examples=50)
@@ -510,10 +514,10 @@ def test_calibration_never_turns_evidence_round_and_stays_finite(rows):
     cast = np.zeros((len(rows), len(CODES)), np.int8)
     cast[:, 0] = [vote for vote, _ in rows]
     truth = np.asarray([need for _, need in rows], np.int8)
-    found = calibrated(STATED_ACCURACIES, cast, truth, np.ones(len(CODES), bool))
-    assert np.isfinite(found.log_odds).all()
-    assert np.isfinite(found.prior_log_odds)
-    assert (found.log_odds >= 0).all()
+    calibration = calibrated(STATED_ACCURACIES, cast, truth, np.ones(len(CODES), bool))
+    assert np.isfinite(calibration.log_odds).all()
+    assert np.isfinite(calibration.prior_log_odds)
+    assert (calibration.log_odds >= 0).all()
 
 
 def test_a_source_that_is_mostly_wrong_is_not_turned_round():
@@ -633,13 +637,13 @@ def test_votes_are_counted_by_pattern_and_found_again(rows):
     )
     backend = connect()
     numbers = table.select(pattern=pattern_number(table, names))
-    found = count_patterns(backend, numbers, len(names))
+    patterns = count_patterns(backend, numbers, len(names))
     cast = np.asarray(rows, np.int8).reshape(-1, len(names))
     expected, turns = np.unique(cast, axis=0, return_counts=True)
-    assert (found.votes.tolist(), found.turns.tolist()) == (expected.tolist(), turns.tolist())
-    assert [found.votes[at].any() for at in found.positions(found.numbers)] == [
-        number != voteless_number(len(names)) for number in found.numbers
-    ]
+    assert (patterns.votes.tolist(), patterns.turns.tolist()) == (expected.tolist(), turns.tolist())
+    assert [
+        patterns.votes[position].any() for position in patterns.positions(patterns.numbers)
+    ] == [number != voteless_number(len(names)) for number in patterns.numbers]
 
 
 def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, labelled, tmp_path):
@@ -658,12 +662,12 @@ def test_build_takes_targets_weights_and_codes_from_the_labels(simulated, labell
     }
     rows = pq.read_table(tmp_path / "data" / "train.parquet").to_pylist()
     for row in rows:
-        found = labels[row["conversation_id"], row["turn_index"]]
-        assert row["target"] == pytest.approx(found["p_reasoning"])
-        assert row["weight"] == pytest.approx(max(0.05, found["confidence"]))
+        label = labels[row["conversation_id"], row["turn_index"]]
+        assert row["target"] == pytest.approx(label["p_reasoning"])
+        assert row["weight"] == pytest.approx(max(0.05, label["confidence"]))
         assert (row["evidence"], row["label"]) == (
-            found["evidence"],
-            0 if found["p_reasoning"] >= 0.5 else 1,
+            label["evidence"],
+            0 if label["p_reasoning"] >= 0.5 else 1,
         )
 
 

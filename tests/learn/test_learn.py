@@ -102,8 +102,8 @@ def test_measured_turns_without_models_give_routers_and_a_page_that_says_what_is
 ):
     turns = pq.read_table(log)
     for name in ("model", "requested_model"):
-        at = turns.schema.get_field_index(name)
-        turns = turns.set_column(at, name, pa.nulls(len(turns), pa.string()))
+        column = turns.schema.get_field_index(name)
+        turns = turns.set_column(column, name, pa.nulls(len(turns), pa.string()))
     pq.write_table(turns, tmp_path / "turns.parquet")
     hard = [len(text) % 3 == 0 for text in turns["user_message"].to_pylist()]
     measured = {
@@ -140,8 +140,8 @@ def test_a_plan_trains_nothing(log, tmp_path):
     assert planned.costs.startswith("Costs will be those of")
     one_class = tmp_path / "one-class.parquet"
     table = pq.read_table(log)
-    at = table.schema.get_field_index("model")
-    pq.write_table(table.set_column(at, "model", pa.array(["gpt-4o"] * len(table))), one_class)
+    column = table.schema.get_field_index("model")
+    pq.write_table(table.set_column(column, "model", pa.array(["gpt-4o"] * len(table))), one_class)
     without = plan([one_class], tmp_path / "one", options()).costs
     assert (
         "the log names no reasoning model. Run the same command with --reasoning-model" in without
@@ -155,8 +155,8 @@ def test_longer_messages_of_the_same_log_are_planned_to_train_longer(log, tmp_pa
     planned = plan([log], tmp_path / "mine", options())
     table = pq.read_table(log)
     longer = pa.array([f"{text} and so on" * 3 for text in table["user_message"].to_pylist()])
-    at = table.schema.get_field_index("user_message")
-    pq.write_table(table.set_column(at, "user_message", longer), tmp_path / "long.parquet")
+    column = table.schema.get_field_index("user_message")
+    pq.write_table(table.set_column(column, "user_message", longer), tmp_path / "long.parquet")
     slower = plan([tmp_path / "long.parquet"], tmp_path / "long", options())
     assert all(
         slower.training_minutes[name] > planned.training_minutes[name]

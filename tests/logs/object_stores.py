@@ -158,8 +158,8 @@ def listing_two_at_a_time(server: str) -> Iterator[tuple[str, list[str]]]:
             url += "&maxresults=2"
         headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
         reply = await client.request(scope["method"], url, headers=headers, content=body)
-        kept = {k: v for k, v in reply.headers.items() if k != "transfer-encoding"}
-        await Response(reply.content, reply.status_code, kept)(scope, receive, send)
+        passed = {k: v for k, v in reply.headers.items() if k != "transfer-encoding"}
+        await Response(reply.content, reply.status_code, passed)(scope, receive, send)
 
     with running(door) as address:
         yield address, listings

@@ -62,8 +62,8 @@ def test_compressed_files_are_read_whole(tmp_path, kind):
         content = "\n".join(",".join(c) for c in [list(rows[0]), *cells])
     else:
         content = json.dumps(rows) if kind.startswith("json.") else lines(rows)
-    _, found = ingested(tmp_path, compressed(kind[-3:].strip("."), content.encode()), f"log.{kind}")
-    assert [r["user_message"] for r in found] == ["hello", "two\nlines"]
+    _, turns = ingested(tmp_path, compressed(kind[-3:].strip("."), content.encode()), f"log.{kind}")
+    assert [r["user_message"] for r in turns] == ["hello", "two\nlines"]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
@@ -92,8 +92,8 @@ def test_lines_in_another_encoding_are_mended_and_counted(tmp_path, kind):
         texts = [",".join(first), *(",".join(map(str, r.values())) for r in (first, second))]
     parts = [*(t.encode() for t in texts[:-1]), texts[-1].encode("cp1252")]
     content = b"[" + b",".join(parts) + b"]" if kind == "json" else b"\n".join(parts)
-    report, found = ingested(tmp_path, content, f"log.{kind}")
-    assert [r["user_message"] for r in found] == ["grüße 🚂", "caf€ grüße"]
+    report, turns = ingested(tmp_path, content, f"log.{kind}")
+    assert [r["user_message"] for r in turns] == ["grüße 🚂", "caf€ grüße"]
     if kind != "json":
         assert report.mended == {"bytes that are not UTF-8 (read as Windows-1252)": 1}
     assert "bytes that are not UTF-8 (read as Windows-1252)" in report.mended
@@ -101,8 +101,8 @@ def test_lines_in_another_encoding_are_mended_and_counted(tmp_path, kind):
 
 def test_nul_bytes_and_half_characters_are_mended_and_counted(tmp_path):
     rows = [row(1, user_message="a\0b"), row(2, user_message="\ud83d go"), row(3)]
-    report, found = ingested(tmp_path, lines(rows) + lines([row(4)]).replace("hello", "he\0llo"))
-    assert [r["user_message"] for r in found] == ["ab", "? go", "hello", "hello"]
+    report, turns = ingested(tmp_path, lines(rows) + lines([row(4)]).replace("hello", "he\0llo"))
+    assert [r["user_message"] for r in turns] == ["ab", "? go", "hello", "hello"]
     assert report.mended == {"NUL bytes (left out)": 2, "half characters (replaced)": 1}
 
 
@@ -125,9 +125,9 @@ def test_half_a_json_document_is_refused(tmp_path, content):
 
 def test_a_long_json_document_is_read_an_item_at_a_time(tmp_path):
     rows = [row(n, user_message=f"{n} " + "x" * 40_000) for n in range(1, 101)]
-    _, found = ingested(tmp_path, json.dumps(rows, indent=1), "log.json")
-    assert [r["turn_index"] for r in found] == list(range(1, 101))
-    assert len(found[-1]["user_message"]) == 40_004
+    _, turns = ingested(tmp_path, json.dumps(rows, indent=1), "log.json")
+    assert [r["turn_index"] for r in turns] == list(range(1, 101))
+    assert len(turns[-1]["user_message"]) == 40_004
 
 
 TABLE = ["conversation_id,turn_index,user_message,model", 'c1,1,"one, two",o3', "c1,2,three,o3"]
@@ -194,16 +194,16 @@ def test_a_header_that_is_no_csv_is_refused_with_its_line(tmp_path, header):
 
 
 @pytest.mark.parametrize(
-    ("tail", "told"),
+    ("tail", "message"),
     [
         ('a,2,"never closed\nb,1,x,o3,1\n', "not CSV"),
         ("a,2\n", "2 fields; the first line names 5"),
         ('a,2,"x"y,o3,1\n', "not CSV"),
     ],
 )
-def test_broken_csv_is_told_or_counted(tmp_path, tail, told):
+def test_broken_csv_is_told_or_counted(tmp_path, tail, message):
     content = "conversation_id,turn_index,user_message,model,timestamp\na,1,hello,o3,1\n" + tail
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=message):
         ingested(tmp_path, content, "log.csv")
     report, _ = ingested(tmp_path, content, "log.csv", skip_unreadable=True)
     assert (report.rows_kept, report.dropped) == (1, {"unreadable": 1})
@@ -216,8 +216,8 @@ def test_a_column_that_is_named_twice_is_refused(tmp_path):
 
 def test_two_texts_under_one_turn_index_are_counted_apart_from_one_sent_again(tmp_path):
     rows = [row(user_message="fix the build"), row(user_message="fix"), row(user_message="other")]
-    report, found = ingested(tmp_path, lines(rows))
-    assert [r["user_message"] for r in found] == ["fix the build"]
+    report, turns = ingested(tmp_path, lines(rows))
+    assert [r["user_message"] for r in turns] == ["fix the build"]
     assert report.dropped == {
         "sent again (the longest is kept)": 1,
         "another text under the same turn index (the longest is kept)": 1,
@@ -230,8 +230,8 @@ def test_the_row_that_did_not_fail_stays_and_several_models_are_noted(tmp_path):
         row(model="gpt-4o", response_type="success", timestamp=1_777_800_010),
         row(2, model=None),
     ]
-    report, found = ingested(tmp_path, lines(rows))
-    assert [r["model"] for r in found] == ["gpt-4o", None]
+    report, turns = ingested(tmp_path, lines(rows))
+    assert [r["model"] for r in turns] == ["gpt-4o", None]
     assert report.noted == {
         "several models (that of the row that stays is kept)": 1,
         "no model": 1,
@@ -242,8 +242,8 @@ def test_the_row_that_did_not_fail_stays_and_several_models_are_noted(tmp_path):
 def test_clocks_that_run_backwards_change_no_order_and_are_noted(tmp_path):
     stamps = ["12:00", "11:00", "11:30"]
     rows = [row(n, timestamp=f"2026-05-04T{t}Z") for n, t in enumerate(stamps, start=1)]
-    report, found = ingested(tmp_path, lines(reversed(rows)))
-    assert [r["turn_index"] for r in found] == [1, 2, 3]
+    report, turns = ingested(tmp_path, lines(reversed(rows)))
+    assert [r["turn_index"] for r in turns] == [1, 2, 3]
     assert report.noted["earlier than the turn before"] == 1
 
 
@@ -274,8 +274,8 @@ def test_a_message_that_is_no_text_is_refused(tmp_path, message):
 
 def test_what_only_rows_after_the_first_thousand_have_is_read(tmp_path):
     rows = [row(n) for n in range(1, 1_102)] + [row(2_000, feedback="up")]
-    _, found = ingested(tmp_path, lines(rows))
-    assert found[-1]["feedback"] == "up"
+    _, turns = ingested(tmp_path, lines(rows))
+    assert turns[-1]["feedback"] == "up"
 
 
 def test_every_row_is_counted_where_the_first_thousand_cannot_be_read(tmp_path):
@@ -315,8 +315,8 @@ def test_a_message_of_50_mb_is_kept_in_bounded_memory(tmp_path, kind):
     out = tmp_path / "turns.parquet"
     command = [sys.executable, "-c", MEASURED, str(path), str(out)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    kept, added_mb = map(int, shown.stdout.split())
-    assert kept == 2_000
+    n_rows, added_mb = map(int, shown.stdout.split())
+    assert n_rows == 2_000
     assert added_mb < 1_200
     assert len(pq.read_table(out)["user_message"][-1].as_py()) == 50_000_000
 
@@ -333,7 +333,7 @@ def test_thousands_of_long_rows_are_sorted_in_memory_for_hundreds(tmp_path, engi
     rows = (row(1 + n * 11 % 2_100, assistant_message=f"{n} " * 5_000) for n in range(2_100))
     report, turns = ingested(tmp_path, lines(rows))
     assert report.rows_kept == 2_100
-    assert all(turn["assistant_message"].startswith(f"{at * 191 % 2_100} ") for at, turn in
+    assert all(turn["assistant_message"].startswith(f"{number * 191 % 2_100} ") for number, turn in
                enumerate(turns))  # fmt: skip
 
 
@@ -474,9 +474,9 @@ def test_what_lies_beside_a_log_in_a_folder_is_passed_over_by_name(tmp_path):
     assert passed_over == others.keys() - {"empty.json"}
 
 
-@pytest.mark.parametrize("kept", [-9, -2, 30])
-def test_half_a_json_file_beside_a_log_is_refused(tmp_path, kept):
-    (tmp_path / "half.json").write_text(json.dumps([row()])[:kept])
+@pytest.mark.parametrize("n_chars", [-9, -2, 30])
+def test_half_a_json_file_beside_a_log_is_refused(tmp_path, n_chars):
+    (tmp_path / "half.json").write_text(json.dumps([row()])[:n_chars])
     (tmp_path / "log.jsonl").write_text(lines([row()]))
     with pytest.raises(RecordError, match=r"half\.json: not JSON at item 1"):
         ingest([tmp_path], tmp_path / "turns.parquet")

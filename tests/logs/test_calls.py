@@ -24,7 +24,7 @@ def value(plain):
     if isinstance(plain, dict):
         return {"kvlistValue": {"values": attributes(plain)}}
     if isinstance(plain, list):
-        return {"arrayValue": {"values": [value(one) for one in plain]}}
+        return {"arrayValue": {"values": [value(each) for each in plain]}}
     return {"intValue": str(plain)} if isinstance(plain, int) else {"stringValue": plain}
 
 
@@ -54,10 +54,10 @@ def span(call=1, model="gpt-4o-2024-08-06", **more):
     } | more
 
 
-def record(name, body, at, call=1):
+def record(name, body, after_ns, call=1):
     """As the instrumentation of the openai package 2.3b0 and the SDK 1.45 export it."""
     return {
-        "observedTimeUnixNano": str(NOON + at),
+        "observedTimeUnixNano": str(NOON + after_ns),
         "eventName": name,
         "body": value(body),
         "attributes": attributes({"gen_ai.system": "openai"}),
@@ -68,8 +68,8 @@ def record(name, body, at, call=1):
 
 def records(call=1, said=SAID):
     asked = [
-        record(f"gen_ai.{role}.message", {"content": text}, at, call)
-        for at, (role, text) in enumerate(said)
+        record(f"gen_ai.{role}.message", {"content": text}, number, call)
+        for number, (role, text) in enumerate(said)
     ]
     choice = {"index": 0, "finish_reason": "stop", "message": {"content": "it is so"}}
     return [*asked, record("gen_ai.choice", choice, len(said), call)]
@@ -113,7 +113,7 @@ ARRANGEMENTS = {
     "one-document": {"a.json": [of_logs(*records()), of_spans(span())]},
     "a-row-a-record": {"a.jsonl": [*map(of_logs, records()[::-1]), of_spans(span())]},
     "logs-and-traces": {"logs.jsonl": [of_logs(*records())], "traces.jsonl": [of_spans(span())]},
-    "rotated": {f"{at}.jsonl": [of_logs(one)] for at, one in enumerate(records()[::-1])}
+    "rotated": {f"{number}.jsonl": [of_logs(event)] for number, event in enumerate(records()[::-1])}
     | {"z.jsonl": [of_spans(span())]},
 }
 
@@ -126,35 +126,38 @@ def test_messages_take_what_the_span_with_their_ids_tells_wherever_it_stands(tmp
     assert (row["timestamp"].year, row["llm_calls"], report.dropped) == (2026, 1, {})
 
 
-def named_by_attribute(one):
+def named_by_attribute(event):
     """As SDKs before 1.35 export an event, whose time is its own."""
-    named = attributes({"event.name": one["eventName"]})
-    more = {"timeUnixNano": one["observedTimeUnixNano"], "attributes": one["attributes"] + named}
-    kept = {k: v for k, v in one.items() if k not in ("eventName", "observedTimeUnixNano")}
-    return kept | more
+    named = attributes({"event.name": event["eventName"]})
+    more = {
+        "timeUnixNano": event["observedTimeUnixNano"],
+        "attributes": event["attributes"] + named,
+    }
+    rest = {k: v for k, v in event.items() if k not in ("eventName", "observedTimeUnixNano")}
+    return rest | more
 
 
-def with_json_body(one):
-    pairs = one["body"]["kvlistValue"]["values"]
+def with_json_body(event):
+    pairs = event["body"]["kvlistValue"]["values"]
     plain = {pair["key"]: pair["value"].get("stringValue") for pair in pairs}
     text = json.dumps(plain) if plain.get("content") else json.dumps({"content": "it is so"})
-    return one | {"body": value(text)}
+    return event | {"body": value(text)}
 
 
-def with_parts(one):
+def with_parts(event):
     """As the instrumentation of the google-genai package 0.4b0 writes content."""
-    pairs = one["body"]["kvlistValue"]["values"]
+    pairs = event["body"]["kvlistValue"]["values"]
     plain = {pair["key"]: pair["value"].get("stringValue") for pair in pairs}
     content = {"parts": [{"text": plain.get("content") or "it is so"}], "role": "user"}
-    return one | {"body": value({"content": content})}
+    return event | {"body": value({"content": content})}
 
 
-def with_text_parts(one):
-    if one["eventName"] != "gen_ai.user.message":
-        return one
-    pairs = one["body"]["kvlistValue"]["values"]
+def with_text_parts(event):
+    if event["eventName"] != "gen_ai.user.message":
+        return event
+    pairs = event["body"]["kvlistValue"]["values"]
     text = pairs[0]["value"]["stringValue"]
-    return one | {"body": value({"content": [{"type": "text", "text": text}]})}
+    return event | {"body": value({"content": [{"type": "text", "text": text}]})}
 
 
 @pytest.mark.parametrize(
@@ -170,20 +173,20 @@ def test_every_writing_of_a_message_record_is_read(tmp_path, written):
 def test_every_call_gets_its_own_span_in_whatever_order_and_batches(tmp_path):
     rng = random.Random(3)
     logs = [
-        one
+        event
         for call in range(1, 40)
-        for one in records(call, [("user", f"question {call}"), ("assistant", "hi"), *SAID[3:]])
+        for event in records(call, [("user", f"question {call}"), ("assistant", "hi"), *SAID[3:]])
     ]
     spans = [span(call, model=f"m{call % 5}") for call in range(1, 40)]
     written = []
     for _ in range(3):
         rng.shuffle(logs)
         rng.shuffle(spans)
-        rows = [of_logs(*logs[at : at + 7]) for at in range(0, len(logs), 7)]
-        rows += [of_spans(*spans[at : at + 4]) for at in range(0, len(spans), 4)]
+        rows = [of_logs(*logs[begin : begin + 7]) for begin in range(0, len(logs), 7)]
+        rows += [of_spans(*spans[begin : begin + 4]) for begin in range(0, len(spans), 4)]
         rng.shuffle(rows)
-        _, found = ingested(tmp_path, {"logs.jsonl": rows[::2], "traces.jsonl": rows[1::2]})
-        written.append(sorted((*facts_of(row), row["llm_calls"]) for row in found))
+        _, turns = ingested(tmp_path, {"logs.jsonl": rows[::2], "traces.jsonl": rows[1::2]})
+        written.append(sorted((*facts_of(row), row["llm_calls"]) for row in turns))
     expected = [(f"c{call}", 2, "prove it", f"m{call % 5}", "it is so", 1) for call in range(1, 40)]
     assert written == [sorted(expected)] * 3
 
@@ -205,18 +208,18 @@ def test_messages_without_their_span_are_a_turn_that_names_no_model(tmp_path):
 
 
 def test_what_a_message_tells_of_its_call_counts_where_no_span_does(tmp_path):
-    (one, *others) = records(1, [("user", "hello")])
-    told = {"session.id": "s1", "gen_ai.request.model": "o3"}
-    one = one | {"attributes": attributes(told)}
-    _, (row,) = ingested(tmp_path, {"a.jsonl": [of_logs(one, *others)]})
+    (event, *others) = records(1, [("user", "hello")])
+    facts = {"session.id": "s1", "gen_ai.request.model": "o3"}
+    event = event | {"attributes": attributes(facts)}
+    _, (row,) = ingested(tmp_path, {"a.jsonl": [of_logs(event, *others)]})
     assert (row["conversation_id"], row["model"]) == ("s1", "o3")
 
 
 @pytest.mark.parametrize("ids", [{}, {"traceId": "0" * 32, "spanId": "0" * 16}, {"traceId": "t"}])
 def test_messages_that_name_no_span_are_counted(tmp_path, ids):
     nameless = [
-        {k: v for k, v in one.items() if k not in ("traceId", "spanId")} | ids
-        for one in records(1, SAID[1:2])
+        {k: v for k, v in event.items() if k not in ("traceId", "spanId")} | ids
+        for event in records(1, SAID[1:2])
     ]
     report, (row,) = ingested(
         tmp_path, {"a.jsonl": [of_logs(*nameless, *records()), of_spans(span())]}
@@ -234,7 +237,7 @@ def test_spans_whose_messages_are_nowhere_are_counted(tmp_path):
 
 
 def test_calls_whose_content_was_not_captured_are_counted(tmp_path):
-    mute = [{**one, "body": {}} for one in records(2)]
+    mute = [{**event, "body": {}} for event in records(2)]
     report, rows = ingested(
         tmp_path, {"a.jsonl": [of_logs(*records(1), *mute), of_spans(span(1), span(2))]}
     )
@@ -281,7 +284,7 @@ def test_what_was_exported_twice_counts_once(tmp_path):
 
 def test_what_was_said_twice_within_one_tick_of_a_clock_was_said_twice(tmp_path):
     said = [("user", "go on"), ("assistant", "1"), ("user", "go on"), ("assistant", "2"), SAID[1]]
-    ticked = [one | {"observedTimeUnixNano": str(NOON)} for one in records(1, said)]
+    ticked = [event | {"observedTimeUnixNano": str(NOON)} for event in records(1, said)]
     _, (row,) = ingested(tmp_path, {"a.jsonl": [of_logs(*ticked), of_spans(span())]})
     assert (row["turn_index"], row["user_message"]) == (3, "hello")
 

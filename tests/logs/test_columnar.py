@@ -119,8 +119,8 @@ def test_columns_give_what_rows_give(batch):
     assert mended + left_mended == expected_mended
     by_columns, one_by_one = iter(turns.to_pylist()), iter(left)
     for is_odd, wanted in zip(odd.to_pylist(), expected, strict=True):
-        found = next(one_by_one) if is_odd else {**next(by_columns), CALL_ID: None}
-        assert found == wanted
+        actual = next(one_by_one) if is_odd else {**next(by_columns), CALL_ID: None}
+        assert actual == wanted
 
 
 def test_ordinary_rows_are_all_read_by_columns():

@@ -82,10 +82,10 @@ def test_every_format_gives_the_same_turns(tmp_path, kind):
             else:
                 stream.writelines(json.dumps(r) + "\n" for r in rows)
     ingest([path], tmp_path / "turns.parquet")
-    found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
-    assert [r["user_message"] for r in found] == ["hello", 'two\nlines, "quoted"']
-    assert [r["turn_index"] for r in found] == [1, 2]
-    assert found[0]["timestamp"].isoformat() == "2026-05-04T12:00:00+00:00"
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [r["user_message"] for r in turns] == ["hello", 'two\nlines, "quoted"']
+    assert [r["turn_index"] for r in turns] == [1, 2]
+    assert turns[0]["timestamp"].isoformat() == "2026-05-04T12:00:00+00:00"
 
 
 def test_a_turn_sent_several_times_is_kept_at_its_longest(tmp_path):
@@ -99,8 +99,8 @@ def test_a_turn_sent_several_times_is_kept_at_its_longest(tmp_path):
 
 def test_rows_come_out_in_order_of_conversation_and_turn(tmp_path):
     rows = [row(conversation_id="b", turn_index=2), row(conversation_id="b"), row(turn_index=3)]
-    _, found = ingested(tmp_path, rows)
-    assert [(r["conversation_id"], r["turn_index"]) for r in found] == [
+    _, turns = ingested(tmp_path, rows)
+    assert [(r["conversation_id"], r["turn_index"]) for r in turns] == [
         ("a", 3),
         ("b", 1),
         ("b", 2),
@@ -142,17 +142,17 @@ def test_a_missing_column_is_named_with_what_was_found_and_what_to_do(tmp_path):
 
 def test_four_columns_make_a_log(tmp_path):
     rows = [row(turn_index=2, user_message="and then?"), row()]
-    for one in rows:
-        del one["timestamp"]
-    report, found = ingested(tmp_path, rows)
-    assert [(turn["turn_index"], turn["timestamp"]) for turn in found] == [(1, None), (2, None)]
+    for record in rows:
+        del record["timestamp"]
+    report, turns = ingested(tmp_path, rows)
+    assert [(turn["turn_index"], turn["timestamp"]) for turn in turns] == [(1, None), (2, None)]
     assert report.noted["no time"] == 2
 
 
 def test_a_column_can_be_named(tmp_path):
     rows = [row(text="the real one")]
-    _, found = ingested(tmp_path, rows, columns={"user_message": "text"})
-    assert found[0]["user_message"] == "the real one"
+    _, turns = ingested(tmp_path, rows, columns={"user_message": "text"})
+    assert turns[0]["user_message"] == "the real one"
 
 
 def test_naming_a_column_that_is_not_there_is_refused(tmp_path):
@@ -270,8 +270,8 @@ COUNTED_FROM_ZERO = [
 def test_a_log_that_counts_from_zero_is_shifted_and_said(tmp_path, kind):
     path = written(tmp_path / f"log.{kind}", COUNTED_FROM_ZERO)
     report = ingest([path], tmp_path / "turns.parquet")
-    found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
-    assert [(r["turn_index"], r["user_message"]) for r in found[:3]] == [
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert [(r["turn_index"], r["user_message"]) for r in turns[:3]] == [
         (1, "a0"), (2, "a1"), (3, "a2"),
     ]  # fmt: skip
     assert report.complete_conversations == 2
@@ -292,8 +292,8 @@ def test_an_index_that_counts_messages_becomes_one_of_turns(tmp_path, indices, c
     rows = [row(turn_index=index, user_message=f"q{index}") for index in indices]
     path = written(tmp_path / f"log.{kind}", rows)
     report = ingest([path], tmp_path / "turns.parquet")
-    found = pq.read_table(tmp_path / "turns.parquet")["turn_index"].to_pylist()
-    assert tuple(found) == counted
+    turns = pq.read_table(tmp_path / "turns.parquet")["turn_index"].to_pylist()
+    assert tuple(turns) == counted
     assert bool(report.mended) == (indices != counted)
 
 
@@ -307,9 +307,9 @@ def test_a_log_of_which_some_conversations_begin_at_zero_is_refused_with_the_rea
 
 def test_a_conversation_that_lost_its_first_turn_is_not_called_whole(tmp_path):
     rows = [row(conversation_id="c"), row(conversation_id="c", turn_index=2), *COUNTED_FROM_ZERO]
-    report, found = ingested(tmp_path, rows, skip_unreadable=True)
+    report, turns = ingested(tmp_path, rows, skip_unreadable=True)
     assert report.dropped == {"unreadable": 2}
-    assert (report.conversations, report.complete_conversations, len(found)) == (3, 1, 6)
+    assert (report.conversations, report.complete_conversations, len(turns)) == (3, 1, 6)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -326,8 +326,8 @@ def test_two_products_with_the_same_ids_are_kept_apart_by_name(tmp_path, kind):
     tables = [tmp_path / f"{name}-turns.parquet" for name in apps]
     report = ingest(tables, tmp_path / "turns.parquet")
     assert (report.rows_kept, report.conversations, report.complete_conversations) == (5, 2, 2)
-    found = pq.read_table(tmp_path / "turns.parquet").to_pylist()
-    assert {(r["conversation_id"], r["source"]) for r in found} == {
+    turns = pq.read_table(tmp_path / "turns.parquet").to_pylist()
+    assert {(r["conversation_id"], r["source"]) for r in turns} == {
         ("shop:a", "shop"), ("desk:a", "desk"),
     }  # fmt: skip
 
@@ -343,8 +343,8 @@ def test_other_texts_of_another_source_are_counted_with_what_keeps_them_apart(tm
 
 def test_times_that_cannot_be_read_are_null_and_counted(tmp_path):
     rows = [row(timestamp="yesterday"), row(turn_index=2, timestamp=None)]
-    report, found = ingested(tmp_path, rows)
-    assert [r["timestamp"] for r in found] == [None, None]
+    report, turns = ingested(tmp_path, rows)
+    assert [r["timestamp"] for r in turns] == [None, None]
     assert report.noted["no time"] == 2
     assert report.mended == {"timestamp of another kind (left empty)": 1}
 
@@ -357,8 +357,8 @@ def test_a_time_is_read_in_any_unit_and_zone(tmp_path):
 
 
 def test_keys_that_only_later_rows_have_are_read(tmp_path):
-    _, found = ingested(tmp_path, [row(), row(turn_index=2, feedback="up")])
-    assert [r["feedback"] for r in found] == [None, "up"]
+    _, turns = ingested(tmp_path, [row(), row(turn_index=2, feedback="up")])
+    assert [r["feedback"] for r in turns] == [None, "up"]
 
 
 def test_columns_that_nothing_reads_are_named(tmp_path):
@@ -412,10 +412,10 @@ def test_no_number_is_ever_a_time_outside_this_century(written):
 def test_rows_in_are_rows_kept_plus_rows_dropped(tmp_path_factory, drawn):
     tmp_path = tmp_path_factory.mktemp("log")
     rows = [row()] + [row(conversation_id=c, turn_index=t, user_message=m) for c, t, m in drawn]
-    report, found = ingested(tmp_path, rows, skip_unreadable=True)
+    report, turns = ingested(tmp_path, rows, skip_unreadable=True)
     assert report.rows_read == len(rows) == report.rows_kept + sum(report.dropped.values())
-    assert len({(r["conversation_id"], r["turn_index"]) for r in found}) == report.rows_kept
-    for r in found:
+    assert len({(r["conversation_id"], r["turn_index"]) for r in turns}) == report.rows_kept
+    for r in turns:
         r["user_message"].encode("utf-8")
         assert "\0" not in r["user_message"]
 

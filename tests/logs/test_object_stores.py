@@ -103,8 +103,8 @@ def test_a_file_a_folder_and_a_pattern_in_a_store_are_read(store, tmp_path):
 def test_more_files_than_one_reply_lists_are_all_read(store, tmp_path):
     # A reply lists 1,000. The server keeps its objects in this process: asking it takes too long.
     bucket = get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
-    for at in range(1_100):
-        bucket.put_object(store.bucket, f"many/{at:04}.txt", b"")
+    for number in range(1_100):
+        bucket.put_object(store.bucket, f"many/{number:04}.txt", b"")
     for name in ("0", "1050", "3"):
         store.put(f"many/{name}.jsonl", lines(f"c{name}"))
     report = ingest([store.uri("many")], tmp_path / "turns.parquet")
@@ -133,9 +133,9 @@ def test_what_is_not_in_a_store_and_what_is_broken_there_is_told(store, tmp_path
         ("half.jsonl.gz", "cannot be read to its end"),
         ("bad.jsonl", "not JSON"),
     ):
-        with pytest.raises(RecordError, match=problem) as told:
+        with pytest.raises(RecordError, match=problem) as caught:
             ingest([store.uri(path)], out)
-        assert str(told.value).startswith(store.name(path))
+        assert str(caught.value).startswith(store.name(path))
         assert not out.exists()
     store.bucket = "nowhere"
     with pytest.raises(RecordError, match="no log there"):
@@ -152,10 +152,10 @@ def test_an_azure_account_that_does_not_know_who_asks_says_so(store, tmp_path, m
         ("", "Bearer token authentication is not permitted for non TLS"),
     ):
         monkeypatch.setenv("AZURE_STORAGE_KEY", key)
-        with pytest.raises(RecordError, match=problem) as told:
+        with pytest.raises(RecordError, match=problem) as caught:
             ingest([store.uri("a.jsonl")], tmp_path / "turns.parquet")
-        assert "AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN" in str(told.value)
-        assert not key or key not in str(told.value)
+        assert "AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN" in str(caught.value)
+        assert not key or key not in str(caught.value)
 
 
 @only(azure)
@@ -191,7 +191,7 @@ def test_an_azure_signature_is_in_no_message(store, tmp_path, monkeypatch):
     monkeypatch.delenv("AZURE_STORAGE_KEY")
     signature = azure_signature(store.bucket, may="l")
     for path in ("a.jsonl", "b.parquet", "*.jsonl"):
-        with pytest.raises(RecordError, match="403") as told:
+        with pytest.raises(RecordError, match="403") as caught:
             ingest([store.uri(path, **signature)], tmp_path / "turns.parquet")
-        assert quote(signature["sig"], safe="") not in str(told.value)
-        assert "sig=" not in str(told.value)
+        assert quote(signature["sig"], safe="") not in str(caught.value)
+        assert "sig=" not in str(caught.value)

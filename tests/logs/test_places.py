@@ -49,8 +49,8 @@ def test_a_source_names_its_logs_in_order(folder, prefix, pattern, expected):
 
 def test_a_file_whose_name_looks_like_a_pattern_is_read(tmp_path):
     (tmp_path / "log[1].jsonl").write_text("{}")
-    (found,) = files_of([tmp_path / "log[1].jsonl"], is_log, FORMAT_NAMES)
-    assert found.label == "log[1].jsonl"
+    (file,) = files_of([tmp_path / "log[1].jsonl"], is_log, FORMAT_NAMES)
+    assert file.label == "log[1].jsonl"
 
 
 def test_a_folder_is_read_from_a_relative_path(folder, monkeypatch):
@@ -80,9 +80,9 @@ def test_a_place_of_an_unknown_kind_is_refused(source):
     ],
 )
 def test_keys_in_an_address_are_not_shown(source, said):
-    with pytest.raises(RecordError, match=said) as told:
+    with pytest.raises(RecordError, match=said) as caught:
         files_of([source], is_log, FORMAT_NAMES)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_a_store_s_own_word_of_a_timeout_is_told():
 def test_google_s_store_is_not_tried_for_a_quarter_of_an_hour(monkeypatch):
     monkeypatch.setattr(turnout.logs.stores, "_SECONDS_TO_TRY", 1)
     address = f"gcs://anonymous@bucket/a?endpoint_override=127.0.0.1:{free_port()}&scheme=http"
-    with pytest.raises(RecordError, match="Retry policy exhausted") as told:
+    with pytest.raises(RecordError, match="Retry policy exhausted") as caught:
         files_of([address], is_log, FORMAT_NAMES)
-    assert "error_info" not in str(told.value), "what only Google's own programmers read"
+    assert "error_info" not in str(caught.value), "what only Google's own programmers read"
 
 
 def test_a_changed_file_is_ingested_again(tmp_path):

@@ -47,17 +47,17 @@ def parts():
 def chatgpt_export():
     mapping = {"root": {"message": None, "parent": None}}
     parent = "root"
-    for at, (role, text) in enumerate(SAID):
-        mapping[f"m{at}"] = {
+    for number, (role, text) in enumerate(SAID):
+        mapping[f"m{number}"] = {
             "parent": parent,
             "message": {
                 "author": {"role": role},
-                "create_time": 1777896000.5 + at,
+                "create_time": 1777896000.5 + number,
                 "content": {"content_type": "text", "parts": [text]},
                 "metadata": {"model_slug": "o3"} if role == "assistant" else {},
             },
         }
-        parent = f"m{at}"
+        parent = f"m{number}"
     # An edited message: a sibling that is not on the way to the newest one.
     mapping["edited"] = {
         "parent": "m1",
@@ -123,15 +123,15 @@ def test_conversations_in_parquet_are_read_too(tmp_path):
 def requests():
     """What a proxy logs: every request repeats the whole conversation, on its own model."""
     messages = [{"role": role, "content": text} for role, text in SAID]
-    for at, model in ((1, "gpt-4o"), (3, "o3")):
+    for number, model in ((1, "gpt-4o"), (3, "o3")):
         yield {
-            "request_id": f"r{at}",
+            "request_id": f"r{number}",
             "session_id": "c1",
             "model": model,
             "startTime": NOON,
-            "messages": messages[:at],
-            "response": {"choices": [{"message": {"content": SAID[at][1]}}]},
-            "prompt_tokens": 10 * at,
+            "messages": messages[:number],
+            "response": {"choices": [{"message": {"content": SAID[number][1]}}]},
+            "prompt_tokens": 10 * number,
             "user": "ann",
         }
 
@@ -196,8 +196,11 @@ def openllmetry():
     facts |= {"gen_ai.usage.cache_read_input_tokens": 2, "gen_ai.usage.reasoning_tokens": 3}
     facts |= {"traceloop.association.properties.session_id": "c1"}
     # Attributes have no order; the tenth message comes after the second.
-    for at, (role, text) in reversed(list(enumerate(asked))):
-        facts |= {f"gen_ai.prompt.{10 * at}.role": role, f"gen_ai.prompt.{10 * at}.content": text}
+    for number, (role, text) in reversed(list(enumerate(asked))):
+        facts |= {
+            f"gen_ai.prompt.{10 * number}.role": role,
+            f"gen_ai.prompt.{10 * number}.content": text,
+        }
     facts |= {"gen_ai.completion.0.role": "assistant", "gen_ai.completion.0.content": "it is so"}
     return facts, []
 
@@ -359,13 +362,13 @@ roles = st.sampled_from(["user", "assistant", "tool", "system"])
 @given(st.lists(st.tuples(roles, st.sampled_from(["a", "b c", " ", ""])), max_size=8))
 def test_turns_are_cut_as_the_router_cuts_them(said):
     messages = [{"role": role, "content": text} for role, text in said]
-    found = list(rows_of_turns([RawRow("log", {"id": "c", "messages": messages})], "log"))
+    rows = list(rows_of_turns([RawRow("log", {"id": "c", "messages": messages})], "log"))
     if not any(role == "user" and text.strip() for role, text in said):
-        assert [row.dropped_as for row in found] == ["a list of messages without a user message"]
+        assert [row.dropped_as for row in rows] == ["a list of messages without a user message"]
         return
     expected = turns_of(messages)
-    assert [row.values["user_message"] for row in found] == [t.user_message for t in expected]
-    assert [row.values["assistant_message"] for row in found] == [
+    assert [row.values["user_message"] for row in rows] == [t.user_message for t in expected]
+    assert [row.values["assistant_message"] for row in rows] == [
         t.assistant_message for t in expected
     ]
 
@@ -586,7 +589,7 @@ def test_retries_fallbacks_and_tool_calls_of_a_turn_are_one_turn(tmp_path):
 
 
 def test_a_turn_whose_calls_all_failed_is_kept_as_failed(tmp_path):
-    lines = [journal_line(at, response_type="failed", status=502) for at in (1, 2)]
+    lines = [journal_line(index, response_type="failed", status=502) for index in (1, 2)]
     _, (row,) = read(tmp_path, lines)
     assert (row["response_type"], row["llm_calls"]) == ("failed", 2)
 
@@ -618,4 +621,4 @@ event_facts = st.dictionaries(
 )
 def test_whatever_a_span_holds_messages_are_text(facts, events):
     said = said_in(facts, events)
-    assert all(isinstance(one.text, str) and isinstance(one.role, str) for one in said)
+    assert all(isinstance(message.text, str) and isinstance(message.role, str) for message in said)

@@ -148,9 +148,9 @@ def test_the_branch_stays_that_the_person_ended_on(tmp_path):
 def test_an_answer_made_again_on_another_model_is_the_turns_model(tmp_path):
     log = Client()
     first = log.ask([], "plan it", "a plan", session="s")
-    kept = log.ask(first, "prove it", "proof", session="s", model="o3")
+    answer = log.ask(first, "prove it", "proof", session="s", model="o3")
     log.ask(first, "prove it", "no proof", session="s", model="gpt-4o-mini")
-    log.ask(kept, "thanks", "welcome", session="s", model="o3")
+    log.ask(answer, "thanks", "welcome", session="s", model="o3")
     report, chats = log.ingested(tmp_path)
     assert chats == {"s": [(1, "plan it"), (2, "prove it"), (3, "thanks")]}
     assert [turn["model"] for turn in log.turns] == ["gpt-4o", "o3", "o3"]
@@ -348,12 +348,12 @@ def test_interleaved_chats_come_back_whole(tmp_path_factory, seed, chats, ids):
         message = rng.choice(["hi", "hello"]) if not history else f"chat {chat}, {len(history)}"
         histories[chat] = log.ask(history, message, f"answer of {message}", session=session)
     rng.shuffle(log.rows)
-    _, found = log.ingested(tmp_path_factory.mktemp("log"))
+    _, turns = log.ingested(tmp_path_factory.mktemp("log"))
     expected = [
         [(index, message) for index, (message, _) in enumerate(history, start=1)]
         for history in histories.values()
     ]
-    assert sorted(found.values()) == sorted(expected)
+    assert sorted(turns.values()) == sorted(expected)
 
 
 def test_a_tools_results_go_to_their_turn_though_each_request_has_an_id(tmp_path):

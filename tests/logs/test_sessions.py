@@ -239,17 +239,17 @@ def test_a_turn_of_codex_has_the_model_of_its_context_and_is_read_once(tmp_path)
 
 
 def test_equal_calls_of_codex_count_apart_where_their_total_grows(tmp_path):
-    def told(total):
+    def call(total):
         kind, payload = tokens(10)
         payload["info"]["total_token_usage"] = {"input_tokens": total}
         return kind, payload
 
-    rows = codex(item("user", "why?"), item("assistant", "so"), told(10), told(20), told(20))
+    rows = codex(item("user", "why?"), item("assistant", "so"), call(10), call(20), call(20))
     _, (turn,) = read(tmp_path, rows)
     assert (turn["llm_calls"], turn["prompt_tokens"]) == (2, 20)
 
 
-@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize(
     "event",
     [
@@ -258,18 +258,18 @@ def test_equal_calls_of_codex_count_apart_where_their_total_grows(tmp_path):
         {"type": "api-request-blob", "hash": "0", "message": {"role": "user", "content": "why?"}},
     ],
 )
-def test_events_that_a_newer_version_writes_are_notes(tmp_path, at, event):
+def test_events_that_a_newer_version_writes_are_notes(tmp_path, place, event):
     log = ClaudeCode()
     log.says("why?")
     log.answers(text("so"))
-    log.rows.insert(at, {"sessionId": "s1", **event})
+    log.rows.insert(place, {"sessionId": "s1", **event})
     report, (turn,) = read(tmp_path, log.rows)
     assert (turn["user_message"], report.rows_read) == ("why?", 3)
     assert report.dropped["a product's own note"] == 1
     rows = codex(item("user", "why?"), item("assistant", "so"), ("window_moved", {"x": 1}))
     # Codex 0.171 numbers its events.
     rows = [row | {"ordinal": number} for number, row in enumerate(rows)]
-    rows.insert(at, rows.pop())
+    rows.insert(place, rows.pop())
     report, (turn,) = read(tmp_path, rows)
     assert (turn["user_message"], report.rows_read) == ("why?", 4)
 

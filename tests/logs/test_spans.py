@@ -59,8 +59,8 @@ def open_llmetry_first(said=SAID, answer="it is so"):
         "traceloop.association.properties.chat_id": "c1",
         "traceloop.association.properties.user_id": "ann",
     }  # fmt: skip
-    for at, (role, text) in enumerate(said):
-        facts |= {f"llm.prompts.{at}.role": role, f"llm.prompts.{at}.content": text}
+    for number, (role, text) in enumerate(said):
+        facts |= {f"llm.prompts.{number}.role": role, f"llm.prompts.{number}.content": text}
     return facts | {"llm.completions.0.role": "assistant", "llm.completions.0.content": answer}
 
 
@@ -71,8 +71,8 @@ def open_inference(said=SAID, answer="it is so"):
         "llm.output_messages.0.message.role": "assistant",
         "llm.output_messages.0.message.content": answer,
     }  # fmt: skip
-    for at, (role, text) in enumerate(said):
-        name = f"llm.input_messages.{at}.message"
+    for number, (role, text) in enumerate(said):
+        name = f"llm.input_messages.{number}.message"
         facts |= {f"{name}.role": role, f"{name}.contents.0.message_content.type": "text",
                   f"{name}.contents.0.message_content.text": text}  # fmt: skip
     return facts
@@ -105,7 +105,7 @@ COMMON = {
 
 def roles_as_names(said=SAID, answer="it is so"):
     names = {"tool": "user", "system": "system", "user": "user", "assistant": "assistant"}
-    facts = {f"llm.prompts.{at}.{names[role]}": text for at, (role, text) in enumerate(said)
+    facts = {f"llm.prompts.{number}.{names[role]}": text for number, (role, text) in enumerate(said)
              if role != "tool"}  # fmt: skip
     return COMMON | facts | {"llm.completions.0.content": answer}
 
@@ -146,7 +146,7 @@ def snake_case(spans):
         if isinstance(value, dict):
             return {re.sub("([A-Z])", lambda m: f"_{m[1].lower()}", name): renamed(inner)
                     for name, inner in value.items()}  # fmt: skip
-        return [renamed(one) for one in value] if isinstance(value, list) else value
+        return [renamed(each) for each in value] if isinstance(value, list) else value
 
     return renamed({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
 

@@ -78,7 +78,7 @@ def test_text_parts_are_read_and_pictures_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("messages", "found"),
+    ("messages", "reason"),
     [
         pytest.param([], "0 messages and no user text", id="empty"),
         pytest.param([{"role": "system", "content": "x"}], "no user text", id="no-user"),
@@ -90,6 +90,6 @@ def test_text_parts_are_read_and_pictures_passed_over():
         pytest.param([user(7)], r"messages\[0\].content: found int", id="content"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_place(messages, found):
-    with pytest.raises(RecordError, match=found):
+def test_what_cannot_be_read_is_refused_with_its_place(messages, reason):
+    with pytest.raises(RecordError, match=reason):
         turns_of(messages)

@@ -118,9 +118,9 @@ CASES = [
 
 @pytest.mark.parametrize(("text", "expected"), CASES)
 def test_what_identifies_or_opens_doors_goes(text, expected):
-    found = Counter()
-    assert redacted(text, found) == expected
-    assert found.total() == 1
+    counts = Counter()
+    assert redacted(text, counts) == expected
+    assert counts.total() == 1
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_what_identifies_or_opens_doors_goes(text, expected):
     ],
 )
 def test_ordinary_text_stays(text):
-    found = Counter()
-    assert redacted(text, found) == text
-    assert not found
+    counts = Counter()
+    assert redacted(text, counts) == text
+    assert not counts
 
 
 @given(st.lists(st.sampled_from([text for text, _ in CASES]) | st.text(max_size=30), max_size=4))
@@ -196,8 +196,11 @@ def test_ingest_redacts_both_sides_when_asked_and_counts(tmp_path):
     }  # fmt: skip
     (tmp_path / "log.jsonl").write_text(json.dumps(row))
     report = ingest([tmp_path / "log.jsonl"], tmp_path / "t.parquet", redact=True)
-    (kept,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
-    assert (kept["user_message"], kept["assistant_message"]) == ("mail <EMAIL>", "I mailed <EMAIL>")
+    (stored,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert (stored["user_message"], stored["assistant_message"]) == (
+        "mail <EMAIL>",
+        "I mailed <EMAIL>",
+    )
     assert report.redacted == {"e-mail address": 2}
     plain = ingest([tmp_path / "log.jsonl"], tmp_path / "t.parquet")
     assert plain.redacted == {}

@@ -54,11 +54,11 @@ def conversations(seed, n=250, need=0.3, words=6.0, change=None):
     """Rows of the turns table, one to four turns a conversation."""
     draw = np.random.default_rng(seed)
     rows = []
-    for at in range(n):
+    for number in range(n):
         for index in range(1, draw.integers(1, 5) + 1):
             text = messages(draw, need, words)
             text = change(text, draw) if change else text
-            rows.append(turn(f"s{seed}-{at:04}", index, text, "gpt-4o"))
+            rows.append(turn(f"s{seed}-{number:04}", index, text, "gpt-4o"))
     return rows
 
 
@@ -82,7 +82,7 @@ def train_rows(seed=9, n=300):
     draw = np.random.default_rng(seed)
     return Samples(
         inputs=[ModelInput(messages(draw)) for _ in range(n)],
-        conversation_ids=[f"t{at}" for at in range(n)],
+        conversation_ids=[f"t{number}" for number in range(n)],
         turn_indices=np.ones(n, np.int32),
         groups=[None] * n,
         labels=np.zeros(n, np.int8),
@@ -148,28 +148,28 @@ def test_unchanged_traffic_is_left_alone(routers, tmp_path, architecture):
 
 @pytest.mark.parametrize("architecture", ["session", "conversation"])
 def test_longer_messages_ask_for_training(routers, architecture):
-    found = verdict(routers[architecture], conversations(3, words=11.0))
-    assert found.verdict == "retrain"
-    assert "length" in moved(found)
-    assert any("Message length" in reason for reason in found.because)
+    judged = verdict(routers[architecture], conversations(3, words=11.0))
+    assert judged.verdict == "retrain"
+    assert "length" in moved(judged)
+    assert any("Message length" in reason for reason in judged.because)
 
 
 def test_another_script_is_named(routers):
     rows = conversations(4, change=lambda text, draw: "привет мир" if draw.random() < 0.4 else text)
-    found = verdict(routers["session"], rows)
-    assert found.verdict == "retrain"
+    judged = verdict(routers["session"], rows)
+    assert judged.verdict == "retrain"
     # Without a second script in the reference there is no bin to compare but the others'.
-    (script,) = [q for q in found.quantities if q.name == "script"]
+    (script,) = [q for q in judged.quantities if q.name == "script"]
     assert script.bins == ("LATIN", "other")
     assert script.seen[1] == pytest.approx(0.4, abs=0.1)
 
 
 def test_another_share_of_reasoning_asks_for_another_threshold_alone(routers):
-    found = verdict(routers["conversation"], conversations(5, 400, need=0.6))
-    assert found.verdict == "recalibrate"
-    assert found.share_now.low > found.share_before.high
-    assert "decision" in moved(found)
-    assert not [q.name for q in found.quantities if q.needs_training]
+    judged = verdict(routers["conversation"], conversations(5, 400, need=0.6))
+    assert judged.verdict == "recalibrate"
+    assert judged.share_now.low > judged.share_before.high
+    assert "decision" in moved(judged)
+    assert not [q.name for q in judged.quantities if q.needs_training]
 
 
 def test_other_scores_of_the_same_messages_are_not_called_another_share(routers):
@@ -185,20 +185,20 @@ def test_other_scores_of_the_same_messages_are_not_called_another_share(routers)
 
 
 def test_few_messages_of_the_same_kind_are_no_alarm_and_what_is_not_seen_is_said(routers):
-    found = verdict(routers["session"], conversations(6, 32))
-    assert found.verdict == "leave"
-    assert any("few conversations" in reason for reason in found.because)
+    judged = verdict(routers["session"], conversations(6, 32))
+    assert judged.verdict == "leave"
+    assert any("few conversations" in reason for reason in judged.because)
 
 
 def test_a_small_difference_is_no_alarm_however_sure_it_is(routers):
     reference = read_reference(routers["session"])
     rows = facts_of(routers["session"], conversations(1, 400), reference)
     rows.facts.chars[:20] = 1.0  # one message in twenty
-    found = compare(as_if_of_millions(reference), many_times(rows, 50), 0.3)
-    length = found.quantities[0]
+    judged = compare(as_if_of_millions(reference), many_times(rows, 50), 0.3)
+    length = judged.quantities[0]
     assert length.p_value < 1e-6
     assert 0.03 < length.distance.value < 0.06
-    assert found.verdict == "leave"
+    assert judged.verdict == "leave"
 
 
 def as_if_of_millions(reference):
@@ -217,7 +217,7 @@ def many_times(rows, times):
     facts = rows.facts
     return replace(
         rows,
-        conversations=np.concatenate([rows.conversations + at * n for at in range(times)]),
+        conversations=np.concatenate([rows.conversations + number * n for number in range(times)]),
         turn_counts=np.tile(rows.turn_counts, times),
         scores=np.tile(rows.scores, times),
         weights=np.tile(rows.weights, times),
@@ -314,17 +314,17 @@ def journal(path, served_by, n=200, need=0.3, **more):
     scorer = folder.scorer(population="log")
     path.mkdir()
     with (path / "journal-2026-05-04.jsonl").open("w") as stream:
-        for at in range(n):
+        for number in range(n):
             seen = []
             for index in range(1, draw.integers(1, 5) + 1):
                 seen.append(Turn(messages(draw, need)))
                 score = scorer.score_one(folder.spec.formatter.format(seen))
                 record = {
-                    "request_id": f"r{at}-{index}",
+                    "request_id": f"r{number}-{index}",
                     "timestamp": dt.datetime(2026, 5, 4, tzinfo=dt.UTC),
                     "protocol": "chat",
                     "kind": "turn",
-                    "conversation_id": f"j{at}",
+                    "conversation_id": f"j{number}",
                     "turn_index": index,
                     "requested_model": "turnout",
                     "model": "gpt-4o",
@@ -445,9 +445,9 @@ def test_a_later_log_of_the_same_kind_is_left_alone_and_another_language_is_not(
     assert read_reference(router).source == "traffic"
     assert drift(router, later, tmp_path / "same", catalog=CATALOG).comparison.verdict == "leave"
     table = pq.read_table(later)
-    at = table.schema.get_field_index("user_message")
+    column = table.schema.get_field_index("user_message")
     other = pa.array([f"bitte erkläre mir die Rechnung Nummer {n}" for n in range(len(table))])
-    write_parquet(table.set_column(at, "user_message", other), tmp_path / "german.parquet")
+    write_parquet(table.set_column(column, "user_message", other), tmp_path / "german.parquet")
     report = drift(router, tmp_path / "german.parquet", tmp_path / "german", catalog=CATALOG)
     assert report.comparison.verdict == "retrain"
     assert {"surprise", "kind"} <= moved(report.comparison)

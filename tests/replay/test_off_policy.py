@@ -63,9 +63,9 @@ def rarely_failing(seed, mended):
 def test_estimates_of_shares_near_1_stay_below_it_and_hold_the_truth(mended):
     logs = [rarely_failing(seed, mended) for seed in range(200)]
     truth = np.mean([np.mean(truth) for _, _, truth in logs])
-    found = [off_policy(logged, other, kind="share") for logged, other, _ in logs]
+    results = [off_policy(logged, other, kind="share") for logged, other, _ in logs]
     for estimator in ("ips", "snips", "doubly_robust"):
-        estimates = [getattr(each, estimator) for each in found]
+        estimates = [getattr(each, estimator) for each in results]
         for estimate in estimates:
             assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
         held = np.mean([estimate.low <= truth <= estimate.high for estimate in estimates])
@@ -91,8 +91,11 @@ def test_weighting_changes_what_the_log_alone_would_say():
 
 def test_a_model_of_outcomes_makes_the_interval_narrower():
     logged, other, _ = drawn(4, 4000)
-    found = off_policy(logged, other)
-    assert found.doubly_robust.high - found.doubly_robust.low < found.ips.high - found.ips.low
+    estimates = off_policy(logged, other)
+    assert (
+        estimates.doubly_robust.high - estimates.doubly_robust.low
+        < estimates.ips.high - estimates.ips.low
+    )
 
 
 @pytest.mark.parametrize("propensity", [0.0, 1.5, np.nan])

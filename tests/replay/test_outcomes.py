@@ -23,7 +23,7 @@ def journal(path, conversations=150, **changes):
     """Turns that a gateway served; a fast model's answer to a hard one gets bad feedback."""
     draw = np.random.default_rng(1)
     rows = []
-    for at in range(conversations):
+    for number in range(conversations):
         for index, text in enumerate(("hello", "prove and derive it", "thanks"), 1):
             hard, explored = text.startswith("prove"), draw.random() < SHARE
             reasoning = hard ^ explored
@@ -35,7 +35,7 @@ def journal(path, conversations=150, **changes):
                 # The last turn of a conversation was certain.
                 "propensity": 1.0 if index == 3 else SHARE if explored else 1 - SHARE,
             }
-            rows.append(turn(f"c{at:03}", index, text, MODELS[reasoning], **(facts | changes)))
+            rows.append(turn(f"c{number:03}", index, text, MODELS[reasoning], **(facts | changes)))
     return write_turns(path, rows)
 
 
@@ -59,9 +59,9 @@ def test_weighted_feedback_stands_for_that_of_another_policy(replayed):
     fast = rows["always fast", "good feedback"]
     assert fast["logged"]["value"] > 0.8
     for estimator in ("snips", "doubly_robust", "ips"):
-        found = fast["estimate"][estimator]
-        assert found["low"] <= 0.5 <= found["high"]
-        assert abs(found["value"] - 0.5) < 0.2
+        estimate = fast["estimate"][estimator]
+        assert estimate["low"] <= 0.5 <= estimate["high"]
+        assert abs(estimate["value"] - 0.5) < 0.2
     assert rows["always reasoning", "good feedback"]["estimate"]["snips"]["value"] == 1.0
     assert fast["estimate"]["effective_turns"] < fast["turns"] == 300
 

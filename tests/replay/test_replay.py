@@ -42,17 +42,17 @@ FLAGS = ("--reasoning-model", "claude-opus-4-5", "--fast-model", "claude-haiku-4
 def log(path, conversations=40, **more):
     """Conversations of three turns: every second one turns hard at its second turn."""
     rows = []
-    for at in range(conversations):
-        texts = ["hello", "prove and derive it" if at % 2 else "thanks", "thanks"]
-        later = "claude-opus-4-5" if at % 2 else "claude-haiku-4-5"
+    for number in range(conversations):
+        texts = ["hello", "prove and derive it" if number % 2 else "thanks", "thanks"]
+        later = "claude-opus-4-5" if number % 2 else "claude-haiku-4-5"
         for index, text in enumerate(texts, 1):
             model = "claude-haiku-4-5" if index == 1 else later
             tokens = {
-                "prompt_tokens": 1000 * index + at,
+                "prompt_tokens": 1000 * index + number,
                 "completion_tokens": 900 if "opus" in model else 300,
                 "assistant_message": "done",
             }
-            rows.append(turn(f"c{at:03}", index, text, model, **(tokens | more)))
+            rows.append(turn(f"c{number:03}", index, text, model, **(tokens | more)))
     return write_turns(path, rows)
 
 
@@ -92,9 +92,9 @@ def test_each_policy_does_what_it_is_named_for(replayed):
 def test_costs_are_those_of_the_tokens_and_their_parts_add_up(replayed):
     row = rows_of(replayed[0])["always fast"].measured
     assert row.usd.value == pytest.approx(sum(row.parts_usd.values()))
-    at = np.arange(40)
-    fresh = (3000 + at).mean()  # each turn reads the prompt of the one before from the cache
-    read = (1000 + at).mean() + (2000 + at).mean()
+    numbers = np.arange(40)
+    fresh = (3000 + numbers).mean()  # each turn reads the prompt of the one before from the cache
+    read = (1000 + numbers).mean() + (2000 + numbers).mean()
     answers = 3 * 300  # forty answers are Opus's: Haiku's are 300 tokens long
     usd = (fresh * 1.25 + read * 0.1 + answers * 5) / 1e6
     assert row.usd.value == pytest.approx(1000 * usd / 3)
@@ -111,9 +111,9 @@ def test_scores_agree_with_what_served_the_log(replayed):
 
 def test_policies_are_compared_at_equal_misses(replayed):
     report, _ = replayed
-    at = {level.missed: level.rows for level in report.comparison.at_missed}
-    assert set(at) == {0.05, 0.10, 0.20}
-    for level, rows in at.items():
+    rows_at = {level.missed: level.rows for level in report.comparison.at_missed}
+    assert set(rows_at) == {0.05, 0.10, 0.20}
+    for level, rows in rows_at.items():
         assert {row.name for row in rows} == {"session", "boundary", "conversation", "priced"}
         assert all(row.measured.missed.value <= level for row in rows)
     assert report.comparison.recommendation.verdict == "route"
@@ -143,11 +143,11 @@ def test_every_turn_has_a_decision_under_every_policy_and_their_costs_add_up(rep
     report, folder = replayed
     table = pq.read_table(folder / "report.decisions.parquet")
     assert table.schema.names == DECISIONS.names
-    at = next(level for level in report.comparison.at_missed if level.missed == 0.10)
-    for row in at.rows:
+    allowed = next(level for level in report.comparison.at_missed if level.missed == 0.10)
+    for row in allowed.rows:
         own = table.filter(pc.equal(table["policy"], row.name)).to_pylist()
         assert [(r["conversation_id"], r["turn_index"]) for r in own] == [
-            (f"c{at:03}", index) for at in range(40) for index in (1, 2, 3)
+            (f"c{allowed:03}", index) for allowed in range(40) for index in (1, 2, 3)
         ]
         assert {r["threshold"] for r in own} == {row.threshold}
         assert sum(r["usd"] for r in own) * 1000 / 120 == pytest.approx(row.measured.usd.value)
@@ -178,9 +178,9 @@ def test_today_is_what_the_log_chose_and_paid(replayed):
     assert today.under is None  # evidence follows from what was chosen
     # Nothing cached is counted: each model reads what its own last prompt left, as policies do.
     paid, haiku, opus = 0.0, TARGETS["fast"], TARGETS["reasoning"]
-    for at in range(40):
-        prompts = [1000 + at, 2000 + at, 3000 + at]
-        dear = at % 2
+    for number in range(40):
+        prompts = [1000 + number, 2000 + number, 3000 + number]
+        dear = number % 2
         served = [(haiku, 300), *[(opus, 900) if dear else (haiku, 300)] * 2]
         cached = [0, 0 if dear else prompts[0], prompts[1]]
         for (target, answer), prompt, held in zip(served, prompts, cached, strict=True):
@@ -203,10 +203,10 @@ def test_cached_tokens_that_the_log_counts_are_billed_as_counted(routers, tmp_pa
     report = replay(routers[1:], turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
     opus, haiku = CATALOG.price("claude-opus-4-5"), CATALOG.price("claude-haiku-4-5")
     paid = sum(
-        price.cost_usd(prompt_tokens=1000 * index + at, completion_tokens=answer)
-        for at in range(6)
+        price.cost_usd(prompt_tokens=1000 * index + number, completion_tokens=answer)
+        for number in range(6)
         for index in (1, 2, 3)
-        for price, answer in [(opus, 900) if at % 2 and index > 1 else (haiku, 300)]
+        for price, answer in [(opus, 900) if number % 2 and index > 1 else (haiku, 300)]
     )
     assert report.comparison.today.usd.value == pytest.approx(1000 * paid / 18)
 
@@ -217,9 +217,9 @@ def by_area(tmp_path_factory, routers):
     folder = tmp_path_factory.mktemp("areas")
     rows = pq.read_table(log(folder / "all.parquet", 80)).to_pylist()
     for row in rows:
-        at = int(row["conversation_id"][1:])
-        area = "billing" if at < 40 else "search" if at < 70 else f"area {at}"
-        row["segments"] = None if at == 79 else json.dumps({"area": area, "plan": None})
+        number = int(row["conversation_id"][1:])
+        area = "billing" if number < 40 else "search" if number < 70 else f"area {number}"
+        row["segments"] = None if number == 79 else json.dumps({"area": area, "plan": None})
     turns = write_turns(folder / "turns.parquet", rows)
     report = replay(routers, turns, folder / "report", catalog=CATALOG, targets=TARGETS, by="area")
     return report, folder
@@ -230,11 +230,11 @@ def test_costs_are_split_by_a_carried_column_and_add_up(by_area):
     assert [(s.name, s.conversations) for s in by.segments] == [
         ("billing", 40), ("search", 30), ("10 with fewer than 30 conversations each", 10),
     ]  # fmt: skip
-    assert by.grouped == {f"area {at}": 1 for at in range(70, 79)} | {"not given": 1}
+    assert by.grouped == {f"area {number}": 1 for number in range(70, 79)} | {"not given": 1}
     whole = rows_of(by_area[0])["always reasoning"].measured.usd.value
     parts = sum(s.turns * s.fixed[0].measured.usd.value for s in by.segments)
     assert parts / 240 == pytest.approx(whole)
-    assert all({at.missed for at in s.at_missed} == {0.05, 0.10, 0.20} for s in by.segments)
+    assert all({number.missed for number in s.at_missed} == {0.05, 0.10, 0.20} for s in by.segments)
 
 
 def test_segments_stand_on_the_page_and_in_the_table(by_area):
@@ -254,10 +254,10 @@ def write_truth(path, conversations):
     """The second and third turn of every second conversation need reasoning."""
     rows = [
         {
-            "conversation_id": f"c{at:03}", "turn_index": index,
-            "label": 0 if at % 2 and index > 1 else 1, "difficulty": 0.5, "kind": "request",
+            "conversation_id": f"c{number:03}", "turn_index": index,
+            "label": 0 if number % 2 and index > 1 else 1, "difficulty": 0.5, "kind": "request",
         }
-        for at in range(conversations)
+        for number in range(conversations)
         for index in (1, 2, 3)
     ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(rows, TRUTH), path)
@@ -292,10 +292,10 @@ def test_scorers_are_ranked_on_the_same_turns_the_session_router_pinned(against_
 
 
 def test_others_are_set_beside_at_the_misses_that_conversation_has_by_evidence(against_truth):
-    at = next(a for a in against_truth.comparison.at_missed if a.missed == 0.20)
-    conversation = next(row for row in at.rows if row.name == "conversation")
-    assert [row.name for row in at.beside] == ["backwards", "length"]
-    for row in at.beside:
+    level = next(a for a in against_truth.comparison.at_missed if a.missed == 0.20)
+    conversation = next(row for row in level.rows if row.name == "conversation")
+    assert [row.name for row in level.beside] == ["backwards", "length"]
+    for row in level.beside:
         assert row.matched_on == "evidence"
         assert row.measured.under.value <= conversation.measured.under.value
         assert row.measured.usd.value > conversation.measured.usd.value
@@ -305,8 +305,8 @@ def test_others_are_set_beside_at_the_misses_that_conversation_has_by_evidence(a
 def test_evidence_counts_only_in_conversations_that_no_router_was_trained_on(routers, tmp_path):
     for name, splits in (("a", ([0, 1], [2], [3, 4])), ("b", ([3], [5], [4, 6]))):
         (tmp_path / name).mkdir()
-        for split, at in zip(("train", "validation", "test"), splits, strict=True):
-            ids = pa.table({"conversation_id": [f"c{n:03}" for n in at]})
+        for split, numbers in zip(("train", "validation", "test"), splits, strict=True):
+            ids = pa.table({"conversation_id": [f"c{n:03}" for n in numbers]})
             write_parquet(ids, tmp_path / name / f"{split}.parquet")
     evidence = Evidence(
         truth=write_truth(tmp_path / "truth.parquet", 10),
@@ -396,10 +396,10 @@ def test_strong_evidence_stands_beside_expected_misses(routers, tmp_path):
     turns = log(tmp_path / "turns.parquet", 6)
     labels = [
         {
-            "conversation_id": f"c{at:03}", "turn_index": 2, "p_reasoning": p,
+            "conversation_id": f"c{number:03}", "turn_index": 2, "p_reasoning": p,
             "confidence": confidence, "evidence": [],
         }
-        for at, p, confidence in ((0, 0.95, 0.9), (1, 0.95, 0.9), (3, 0.05, 0.9), (5, 0.9, 0.3))
+        for number, p, confidence in ((0, 0.95, 0.9), (1, 0.95, 0.9), (3, 0.05, 0.9), (5, 0.9, 0.3))
     ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(labels, LABELS), tmp_path / "labels.parquet")
     report = replay(
@@ -433,7 +433,7 @@ def test_no_miss_among_few_conversations_is_no_proof_of_none(routers, tmp_path):
 def without_two_alike(path):
     """The log with a number in every message."""
     rows = pq.read_table(log(path)).to_pylist()
-    texts = [f"{row['user_message']} {at}" for at, row in enumerate(rows)]
+    texts = [f"{row['user_message']} {number}" for number, row in enumerate(rows)]
     return write_turns(
         path, [row | {"user_message": text} for row, text in zip(rows, texts, strict=True)]
     )
@@ -451,10 +451,10 @@ def trained(folder, turns):
 def labels_of_second_turns(path, conversations):
     rows = [
         {
-            "conversation_id": f"c{at:03}", "turn_index": 2, "p_reasoning": float(at % 2),
+            "conversation_id": f"c{number:03}", "turn_index": 2, "p_reasoning": float(number % 2),
             "confidence": 0.9, "evidence": [],
         }
-        for at in range(conversations)
+        for number in range(conversations)
     ]  # fmt: skip
     write_parquet(pa.Table.from_pylist(rows, LABELS), path)
     return path

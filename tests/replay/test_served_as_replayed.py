@@ -48,16 +48,16 @@ def simulated(path):
     """A log by chance: pauses that no, one or both caches outlive, long and short prompts."""
     draw, rows = random.Random(5), []
     for number in range(90):
-        at, prompt = NOON, draw.choice([300, 6_000, 30_000])
+        now, prompt = NOON, draw.choice([300, 6_000, 30_000])
         for index in range(1, draw.choice([1, 2, 3, 5, 8]) + 1):
             # Of several words the tiny router makes scores of many values.
             words = draw.choices([*HARD, *EASY, "it"], [1] * len(HARD) + [3] * len(EASY) + [9], k=5)
             model = draw.choice(["claude-opus-4-5", "gpt-5.6-mini"])
             answer = draw.randint(800, 6_000) if "opus" in model else draw.randint(20, 600)
             tokens = {"prompt_tokens": prompt, "completion_tokens": answer}
-            more = {"timestamp": at, "assistant_message": "done", **tokens}
+            more = {"timestamp": now, "assistant_message": "done", **tokens}
             rows.append(turn(f"c{number:03}", index, " ".join(words), model, **more))
-            at += dt.timedelta(seconds=draw.choice([20, 299, 300, 900, 1_800, 9_000]))
+            now += dt.timedelta(seconds=draw.choice([20, 299, 300, 900, 1_800, 9_000]))
             prompt += draw.choice([100, 4_000])
     return write_turns(path, rows)
 

@@ -44,18 +44,18 @@ def choose_threshold(router, source, prices=None, policy=None, **goal):
 def log(path, n=40, **tokens):
     """Conversations of two turns: a hard request answered at length, then thanks."""
     rows = []
-    for at in range(n):
-        counts = {name: value * (1 + at) for name, value in tokens.items()}
-        rows.append(turn(f"c{at}", 1, f"prove {'it ' * at}", "claude-opus-4-5", **counts))
-        rows.append(turn(f"c{at}", 2, "thanks", "claude-haiku-4-5", **tokens))
+    for number in range(n):
+        counts = {name: value * (1 + number) for name, value in tokens.items()}
+        rows.append(turn(f"c{number}", 1, f"prove {'it ' * number}", "claude-opus-4-5", **counts))
+        rows.append(turn(f"c{number}", 2, "thanks", "claude-haiku-4-5", **tokens))
     return write_turns(path, rows)
 
 
 @pytest.mark.parametrize("wanted", [0.01, 0.3, 0.5, 0.99])
 def test_the_wanted_share_goes_to_reasoning(wanted):
     scores = np.random.default_rng(2).random(500)
-    found = (scores >= threshold_for_share(scores, wanted)).mean()
-    assert wanted <= found <= wanted + 1 / 500
+    share = (scores >= threshold_for_share(scores, wanted)).mean()
+    assert wanted <= share <= wanted + 1 / 500
 
 
 def test_the_choice_is_written_and_decides(tmp_path):
@@ -89,10 +89,10 @@ def test_the_curve_says_what_other_thresholds_would_do(tmp_path):
 def test_the_next_goal_on_the_same_messages_scores_nothing_again(tmp_path):
     router, turns = write_router(tmp_path / "router"), log(tmp_path / "t.parquet")
     choose_threshold(router, turns, share=0.5)
-    kept = tmp_path / "router.threshold-scores.parquet"
-    before = kept.stat().st_mtime_ns
+    scored = tmp_path / "router.threshold-scores.parquet"
+    before = scored.stat().st_mtime_ns
     choose_threshold(router, turns, share=0.2)
-    assert kept.stat().st_mtime_ns == before
+    assert scored.stat().st_mtime_ns == before
 
 
 def test_what_cannot_be_answered_is_refused_before_anything_is_scored(tmp_path):
@@ -170,7 +170,7 @@ def test_the_share_of_messages_that_need_reasoning_is_estimated_without_labels(t
     [("conversation", [1, 2, 3]), ("session", [1]), ("boundary", [1, 3])],
 )
 def test_the_policy_of_the_settings_file_says_what_is_decided(tmp_path, policy, decisions):
-    rows = [turn("c", at, "prove", None) for at in (1, 2, 3)]
+    rows = [turn("c", index, "prove", None) for index in (1, 2, 3)]
     rows[2]["timestamp"] += dt.timedelta(minutes=9)
     turns = write_turns(tmp_path / "turns.parquet", rows)
     file = tmp_path / "turnout.toml"
@@ -275,25 +275,25 @@ def test_a_budget_holds_on_the_users_own_turns_for_a_thousand_messages(tmp_path)
 
 def test_tokens_are_those_of_the_log_and_answers_of_the_other_class_its_mean(tmp_path):
     turns = log(tmp_path / "turns.parquet", prompt_tokens=10, completion_tokens=1, cached_tokens=99)
-    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
-    first, second = found.turn_indices == 1, found.turn_indices == 2
-    assert sorted(found.prompt_tokens[first]) == [10 * (1 + at) for at in range(40)]
-    assert sorted(found.completion_tokens["reasoning"][first]) == list(range(1, 41))
-    assert set(found.completion_tokens["fast"][first]) == {1.0}
-    assert set(found.completion_tokens["reasoning"][second]) == {20.5}
-    assert (found.cached_tokens <= found.prompt_tokens).all()
-    assert found.messages.tolist() == [1] * 80
+    traffic = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
+    first, second = traffic.turn_indices == 1, traffic.turn_indices == 2
+    assert sorted(traffic.prompt_tokens[first]) == [10 * (1 + number) for number in range(40)]
+    assert sorted(traffic.completion_tokens["reasoning"][first]) == list(range(1, 41))
+    assert set(traffic.completion_tokens["fast"][first]) == {1.0}
+    assert set(traffic.completion_tokens["reasoning"][second]) == {20.5}
+    assert (traffic.cached_tokens <= traffic.prompt_tokens).all()
+    assert traffic.messages.tolist() == [1] * 80
 
 
 def test_a_session_router_decides_once_and_pays_for_the_conversation(tmp_path):
     rows = [turn("a", 1, "prove", None), turn("a", 2, "thanks", None), turn("b", 2, "hello", None)]
     turns = write_turns(tmp_path / "turns.parquet", rows)
-    found = traffic_of_turns(turns, Formatter("session"), CATALOG, policy_of("session"))
-    assert found.conversation_ids == ["a"]
-    assert found.messages.tolist() == [2]
-    assert found.left_out == 1
-    assert found.counted == 0.0
-    assert found.prompt_tokens.tolist() == [2000.0]
+    traffic = traffic_of_turns(turns, Formatter("session"), CATALOG, policy_of("session"))
+    assert traffic.conversation_ids == ["a"]
+    assert traffic.messages.tolist() == [2]
+    assert traffic.left_out == 1
+    assert traffic.counted == 0.0
+    assert traffic.prompt_tokens.tolist() == [2000.0]
 
 
 def test_a_log_without_a_first_turn_gives_a_session_router_nothing_to_decide(tmp_path):
@@ -304,8 +304,8 @@ def test_a_log_without_a_first_turn_gives_a_session_router_nothing_to_decide(tmp
 
 def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
     turns = log(tmp_path / "turns.parquet", n=2)
-    found = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
-    assert [row.context for row in found.inputs] == [
+    traffic = traffic_of_turns(turns, Formatter("conversation"), CATALOG, policy_of("conversation"))
+    assert [row.context for row in traffic.inputs] == [
         "",
         "turn two, history 0, answer missing, message 0 | prove",
         "",
@@ -315,8 +315,8 @@ def test_a_conversation_router_reads_the_log_as_it_would_be_served(tmp_path):
 
 def test_what_fires_is_told_by_turn_index(tmp_path):
     router = write_router(tmp_path / "router", "conversation")
-    rows = [turn(f"c{at}", 1, "prove", None) for at in range(4)]
-    rows += [turn(f"c{at}", 2, "hello", None) for at in range(4)]
+    rows = [turn(f"c{number}", 1, "prove", None) for number in range(4)]
+    rows += [turn(f"c{number}", 2, "hello", None) for number in range(4)]
     report = choose_threshold(router, write_turns(tmp_path / "t.parquet", rows), share=0.5)
     assert [(t.turns, t.decisions, t.share) for t in report.by_turn] == [
         ("1", 4, 1.0),
@@ -330,7 +330,7 @@ def test_what_fires_is_told_by_turn_index(tmp_path):
     ("goal", "said"), [({"share": 0.9}, "Every"), ({"budget_usd": 3.01}, "No")]
 )
 def test_a_threshold_that_never_or_always_fires_is_warned_of(tmp_path, goal, said):
-    rows = [turn(f"c{at}", 1, "hello", None) for at in range(9)]
+    rows = [turn(f"c{number}", 1, "hello", None) for number in range(9)]
     turns = write_turns(tmp_path / "turns.parquet", rows)
     # All alike: all go to reasoning, or, where the money is for one alone, none.
     report = choose_threshold(write_router(tmp_path / "router"), turns, PRICES, **goal)
@@ -346,9 +346,9 @@ def test_a_damaged_log_and_one_with_rows_of_no_message_are_refused(tmp_path):
     with pytest.raises(RecordError, match="copy it again"):
         choose_threshold(router, tmp_path / "damaged.parquet", share=0.3)
     table = pq.read_table(turns)
-    at = table.schema.get_field_index("user_message")
+    column = table.schema.get_field_index("user_message")
     texts = pa.array([None, *table["user_message"].to_pylist()[1:]], pa.string())
-    pq.write_table(table.set_column(at, "user_message", texts), turns)
+    pq.write_table(table.set_column(column, "user_message", texts), turns)
     with pytest.raises(RecordError, match="1 rows have no user_message"):
         choose_threshold(router, turns, share=0.3)
 

@@ -144,11 +144,11 @@ def test_turns_may_be_given_instead_of_messages(folders):
     assert router.decide(turns) == router.decide(messages)
 
 
-@pytest.mark.parametrize("at", [0, 1])
-def test_turns_mixed_with_messages_are_refused(folders, at):
+@pytest.mark.parametrize("position", [0, 1])
+def test_turns_mixed_with_messages_are_refused(folders, position):
     mixed = [Turn("prove it")]
-    mixed.insert(at, {"role": "user", "content": "go on"})
-    with pytest.raises(RecordError, match=rf"messages\[{at}\]: found dict beside turns"):
+    mixed.insert(position, {"role": "user", "content": "go on"})
+    with pytest.raises(RecordError, match=rf"messages\[{position}\]: found dict beside turns"):
         router_of(folders).decide(mixed)
 
 
@@ -186,22 +186,22 @@ def test_first_requests_of_one_conversation_at_the_same_time_get_one_decision(fo
     router = router_of(folders)
     texts = ["prove it", "hello"] * 20
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda text: router.decide(text, conversation_id="c"), texts))
-    assert len({decision.model_class for decision in found}) == 1
+        decisions = list(pool.map(lambda text: router.decide(text, conversation_id="c"), texts))
+    assert len({decision.model_class for decision in decisions}) == 1
 
 
 def test_threads_that_share_a_router_get_what_one_would(folders):
     router = router_of(folders)
     texts = [f"{word} this {n}" for n in range(20) for word in (HARD[0], EASY[0])]
     expected = [router.decide(text).p_reasoning for text in texts]
-    found = {}
+    scores = {}
 
-    def decide(at):
-        found[at] = router.decide(texts[at], conversation_id=str(at)).p_reasoning
+    def decide(number):
+        scores[number] = router.decide(texts[number], conversation_id=str(number)).p_reasoning
 
-    threads = [threading.Thread(target=decide, args=(at,)) for at in range(len(texts))]
+    threads = [threading.Thread(target=decide, args=(number,)) for number in range(len(texts))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [found[at] for at in range(len(texts))] == expected
+    assert [scores[number] for number in range(len(texts))] == expected

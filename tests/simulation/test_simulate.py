@@ -72,8 +72,8 @@ def test_messages_rarely_repeat():
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
         simulate(tmp_path / name, n_conversations=50, seed=seed)
-    one, again, two = (tree_sha256(tmp_path / name) for name in ("one", "again", "two"))
-    assert one == again != two
+    first, again, two = (tree_sha256(tmp_path / name) for name in ("one", "again", "two"))
+    assert first == again != two
 
 
 def test_the_log_is_as_untidy_as_real_ones(tmp_path):

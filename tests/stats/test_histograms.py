@@ -43,11 +43,11 @@ def test_unchanged_conversations_differ_at_the_level_of_the_test():
 
 def test_a_shift_is_found_and_its_distance_lies_in_the_interval():
     draw = np.random.default_rng(4)
-    found = difference(counted(*drawn(draw)), counted(*drawn(draw, shift=1.0)))
+    change = difference(counted(*drawn(draw)), counted(*drawn(draw, shift=1.0)))
     many = [counted(*drawn(draw, shift, 40_000)).shares for shift in (0.0, 1.0)]
     true = 0.5 * np.abs(many[0] - many[1]).sum()
-    assert found.p_value < 1e-6
-    assert found.low < true < found.high
+    assert change.p_value < 1e-6
+    assert change.low < true < change.high
 
 
 def test_sides_that_share_no_bin_differ():

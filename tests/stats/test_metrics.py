@@ -38,9 +38,9 @@ def test_ranking_metrics_are_those_of_scikit_learn(cases):
 
 def test_a_resampling_without_one_class_is_not_a_number():
     scores, positive = np.array([0.1, 0.9]), np.array([False, True])
-    found = metrics.auroc(scores, positive, np.array([[1.0, 1.0], [1.0, 0.0]]))
-    assert found[0] == 1
-    assert np.isnan(found[1])
+    auroc = metrics.auroc(scores, positive, np.array([[1.0, 1.0], [1.0, 0.0]]))
+    assert auroc[0] == 1
+    assert np.isnan(auroc[1])
 
 
 def test_a_random_order_recovers_half_of_the_gap_and_the_best_order_the_most():
@@ -75,10 +75,10 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     held = 0
     for number in range(100):
         values = draw.normal(0.3, 1, 80)
-        found = Resampling([str(n) for n in range(80)], seed=number, resamplings=200).estimate(
+        estimate = Resampling([str(n) for n in range(80)], seed=number, resamplings=200).estimate(
             lambda w, values=values: w @ values / w.sum(1)
         )
-        held += found.low <= 0.3 <= found.high
+        held += estimate.low <= 0.3 <= estimate.high
     assert 0.88 <= held / 100 <= 0.99
 
 
@@ -103,5 +103,5 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 def test_what_cannot_be_measured_has_no_interval():
-    found = Resampling(["a", "b"]).estimate(lambda w: np.full(len(w), np.nan))
-    assert np.isnan([found.value, found.low, found.high]).all()
+    estimate = Resampling(["a", "b"]).estimate(lambda w: np.full(len(w), np.nan))
+    assert np.isnan([estimate.value, estimate.low, estimate.high]).all()

@@ -64,7 +64,7 @@ def as_json(report) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        found = report_switches(write_log(Path(scratch)), load_catalog(), n_examples=1)
+        report = report_switches(write_log(Path(scratch)), load_catalog(), n_examples=1)
     GOLDENS.mkdir(exist_ok=True)
-    (GOLDENS / "switches.txt").write_text(printed(found))
-    (GOLDENS / "switches.json").write_text(as_json(found))
+    (GOLDENS / "switches.txt").write_text(printed(report))
+    (GOLDENS / "switches.json").write_text(as_json(report))

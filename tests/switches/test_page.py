@@ -31,7 +31,7 @@ def test_terminal_and_json_are_the_reviewed_ones(made):
 
 
 def test_every_kind_of_fallback_is_counted(made):
-    counts = {one.kind: one.count for one in made[0].fallbacks}
+    counts = {each.kind: each.count for each in made[0].fallbacks}
     assert set(counts) == {kind.code for kind in FALLBACKS}
     assert all(counts.values())
 

@@ -19,10 +19,10 @@ CONVERSATIONS = st.lists(
 @given(CONVERSATIONS)
 def test_an_interval_holds_its_share_and_stays_in_zero_to_one(conversations):
     count, turns = (sum(column) for column in zip(*conversations, strict=True))
-    found = share(count, turns, deviation(conversations))
-    assert 0 <= found.low <= found.value <= found.high <= 1
-    assert found.count == count
-    assert found.low < found.high
+    estimate = share(count, turns, deviation(conversations))
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.count == count
+    assert estimate.low < estimate.high
 
 
 def test_turns_of_few_conversations_say_less_than_as_many_of_many():

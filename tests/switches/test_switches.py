@@ -56,12 +56,12 @@ def cases(tmp_path_factory):
     ]
     rows += [turn("thinks harder", n, "x", SONNET, reasoning_tokens=500 * n) for n in (0, 1)]
     turns = write_turns(folder / "t.parquet", rows)
-    found = report_switches(turns, CATALOG, out=folder / "out")
+    report = report_switches(turns, CATALOG, out=folder / "out")
     switches = {}
     for row in pq.read_table(folder / "out" / "switches.parquet").to_pylist():
         kind = row["kind"] + "!" * row["provider_switch"]
         switches.setdefault(row["conversation_id"], []).append(kind)
-    return found, switches
+    return report, switches
 
 
 def test_each_kind_is_seen_by_class_and_another_provider_beside_it(cases):
@@ -88,13 +88,13 @@ def test_a_pair_has_its_rate_among_the_turns_on_the_first_model(cases):
 
 
 def test_switches_are_placed_by_the_turn_that_follows(tmp_path):
-    found = report(tmp_path, {"a": [SONNET, OPUS], "b": [SONNET] * 6 + [OPUS]})
-    upgrades = {rate.name: (rate.turns, rate.upgrades.count) for rate in found.by_turn}
+    measured = report(tmp_path, {"a": [SONNET, OPUS], "b": [SONNET] * 6 + [OPUS]})
+    upgrades = {rate.name: (rate.turns, rate.upgrades.count) for rate in measured.by_turn}
     assert upgrades == {
         "2": (2, 1), "3": (1, 0), "4": (1, 0), "5": (1, 0), "6–10": (2, 1), "11–20": (0, 0),
         "21+": (0, 0),
     }  # fmt: skip
-    assert (found.rate.turns, found.rate.switches.count) == (7, 2)
+    assert (measured.rate.turns, measured.rate.switches.count) == (7, 2)
 
 
 def test_switches_are_placed_in_time_in_utc(tmp_path):
@@ -104,18 +104,20 @@ def test_switches_are_placed_in_time_in_utc(tmp_path):
         turn("a", 2, "y", OPUS, timestamp=late),
         turn("a", 3, "z", OPUS, timestamp=None),
     ]
-    found = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
-    assert found.date_unit == "day"
-    assert [(rate.name, rate.turns) for rate in found.by_date] == [("2026-05-04", 1)]
-    assert [rate.name for rate in found.by_hour if rate.turns] == ["01"]
-    assert [rate.name for rate in found.by_weekday if rate.switches.count] == ["Monday"]
+    measured = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
+    assert measured.date_unit == "day"
+    assert [(rate.name, rate.turns) for rate in measured.by_date] == [("2026-05-04", 1)]
+    assert [rate.name for rate in measured.by_hour if rate.turns] == ["01"]
+    assert [rate.name for rate in measured.by_weekday if rate.switches.count] == ["Monday"]
 
 
 def test_a_log_without_times_has_no_rates_by_time(tmp_path):
-    rows = [turn("a", at, "x", model, timestamp=None) for at, model in ((1, SONNET), (2, OPUS))]
-    found = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
-    assert (found.date_unit, found.by_date, found.by_hour) == (None, [], [])
-    assert found.rate.switches.count == 1
+    rows = [
+        turn("a", index, "x", model, timestamp=None) for index, model in ((1, SONNET), (2, OPUS))
+    ]
+    measured = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
+    assert (measured.date_unit, measured.by_date, measured.by_hour) == (None, [], [])
+    assert measured.rate.switches.count == 1
 
 
 def test_what_a_product_made_is_counted_apart(tmp_path):
@@ -127,17 +129,17 @@ def test_what_a_product_made_is_counted_apart(tmp_path):
         turn("b", 1, "x", O3),
         turn("b", 2, "yy", GPT),
     ]
-    found = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
-    assert {k.kind: (k.count, k.fallbacks) for k in found.switches if k.count} == {
+    measured = report_switches(write_turns(tmp_path / "t.parquet", rows), CATALOG)
+    assert {k.kind: (k.count, k.fallbacks) for k in measured.switches if k.count} == {
         "upgrade": (1, 1),
         "downgrade": (2, 1),
     }
-    assert {f.kind: f.count for f in found.fallbacks if f.count} == {"retry": 2}
-    assert found.by_models == {"1": 0, "2": 2, "3+": 0}
-    assert found.by_models_chosen == {"1": 1, "2": 1, "3+": 0}
-    assert (found.rate.switches.count, found.rate.fallbacks.count) == (1, 2)
+    assert {f.kind: f.count for f in measured.fallbacks if f.count} == {"retry": 2}
+    assert measured.by_models == {"1": 0, "2": 2, "3+": 0}
+    assert measured.by_models_chosen == {"1": 1, "2": 1, "3+": 0}
+    assert (measured.rate.switches.count, measured.rate.fallbacks.count) == (1, 2)
     # Only the person's switch is described: one turn before it, none after.
-    downgrade = found.medians[1]
+    downgrade = measured.medians[1]
     assert (downgrade.turns_before, downgrade.turns_after) == (1, 0)
     assert (downgrade.chars_before, downgrade.chars_at, downgrade.chars_after) == (1, 2, None)
 
@@ -160,19 +162,19 @@ def test_a_table_that_was_not_ingested_is_refused(tmp_path):
 def test_the_simulator_has_the_real_fleets_distribution(tmp_path):
     simulate(tmp_path / "log", n_conversations=1000, seed=3)
     ingest([tmp_path / "log" / "turns.parquet"], tmp_path / "turns.parquet")
-    found = report_switches(tmp_path / "turns.parquet", CATALOG, out=tmp_path / "out")
-    shares = {name: round(n / found.conversations, 3) for name, n in found.by_models.items()}
+    measured = report_switches(tmp_path / "turns.parquet", CATALOG, out=tmp_path / "out")
+    shares = {name: round(n / measured.conversations, 3) for name, n in measured.by_models.items()}
     assert shares == {"1": 0.958, "2": 0.038, "3+": 0.004}
     stored = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert stored["by_models"] == found.by_models
+    assert stored["by_models"] == measured.by_models
 
 
 def test_real_logs_give_a_report(shared_data, tmp_path):
     ingest([shared_data / "dev_chat_logs" / "turns.parquet"], tmp_path / "turns.parquet")
-    found = report_switches(tmp_path / "turns.parquet", CATALOG)
-    assert found.turns == 4846
-    assert sum(found.turns_by_class.values()) + found.turns_without_model == found.turns
-    assert found.by_models["1"] / found.conversations > 0.9
+    measured = report_switches(tmp_path / "turns.parquet", CATALOG)
+    assert measured.turns == 4846
+    assert sum(measured.turns_by_class.values()) + measured.turns_without_model == measured.turns
+    assert measured.by_models["1"] / measured.conversations > 0.9
 
 
 STEPS = ("find switches", "count models and switches", "rate by turn and time")
@@ -187,8 +189,8 @@ def test_the_steps_that_were_asked_for_are_told_with_their_numbers(tmp_path, ask
     rows = [turn("a", index, "x", model) for index, model in enumerate((SONNET, OPUS), start=1)]
     source = write_turns(tmp_path / "t.parquet", rows)
     asked = {name: tmp_path / x if name == "out" else x for name, x in asked.items()}
-    told = []
-    report_switches(source, CATALOG, **asked, on_progress=lambda *what: told.append(what))
+    calls = []
+    report_switches(source, CATALOG, **asked, on_progress=lambda *what: calls.append(what))
     names = [*STEPS, *more]
-    steps = [f"{at} of {len(names)}: {name}" for at, name in enumerate(names, start=1)]
-    assert told == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]
+    steps = [f"{number} of {len(names)}: {name}" for number, name in enumerate(names, start=1)]
+    assert calls == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]

@@ -126,26 +126,26 @@ def responses_stream(body) -> Iterator[bytes]:
         return event({"type": kind, "sequence_number": number, **values}, kind)
 
     item = _output_item(body)
-    at = {"item_id": item["id"], "output_index": 0}
+    place = {"item_id": item["id"], "output_index": 0}
     begun = item | {"status": "in_progress"}
     yield numbered("response.created", response=_response(body, "in_progress", []))
     yield numbered("response.in_progress", response=_response(body, "in_progress", []))
     if wants_tool(body):
         yield numbered("response.output_item.added", output_index=0, item=begun | {"arguments": ""})
         for piece in ('{"path": ', '"a.py"}'):
-            yield numbered("response.function_call_arguments.delta", **at, delta=piece)
-        yield numbered("response.function_call_arguments.done", **at, name=item["name"],
+            yield numbered("response.function_call_arguments.delta", **place, delta=piece)
+        yield numbered("response.function_call_arguments.done", **place, name=item["name"],
                        arguments=item["arguments"])
     else:
-        at |= {"content_index": 0}
+        place |= {"content_index": 0}
         yield numbered("response.output_item.added", output_index=0, item=begun | {"content": []})
-        yield numbered("response.content_part.added", **at,
+        yield numbered("response.content_part.added", **place,
                        part={"type": "output_text", "text": "", "annotations": []})
         for piece in words_of(body):
-            yield numbered("response.output_text.delta", **at, delta=piece, logprobs=[])
-        yield numbered("response.output_text.done", **at, text="".join(words_of(body)),
+            yield numbered("response.output_text.delta", **place, delta=piece, logprobs=[])
+        yield numbered("response.output_text.done", **place, text="".join(words_of(body)),
                        logprobs=[])
-        yield numbered("response.content_part.done", **at, part=item["content"][0])
+        yield numbered("response.content_part.done", **place, part=item["content"][0])
     yield numbered("response.output_item.done", output_index=0, item=item)
     yield numbered("response.completed", response=responses_whole(body))
 

@@ -89,8 +89,8 @@ class Database:
         """The query's result; a query that was asked before is not run again."""
         if query not in self._answers:
             sql, parameters = _translated(query, self._table, tuple(self._types.items()))
-            found = self._connection.execute(sql, parameters or None)
-            self._answers[query] = found.to_arrow_table()
+            answered = self._connection.execute(sql, parameters or None)
+            self._answers[query] = answered.to_arrow_table()
         return self._answers[query]
 
 

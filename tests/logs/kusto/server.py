@@ -56,11 +56,11 @@ class KustoServer:
     def answer(self, query):
         """The frames of the answer."""
         with self._lock:
-            found = self.database.ask(query)
-        if found.num_rows > self.row_limit:
-            rows = [_listed(row) for row in found.slice(0, self.row_limit).to_pylist()]
-            return _frames(found.schema, [*rows, too_large()])
-        return _frames(found.schema, [_listed(row) for row in found.to_pylist()])
+            table = self.database.ask(query)
+        if table.num_rows > self.row_limit:
+            rows = [_listed(row) for row in table.slice(0, self.row_limit).to_pylist()]
+            return _frames(table.schema, [*rows, too_large()])
+        return _frames(table.schema, [_listed(row) for row in table.to_pylist()])
 
 
 def whole(handler, answer):

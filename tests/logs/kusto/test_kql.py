@@ -68,13 +68,17 @@ def complete(turns):
     indices = {}
     for turn in turns:
         indices.setdefault(turn["conversation_id"], []).append(turn["turn_index"])
-    return {name for name, found in indices.items() if sorted(found) == [*range(1, len(found) + 1)]}
+    return {
+        name
+        for name, numbers in indices.items()
+        if sorted(numbers) == [*range(1, len(numbers) + 1)]
+    }
 
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_microsofts_parser_finds_no_fault_and_the_documented_columns(parser, name):
-    found = parser.check(query_text(name))
-    assert found == {"problems": [], "columns": RESULTS[name]}
+    checked = parser.check(query_text(name))
+    assert checked == {"problems": [], "columns": RESULTS[name]}
 
 
 def test_microsofts_parser_would_find_a_fault(parser):
@@ -128,32 +132,32 @@ def test_of_one_message_sent_twice_the_first_time_is_kept(log):
     later = log[0][0] | {"turnIndex": 1, "conversationId": "c"}
     earlier = later | {"timestamp": later["timestamp"] - dt.timedelta(days=1)}
     for rows in ([later, earlier], [earlier, later]):
-        (found,) = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
-        assert found["timestamp"] == earlier["timestamp"].replace(tzinfo=None)
+        (stored,) = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
+        assert stored["timestamp"] == earlier["timestamp"].replace(tzinfo=None)
 
 
 def test_the_window_holds_its_start_and_not_its_end(log):
     row = log[0][0] | {"turnIndex": 1, "timestamp": dt.datetime(2026, 3, 1)}
 
-    def found(start, end):
+    def within(start, end):
         settings = {"startTime": f"datetime({start})", "endTime": f"datetime({end})"}
         return run(query_text("sft_session_router_first_turns", settings=settings), [row])
 
-    assert found("2026-03-01", "2026-03-02")
-    assert not found("2026-02-01", "2026-03-01")
+    assert within("2026-03-01", "2026-03-02")
+    assert not within("2026-02-01", "2026-03-01")
 
 
 def test_first_turns_are_those_of_the_default_engine(log):
     rows, turns, _ = log
-    found = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
-    assert {(row["conversationId"], row["userMessage"], row["model"]) for row in found} == {
+    answered = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
+    assert {(row["conversationId"], row["userMessage"], row["model"]) for row in answered} == {
         (turn["conversation_id"], turn["user_message"], turn["model"])
         for turn in turns
         if turn["turn_index"] == 1
     }
     whole = complete(turns)
     counts = Counter(turn["conversation_id"] for turn in turns)
-    for row in found:
+    for row in answered:
         assert row["isComplete"] == (row["conversationId"] in whole)
         assert row["turnCount"] == counts[row["conversationId"]]
         assert row["messageCharacters"] == len(row["userMessage"])
@@ -162,8 +166,8 @@ def test_first_turns_are_those_of_the_default_engine(log):
 def test_a_larger_sample_holds_the_smaller_one(log):
     def ids(percent):
         settings = ALL_TIME | {"sampledPercent": str(percent)}
-        found = run(query_text("sft_session_router_first_turns", settings=settings), log[0])
-        return {row["conversationId"] for row in found}
+        answered = run(query_text("sft_session_router_first_turns", settings=settings), log[0])
+        return {row["conversationId"] for row in answered}
 
     small, large = ids(20), ids(60)
     assert small < large
@@ -172,9 +176,11 @@ def test_a_larger_sample_holds_the_smaller_one(log):
 
 def test_all_turns_of_complete_conversations_are_those_of_the_default_engine(log):
     rows, turns, _ = log
-    found = run(query_text("sft_stratified_by_turn_count", settings=ALL_TIME), rows)
+    answered = run(query_text("sft_stratified_by_turn_count", settings=ALL_TIME), rows)
     whole = complete(turns)
-    assert {(r["conversationId"], r["turnIndex"], r["userMessage"], r["model"]) for r in found} == {
+    assert {
+        (r["conversationId"], r["turnIndex"], r["userMessage"], r["model"]) for r in answered
+    } == {
         (t["conversation_id"], t["turn_index"], t["user_message"], t["model"])
         for t in turns
         if t["conversation_id"] in whole
@@ -184,9 +190,9 @@ def test_all_turns_of_complete_conversations_are_those_of_the_default_engine(log
 def test_every_bucket_gives_the_conversations_with_the_least_hash(log):
     settings = ALL_TIME | {"perBucket": "3", "seed": '"s"'}
     text = query_text("sft_stratified_by_turn_count", settings=settings)
-    found = run(text, log[0])
+    answered = run(text, log[0])
     chosen = {}
-    for row in found:
+    for row in answered:
         chosen.setdefault(row["bucket"], set()).add(row["conversationId"])
     counts = Counter(turn["conversation_id"] for turn in log[1])
     least = sorted(
@@ -196,43 +202,43 @@ def test_every_bucket_gives_the_conversations_with_the_least_hash(log):
     assert chosen["1-2"] == set(least)
     assert {len(names) for names in chosen.values()} == {3}
     shuffled = random.Random(1).sample(log[0], len(log[0]))
-    assert run(text, shuffled) == found
+    assert run(text, shuffled) == answered
 
 
 def test_models_per_conversation_are_those_of_the_switch_report(log):
     rows, _, path = log
-    found = run(query_text("models_per_conversation", settings=ALL_TIME), rows)
+    answered = run(query_text("models_per_conversation", settings=ALL_TIME), rows)
     report = report_switches(path, load_catalog())
-    assert {row["models"]: row["conversations"] for row in found} == {
+    assert {row["models"]: row["conversations"] for row in answered} == {
         name: count for name, count in report.by_models.items() if count
     }
-    assert sum(row["percent"] for row in found) == pytest.approx(100, abs=0.2)
+    assert sum(row["percent"] for row in answered) == pytest.approx(100, abs=0.2)
 
 
 def test_switches_are_classified_as_the_switch_report_does(log):
     rows, _, path = log
-    found = run(query_text("model_switching", settings=ALL_TIME), rows)
+    answered = run(query_text("model_switching", settings=ALL_TIME), rows)
     report = report_switches(path, load_catalog())
-    assert Counter(row["switchKind"] for row in found) == {
+    assert Counter(row["switchKind"] for row in answered) == {
         kind.kind: kind.count for kind in report.switches if kind.count
     }
-    assert sum(row["otherProvider"] for row in found) == sum(
+    assert sum(row["otherProvider"] for row in answered) == sum(
         kind.provider_switches for kind in report.switches
     )
-    used = Counter(row["modelsUsed"] for row in {r["conversationId"]: r for r in found}.values())
+    used = Counter(row["modelsUsed"] for row in {r["conversationId"]: r for r in answered}.values())
     assert used[2] == report.by_models["2"]
 
 
 def test_the_message_kept_of_a_turn_sent_twice_is_the_longest(log):
-    one = {
+    first = {
         "conversationId": "c",
         "turnIndex": 1,
         "model": "o3",
         "timestamp": log[0][0]["timestamp"],
     }
-    rows = [one | {"userMessage": text} for text in ("cut off", "cut off no more", "cut")]
-    (found,) = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
-    assert found["userMessage"] == "cut off no more"
+    rows = [first | {"userMessage": text} for text in ("cut off", "cut off no more", "cut")]
+    (stored,) = run(query_text("sft_session_router_first_turns", settings=ALL_TIME), rows)
+    assert stored["userMessage"] == "cut off no more"
 
 
 def test_rows_outside_the_window_are_left_out(log):

@@ -89,19 +89,19 @@ def compared(table):
 
 def test_first_turns_are_the_rows_of_the_same_log_read_from_a_file(server, log, tmp_path):
     report = read(server, tmp_path / "t.parquet")
-    found = pq.read_table(tmp_path / "t.parquet")
-    expected = log[1].filter(pc.equal(log[1]["turn_index"], 1)).select(found.column_names)
-    assert same_but_for_what_kusto_has_not(found, expected)
-    assert found.num_rows == report.rows_kept == report.rows_read > 100
-    assert set(found["source"].to_pylist()) == {server.address}
-    assert found["user_id"].null_count == 0
+    turns = pq.read_table(tmp_path / "t.parquet")
+    expected = log[1].filter(pc.equal(log[1]["turn_index"], 1)).select(turns.column_names)
+    assert same_but_for_what_kusto_has_not(turns, expected)
+    assert turns.num_rows == report.rows_kept == report.rows_read > 100
+    assert set(turns["source"].to_pylist()) == {server.address}
+    assert turns["user_id"].null_count == 0
 
 
 def test_every_turn_in_many_cells_is_the_rows_of_the_same_log_read_from_a_file(
     server, log, tmp_path
 ):
     read(server, tmp_path / "t.parquet", EVERY, limits=ReplyLimits(rows=150))
-    found = pq.read_table(tmp_path / "t.parquet")
+    turns = pq.read_table(tmp_path / "t.parquet")
     spans = (
         log[1]
         .group_by("conversation_id")
@@ -114,7 +114,7 @@ def test_every_turn_in_many_cells_is_the_rows_of_the_same_log_read_from_a_file(
         )
     )
     expected = log[1].filter(pc.is_in(log[1]["conversation_id"], whole["conversation_id"]))
-    assert same_but_for_what_kusto_has_not(found, expected)
+    assert same_but_for_what_kusto_has_not(turns, expected)
     assert len(server.queries) > 4
 
 
@@ -127,11 +127,11 @@ def test_microsofts_parser_finds_no_fault_in_what_is_asked(server, parser, tmp_p
             assert parser.check(query, kinds)["problems"] == []
 
 
-def same_but_for_what_kusto_has_not(found, expected):
+def same_but_for_what_kusto_has_not(actual, expected):
     """Whether the columns that the served table has are the same, row for row."""
-    names = [name for name in found.column_names if camel(name) in KINDS]
+    names = [name for name in actual.column_names if camel(name) in KINDS]
     assert set(names) > {"user_id", "reasoning_tokens"}
-    return compared(found).select(names).equals(compared(expected).select(names))
+    return compared(actual).select(names).equals(compared(expected).select(names))
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def same_but_for_what_kusto_has_not(found, expected):
 def test_a_passing_failure_loses_no_row(server, log, tmp_path, fault):
     # Of the count, of the bins and of the rows.
     server.faults.extend([fault, fault, whole] * 3)
-    told = []
-    read(server, tmp_path / "t.parquet", on_progress=lambda step, *_: told.append(step))
-    found = pq.read_table(tmp_path / "t.parquet")
-    assert found.num_rows == pc.sum(pc.equal(log[1]["turn_index"], 1)).as_py()
-    assert sum(step.startswith("waiting") for step in told) == 6
+    steps = []
+    read(server, tmp_path / "t.parquet", on_progress=lambda step, *_: steps.append(step))
+    turns = pq.read_table(tmp_path / "t.parquet")
+    assert turns.num_rows == pc.sum(pc.equal(log[1]["turn_index"], 1)).as_py()
+    assert sum(step.startswith("waiting") for step in steps) == 6
 
 
 @pytest.mark.parametrize("fault", [throttled(), fails_amid_rows, fails_after_rows, breaks_off])
@@ -277,14 +277,14 @@ def test_a_killed_run_goes_on_where_it_stopped(server, tmp_path):
     assert not out.exists()
     (folder,) = tmp_path.glob(".t.parquet.*.kusto")
     assert folder.stat().st_mode & 0o077 == 0
-    kept = {path.name for path in folder.glob("*.parquet")}
-    assert len(kept) == 2
+    stored = {path.name for path in folder.glob("*.parquet")}
+    assert len(stored) == 2
     server.queries.clear()
-    told = []
-    read(server, out, limits=ReplyLimits(rows=30), on_progress=lambda *step: told.append(step))
-    cells = len({done for step, done, _ in told if step == "fetch from Kusto"}) - 1
+    steps = []
+    read(server, out, limits=ReplyLimits(rows=30), on_progress=lambda *step: steps.append(step))
+    cells = len({done for step, done, _ in steps if step == "fetch from Kusto"}) - 1
     assert cells > 3
-    assert sum("turnIndex between" in query for query in server.queries) == cells - len(kept)
+    assert sum("turnIndex between" in query for query in server.queries) == cells - len(stored)
     assert not list(tmp_path.glob(".t.parquet.*"))
     read(server, tmp_path / "whole.parquet")
     assert compared(pq.read_table(out)).equals(compared(pq.read_table(tmp_path / "whole.parquet")))
@@ -415,12 +415,12 @@ BINS = st.lists(
 def test_every_bin_lies_in_one_cell_that_holds_no_other(bins, rows, size_bytes):
     limits = ReplyLimits(rows, size_bytes)
     cells = cells_of(bins, limits)
-    assert [one for cell in cells for one in cell.bins] == sorted(bins)
-    for cell in [*cells, *(small for one in cells for small in one.split())]:
+    assert [each for cell in cells for each in cell.bins] == sorted(bins)
+    for cell in [*cells, *(small for each in cells for small in each.split())]:
         (first, last), (least, greatest) = cell.parts, cell.turn_indices
         inside = [
-            one for one in sorted(bins)
-            if first <= one.part <= last and least <= one.block * 100 <= greatest
+            each for each in sorted(bins)
+            if first <= each.part <= last and least <= each.block * 100 <= greatest
         ]  # fmt: skip
         assert tuple(inside) == cell.bins
         assert limits.hold(cell.bins) or len(cell.bins) == 1
