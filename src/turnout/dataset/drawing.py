@@ -224,8 +224,9 @@ class Log:
         for batch in batches(self._backend, rows, order_by=TURN_KEYS):
             # Column by column takes a quarter of the time of row by row.
             columns = {name: batch[name].to_pylist() for name in batch.schema.names}
-            models = zip(columns["logged_model"], columns["reasoned"], strict=True)
-            labels = zip(*(self._models.label_of(*model) for model in models), strict=True)
+            models = list(zip(columns["logged_model"], columns["reasoned"], strict=True))
+            label_of = {model: self._models.label_of(*model) for model in set(models)}
+            labels = zip(*map(label_of.__getitem__, models), strict=True)
             columns = dict(zip(_ModelLabel._fields, labels, strict=False)) | columns
             values = (columns.get(name, repeat(None)) for name in DrawnTurn._fields)
             yield from map(DrawnTurn._make, zip(*values, strict=False))

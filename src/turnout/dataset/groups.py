@@ -82,13 +82,17 @@ def assigned(
     )
     splits: dict[str, list[Sequence[Candidate]]] = {split: [] for split in SPLITS}
     for name, rows in ordered:
-        cells = Counter(row.cell for row in rows)
+        cells = {rows[0].cell: 1} if len(rows) == 1 else Counter(row.cell for row in rows)
         fits = {
-            split: sum(min(n, need[split][cell]) for cell, n in cells.items()) for split in SPLITS
+            split: sum([min(n, need[split][cell]) for cell, n in cells.items()]) for split in SPLITS
         }
-        preferred = split_of(name, seed, shares)
-        best = max(SPLITS, key=lambda split: (fits[split], split == preferred))
-        need[best].subtract({c: min(n, need[best][c]) for c, n in cells.items()})
+        most = max(fits.values())
+        fitting = [split for split in SPLITS if fits[split] == most]
+        best = fitting[0]
+        if len(fitting) > 1 and (preferred := split_of(name, seed, shares)) in fitting:
+            best = preferred
+        for cell, n in cells.items():
+            need[best][cell] -= min(n, need[best][cell])
         splits[best].append(rows)
     if both_labels:
         _give_missing_labels(splits)
@@ -126,8 +130,13 @@ def leaks(splits: Mapping[str, Sequence[Candidate]]) -> dict[str, int]:
     split_of_row = [name for name, split in splits.items() for _ in split]
 
     def crossing(names: Iterable[Hashable]) -> int:
-        places = set(zip(names, split_of_row, strict=True))
-        return sum(n > 1 for n in Counter(name for name, _ in places if name is not None).values())
+        first_split: dict[Hashable, str] = {}
+        crossed = {
+            name
+            for name, split in zip(names, split_of_row, strict=True)
+            if first_split.setdefault(name, split) != split
+        }
+        return len(crossed - {None})
 
     return {
         "conversations": crossing(row.group for row in rows),
