@@ -285,6 +285,20 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
             "expected columns of one length",
         ),
         (
+            lambda: tn.from_outcomes({"prompt": ["a"], "reasoning_score": [2**70]}),
+            RecordError,
+            "df: not readable as Arrow",
+        ),
+        (
+            lambda: tn.from_turns(
+                {"chat": [["a"]], "asked": ["b"], "model": ["o3"]},
+                text="asked",
+                conversation="chat",
+            ),
+            RecordError,
+            r"row 0: conversation_id is \['a'\]",
+        ),
+        (
             lambda: tn.from_outcomes(scored().iloc[:0], strong="gpt5", weak="mini"),
             RecordError,
             "the table: no rows",

@@ -82,6 +82,7 @@ def test_a_split_is_scored_as_its_texts_are(router, data, frame):
         pytest.param([float("nan")], "row 0: found nan", id="nan"),
         pytest.param(pd.DataFrame({"prompt": ["a"]}), "Give one of its columns", id="frame"),
         pytest.param(7, "found int; expected texts", id="number"),
+        pytest.param(np.float32(7), "found float; expected texts", id="scalar"),
         pytest.param([["a", "b"]], "row 0: messages\\[0\\]: found str", id="texts-as-messages"),
         pytest.param(
             [[{"role": "narrator", "content": "x"}]],

@@ -40,7 +40,7 @@ def arrow_table(df: object, argument: str = "df") -> pa.Table:
 
             return from_dataframe(df)
         return pa.table(dict(df) if isinstance(df, Mapping) else df)
-    except (TypeError, ValueError, pa.ArrowException) as error:
+    except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise _refused(df, argument, error) from error
 
 
@@ -57,7 +57,7 @@ def _refused(df: object, argument: str, error: Exception) -> RecordError | Setti
             f"{argument}: more than one column is named {repeated[0]}; expected each name once. "
             "Rename or drop the others."
         )
-    if isinstance(error, pa.ArrowException | UnicodeError):
+    if isinstance(error, pa.ArrowException | UnicodeError | OverflowError):
         return RecordError(
             f"{argument}: not readable as Arrow ({first_line(error)}); expected columns of one "
             "length, each of one type. Convert the column, or write messages as JSON text."
@@ -133,13 +133,16 @@ def split_of_turns(
 
 def turn_keys(table: Table, conversation: str | None, turn: str | None) -> list[tuple[str, int]]:
     """Conversation and turn index of every row; without a column, each row is a conversation."""
-    counts: Counter[Any] = Counter()
+    counts: Counter[str] = Counter()
     keys = []
     for number, row in enumerate(table):
-        name = row.values[conversation] if conversation else number
+        named = {
+            "conversation_id": row.values[conversation] if conversation else number,
+            "turn_index": row.values[turn] if turn else 1,
+        }
+        name, index = Row(row.where, named).turn()
         counts[name] += 1
-        index = row.values[turn] if turn else counts[name]
-        keys.append(Row(row.where, {"conversation_id": name, "turn_index": index}).turn())
+        keys.append((name, index if turn else counts[name]))
     return keys
 
 

@@ -42,7 +42,8 @@ def _items(rows: object) -> list[Any]:
     # Arrow, polars, then pandas and NumPy.
     for name in ("to_pylist", "to_list", "tolist"):
         if hasattr(rows, name):
-            return list(getattr(rows, name)())
+            rows = getattr(rows, name)()
+            break
     if not isinstance(rows, Iterable):
         raise RecordError(f"found {type(rows).__name__}; {_EXPECTED}.")
     return list(rows)
