@@ -96,32 +96,34 @@ class Row:
         except OverflowError:
             return None
 
-    def turn(self) -> tuple[str, int]:
-        """Conversation id and turn index.
+    def turn(
+        self, conversation: str = "conversation_id", turn: str = "turn_index"
+    ) -> tuple[str, int]:
+        """Conversation id and turn index, from columns of these names.
 
         Raises:
             RecordError: If one of them is missing or not valid.
         """
-        conversation_id, index = self.identity("conversation_id"), self.integer("turn_index")
+        conversation_id, index = self.identity(conversation), self.integer(turn)
         if conversation_id is None:
-            raise self.refused("conversation_id", "an id")
+            raise self.refused(conversation, "an id")
         if index is None or not 1 <= index <= _MAX_TURN_INDEX:
-            raise self.refused("turn_index", "a whole number from 1")
+            raise self.refused(turn, "a whole number from 1")
         return conversation_id, index
 
-    def label(self) -> int | None:
+    def label(self, name: str = "label") -> int | None:
         """0 = reasoning, 1 = fast; None where it is not known yet.
 
         Raises:
             RecordError: If it is none of these.
         """
-        value = self.values.get("label")
+        value = self.values.get(name)
         if value is None or not str(value).strip():
             return None
         label = _LABELS.get(str(value).strip().lower().removesuffix(".0"))
         if label is None:
             raise self.refused(
-                "label", "0 or reasoning, 1 or fast, or nothing where it is not known yet"
+                name, "0 or reasoning, 1 or fast, or nothing where it is not known yet"
             )
         return label
 

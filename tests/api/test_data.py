@@ -189,6 +189,7 @@ def test_two_labels_of_one_turn_are_refused_with_their_row():
 
 def test_each_row_may_be_a_conversation_of_its_own():
     frame = turns().drop(columns=["chat", "model"]).assign(need=[0, 1] * 150)
+    frame["turn_index"] = 2  # says nothing of a row that is a conversation
     data = tn.from_turns(frame, text="asked", conversation=None, label="need")
     assert sum(map(len, splits(data).values())) == len(frame)
 
@@ -252,7 +253,7 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
         (
             lambda: tn.from_turns(turns(), text="asked", conversation="chat", label="model"),
             RecordError,
-            "the table: row 0: label is 'o3'; expected 0 or reasoning",
+            "the table: row 0: model is 'o3'; expected 0 or reasoning",
         ),
         (
             lambda: tn.from_turns(turns().assign(model="o3"), text="asked", conversation="chat"),
@@ -296,7 +297,7 @@ def test_saved_data_is_the_folder_that_train_reads(tmp_path):
                 conversation="chat",
             ),
             RecordError,
-            r"row 0: conversation_id is \['a'\]",
+            r"row 0: chat is \['a'\]",
         ),
         (
             lambda: tn.from_outcomes(scored().iloc[:0], strong="gpt5", weak="mini"),

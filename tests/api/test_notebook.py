@@ -293,7 +293,7 @@ def test_an_unfitted_router_says_so():
 
 
 def test_a_router_shows_what_it_is(router):
-    fitted = "RouterClassifier(model='words'): fitted (words), threshold 0.500"
+    fitted = "RouterClassifier(model='words'): fitted (words) on 240 labelled rows, threshold 0.500"
     assert repr(router) == fitted
     assert repr(tn.RouterClassifier(seed=3)) == "RouterClassifier(seed=3): not fitted"
     assert repr(router.router) == "Router(session, threshold 0.500 for the population balanced)"

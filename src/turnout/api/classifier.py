@@ -93,7 +93,9 @@ class RouterClassifier:
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v != defaults[k]]
         state = "not fitted"
         if self.report_ is not None:
-            state = f"fitted ({self.report_.model}), threshold {self.threshold:.3f}"
+            rows = self.report_.labelled_rows["train"]
+            state = f"fitted ({self.report_.model}) on {rows:,} labelled rows, threshold "
+            state += f"{self.threshold:.3f}"
         return f"RouterClassifier({', '.join(changed)}): {state}"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -157,9 +159,6 @@ class RouterClassifier:
                 f"validation: its rows are shown as {validation.formatter}, those of train as "
                 f"{train.formatter}; expected both from one data set."
             )
-        folder = _TemporaryFolder()
-        dataset, router = folder.path / "data", folder.path / "router"
-        _write_dataset(dataset, train, validation)
         if not isinstance(self.encoder, str | Path | None):
             raise SettingsError(
                 f"encoder: found {type(self.encoder).__name__}; expected a local folder or a "
@@ -167,6 +166,9 @@ class RouterClassifier:
             )
         recipe = Recipe(self.epochs, model=self.model, seed=self.seed)
         base = None if self.encoder == _INSTALLED else self.encoder
+        folder = _TemporaryFolder()
+        dataset, router = folder.path / "data", folder.path / "router"
+        _write_dataset(dataset, train, validation)
         try:
             self.report_ = train_router(
                 dataset,

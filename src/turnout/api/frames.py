@@ -132,17 +132,26 @@ def split_of_turns(
 
 
 def turn_keys(table: Table, conversation: str | None, turn: str | None) -> list[tuple[str, int]]:
-    """Conversation and turn index of every row; without a column, each row is a conversation."""
+    """Conversation and turn index of every row.
+
+    Args:
+        table: The rows.
+        conversation: The column of conversations; None if each row is one.
+        turn: The column of turn indices; None for the order of a conversation's rows.
+
+    Raises:
+        RecordError: If a row has no conversation, or a turn index is no whole number from 1.
+    """
+    if conversation is None:
+        return [(str(number), 1) for number in range(len(table))]
+    if turn is not None:
+        return [row.turn(conversation, turn) for row in table]
     counts: Counter[str] = Counter()
     keys = []
-    for number, row in enumerate(table):
-        named = {
-            "conversation_id": row.values[conversation] if conversation else number,
-            "turn_index": row.values[turn] if turn else 1,
-        }
-        name, index = Row(row.where, named).turn()
+    for row in table:
+        name, _ = Row(row.where, {**row.values, "turn_index": 1}).turn(conversation)
         counts[name] += 1
-        keys.append((name, index if turn else counts[name]))
+        keys.append((name, counts[name]))
     return keys
 
 
@@ -167,7 +176,7 @@ def labels_table(table: Table, keys: Sequence[tuple[str, int]], name: str) -> pa
     """
     label_of: dict[tuple[str, int], int] = {}
     for key, row in zip(keys, table, strict=True):
-        label = Row(row.where, {"label": row.values[name]}).label()
+        label = row.label(name)
         if label is not None and label_of.setdefault(key, label) != label:
             raise row.refused(name, f"{label_of[key]}, as an earlier row of this turn has")
     rows = [

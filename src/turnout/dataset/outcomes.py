@@ -157,7 +157,7 @@ def _outcome(place: int, row: Row, present: Mapping[str, str]) -> _Outcome:
             raise row.refused(present.get(field, field), f"a number in [0, {most:,}]")
         values[field] = number
     if "label" in cells:
-        values["label"] = Row(row.where, {"label": cells["label"]}).label()
+        values["label"] = row.label(present["label"])
     if cells.get("messages") is not None:
         turns = _turns(row, present["messages"])
     else:
