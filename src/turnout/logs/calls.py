@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from turnout.engine import batches, read_parquet
 from turnout.logs.formats import MAX_ROW_CHARS, RawRow
-from turnout.logs.readers.messages import Message, NoTurn, row_of
+from turnout.logs.readers.messages import LoggedMessage, NoTurn, row_of
 from turnout.logs.readers.model_calls import turn_of_call
 from turnout.logs.readers.parts import OF_TRACE, CallPart
 from turnout.logs.row_writer import POSITION, RowCounts, RowWriter
@@ -130,7 +130,7 @@ class _Call:
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
-        self._messages: list[Message] = []
+        self._messages: list[LoggedMessage] = []
         self._mended: set[str] = set()
         self._seen: set[str] = set()
         self._where = ""
@@ -152,7 +152,7 @@ class _Call:
             return
         self._seen.add(key)
         self._n_chars += len(key)
-        self._messages += (Message(role, text) for role, text in part["said"])
+        self._messages += (LoggedMessage(role, text) for role, text in part["said"])
         self._mended.update(part["mended"])
         self._where = self._where or part["where"]
         self.facts.setdefault("source", part["source"])

@@ -27,7 +27,7 @@ from turnout.logs.readers.messages import (
     HARNESS,
     HARNESS_ALONE,
     HELPER_CALL,
-    Message,
+    LoggedMessage,
     known_role,
     message_of,
     row_of,
@@ -52,7 +52,7 @@ WITHOUT_TIME = "messages without a time (after the one before them in the log)"
 _TABLE = pa.schema(
     [
         pa.field("conversation_id", pa.string(), nullable=False),
-        pa.field("role", pa.string()),  # as in `messages.Message`; null where it is unknown
+        pa.field("role", pa.string()),  # as in `messages.LoggedMessage`; null where it is unknown
         pa.field("time", TIMESTAMP),
         pa.field("rank", pa.float64()),  # the log's own number
         pa.field("serial", pa.int64()),  # the message's id, where it is a whole number
@@ -285,7 +285,7 @@ def _nodes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Node] | None:
         before = names[number - 1] if number and row["parent"] is not None else None
         parent = row["parent"] if row["parent"] in known else before
         words = "words" if row["has_words"] else ""
-        message = Message(row["role"], words, row["model"])
+        message = LoggedMessage(row["role"], words, row["model"])
         nodes[row["name"]] = Node(parent, message, float(number))
     return nodes
 

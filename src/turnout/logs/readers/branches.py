@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from turnout.logs.readers.messages import Message, NoTurn, Turns, Values, turns_of_messages
+from turnout.logs.readers.messages import LoggedMessage, NoTurn, Turns, Values, turns_of_messages
 from turnout.logs.readers.sessions import BRANCH
 
 REGENERATED = "an answer that was regenerated"
@@ -27,7 +27,7 @@ class Node:
     """
 
     parent: str | None
-    message: Message | None
+    message: LoggedMessage | None
     time_s: float = 0.0
     side: int = 0
 
@@ -49,7 +49,7 @@ def turns_of_tree(
     """
     path = path_to(nodes, ended_on)
     again = regenerated(nodes, path)
-    messages: list[Message] = []
+    messages: list[LoggedMessage] = []
     regenerated_from: object = None
     for name in path:
         regenerated_from = again.get(name, regenerated_from)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from turnout.logs.moments import moment
 from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.messages import (
-    Message,
+    LoggedMessage,
     NoTurn,
     Turn,
     Values,
@@ -41,7 +41,7 @@ def _node(message: Values) -> Node:
     return Node(name_of(message.get(_PARENT)), _message(message), time.timestamp() if time else 0.0)
 
 
-def _message(message: Values) -> Message:
+def _message(message: Values) -> LoggedMessage:
     """A message; one that is only an attachment says the text that was extracted from it.
 
     The parts of its content count before `text`, which says of tools that they cannot be shown.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from turnout.logs.readers.messages import (
-    Message,
+    LoggedMessage,
     Turns,
     Values,
     mapping,
@@ -25,7 +25,7 @@ def turns(values: Values) -> Turns | None:
     return turns_of_messages(messages, {**values, "model": None})
 
 
-def _exchange(request: Values) -> tuple[Message, Message]:
+def _exchange(request: Values) -> tuple[LoggedMessage, LoggedMessage]:
     """A request's message, and the words among the parts of its response."""
     time = request.get("timestamp")
     asked = message_of("user", mapping(request.get("message")).get("text"), timestamp=time)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from turnout.logs.moments import moment
 from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.messages import (
-    Message,
+    LoggedMessage,
     NoTurn,
     Turn,
     Values,
@@ -56,7 +56,7 @@ def _node(message: Values) -> Node:
     )
 
 
-def _message(message: Values) -> Message:
+def _message(message: Values) -> LoggedMessage:
     of_person = message.get("isCreatedByUser") is True
     content: object = message.get("text")
     if not content and isinstance(message.get("content"), list):

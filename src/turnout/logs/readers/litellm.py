@@ -13,7 +13,7 @@ from turnout.logs.readers.messages import (
     COMPACTED,
     HELPER_CALL,
     IDS,
-    Message,
+    LoggedMessage,
     NoTurn,
     Turn,
     Turns,
@@ -27,8 +27,7 @@ from turnout.logs.readers.messages import (
     turns_of_messages,
 )
 from turnout.logs.transcripts import TRANSCRIPT, transcript_of
-from turnout.protocols import Message as ProtocolMessage
-from turnout.protocols import Request, read_answer, read_request
+from turnout.protocols import Message, Request, read_answer, read_request
 from turnout.protocols.conversations import conversation_of
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
@@ -84,7 +83,7 @@ def turns(values: Values) -> Turns | NoTurn | None:
         "failed" if answer.failed else None
     )
     added = last_turn(
-        [*messages, Message("assistant", spoken)],
+        [*messages, LoggedMessage("assistant", spoken)],
         values,
         {"duration_ms": _duration_ms(values), "tool_counts": Counter(answer.tools) or None}
         | used
@@ -165,7 +164,7 @@ def _response_type(values: Values, metadata: Values) -> object:
 
 
 def last_turn(
-    messages: Sequence[Message],
+    messages: Sequence[LoggedMessage],
     values: Values,
     facts: dict[str, Any],
     call_id: object,
@@ -198,7 +197,7 @@ def last_turn(
     return [turns[-1] | facts | {CALL_ID: call_id, TRANSCRIPT: transcript}]
 
 
-def _goes_on(messages: Sequence[Message]) -> bool:
+def _goes_on(messages: Sequence[LoggedMessage]) -> bool:
     """Whether results of tools come after the last words of a person."""
     for message in reversed(messages):
         if message.role == "user":
@@ -224,12 +223,12 @@ def _request(values: Values, sent: Values) -> Request | None:
     messages = messages_of(listed)
     if messages is None:
         return None
-    return Request(tuple(ProtocolMessage(_ROLES[m.role], m.text) for m in messages))
+    return Request(tuple(Message(_ROLES[m.role], m.text) for m in messages))
 
 
-def _as_read(message: ProtocolMessage) -> Message:
+def _as_read(message: Message) -> LoggedMessage:
     role = "other" if message.role == "system" else message.role
-    return Message(
+    return LoggedMessage(
         role,
         message.text,
         harness=bool(message.harness),
@@ -244,7 +243,7 @@ def _duration_ms(values: Values) -> int | None:
     return round((end - start).total_seconds() * 1000) if start and end and end >= start else None
 
 
-def _named_by_start(values: Values, said: Sequence[Message]) -> str:
+def _named_by_start(values: Values, said: Sequence[LoggedMessage]) -> str:
     """A conversation that the log does not name: its user and first message."""
     opening = next((message.text for message in said if message.role == "user"), "")
     return digest(f"{first_of(values, _USERS) or ''}|{opening}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from turnout.logs.readers.messages import (
-    Message,
+    LoggedMessage,
     Turns,
     Values,
     digest,
@@ -40,14 +40,14 @@ def turns(values: Values) -> Turns | None:
     ]
 
 
-def _cursor(text: str) -> Iterator[Message]:
+def _cursor(text: str) -> Iterator[LoggedMessage]:
     """The messages; the export names no model."""
     _, *parts = _CURSOR_HEADING.split(text)
     for speaker, said in zip(parts[::2], parts[1::2], strict=True):
         yield message_of("user" if speaker == "User" else "assistant", said.strip())
 
 
-def _aider(text: str) -> Iterator[Message]:
+def _aider(text: str) -> Iterator[LoggedMessage]:
     """The messages of a session: lines of one speaker belong together."""
     model: str | None = None
     asked: list[str] = []
@@ -70,7 +70,7 @@ def _aider(text: str) -> Iterator[Message]:
     yield from _exchange(asked, answer, model)
 
 
-def _exchange(asked: list[str], answer: list[str], model: str | None) -> Iterator[Message]:
+def _exchange(asked: list[str], answer: list[str], model: str | None) -> Iterator[LoggedMessage]:
     """What was asked, without the commands of Aider, and its answer."""
     words = _AIDER_COMMAND.sub("", "\n".join(asked).strip(), count=1)
     if words and not words.startswith("/"):

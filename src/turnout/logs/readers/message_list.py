@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from turnout.logs.column_names import USER_MESSAGE_NAMES, plain_name
 from turnout.logs.readers.messages import (
     HELPER_CALL,
-    Message,
+    LoggedMessage,
     NoTurn,
     Turn,
     Values,
@@ -48,7 +48,7 @@ def turns_of_other_lists(values: Values) -> Sequence[Turn | NoTurn] | None:
     return None
 
 
-def _turns(messages: Sequence[Message], values: Values) -> Sequence[Turn | NoTurn]:
+def _turns(messages: Sequence[LoggedMessage], values: Values) -> Sequence[Turn | NoTurn]:
     for_itself = helper_by_instructions(_instructions(messages))
     return [
         NoTurn(f"{HELPER_CALL}: {kind}")
@@ -68,5 +68,5 @@ def _is_turn(values: Values) -> bool:
     return not USER_MESSAGE_NAMES.isdisjoint(map(plain_name, values))
 
 
-def _instructions(messages: Sequence[Message]) -> str:
+def _instructions(messages: Sequence[LoggedMessage]) -> str:
     return messages[0].text if messages and messages[0].role == "other" else ""

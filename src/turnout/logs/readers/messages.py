@@ -114,8 +114,10 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message.
+class LoggedMessage:
+    """One message of a log, with what the log says of it.
+
+    What requests and answers hold is `turnout.protocols.Message`.
 
     Attributes:
         role: user, assistant, tool or other.
@@ -140,7 +142,7 @@ class Message:
     regenerated_from: object = None
 
 
-def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
+def turns_of_messages(messages: Sequence[LoggedMessage], values: Values) -> Turns:
     """Group messages as the router does: user messages with nothing between them are one turn.
 
     A user message that is only an attachment is a turn without a message: it keeps its place, and
@@ -168,7 +170,7 @@ def turns_of_messages(messages: Sequence[Message], values: Values) -> Turns:
     ]
 
 
-def _grouped(messages: Sequence[Message]) -> Turns:
+def _grouped(messages: Sequence[LoggedMessage]) -> Turns:
     turns: Turns = []
     answering, harness = True, False
     for message in messages:
@@ -203,7 +205,7 @@ def without_thinking(text: str) -> str:
     return text if text.strip() else ""
 
 
-def _begun(message: Message) -> Turn:
+def _begun(message: LoggedMessage) -> Turn:
     return {
         "user_message": message.text if message.text.strip() else "",
         "assistant_message": None,
@@ -219,7 +221,7 @@ def row_of(turn: Turn, where: str, mended: tuple[str, ...]) -> RawRow:
     return RawRow(where, turn, mended=mended, is_read=True)
 
 
-def messages_of(value: object) -> list[Message] | None:
+def messages_of(value: object) -> list[LoggedMessage] | None:
     """A list of messages in any of its spellings, JSON text too; None where it is none."""
     value = parsed(value)
     if not isinstance(value, list):
@@ -304,9 +306,9 @@ def model_in(values: Values) -> object:
     return None
 
 
-def _messages_of_pairs(pairs: Sequence[Values]) -> list[Message] | None:
+def _messages_of_pairs(pairs: Sequence[Values]) -> list[LoggedMessage] | None:
     """The messages of `[{"human": …, "assistant": …}, …]`; None where these are no such pairs."""
-    messages: list[Message] = []
+    messages: list[LoggedMessage] = []
     for pair in pairs:
         said = {known_role(key): pair[key] for key in pair}
         if not said.keys() >= {"user", "assistant"}:
@@ -319,18 +321,20 @@ def _messages_of_pairs(pairs: Sequence[Values]) -> list[Message] | None:
 
 def message_of(
     role: object, content: object, model: object = None, timestamp: object = None
-) -> Message:
+) -> LoggedMessage:
     """A message by any product's name for its role; a person's words without harness text."""
     name = role_of(role)
     if name != "user":
-        return Message(name, text_of(content), model, timestamp)
+        return LoggedMessage(name, text_of(content), model, timestamp)
     words = split_harness(*_texts_of(content))
     is_attached, compacted = _is_attached(content), COMPACTED in words.harness
     if TOOL_RESULT in words.harness and not words.human and not is_attached:
         name = "tool"
     harness = bool(words.harness)
     ends_turn = not ENDS_TURN.isdisjoint(words.harness)
-    return Message(name, words.human, model, timestamp, harness, is_attached, compacted, ends_turn)
+    return LoggedMessage(
+        name, words.human, model, timestamp, harness, is_attached, compacted, ends_turn
+    )
 
 
 def _is_attached(content: object) -> bool:

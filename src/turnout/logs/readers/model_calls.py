@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turnout.logs.readers import litellm
-from turnout.logs.readers.messages import HELPER_CALL, Message, NoTurn, Turns, Values
-from turnout.protocols import Message as ProtocolMessage
-from turnout.protocols import Request
+from turnout.logs.readers.messages import HELPER_CALL, LoggedMessage, NoTurn, Turns, Values
+from turnout.protocols import Message, Request
 from turnout.protocols.kinds import kind_of
 from turnout.protocols.records import Role
 
@@ -18,7 +17,7 @@ _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "tool": 
 
 
 def turn_of_call(
-    messages: Sequence[Message], facts: dict[str, Any], call_id: object, *, named: bool = True
+    messages: Sequence[LoggedMessage], facts: dict[str, Any], call_id: object, *, named: bool = True
 ) -> Turns | NoTurn:
     """The last turn of a call; a product's helper call has none.
 
@@ -51,8 +50,6 @@ def turn_of_request(row: Values) -> Turns | NoTurn | None:
     return [turn | counts for turn in read]
 
 
-def _as_asked(message: Message) -> ProtocolMessage:
+def _as_asked(message: LoggedMessage) -> Message:
     attachments = ("file",) if message.attached else ()
-    return ProtocolMessage(
-        _ROLES.get(message.role, "system"), message.text, attachments=attachments
-    )
+    return Message(_ROLES.get(message.role, "system"), message.text, attachments=attachments)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from turnout.logs.readers.branches import Node, name_of, turns_of_tree
 from turnout.logs.readers.messages import (
-    Message,
+    LoggedMessage,
     NoTurn,
     Turn,
     Values,
@@ -56,7 +56,7 @@ def _node(message: Values) -> Node:
     )
 
 
-def _message(message: Values) -> Message:
+def _message(message: Values) -> LoggedMessage:
     content = message.get("content")
     if message.get("role") == "assistant" and isinstance(content, str):
         content = _NOT_SAID.sub("", content)

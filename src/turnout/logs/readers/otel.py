@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any
 
 from turnout.logs.columns import camel_case, clean_text
-from turnout.logs.readers.messages import Message, NoTurn, Turn, Values, mapping
+from turnout.logs.readers.messages import LoggedMessage, NoTurn, Turn, Values, mapping
 from turnout.logs.readers.model_calls import turn_of_call
 from turnout.logs.readers.otel_facts import facts_of_call, is_of_models, span_kind
 from turnout.logs.readers.otel_messages import said_in, said_in_event
@@ -100,7 +100,7 @@ def _of_log(record: Values) -> Iterator[SpanContent]:
 
 
 def _of_record(
-    record: Values, facts: Values, call: Sequence[Message], messages: Iterable[Message]
+    record: Values, facts: Values, call: Sequence[LoggedMessage], messages: Iterable[LoggedMessage]
 ) -> Iterator[SpanContent]:
     """The turn of a record that holds a whole call, and the record as a part of its call."""
     kind = span_kind(facts)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from turnout.logs.readers.inputs import answer_in, messages_in
 from turnout.logs.readers.messages import (
-    Message,
+    LoggedMessage,
     Values,
     first_of,
     mapping,
@@ -70,7 +70,7 @@ def is_whole(name: str) -> bool:
     return name in _WHOLE
 
 
-def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message]:
+def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[LoggedMessage]:
     """What was asked and answered, in order; empty where the span tells neither.
 
     Args:
@@ -90,7 +90,7 @@ def said_in(facts: Values, events: Sequence[tuple[str, Values]]) -> list[Message
     )
 
 
-def _numbered(facts: Values) -> list[Message]:
+def _numbered(facts: Values) -> list[LoggedMessage]:
     """Messages whose parts are attributes of their own, by their numbers."""
     numbered: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
     for name, value in facts.items():
@@ -106,7 +106,7 @@ def _numbered(facts: Values) -> list[Message]:
     ]
 
 
-def _open_inference(facts: Values) -> list[Message]:
+def _open_inference(facts: Values) -> list[LoggedMessage]:
     """The same with another name, and content that may be in parts with numbers of their own."""
     numbered: dict[tuple[bool, int], dict[str, object]] = defaultdict(dict)
     parts: dict[tuple[bool, int], dict[int, dict[str, object]]] = defaultdict(dict)
@@ -133,7 +133,7 @@ def _role(answered: bool) -> str:
     return "assistant" if answered else "user"
 
 
-def _ai_sdk(facts: Values) -> list[Message]:
+def _ai_sdk(facts: Values) -> list[LoggedMessage]:
     asked = messages_of(facts.get("ai.prompt.messages"))
     prompt = mapping(parsed(facts.get("ai.prompt")))
     if not asked:
@@ -144,17 +144,17 @@ def _ai_sdk(facts: Values) -> list[Message]:
     return [*asked, message_of("assistant", answer)] if asked else []
 
 
-def _said_in_span_event(name: str, event: Values) -> Iterable[Message]:
+def _said_in_span_event(name: str, event: Values) -> Iterable[LoggedMessage]:
     return said_in(event, ()) if name == _WHOLE_CALL else said_in_event(name, event)
 
 
-def _listed_events(facts: Values) -> list[Message]:
+def _listed_events(facts: Values) -> list[LoggedMessage]:
     listed = parsed(first_of(facts, _LISTED_EVENTS))
     events = [mapping(event) for event in listed] if isinstance(listed, list) else []
     return [m for event in events for m in said_in_event(str(event.get("event.name")), event)]
 
 
-def _whole_values(facts: Values) -> list[Message]:
+def _whole_values(facts: Values) -> list[LoggedMessage]:
     """A call whose span holds only the whole input and output, as JSON or as text."""
     asked = messages_of(messages_in(first_of(facts, _INPUTS)))
     if not asked:
@@ -163,7 +163,7 @@ def _whole_values(facts: Values) -> list[Message]:
     return [*asked, message_of("assistant", answer.text)]
 
 
-def said_in_event(name: str, event: Values) -> Iterator[Message]:
+def said_in_event(name: str, event: Values) -> Iterator[LoggedMessage]:
     """The messages of an event, without a text where it tells none; of others none.
 
     Args:
