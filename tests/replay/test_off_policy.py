@@ -108,3 +108,16 @@ def test_a_log_that_says_too_little_of_the_policy_is_refused():
     logged, _, _ = drawn(5, 20)
     with pytest.raises(RecordError, match="expected at least 50"):
         off_policy(logged, ~logged.reasoning)
+
+
+def test_a_turn_without_an_outcome_is_refused():
+    with pytest.raises(RecordError, match="outcome: found turns without one"):
+        Logged(np.ones(1, bool), np.ones(1), np.array([np.nan]), np.zeros(1, int))
+
+
+def test_a_better_guess_of_outcomes_narrows_the_doubly_robust_interval():
+    logged, other, truth = drawn(6, 4000)
+    plain = off_policy(logged, other).doubly_robust
+    guesses = {"expected_reasoning": np.full(len(other), 0.9), "expected_fast": truth}
+    guided = off_policy(logged, other, **guesses).doubly_robust
+    assert guided.high - guided.low < plain.high - plain.low

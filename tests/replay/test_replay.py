@@ -17,14 +17,14 @@ from tests.tiny_router import write_router
 from turnout.catalog import Price, load_catalog
 from turnout.cli import turnout
 from turnout.dataset import build_from_turns
-from turnout.errors import RecordError, SettingsError
+from turnout.errors import ArtifactError, RecordError, SettingsError
 from turnout.manifest import Manifest
 from turnout.parquet import write_parquet
 from turnout.replay.evidence import Evidence, training_data
 from turnout.replay.page import caution
 from turnout.replay.scored import OtherScorer
 from turnout.replay.stage import replay
-from turnout.routing import Priors
+from turnout.routing import Priors, RouterFolder
 from turnout.routing.folder import set_threshold
 from turnout.routing.policies import Target
 from turnout.schema import DECISIONS, LABELS, TRUTH
@@ -534,3 +534,74 @@ def test_bad_options_are_refused_with_what_to_do(routers, tmp_path, more, expect
     shown = CliRunner().invoke(turnout, ["replay", *given])
     assert isinstance(shown.exception, SettingsError)
     assert expected in str(shown.exception)
+
+
+def test_of_a_long_log_equal_misses_are_those_of_a_sample_and_decisions_those_of_every_turn(
+    routers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("turnout.replay.compare.SAMPLE_TURNS", 30)
+    turns = log(tmp_path / "turns.parquet", 40)
+    report = replay(routers, turns, tmp_path / "r", catalog=CATALOG, targets=TARGETS)
+    assert (report.turns, report.comparison.sampled_turns) == (120, 30)
+    decided = pq.read_table(tmp_path / "r.decisions.parquet")
+    assert decided.num_rows == 120 * 4
+    page = (tmp_path / "r" / "replay.html").read_text()
+    assert "At most 10 % expected misses, on 30 turns" in page
+
+
+def test_a_price_of_a_miss_decides_in_the_thresholds_place_and_is_not_handed_over(
+    routers, tmp_path
+):
+    turns = log(tmp_path / "turns.parquet", 40)
+    settings = tmp_path / "own.toml"
+    settings.write_text("[router]\nmiss_usd = 0.000001\n")
+    given = [*map(str, routers), str(turns), "-o", str(tmp_path / "r"), *FLAGS]
+    shown = CliRunner().invoke(
+        turnout, ["replay", *given, "-c", str(settings), "--max-miss", "0.5"]
+    )
+    assert shown.exit_code == 0, shown.output
+    table = pq.read_table(tmp_path / "r.decisions.parquet").to_pylist()
+    priced = [row for row in table if row["policy"] == "priced"]
+    assert [row["miss_usd"] for row in priced] == pytest.approx([1e-6] * 120)
+    assert {row["model_class"] for row in priced} == {"fast"}, "a miss costs next to nothing"
+    own = RouterFolder.read(routers[1]).spec.threshold
+    assert {row["threshold"] for row in priced} == {own}
+    assert "miss_usd =" not in (tmp_path / "r" / "router.toml").read_text()
+
+
+def test_reasoning_tokens_are_a_part_of_the_bill_and_of_no_other(routers, tmp_path):
+    plain = log(tmp_path / "plain.parquet", 40)
+    rows = pq.read_table(plain).to_pylist()
+    thought = [row | {"reasoning_tokens": 200 if "opus" in row["model"] else None} for row in rows]
+    thinking = write_turns(tmp_path / "thinking.parquet", thought)
+    parts = [
+        rows_of(replay(routers, turns, tmp_path / turns.stem, catalog=CATALOG, targets=TARGETS))[
+            "always reasoning"
+        ].measured.parts_usd
+        for turns in (plain, thinking)
+    ]
+    assert parts[0]["reasoning"] == 0
+    # Of 900 tokens of an answer 200 are of reasoning; a million cost 25 USD.
+    assert parts[1]["reasoning"] == pytest.approx(1000 * 200 * 25e-6)
+    assert sum(parts[0].values()) == pytest.approx(sum(parts[1].values()))
+
+
+def test_where_fast_is_the_dearer_model_the_verdict_is_not_to_route(routers, tmp_path):
+    turns = log(tmp_path / "turns.parquet", 40)
+    swapped = {"reasoning": TARGETS["fast"], "fast": TARGETS["reasoning"]}
+    report = replay(routers, turns, tmp_path / "r", catalog=CATALOG, targets=swapped, max_miss=0.5)
+    assert report.comparison.recommendation.verdict == "do not route"
+    assert "<b>Do not route.</b>" in (tmp_path / "r" / "replay.html").read_text()
+
+
+def test_a_data_set_that_cannot_be_read_is_named(routers, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test.parquet").write_text("no Parquet")
+    evidence = Evidence(
+        truth=write_truth(tmp_path / "truth.parquet", 4), datasets=[tmp_path / "data"]
+    )
+    with pytest.raises(ArtifactError, match=r"data/test\.parquet: not readable as a split"):
+        replay(
+            routers, log(tmp_path / "t.parquet", 4), tmp_path / "r", catalog=CATALOG,
+            targets=TARGETS, evidence=evidence,
+        )  # fmt: skip
