@@ -56,7 +56,7 @@ class Recipe:
                 continue
             if not isinstance(number, Integral) or not least <= int(number) <= _MOST:
                 raise SettingsError(
-                    f"{name}: found {number!r}; expected a whole number from {least}."
+                    f"{name}: found {number!r}; expected a whole number from {least} to {_MOST:,}."
                 )
 
     def epochs_for(self, rows: int) -> int:
