@@ -31,8 +31,8 @@ def judged(tmp_path_factory):
     dataset = write_dataset(folder / "data", "conversation")
     for seed, (name, n) in enumerate({"train": 160, "validation": 60, "test": 20}.items()):
         made = rows(n, seed, "conversation")
-        for at, row in enumerate(made):
-            row["cv_group"] = f"database {at // 2 % 12}"
+        for number, row in enumerate(made):
+            row["cv_group"] = f"database {number // 2 % 12}"
         write_split(dataset, name, made)
     tables = [
         pq.read_table(dataset / f"{name}.parquet") for name in ("train", "validation", "test")
@@ -126,8 +126,8 @@ def test_a_column_without_a_value_is_no_group(judged, tmp_path):
 def test_a_conversation_in_two_groups_is_refused(tmp_path):
     dataset = write_dataset(tmp_path / "data")
     made = rows(160, 0)
-    for at, row in enumerate(made):
-        row |= {"conversation_id": f"c{at // 2}", "group": f"g{at % 8}"}
+    for number, row in enumerate(made):
+        row |= {"conversation_id": f"c{number // 2}", "group": f"g{number % 8}"}
     write_split(dataset, "train", made)
     with pytest.raises(RecordError, match="conversation c0 lies in the groups g0 and g1"):
         cross_validate(dataset, tmp_path / "report", group_by="group", recipe=WORDS)
@@ -135,10 +135,10 @@ def test_a_conversation_in_two_groups_is_refused(tmp_path):
 
 def test_the_page_says_how_each_fold_chose_encoder_or_words(judged):
     (router,) = judged[2].content["routers"]
-    choices = [f"AUROC encoder 0.7, words 0.{8 + at}" for at in range(2)]
+    choices = [f"AUROC encoder 0.7, words 0.{8 + number}" for number in range(2)]
     router = router | {"folds": [{"choice": choice} for choice in choices]}
     page = render({"routers": [router]})
-    assert all(f"fold {at}: {choice}" in page for at, choice in enumerate(choices, 1))
+    assert all(f"fold {number}: {choice}" in page for number, choice in enumerate(choices, 1))
 
 
 def test_the_command_shows_the_pooled_result_and_then_trains_the_router_to_serve(judged):

@@ -25,10 +25,10 @@ def scored(n=100):
     return pd.DataFrame(
         {
             "id": np.arange(n) + 1000,
-            "prompt": [f"question {at} about {TOPICS[at % 8]}" for at in range(n)],
+            "prompt": [f"question {number} about {TOPICS[number % 8]}" for number in range(n)],
             "gpt5": 0.9,
-            "mini": [0.2 if at % 3 == 0 else 0.8 for at in range(n)],
-            "task": [TOPICS[at % 8] for at in range(n)],
+            "mini": [0.2 if number % 3 == 0 else 0.8 for number in range(n)],
+            "task": [TOPICS[number % 8] for number in range(n)],
         }
     )
 
@@ -101,15 +101,17 @@ def test_a_split_of_another_name_is_refused_with_its_row():
 @pytest.mark.parametrize("as_text", [False, True])
 def test_conversations_give_a_conversation_data_set(as_text):
     rows = []
-    for at in range(120):
-        messages = [{"role": "user", "content": f"first {at} of {TOPICS[at % 8]}"}]
+    for number in range(120):
+        messages = [{"role": "user", "content": f"first {number} of {TOPICS[number % 8]}"}]
         messages += [
             {"role": "assistant", "content": "ok"},
-            {"role": "user", "content": f"then {at}"},
+            {"role": "user", "content": f"then {number}"},
         ]
         for end in (1, 3):
             asked = messages[:end]
-            rows.append({"said": json.dumps(asked) if as_text else asked, "s": 0.9, "w": at % 2})
+            rows.append(
+                {"said": json.dumps(asked) if as_text else asked, "s": 0.9, "w": number % 2}
+            )
     data = tn.from_outcomes(pd.DataFrame(rows), messages="said", strong="s", weak="w")
     assert data.architecture == "conversation"
     assert sum(map(len, splits(data).values())) == 240
@@ -121,10 +123,10 @@ def test_conversations_give_a_conversation_data_set(as_text):
 def turns(conversations=120):
     return pd.DataFrame(
         [
-            {"chat": f"c{n}", "asked": f"ask {at} of {n}", "model": ("o3", "gpt-4o")[n % 2],
+            {"chat": f"c{n}", "asked": f"ask {number} of {n}", "model": ("o3", "gpt-4o")[n % 2],
              "need": None if n % 5 == 0 else n % 3 == 0}
             for n in range(conversations)
-            for at in range(1, 3 + n % 2)
+            for number in range(1, 3 + n % 2)
         ]
     )  # fmt: skip
 

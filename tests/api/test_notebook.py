@@ -33,12 +33,12 @@ pytestmark = pytest.mark.slow
 def frame():
     draw = np.random.default_rng(0)
     rows = []
-    for at in range(400):
-        hard = at % 2 == 0
+    for number in range(400):
+        hard = number % 2 == 0
         words = [*draw.choice(HARD if hard else EASY, 2), *draw.choice(FILLER, 4)]
         helped = hard != (draw.random() < 0.1)
         rows.append(
-            {"prompt": f"{' '.join(words)} {at}", "big": 0.9, "small": 0.3 if helped else 0.9}
+            {"prompt": f"{' '.join(words)} {number}", "big": 0.9, "small": 0.3 if helped else 0.9}
         )
     return pd.DataFrame(rows)
 

@@ -37,9 +37,15 @@ MODELS = ("o3", "gpt-4o")
 
 def conversations(n, turns=3):
     return [
-        turn(f"c{at}", index, f"message {index} of {at}", MODELS[at % 2], assistant_message="ok")
-        for at in range(n)
-        for index in range(1, 1 + at % turns + 1)
+        turn(
+            f"c{number}",
+            index,
+            f"message {index} of {number}",
+            MODELS[number % 2],
+            assistant_message="ok",
+        )
+        for number in range(n)
+        for index in range(1, 1 + number % turns + 1)
     ]
 
 
@@ -81,8 +87,14 @@ def long_conversations(tmp_path_factory):
     """The folder of a data set of conversations with more turns than are kept."""
     folder = tmp_path_factory.mktemp("long")
     rows = [
-        turn(f"c{at}", index, f"message {index} of {at}", MODELS[at % 2], assistant_message="ok")
-        for at in range(40)
+        turn(
+            f"c{number}",
+            index,
+            f"message {index} of {number}",
+            MODELS[number % 2],
+            assistant_message="ok",
+        )
+        for number in range(40)
         for index in range(1, MAX_STORED_TURNS + 3)
     ]
     build_folder(folder, rows, "conversation")
@@ -91,9 +103,11 @@ def long_conversations(tmp_path_factory):
 
 def test_the_turns_before_a_sample_are_kept_newest_first_with_their_answers(long_conversations):
     data = DatasetFolder.read(long_conversations)
-    split, kept = data.split("train"), data.previous("train")
+    split, all_previous = data.split("train"), data.previous("train")
     assert max(split.turn_indices) > MAX_STORED_TURNS + 1
-    for cid, index, previous in zip(split.conversation_ids, split.turn_indices, kept, strict=True):
+    for cid, index, previous in zip(
+        split.conversation_ids, split.turn_indices, all_previous, strict=True
+    ):
         first = max(1, index - MAX_STORED_TURNS)
         assert previous == tuple(
             Turn(f"message {n} of {cid[1:]}", "ok") for n in range(index - 1, first - 1, -1)
@@ -126,9 +140,14 @@ def test_every_split_is_balanced(tmp_path, architecture):
 
 def test_training_rows_of_every_turn_count_are_balanced(tmp_path):
     rows = [
-        turn(f"c{at}", index, f"m {index} {at}", MODELS[at % (2 if at % 3 else 4) == 0])
-        for at in range(300)
-        for index in range(1, 1 + (at % 3) * 4 + 1)
+        turn(
+            f"c{number}",
+            index,
+            f"m {index} {number}",
+            MODELS[number % (2 if number % 3 else 4) == 0],
+        )
+        for number in range(300)
+        for index in range(1, 1 + (number % 3) * 4 + 1)
     ]
     data = build(tmp_path, rows, "conversation", size=400)
     by_stratum = Counter((row["stratum"], row["label"]) for row in splits_of(data)["train"])
@@ -276,8 +295,8 @@ def test_a_conversation_always_falls_into_the_same_split_and_each_split_has_its_
 def candidates(cells):
     made = []
     for (stratum, label), n in cells.items():
-        for at in range(n):
-            key = f"{stratum}{label}{at:03}"
+        for number in range(n):
+            key = f"{stratum}{label}{number:03}"
             values = {"stratum": stratum, "label": label, "message": key, "context": ""}
             made.append(Candidate(values, key, key, key, Cell(label, stratum, "")))
     return made
@@ -362,6 +381,9 @@ def test_a_third_of_the_labels_lost_is_said_at_once():
 
 
 def test_a_log_without_first_turns_says_that_a_session_router_needs_them(tmp_path):
-    rows = [turn(f"c{at}", 2, f"and then {at}", "o3" if at % 2 else "gpt-4o") for at in range(20)]
+    rows = [
+        turn(f"c{number}", 2, f"and then {number}", "o3" if number % 2 else "gpt-4o")
+        for number in range(20)
+    ]
     with pytest.raises(RecordError, match="none of 20 turns is the first of its conversation"):
         build(tmp_path, rows)

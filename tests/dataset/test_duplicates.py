@@ -63,10 +63,10 @@ def test_of_two_equal_texts_the_first_in_order_stays():
 
 def test_of_two_nearly_equal_texts_the_first_in_order_stays():
     dropped = Counter()
-    found = without_near(
+    stayed = without_near(
         candidates(LONG, LONG + " once", LONG.upper() + "!", "another thing"), dropped
     )
-    assert [c.values["message"] for c in found.rows] == [LONG, "another thing"]
+    assert [c.values["message"] for c in stayed.rows] == [LONG, "another thing"]
     assert dropped == {NEAR: 2}
 
 
@@ -176,8 +176,8 @@ def test_a_text_with_both_labels_is_one_row_and_the_card_counts_it(tmp_path):
     rows = [turn(f"c{n}", 1, f"message {n}", MODELS[n % 2]) for n in range(200)]
     rows += [turn(f"same{n}", 1, "the same words", MODELS[n > 0]) for n in range(4)]
     data = dataset(tmp_path, rows, architecture="session")
-    found = [row for row in rows_of(data) if row["message"] == "the same words"]
-    assert [(row["target"], row["label"]) for row in found] == [(0.25, 1)]
+    rows = [row for row in rows_of(data) if row["message"] == "the same words"]
+    assert [(row["target"], row["label"]) for row in rows] == [(0.25, 1)]
     assert data.description["both_labels"] == 1
     assert "1 texts had both labels" in card(data.description)
 
@@ -195,11 +195,11 @@ def test_outcomes_of_one_prompt_are_averaged(tmp_path):
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
     data = dataset_from_outcomes(tmp_path / "p.parquet")
-    found = {row["message"].lower(): row for row in rows_of(data)}
-    both = next(row for text, row in found.items() if text.startswith("both"))
+    by_message = {row["message"].lower(): row for row in rows_of(data)}
+    both = next(row for text, row in by_message.items() if text.startswith("both"))
     # A mean gap of 0.1 reaches the margin.
     assert (both["target"], both["label"]) == (pytest.approx(0.55), 0)
-    assert found["neither"]["label"] is None
+    assert by_message["neither"]["label"] is None
     assert data.description["both_labels"] == 1
 
 
@@ -233,20 +233,20 @@ def test_rows_too_expensive_to_leave_out_pair_their_groups():
 )
 def test_none_is_dropped_without_a_near_one_before_it(word_lists):
     rows = candidates(*(" ".join(words) for words in word_lists))
-    kept = without_near(rows, Counter()).rows
+    stayed = without_near(rows, Counter()).rows
 
-    def similarity(one, other):
-        one, other = (
-            {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
-            for words in (one.values["message"].split(), other.values["message"].split())
+    def similarity(row, other):
+        row, other = (
+            {tuple(words[position : position + 3]) for position in range(len(words) - 2)}
+            for words in (row.values["message"].split(), other.values["message"].split())
         )
-        return len(one & other) / len(one | other)
+        return len(row & other) / len(row | other)
 
-    for at, row in enumerate(rows):
-        before = [similarity(row, other) for other in rows[:at]]
-        assert row in kept or max(before) >= 0.8
-        assert row not in kept or 1 not in [
-            similarity(row, other) for other in kept if other != row
+    for position, row in enumerate(rows):
+        before = [similarity(row, other) for other in rows[:position]]
+        assert row in stayed or max(before) >= 0.8
+        assert row not in stayed or 1 not in [
+            similarity(row, other) for other in stayed if other != row
         ]
 
 

@@ -93,13 +93,13 @@ def test_messages_may_be_json_text_in_a_csv_or_lists_in_parquet(tmp_path):
 
 
 def test_no_conversation_and_no_cv_group_stands_in_two_splits(tmp_path):
-    found = defaultdict(set)
+    splits_by_group = defaultdict(set)
     for name, rows in splits_of(build(tmp_path, measured_turns())).items():
         assert {row["label"] for row in rows} == {0, 1}, name
         for row in rows:
-            found["conversation", row["conversation_id"]].add(name)
-            found["cv_group", row["cv_group"]].add(name)
-    assert {len(names) for names in found.values()} == {1}
+            splits_by_group["conversation", row["conversation_id"]].add(name)
+            splits_by_group["cv_group", row["cv_group"]].add(name)
+    assert {len(names) for names in splits_by_group.values()} == {1}
 
 
 def test_without_conversation_ids_turns_with_one_beginning_are_one_conversation(tmp_path):

@@ -21,12 +21,12 @@ def outcomes(tmp_path, rows):
 def measured(n=200):
     return [
         {
-            "prompt": f"question {at}",
+            "prompt": f"question {number}",
             "reasoning_score": 0.9,
-            "fast_score": 0.9 if at % 4 else 0.1,
-            "group": f"g{at % 2}",
+            "fast_score": 0.9 if number % 4 else 0.1,
+            "group": f"g{number % 2}",
         }
-        for at in range(n)
+        for number in range(n)
     ]
 
 
@@ -43,11 +43,14 @@ def test_the_target_of_measured_outcomes_is_the_gap(tmp_path):
 
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl.gz"])
 def test_outcomes_of_any_table_give_the_same_data_set(tmp_path, name):
-    rows = [row | {"target": None, "weight": 0.5 + at % 3} for at, row in enumerate(measured(80))]
-    for at, row in enumerate(rows):
-        if at % 3 == 0:
-            row |= {"reasoning_score": None, "fast_score": None, "target": at / 80}
-        if at % 5 == 0:
+    rows = [
+        row | {"target": None, "weight": 0.5 + number % 3}
+        for number, row in enumerate(measured(80))
+    ]
+    for number, row in enumerate(rows):
+        if number % 3 == 0:
+            row |= {"reasoning_score": None, "fast_score": None, "target": number / 80}
+        if number % 5 == 0:
             row |= {"group": None, "prompt": f'{row["prompt"]}, "quoted",\non two lines'}
     data = dataset_from_outcomes(outcomes(tmp_path, rows))
     if name.endswith(".csv"):
@@ -80,8 +83,8 @@ def test_text_that_no_table_can_hold_is_mended_in_outcomes(tmp_path):
     rows = [*measured(80), measured(1)[0] | {"prompt": "half \ud83d and\0nothing", "group": 7}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = dataset_from_outcomes(tmp_path / "p.jsonl")
-    found = {r["message"]: r for r in rows_of(data)}
-    assert found["half ? andnothing"]["group"] == "7"
+    by_message = {r["message"]: r for r in rows_of(data)}
+    assert by_message["half ? andnothing"]["group"] == "7"
 
 
 def test_a_number_beyond_all_floats_is_refused(tmp_path):
@@ -97,11 +100,11 @@ def test_a_map_of_no_field_is_refused(tmp_path):
 
 
 def test_the_steps_of_a_build_from_outcomes_are_told(tmp_path):
-    told = []
+    calls = []
     source = outcomes(tmp_path, measured())
-    build_from_outcomes(source, tmp_path / "data", on_progress=lambda *what: told.append(what))
+    build_from_outcomes(source, tmp_path / "data", on_progress=lambda *what: calls.append(what))
     steps = ("1 of 3: read outcomes", "2 of 3: compare rows", "3 of 3: write")
-    assert told == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]
+    assert calls == [what for step in steps for what in ((step, 0, None), (step, 1, 1))]
 
 
 def test_measured_rows_weigh_the_same_by_default(tmp_path):
@@ -112,8 +115,8 @@ def test_measured_rows_weigh_the_same_by_default(tmp_path):
 def test_a_prompt_that_nobody_solves_carries_no_label(tmp_path):
     rows = [*measured(), {"prompt": "p", "reasoning_score": 0.1, "fast_score": 0.1, "group": "g0"}]
     data = dataset_from_outcomes(outcomes(tmp_path, rows))
-    found = rows_of(data)
-    assert next(r for r in found if r["message"] == "p")["label"] is None
+    rows = rows_of(data)
+    assert next(r for r in rows if r["message"] == "p")["label"] is None
 
 
 @pytest.mark.parametrize("bad", [1.5, -0.1, float("nan"), None])
@@ -127,28 +130,28 @@ def test_a_score_outside_its_range_is_refused_with_its_row(tmp_path, bad):
 
 
 def test_a_row_may_state_its_target_in_place_of_scores(tmp_path):
-    stated = [{"prompt": f"stated {at}", "target": 0.7, "group": "g2"} for at in range(50)]
+    stated = [{"prompt": f"stated {number}", "target": 0.7, "group": "g2"} for number in range(50)]
     scored = [r | {"target": None} for r in measured()]
     data = dataset_from_outcomes(outcomes(tmp_path, [*scored, *stated]))
-    found = {r["message"]: r for r in rows_of(data)}
+    by_message = {r["message"]: r for r in rows_of(data)}
     assert data.description["stated_targets"] == 50
-    told = found["stated 7"]
-    assert told["target"] == pytest.approx(0.7)
-    assert told["label"] is None
-    assert told["evidence"] == ["stated_target"]
-    assert found["question 4"]["target"] == pytest.approx(0.9), "no target: the gap"
+    row = by_message["stated 7"]
+    assert row["target"] == pytest.approx(0.7)
+    assert row["label"] is None
+    assert row["evidence"] == ["stated_target"]
+    assert by_message["question 4"]["target"] == pytest.approx(0.9), "no target: the gap"
 
 
 def test_a_stated_target_goes_before_the_gap_and_leaves_the_label(tmp_path):
     rows = [r | {"target": 0.25} for r in measured()]
     data = dataset_from_outcomes(outcomes(tmp_path, rows))
-    found = rows_of(data)
-    assert {r["target"] for r in found} == {0.25}
-    assert {r["label"] for r in found} == {0, 1}
+    rows = rows_of(data)
+    assert {r["target"] for r in rows} == {0.25}
+    assert {r["label"] for r in rows} == {0, 1}
 
 
 def test_weights_of_the_rows_are_kept_as_they_are(tmp_path):
-    rows = [r | {"weight": 0.5 + at % 3} for at, r in enumerate(measured())]
+    rows = [r | {"weight": 0.5 + number % 3} for number, r in enumerate(measured())]
     data = dataset_from_outcomes(outcomes(tmp_path, rows))
     for row in rows_of(data):
         assert row["weight"] == 0.5 + int(row["message"].split()[1]) % 3

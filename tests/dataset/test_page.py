@@ -16,9 +16,9 @@ NOTHING_DRAWN = dict.fromkeys(PLOTS, "<svg></svg>")
 
 def conversations(n, *, turns=1):
     return [
-        turn(f"c{at}", index, f"{'prove' if at % 2 else 'spell'} number {at} {index}",
-             "o3" if at % 2 else "gpt-4o", user_id=f"u{at}")
-        for at in range(n)
+        turn(f"c{number}", index, f"{'prove' if number % 2 else 'spell'} number {number} {index}",
+             "o3" if number % 2 else "gpt-4o", user_id=f"u{number}")
+        for number in range(n)
         for index in range(1, turns + 1)
     ]  # fmt: skip
 
@@ -89,9 +89,9 @@ def test_turn_counts_without_the_ratio_inside_are_an_issue(tmp_path):
 
 def test_measured_outcomes_have_a_page_too(tmp_path):
     lines = [
-        {"prompt": f"{'prove' if at % 2 else 'spell'} it {at}", "reasoning_score": 1.0,
-         "fast_score": float(at % 2 == 0), "group": f"set {at % 40}"}
-        for at in range(200)
+        {"prompt": f"{'prove' if number % 2 else 'spell'} it {number}", "reasoning_score": 1.0,
+         "fast_score": float(number % 2 == 0), "group": f"set {number % 40}"}
+        for number in range(200)
     ]  # fmt: skip
     source = tmp_path / "measured.jsonl"
     source.write_text("\n".join(map(json.dumps, lines)))

@@ -11,9 +11,9 @@ from turnout.dataset.plots import plots
 from turnout.schema import SAMPLES
 
 
-def sample(at, label, **more):
+def sample(number, label, **more):
     return {
-        "sample_id": str(at), "conversation_id": str(at), "turn_index": 1, "turn_count": 1,
+        "sample_id": str(number), "conversation_id": str(number), "turn_index": 1, "turn_count": 1,
         "stratum": "1–2", "message": "x" * 20, "context": "", "label": label, "target": 0.5,
         "weight": 1.0, "evidence": ["model_first"], "model": "o3",
     } | more  # fmt: skip

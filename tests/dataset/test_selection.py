@@ -51,12 +51,12 @@ def log(n=240, users=60, seed=1):
     """Conversations of every bucket, with distinct words; one in five of no known user."""
     rng = random.Random(seed)
     rows = []
-    for at in range(n):
-        user = None if at % 5 == 0 else f"u{rng.randrange(users)}"
-        for index in range(1, LENGTHS[at % len(LENGTHS)] + 1):
-            text = " ".join(rng.choices(WORDS, k=rng.randrange(2, 30))) + f" {at}-{index}"
+    for number in range(n):
+        user = None if number % 5 == 0 else f"u{rng.randrange(users)}"
+        for index in range(1, LENGTHS[number % len(LENGTHS)] + 1):
+            text = " ".join(rng.choices(WORDS, k=rng.randrange(2, 30))) + f" {number}-{index}"
             model = rng.choice(("o3", "gpt-4o"))
-            rows.append(turn(f"c{at}", index, text, model, user_id=user))
+            rows.append(turn(f"c{number}", index, text, model, user_id=user))
     return rows
 
 
@@ -151,14 +151,17 @@ def test_conversations_that_had_a_long_text_in_common_fall_into_one_split(tmp_pa
     pasted = (
         "please explain why the following query is slow on the second replica but not the first"
     )
-    for at in range(0, 60, 3):
-        rows += [turn(f"p{at}", 1, pasted, "o3"), turn(f"p{at}", 2, f"and what of {at}", "gpt-4o")]
+    for number in range(0, 60, 3):
+        rows += [
+            turn(f"p{number}", 1, pasted, "o3"),
+            turn(f"p{number}", 2, f"and what of {number}", "gpt-4o"),
+        ]
     data = build(tmp_path, rows, size=4000)
-    found = {
+    ids_by_split = {
         name: {r["conversation_id"] for r in split if r["conversation_id"].startswith("p")}
         for name, split in splits_of(data).items()
     }
-    assert sorted(map(bool, found.values())) == [False, False, True]
+    assert sorted(map(bool, ids_by_split.values())) == [False, False, True]
 
 
 def test_one_persons_log_is_split_by_conversation_and_the_card_says_so(tmp_path):
@@ -180,16 +183,18 @@ def test_the_same_rows_whatever_threads_order_and_layout(tmp_path):
     spec = DatasetSpec(100, (1, 1), (0.8, 0.1, 0.1), 0)
     formatter = Formatter("conversation")
     shuffled = random.Random(5).sample(rows, len(rows))
-    found = []
-    for at, (order, threads, group) in enumerate([(rows, 1, 10_000), (shuffled, 4, 50)]):
-        path = tmp_path / f"{at}.parquet"
+    digests = []
+    for number, (order, threads, group) in enumerate([(rows, 1, 10_000), (shuffled, 4, 50)]):
+        path = tmp_path / f"{number}.parquet"
         pq.write_table(pa.Table.from_pylist(order, TURNS), path, row_group_size=group)
         backend = connect()
         backend.raw_sql(f"SET threads = {threads}")
         log_ = Log(backend, path, None, formatter, CATALOG, 0)
         selection = select_rows(log_, formatter, spec, Steps(silent, DRAW, COMPARE, SPLIT))
-        found.append({name: [c.values for c in split] for name, split in selection.splits.items()})
-    assert found[0] == found[1]
+        digests.append(
+            {name: [c.values for c in split] for name, split in selection.splits.items()}
+        )
+    assert digests[0] == digests[1]
 
 
 def test_the_whole_log_is_counted_and_its_rare_rows_are_found(tmp_path):
@@ -221,12 +226,12 @@ def test_the_turns_drawn_of_a_cell_are_those_with_the_least_order_keys(tmp_path,
         cells[0 if row["model"] == "o3" else 1, stratum, position].append((key, place))
     assert drawn.available == {cell: len(keys) for cell, keys in cells.items()}
     expected = {k for cell, n in wanted.items() for k in sorted(cells[cell])[:n]}
-    found = {
+    drawn_keys = {
         (turn.order_key, (turn.conversation_id, turn.turn_index))
         for turn in drawn.draw(wanted)
         if turn.order_key is not None
     }
-    assert found == expected
+    assert drawn_keys == expected
 
 
 def test_scarce_and_common_turns_are_found_in_one_scan_of_the_log(tmp_path):
@@ -245,14 +250,14 @@ def test_scarce_and_common_turns_are_found_in_one_scan_of_the_log(tmp_path):
 def test_more_is_drawn_where_most_rows_are_duplicates_and_every_attempt_is_told(tmp_path):
     models = ("o3", "gpt-4o")
     rows = [turn(f"c{n}", 1, f"text {n % 400}", models[n % 2]) for n in range(11_000)]
-    told = {}
+    progress = {}
 
     def on_progress(step, done, total):
-        told.setdefault(step, []).append((done, total))
+        progress.setdefault(step, []).append((done, total))
 
     report = build_folder(tmp_path, rows, size=300, on_progress=on_progress)
     assert report.description["rows"] == 300
-    assert list(told) == [
+    assert list(progress) == [
         "1 of 6: count the log",
         "2 of 6: draw rows",
         "3 of 6: compare rows",
@@ -264,20 +269,20 @@ def test_more_is_drawn_where_most_rows_are_duplicates_and_every_attempt_is_told(
         "6 of 6: write",
     ]
     drawn = sum(quota["drawn"] for quota in report.description["quotas"])
-    assert told["2 of 6: draw rows, attempt 2"][-1] == (drawn, drawn)
+    assert progress["2 of 6: draw rows, attempt 2"][-1] == (drawn, drawn)
 
 
 def test_drawn_rows_are_told_as_they_come_without_the_turns_before_them(tmp_path):
-    told = []
+    progress = []
 
     def on_progress(step, done, total):
         if step == "2 of 6: draw rows":
-            told.append((done, total))
+            progress.append((done, total))
 
     rows = log(n=300)
     report = build_folder(tmp_path, rows, "conversation", size=10_000, on_progress=on_progress)
     drawn = sum(quota["drawn"] for quota in report.description["quotas"])
-    assert told == [*((done, drawn) for done in range(0, drawn, 1000)), (drawn, drawn)]
+    assert progress == [*((done, drawn) for done in range(0, drawn, 1000)), (drawn, drawn)]
     assert drawn > 2000
 
 
@@ -319,7 +324,7 @@ def test_of_two_texts_of_one_turn_the_longest_stays_and_the_other_is_counted(tmp
 
 @pytest.mark.slow
 def test_a_conversation_of_100_000_turns_is_one_group(tmp_path):
-    rows = log() + [turn("long", at, f"step {at}", "o3") for at in range(1, 100_001)]
+    rows = log() + [turn("long", index, f"step {index}", "o3") for index in range(1, 100_001)]
     data = build(tmp_path, rows, size=100)
     assert data.description["rows"] == 100
     assert data.description["leaks"]["conversations"] == 0
@@ -328,7 +333,7 @@ def test_a_conversation_of_100_000_turns_is_one_group(tmp_path):
 def test_rows_without_a_place_are_counted_and_left_out(tmp_path):
     nullable = pa.schema([field.with_nullable(True) for field in TURNS])
     nowhere = turn("c", 1, "where", "o3")
-    lost = [nowhere | {"turn_index": at} for at in (None, 0)]
+    lost = [nowhere | {"turn_index": index} for index in (None, 0)]
     rows = [*log(), *lost, nowhere | {"conversation_id": None}]
     whole = pa.Table.from_pylist(rows, nullable)
     pq.write_table(whole, tmp_path / "t.parquet")
@@ -363,8 +368,8 @@ def test_a_damaged_parquet_file_is_refused_and_nothing_is_left(tmp_path, where):
 )
 def test_a_column_of_the_wrong_type_is_named(tmp_path, column, values, message):
     table = pa.Table.from_pylist(log()[:1], TURNS)
-    at = table.schema.get_field_index(column)
-    pq.write_table(table.set_column(at, column, values), tmp_path / "t.parquet")
+    position = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(position, column, values), tmp_path / "t.parquet")
     with pytest.raises(RecordError, match=message):
         build_from_turns(
             tmp_path / "t.parquet", tmp_path / "d", architecture="session", catalog=CATALOG

@@ -23,11 +23,13 @@ CATALOG = load_catalog()
 def log(path, n=400):
     """Half of the conversations begin with one and the same message."""
     rows = []
-    for at in range(n):
-        model = "claude-opus-4-5" if at % 4 == 0 else "claude-haiku-4-5"
-        first = "hi" if at % 2 else f"question number {at} about part {at * 7}"
-        rows.append(turn(f"c{at:03}", 1, first, model, assistant_message="yes"))
-        rows += [turn(f"c{at:03}", i, f"more {at} {i}", model) for i in range(2, 2 + at % 3)]
+    for number in range(n):
+        model = "claude-opus-4-5" if number % 4 == 0 else "claude-haiku-4-5"
+        first = "hi" if number % 2 else f"question number {number} about part {number * 7}"
+        rows.append(turn(f"c{number:03}", 1, first, model, assistant_message="yes"))
+        rows += [
+            turn(f"c{number:03}", i, f"more {number} {i}", model) for i in range(2, 2 + number % 3)
+        ]
     return write_turns(path, rows)
 
 

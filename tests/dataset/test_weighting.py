@@ -21,9 +21,9 @@ LENGTHS = (1, 1, 1, 3, 3, 6)
 
 def short_log(conversations=240, reasoning_every=4):
     return [
-        turn(f"c{n}", at, f"message {at} of {n}", "gpt-4o" if n % reasoning_every else "o3")
+        turn(f"c{n}", index, f"message {index} of {n}", "gpt-4o" if n % reasoning_every else "o3")
         for n in range(conversations)
-        for at in range(1, LENGTHS[n % len(LENGTHS)] + 1)
+        for index in range(1, LENGTHS[n % len(LENGTHS)] + 1)
     ]
 
 
@@ -101,9 +101,9 @@ def test_a_ratio_that_weights_cannot_reach_is_approached_and_said(tmp_path):
 
 def test_a_bucket_that_weights_cannot_even_out_is_said(tmp_path):
     rows = [
-        turn(f"l{n}", at, f"long {at} of {n}", ("o3", "gpt-4o")[at % 2])
+        turn(f"l{n}", index, f"long {index} of {n}", ("o3", "gpt-4o")[index % 2])
         for n in range(3)
-        for at in range(1, 13)
+        for index in range(1, 13)
     ]
     data = dataset(tmp_path, [*short_log(600), *rows], architecture="conversation", size=10_000)
     assert data.description["weighting"]["capped_places"] > 0
@@ -148,13 +148,13 @@ def candidates(sums):
 )
 def test_weights_stay_within_their_caps_and_sum_to_what_they_did(sums, ratio, places):
     rows = candidates(sums)
-    found, weighting = weighted({"train": rows}, ratio, places=places)
+    rows_weighted, weighting = weighted({"train": rows}, ratio, places=places)
     total = fsum(sums.values())
-    assert fsum(row.values["weight"] for row in found["train"]) == pytest.approx(total)
+    assert fsum(row.values["weight"] for row in rows_weighted["train"]) == pytest.approx(total)
     factors = weighting.label_factors["train"]
     assert factors[0] / factors[1] >= 1 / MOST_FOR_LABEL * (1 - 1e-9)
     assert factors[0] / factors[1] <= MOST_FOR_LABEL * (1 + 1e-9)
-    for row, before in zip(found["train"], rows, strict=True):
+    for row, before in zip(rows_weighted["train"], rows, strict=True):
         of_place = row.values["weight"] / before.values["weight"] / factors[row.cell.label]
         assert 1 / MOST_FOR_PLACE <= of_place * (1 + 1e-9) <= MOST_FOR_PLACE * (1 + 1e-8)
     if {label for label, _ in sums} == {0, 1}:
@@ -180,11 +180,11 @@ def test_nearly_equal_rows_of_a_short_log_stay_and_share_a_split(tmp_path):
     rows += [turn(f"near{n}", 2, f"and what of number {n}", "gpt-4o") for n in range(3)]
     data = dataset(tmp_path, rows, architecture="conversation", size=10_000)
     assert data.description["rows"] == len(rows)
-    found = {
+    ids_by_split = {
         name: {row["conversation_id"] for row in split if row["conversation_id"].startswith("near")}
         for name, split in splits_of(data).items()
     }
-    assert sorted(map(len, found.values())) == [0, 0, 3]
+    assert sorted(map(len, ids_by_split.values())) == [0, 0, 3]
 
 
 def test_no_user_and_no_conversation_of_a_short_log_stands_in_two_splits(tmp_path):

@@ -35,18 +35,18 @@ def rows(n: int, seed: int, architecture: str = "session") -> list[dict[str, Any
     draw = random.Random(seed)
     formatter = Formatter(architecture)
     made = []
-    for at in range(n):
-        hard = at % 2 == 0
-        words = draw.choices(HARD if hard else EASY, k=2) + draw.choices(FILLER, k=at % 9 + 1)
+    for number in range(n):
+        hard = number % 2 == 0
+        words = draw.choices(HARD if hard else EASY, k=2) + draw.choices(FILLER, k=number % 9 + 1)
         message = " ".join(draw.sample(words, len(words)))
         turns = [Turn(message)]
-        if architecture == "conversation" and at % 3 == 0:
+        if architecture == "conversation" and number % 3 == 0:
             turns.append(Turn("now please"))
         shown = formatter.format(turns)
         made.append(
             {
-                "sample_id": f"s{seed}-{at}",
-                "conversation_id": f"c{seed}-{at}",
+                "sample_id": f"s{seed}-{number}",
+                "conversation_id": f"c{seed}-{number}",
                 "turn_index": len(turns),
                 "turn_count": len(turns),
                 "stratum": "1",
@@ -84,7 +84,7 @@ def word_pieces() -> Tokenizer:
     pieces = [*SPECIAL, *letters, *("##" + x for x in letters), *HARD, *EASY, *FILLER, *HEADER]
     tokenizer = Tokenizer(
         models.WordPiece(
-            {piece: at for at, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]"
+            {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]"
         )
     )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

@@ -89,7 +89,7 @@ def test_every_architecture_gives_a_router_that_plain_transformers_reads_alike(
     classify = transformers.pipeline(
         "text-classification", model=str(report.router), top_k=None, device="cpu"
     )
-    theirs = {found["label"]: found["score"] for found in classify(text)[0]}["reasoning"]
+    theirs = {label["label"]: label["score"] for label in classify(text)[0]}["reasoning"]
     ours = folder.scorer("float32").score_one(ModelInput(text))
     assert ours == pytest.approx(theirs, abs=1e-3)
     assert 0 < turnout.load(report.router).decide(text).p_reasoning < 1

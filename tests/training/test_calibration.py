@@ -15,10 +15,10 @@ def test_calibration_corrects_a_score_that_is_too_sure():
     draw = np.random.default_rng(0)
     honest = draw.normal(0, 1.5, 4000)
     outcomes = draw.random(4000) < expit(honest)
-    found = fit_calibration(honest * 4 + 2, outcomes, np.ones(4000))
-    assert found.method == "platt"
-    assert found.scale == pytest.approx(0.25, rel=0.1)
-    assert found.ece_after < 0.03 < 0.1 < found.ece_before
+    fitted = fit_calibration(honest * 4 + 2, outcomes, np.ones(4000))
+    assert fitted.method == "platt"
+    assert fitted.scale == pytest.approx(0.25, rel=0.1)
+    assert fitted.ece_after < 0.03 < 0.1 < fitted.ece_before
 
 
 def test_rows_count_by_their_weight():
@@ -50,9 +50,9 @@ def test_weights_of_any_unit_give_the_same_calibration():
     draw = np.random.default_rng(0)
     margins = draw.normal(0, 2, 300)
     needs, weights = draw.random(300) < expit(margins), draw.random(300)
-    one, other = (fit_calibration(margins, needs, weights * unit) for unit in (1e-6, 1e6))
-    assert one.scale == pytest.approx(other.scale)
-    assert one.method == other.method
+    first, other = (fit_calibration(margins, needs, weights * unit) for unit in (1e-6, 1e6))
+    assert first.scale == pytest.approx(other.scale)
+    assert first.method == other.method
 
 
 def test_few_effective_rows_do_not_pay_for_a_bias():
@@ -67,23 +67,23 @@ def test_few_effective_rows_do_not_pay_for_a_bias():
 
 def test_perfectly_separated_rows_give_a_finite_scale():
     margins = np.r_[np.full(20, -5.0), np.full(20, 5.0)]
-    found = fit_calibration(margins, margins > 0, np.ones(40))
-    assert 0 < found.scale < 10
+    fitted = fit_calibration(margins, margins > 0, np.ones(40))
+    assert 0 < fitted.scale < 10
 
 
 @pytest.mark.parametrize("margins", [np.linspace(3, -3, 40), np.zeros(40)])
 def test_a_score_that_ranks_the_wrong_way_or_not_at_all_keeps_its_order(margins):
-    found = fit_calibration(margins, np.arange(40) >= 20, np.ones(40))
-    assert found.scale > 0
-    assert expit(found.scale * margins + found.bias) == pytest.approx(0.5, abs=0.05)
+    fitted = fit_calibration(margins, np.arange(40) >= 20, np.ones(40))
+    assert fitted.scale > 0
+    assert expit(fitted.scale * margins + fitted.bias) == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_cards_calibration_error_is_that_of_the_evaluation_report():
     draw = np.random.default_rng(0)
     margins, weights = draw.normal(0, 2, 300), draw.random(300)
     outcomes = draw.random(300) < expit(margins / 2)
-    found = fit_calibration(margins, outcomes, weights)
-    scores = expit(found.scale * margins + found.bias)
+    fitted = fit_calibration(margins, outcomes, weights)
+    scores = expit(fitted.scale * margins + fitted.bias)
     resampling = Resampling(range(300), resamplings=2)
     reported = calibration(scores, outcomes, resampling, 0, weights).ece.value
-    assert found.ece_after == pytest.approx(reported)
+    assert fitted.ece_after == pytest.approx(reported)

@@ -236,8 +236,8 @@ def test_held_out_margins_do_not_know_the_labels_of_their_cluster():
     samples = replace(samples, weights=np.float32([0, *[1] * 39]))
     model = fit_linear(tokens, None, samples, 0, SILENT)
     assert np.isnan(model.held_out_margins).tolist() == [True, *[False] * 39]
-    told = model.held_out_margins[1:] * np.where(samples.labels[1:] == 0, 1, -1)
-    assert (told < 0.01).all(), "of an own word that no other cluster has, nothing is known"
+    agreement = model.held_out_margins[1:] * np.where(samples.labels[1:] == 0, 1, -1)
+    assert (agreement < 0.01).all(), "of an own word that no other cluster has, nothing is known"
 
 
 def test_training_rows_held_out_in_turn_calibrate_beside_validation(words):

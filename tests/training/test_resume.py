@@ -168,5 +168,5 @@ def test_a_full_disk_is_told_and_leaves_no_router(dataset, base, one_megabyte, m
     recipe = Recipe(1, 3e-3, 32, model="encoder")
     with pytest.raises(StorageError, match="no space is left on the device"):
         train(dataset, place / "router", base=base, recipe=recipe, max_tokens=48, on_progress=fill)
-    kept = ["checkpoint.safetensors"] if moment[0] == "export" else []
-    assert [path.name for path in place.rglob("*") if path.is_file()] == kept
+    left = ["checkpoint.safetensors"] if moment[0] == "export" else []
+    assert [path.name for path in place.rglob("*") if path.is_file()] == left

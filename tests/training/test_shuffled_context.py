@@ -25,9 +25,9 @@ def previous_turns(row):
 
 
 def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_path):
-    found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
-    train = found.split("train")
-    shown, messages = shuffled_context(found, train, seed=0)
+    dataset = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
+    train = dataset.split("train")
+    shown, messages = shuffled_context(dataset, train, seed=0)
 
     assert len(shown) > 0.9 * SHUFFLED_SHARE * len(train)
     first = {
@@ -45,7 +45,7 @@ def test_a_first_message_takes_the_place_of_another_conversations_message(tmp_pa
         assert (label, owner) == first[row.message]
         assert contexts[previous_turns(row)] != owner
     assert (train.turn_indices[messages] == 1).all()
-    assert [train.inputs[at].message for at in messages] == [row.message for row in shown.inputs]
+    assert [train.inputs[row].message for row in messages] == [row.message for row in shown.inputs]
 
 
 def test_previous_turns_are_shown_in_their_order(tmp_path):
@@ -56,31 +56,31 @@ def test_previous_turns_are_shown_in_their_order(tmp_path):
         if row["turn_index"] > 1:
             row["previous"] = [{"user_message": "newer"}, {"user_message": "older"}]
     pq.write_table(pq.read_table(path).from_pylist(stored, pq.read_schema(path)), path)
-    found = DatasetFolder.read(folder)
+    dataset = DatasetFolder.read(folder)
 
-    shown, _ = shuffled_context(found, found.split("train"), seed=0)
+    shown, _ = shuffled_context(dataset, dataset.split("train"), seed=0)
     assert {previous_turns(row) for row in shown.inputs} == {"newer | older"}
 
 
 def test_another_seed_pairs_others(tmp_path):
-    found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
-    one, again, other = (
-        shuffled_context(found, found.split("train"), seed).samples.inputs for seed in (0, 0, 1)
+    dataset = DatasetFolder.read(write_dataset(tmp_path / "dataset", "conversation"))
+    first, again, other = (
+        shuffled_context(dataset, dataset.split("train"), seed).samples.inputs for seed in (0, 0, 1)
     )
-    assert one == again != other
+    assert first == again != other
 
 
 def test_a_session_data_set_has_no_history_to_show(tmp_path):
-    found = DatasetFolder.read(write_dataset(tmp_path / "dataset", "session"))
-    assert shuffled_context(found, found.split("train"), seed=0) is None
+    dataset = DatasetFolder.read(write_dataset(tmp_path / "dataset", "session"))
+    assert shuffled_context(dataset, dataset.split("train"), seed=0) is None
 
 
 def test_a_data_set_that_keeps_no_previous_turns_trains_as_it_is(tmp_path):
     folder = write_dataset(tmp_path / "dataset", "conversation")
     path = folder / "train.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["previous"]), path)
-    found = DatasetFolder.read(folder)
-    assert shuffled_context(found, found.split("train"), seed=0) is None
+    dataset = DatasetFolder.read(folder)
+    assert shuffled_context(dataset, dataset.split("train"), seed=0) is None
 
 
 def test_a_self_distilled_row_aims_half_at_its_label_and_half_at_the_score_of_the_message_alone():

@@ -139,12 +139,12 @@ def test_a_single_conversation_keeps_its_targets():
 
 def test_the_same_seed_gives_the_same_and_another_seed_other_folds():
     inputs, hard = rule(200)
-    one, again, other = (
+    first, again, other = (
         out_of_fold_targets(samples_of(inputs, hard), seed, silent).predictions
         for seed in (0, 0, 1)
     )
-    assert (one == again).all()
-    assert (one != other).any()
+    assert (first == again).all()
+    assert (first != other).any()
 
 
 def test_progress_ends_where_it_said_it_would():

@@ -117,15 +117,15 @@ def wandb_records(file):
     """The messages in a run's file: a LevelDB log of protobuf after seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content, at, whole = file.read_bytes(), 7, b""
-    while at < len(content):
-        room = 32768 - at % 32768
+    content, begin, whole = file.read_bytes(), 7, b""
+    while begin < len(content):
+        room = 32768 - begin % 32768
         if room < 7:
-            at += room
+            begin += room
             continue
-        _, length, kind = struct.unpack_from("<IHB", content, at)
-        whole += content[at + 7 : at + 7 + length]
-        at += 7 + length
+        _, length, kind = struct.unpack_from("<IHB", content, begin)
+        whole += content[begin + 7 : begin + 7 + length]
+        begin += 7 + length
         if kind in (1, 4):  # whole, or the last part
             yield Record.FromString(whole)
             whole = b""

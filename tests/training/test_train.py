@@ -34,7 +34,7 @@ def test_plain_transformers_gives_the_scores_of_turnout(trained):
     router = trained.report.router
     ours = RouterFolder.read(router).scorer("float32").score([ModelInput(text) for text in texts])
     classify = pipeline("text-classification", model=str(router), top_k=None, device="cpu")
-    theirs = [{d["label"]: d["score"] for d in one}["reasoning"] for one in classify(texts)]
+    theirs = [{d["label"]: d["score"] for d in scored}["reasoning"] for scored in classify(texts)]
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
@@ -80,13 +80,13 @@ def test_the_shares_of_reasoning_go_with_the_router_and_its_card(base, tmp_path)
 
 
 def test_bfloat16_learns_what_float32_learns(dataset, base, tmp_path):
-    found = {}
+    auroc_of = {}
     for precision in ("float32", "bfloat16"):
         recipe = Recipe(1, 3e-3, 16, precision=precision, model="encoder")
         report = train(dataset, tmp_path / precision, base=base, recipe=recipe, max_tokens=48)
-        found[precision] = report.epochs[0].train_loss
-    assert found["bfloat16"] != found["float32"]
-    assert found["bfloat16"] == pytest.approx(found["float32"], abs=0.02)
+        auroc_of[precision] = report.epochs[0].train_loss
+    assert auroc_of["bfloat16"] != auroc_of["float32"]
+    assert auroc_of["bfloat16"] == pytest.approx(auroc_of["float32"], abs=0.02)
 
 
 def test_attention_is_what_it_was_after_a_fit(base):

@@ -306,10 +306,10 @@ def router_and_inputs(router: object, split: Split, name: str) -> tuple[Router, 
     Raises:
         SettingsError: If it is no router or not fitted, or reads rows otherwise.
     """
-    found = router.router if isinstance(router, RouterClassifier) else router
-    if not isinstance(found, Router):
+    opened = router.router if isinstance(router, RouterClassifier) else router
+    if not isinstance(opened, Router):
         raise SettingsError(
             f"{name}: found {type(router).__name__}; expected a fitted RouterClassifier, or what "
             "turnout.load gives."
         )
-    return found, split.inputs_for(found.folder.spec.formatter, name)
+    return opened, split.inputs_for(opened.folder.spec.formatter, name)

@@ -46,10 +46,10 @@ def arrow_table(df: object, argument: str = "df") -> pa.Table:
 
 def _refused(df: object, argument: str, error: Exception) -> RecordError | SettingsError:
     """Why something is no table, and how to make one of it."""
-    found = f"{argument}: found {type(df).__name__}"
+    given = f"{argument}: found {type(df).__name__}"
     for conversion in _CONVERSIONS:
         if hasattr(df, conversion):
-            return SettingsError(f"{found}; expected a table. Call its {conversion}() first.")
+            return SettingsError(f"{given}; expected a table. Call its {conversion}() first.")
     names = getattr(df, "columns", ())
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
@@ -63,7 +63,7 @@ def _refused(df: object, argument: str, error: Exception) -> RecordError | Setti
             "length, each of one type. Convert the column, or write messages as JSON text."
         )
     return SettingsError(
-        f"{found}; expected a pandas or polars DataFrame, an Arrow table, or a mapping of names to "
+        f"{given}; expected a pandas or polars DataFrame, an Arrow table, or a mapping of names to "
         "lists or arrays. Use pandas to read a file, or to make a table of a list of rows."
     )
 

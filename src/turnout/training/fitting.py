@@ -116,7 +116,7 @@ def fit_router(
     teacher = teacher_of(dataset, recipe.seed, context.on_progress)
     if dataset.shuffled is not None:
         distilled_from = np.concatenate([np.arange(len(rows)), dataset.shuffled.message_rows])
-        teacher = None if teacher is None else teacher.at(distilled_from)
+        teacher = None if teacher is None else teacher.of_rows(distilled_from)
         rows = rows.followed_by(dataset.shuffled.samples)
     train = _tokenised(rows, reader, "tokenise", context.on_progress)
     validation = _tokenised(dataset.validation, reader, "tokenise validation", context.on_progress)

@@ -106,9 +106,9 @@ class _Graph:
             pool_int64s=np.concatenate([ngrams.unigrams, ngrams.bigrams.ravel()]).tolist(),
         )
         # 1 + log(count) where there is one, and 0 elsewhere.
-        one = self.floats([1.0])
-        logarithms = self.node("Log", [self.node("Max", [counts, one])])
-        frequencies = self.node("Add", [logarithms, self.node("Min", [counts, one])])
+        unit = self.floats([1.0])
+        logarithms = self.node("Log", [self.node("Max", [counts, unit])])
+        frequencies = self.node("Add", [logarithms, self.node("Min", [counts, unit])])
         weighted = self.node("Mul", [frequencies, self.floats([ngrams.idf])])
         norm = self.node(
             "Max",

@@ -62,10 +62,10 @@ class Processes:
 
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(flat)
-        at = 0
+        begin = 0
         for tensor in tensors:
-            tensor.copy_(flat[at : at + tensor.numel()].view_as(tensor))
-            at += tensor.numel()
+            tensor.copy_(flat[begin : begin + tensor.numel()].view_as(tensor))
+            begin += tensor.numel()
 
     def broadcast(self, text: str) -> str:
         """The text of the first process; that of the others is not used."""

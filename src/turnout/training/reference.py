@@ -144,8 +144,8 @@ def _bins(rows: TrafficRows, name: str, threshold: float, kinds: int) -> Bins:
 def _quantiles(values: Floats, weights: Floats, bins: int) -> Floats:
     order = np.argsort(values, kind="stable")
     places = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
-    at = np.searchsorted(places, np.arange(1, bins) / bins)
-    ends = np.unique(values[order][np.minimum(at, len(values) - 1)])
+    positions = np.searchsorted(places, np.arange(1, bins) / bins)
+    ends = np.unique(values[order][np.minimum(positions, len(values) - 1)])
     distinct = np.unique(values)
     # Between two values: one that is computed anew with other last digits stays in its bin.
     before = np.searchsorted(distinct, ends) - 1
@@ -164,7 +164,7 @@ def _frequent_names(names: Sequence[str], conversations: NDArray[np.int64]) -> t
 
 def _word_groups(messages: Sequence[str], tokenizer: Tokenizer) -> WordGroups:
     taken = np.linspace(0, len(messages) - 1, min(_MOST_TRAINING_ROWS, len(messages)))
-    counts = bucket_counts([messages[int(at)] for at in taken], tokenizer)
+    counts = bucket_counts([messages[int(number)] for number in taken], tokenizer)
     surprise = surprises(counts)
     projected = projections(counts, surprise)
     different = len(np.unique(projected, axis=0))

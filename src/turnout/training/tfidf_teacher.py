@@ -58,7 +58,7 @@ class TeacherTargets(NamedTuple):
     predictions: Floats
     weight: float
 
-    def at(self, rows: NDArray[np.int64]) -> TeacherTargets:
+    def of_rows(self, rows: NDArray[np.int64]) -> TeacherTargets:
         """Some of the rows, in that order."""
         return self._replace(predictions=self.predictions[rows])
 

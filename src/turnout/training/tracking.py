@@ -179,7 +179,7 @@ def _environment_default(name: str, value: str) -> Iterator[None]:
 
 
 def _refused(tracker: Tracker, error: Exception, expected: str) -> SettingsError:
-    found = str(error).rstrip(".")
+    reason = str(error).rstrip(".")
     return SettingsError(
-        f"--log-to {tracker}: {found}; expected {expected}. Change it, or leave --log-to out."
+        f"--log-to {tracker}: {reason}; expected {expected}. Change it, or leave --log-to out."
     )
