@@ -15,7 +15,7 @@ _NO_FILES = ("__MACOSX/", ".DS_Store")
 
 
 def members_of(stream: pa.NativeFile, name: str) -> list[tuple[str, str]]:
-    """The path of every file of an archive, and what stands for its content.
+    """The path of every file of an archive, with a fingerprint of its content.
 
     Args:
         stream: The archive.

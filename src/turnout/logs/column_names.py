@@ -1,4 +1,4 @@
-"""Which of a log's columns feeds which field of a turn: by exact names, common ones, and paths."""
+"""Maps a log's columns to the fields of a turn: by exact names, common names and paths."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NO_LETTERS = re.compile(r"\[[^\]]*\]|\([^)]*\)|[^a-z0-9]")
 
 
 def plain_name(name: str) -> str:
-    """A name without its spelling: `Turn Index`, `turnIndex` and `turn_index (x)` are alike."""
+    """A name in one spelling: `Turn Index`, `turnIndex` and `turn_index (x)` become the same."""
     return _NO_LETTERS.sub("", name.lower())
 
 
@@ -54,7 +54,7 @@ USER_MESSAGE_NAMES = frozenset(map(plain_name, ("user_message", *_SYNONYMS["user
 
 
 class ColumnNames:
-    """Which raw column feeds which canonical one, for rows that need not all have the same.
+    """Maps raw columns to canonical ones; rows may differ in the columns that they have.
 
     A column is a name, or a path into a column that holds objects: `customDimensions.prompt`.
 
@@ -107,7 +107,7 @@ class ColumnNames:
         ]
 
     def of(self, columns: Collection[str]) -> dict[str, str]:
-        """Canonical → raw for a row with these columns; notes those that nothing reads."""
+        """Canonical → raw column, for a row with these columns. Notes columns that are not read."""
         shape = tuple(columns)
         mapped = self._by_shape.get(shape)
         if mapped is None:
@@ -122,7 +122,7 @@ class ColumnNames:
         return mapped
 
     def chosen_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What the user's columns say in a row that holds more than one turn: field → value."""
+        """Field → value of the columns that the user chose, in a row that holds several turns."""
         chosen = {
             field: value
             for field, column in self._chosen.items()
@@ -151,7 +151,7 @@ class ColumnNames:
 
     @property
     def needs_rows(self) -> bool:
-        """Whether a field is fed by more than a column: by a path into one, or by several."""
+        """Whether some field is read from a path, or from several columns."""
         return bool(self._carried) or any(
             column not in shape
             for shape, mapped in self._by_shape.items()
@@ -182,7 +182,7 @@ def _first(
     columns: Collection[str],
     by_plain_name: Mapping[str, str],
 ) -> str | None:
-    """The first of a field's names that a log has, in its exact spelling or any other."""
+    """The first of a field's known names that the log has, in any spelling."""
     for name in (field, *_SYNONYMS.get(field, ())):
         plain = plain_name(name)
         if plain in paths:
@@ -201,7 +201,7 @@ def _by_last_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def paths_in(values: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
-    """Every path into the columns of a row that hold objects, JSON text too."""
+    """Every path into the columns of a row that hold objects or JSON text."""
     for column, value in values.items():
         inner = parsed(value)
         if "." in column or not isinstance(inner, Mapping):

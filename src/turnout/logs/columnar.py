@@ -1,4 +1,4 @@
-"""Reads batches whose rows are turns already, whole columns at a time.
+"""Reads batches in which each row is a turn, whole columns at a time.
 
 The result is that of `columns.canonical`, row by row, many times faster. Rows that columns cannot
 read (an id with spaces, a NUL byte, no message) are left to it.
@@ -117,7 +117,7 @@ def _no_position(column: pa.Array, least_index: int) -> pa.BooleanArray:
 
 
 def _no_message(column: pa.Array) -> pa.BooleanArray:
-    """Which rows say nothing, or may say something of a product's beside a person's words."""
+    """Which rows have no message, or may have a product's text beside a person's words."""
     if not pa.types.is_string(column.type):
         return _all(column)
     says = pc.match_substring_regex(column, _SAYS_SOMETHING)
@@ -171,7 +171,7 @@ def _without_empty(column: pa.Array) -> pa.Array:
 
 
 def _by_value(column: pa.Array, read: Callable[[Any], Any], kind: pa.DataType) -> pa.Array:
-    """What a function makes of each value; values that repeat are read once."""
+    """Apply a function to each value; equal values are computed once."""
     values = column.to_pylist()
     try:
         known = {value: read(value) for value in set(values) if value is not None}

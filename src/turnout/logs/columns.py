@@ -47,7 +47,7 @@ def canonical(
     *,
     by_time: bool = False,
 ) -> dict[str, Any]:
-    """One raw row as a canonical one; what cannot be read of an optional field is null.
+    """One raw row as a canonical row. An optional field that cannot be read is null.
 
     Args:
         values: The row.
@@ -85,7 +85,7 @@ def canonical(
 
 
 def parsed(value: object) -> object:
-    """What JSON text says; anything else as it is."""
+    """The value of JSON text; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return DECODER.decode(value)
@@ -134,7 +134,7 @@ def flaws(value: object) -> list[str]:
 
 
 def misread(field: str) -> str:
-    """How a value that an optional field cannot hold is counted."""
+    """The name under which a value is counted that an optional field cannot hold."""
     return f"{field} of another kind (left empty)"
 
 
@@ -275,7 +275,7 @@ def _decoded(value: bytes) -> str:
 
 
 def _number(value: object) -> float | None:
-    """A number; where a comma is in its text, that of thousands or, else, of decimals."""
+    """A number from text; a comma separates thousands, or else decimals."""
     number = number_of(value)
     if number is None and isinstance(value, str):
         if _THOUSANDS.fullmatch(value):

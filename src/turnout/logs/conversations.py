@@ -1,4 +1,4 @@
-"""Which conversation and turn each request of a log belongs to, by the histories they repeat.
+"""Finds the conversation and turn of each request of a log, by the histories that they repeat.
 
 The log's own ids hold where the histories do not contradict them: one id may name many chats, a
 chat may have an id for each request, or none.
@@ -42,7 +42,7 @@ def placed_requests(backend: ibis.BaseBackend, transcripts: Path) -> ibis.Table:
 
 
 class _Forest:
-    """Nodes in order of time, each with the node that it continues.
+    """Nodes in order of time, each linked to the node that it continues.
 
     Args:
         nodes: As `nodes_of` gives them, in order.
@@ -86,7 +86,7 @@ class _Forest:
         return np.where(names == _NONE, _NONE, np.searchsorted(self._node, names))
 
     def _join_named(self) -> None:
-        """Join the trees of one id, but where they are different chats."""
+        """Join the trees of one id, unless they are different chats."""
         with_history = np.unique(self._id_key[self._named & (self._turns_before > 0)])
         repeats_history = np.isin(self._id_key, with_history)
         by_id = np.argsort(self._id_key, kind="stable")
@@ -144,7 +144,7 @@ class _Forest:
                 yield group
 
     def _roots_and_depths(self) -> tuple[Ints, Ints]:
-        """The root of each node and how far it is: by twice as long a step each time."""
+        """The root of each node and its distance, by steps that double in length."""
         has_parent = self._parent != _NONE
         root = np.where(has_parent, self._parent, np.arange(len(self._parent)))
         depth = has_parent.astype(np.int64)
@@ -154,7 +154,7 @@ class _Forest:
         return root, depth
 
     def _path_of_last(self, root: Ints) -> tuple[Flags, Flags]:
-        """Which nodes lead to the last one of their tree, and which are calls of such a turn."""
+        """Which nodes lead to the last node of their tree, and which are calls of its turns."""
         n = len(root)
         last = np.full(n, _NONE)
         last[root] = np.arange(n)  # the last of equal ones stays
@@ -173,7 +173,7 @@ class _Forest:
 
 
 def _ends_of(links: Ints) -> Ints:
-    """Where each of a chain of links leads to."""
+    """The end of each chain of links."""
     while not np.array_equal(further := links[links], links):
         links = further
     return links

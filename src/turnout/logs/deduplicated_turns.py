@@ -108,7 +108,7 @@ def write_turns(
 
 
 def _empty_columns(written: TurnRowWriter) -> set[str]:
-    """Columns in which no row says anything: they need not be sorted."""
+    """Columns without a value in any row; they need not be sorted."""
     metadata = pq.read_metadata(written.path)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     empty = {
@@ -136,7 +136,7 @@ def count_turns_of_several_models(backend: ibis.BaseBackend, rows: ibis.Table) -
 
 
 def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
-    """The rows whose turn keeps another one, without the texts; sorted out once."""
+    """The rows that are dropped for another row of their turn, without their texts."""
     slim = rows.select(
         *TURN_KEYS,
         POSITION,
@@ -167,7 +167,7 @@ def _losers(backend: ibis.BaseBackend, rows: ibis.Table) -> ibis.Table:
 
 
 def _with_fallbacks_marked(staying: ibis.Table, losers: ibis.Table) -> ibis.Table:
-    """The rows that stay, with the product as who chose where another model had failed before."""
+    """The rows that stay; where another model had failed before, `chosen_by` is `product`."""
     failed = losers.filter(losers.failed)
     failed = failed.select(*TURN_KEYS, failed_model="model", failed_at="timestamp")
     answered = staying.filter(~_failed(staying))
@@ -211,13 +211,13 @@ def _with_regenerations(
 
 
 def _is_another_call(both: ibis.Table) -> ibis.ir.BooleanValue:
-    """Whether a loser is another model call of the turn that the row that stays tells of."""
+    """Whether a dropped row is another model call of the turn whose row stays."""
     same_text = both.text == both.kept_text
     return same_text & (both[CALL_ID] != both.kept_call).fill_null(False)
 
 
 def _holds(both: ibis.Table) -> ibis.ir.BooleanValue:
-    """Whether a loser's message is that of the row that stays, or the beginning of it."""
+    """Whether the message of the row that stays is a dropped row's message, or contains it."""
     is_request = both[CALL_ID].notnull() & both.kept_call.notnull()
     return ibis.ifelse(is_request, both.text == both.kept_text, both.kept_text.contains(both.text))
 
@@ -227,7 +227,7 @@ def _failed(rows: ibis.Table) -> ibis.ir.BooleanValue:
 
 
 def _with_winners(rows: ibis.Table, staying: ibis.Table, losers: ibis.Table) -> ibis.Table:
-    """Every loser with its text and with what the row that stays says in its place."""
+    """Every dropped row with its text, beside the row that stays in its place."""
     offset = TEXT_OFFSETS["user_message"]
     texts = rows.select(POSITION, text=rows.user_message, offset=rows[offset])
     loser = losers.join(texts, POSITION)
@@ -281,7 +281,7 @@ def _drop_reasons(backend: ibis.BaseBackend, both: ibis.Table, texts: TextFile) 
 
 
 def _with_calls_added(staying: ibis.Table, rows: ibis.Table) -> ibis.Table:
-    """Turns with what all their calls spent; a call that was logged twice counts once."""
+    """Turns with the tokens of all their calls; a call that was logged twice counts once."""
     logged = rows.filter(rows[CALL_ID].notnull())
     calls = logged.group_by(*TURN_KEYS, CALL_ID).agg(
         tool_counts=logged.tool_counts.max(), **{name: logged[name].max() for name in _ADDED_UP}
@@ -299,7 +299,7 @@ def _with_calls_added(staying: ibis.Table, rows: ibis.Table) -> ibis.Table:
 
 
 def _with_decisions(turns: ibis.Table, rows: ibis.Table) -> ibis.Table:
-    """Turns with what was decided at the first of their calls that says so."""
+    """Turns with the decision of their first call that has one."""
     in_time = ibis.window(
         group_by=TURN_KEYS, order_by=[ibis.asc("timestamp", nulls_first=False), POSITION]
     )
@@ -359,7 +359,7 @@ def _with_long_texts(turns: pa.RecordBatch, texts: TextFile) -> Iterator[pa.Reco
 
 
 def _summed(texts: list[str]) -> str | None:
-    """JSON counts added up; None where any text is no JSON object of whole numbers."""
+    """The sum of JSON counts; None if a text is not a JSON object of whole numbers."""
     if len(texts) == 1:
         return texts[0]
     total = Counter[str]()

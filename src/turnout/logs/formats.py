@@ -104,7 +104,7 @@ def _begins_document(text: str) -> bool:
 
 
 def read_csv(file: LogFile) -> Iterator[RawRow]:
-    """CSV with a header line, which shows what stands between its fields."""
+    """CSV with a header line, from which the separator is recognised."""
     with file.opened() as stream:
         lines = _lines(stream, newline="")  # the ends of old Macs too
         first, lines_before = _first_line(lines)
@@ -129,7 +129,7 @@ def read_csv(file: LogFile) -> Iterator[RawRow]:
 
 
 def _first_line(lines: Iterator[str]) -> tuple[str, int]:
-    """The first line that says something, and how many stand before it."""
+    """The first line that is not blank, and the number of lines before it."""
     for number, line in enumerate(lines):
         if line.strip():
             return line, number
@@ -157,7 +157,7 @@ def _csv_header(reader: CsvReader, name: str, lines_before: int) -> list[str]:
 
 
 def _separator(header: str) -> str:
-    """What stands between the names of a header: a comma, where there is one."""
+    """The separator of a header line; a comma if it has one."""
     unquoted = re.sub(r'"[^"]*"', "", header)
     return max(
         _SEPARATORS, key=lambda mark: (mark == "," and mark in unquoted, unquoted.count(mark))
@@ -194,7 +194,7 @@ def _document_rows(name: str, pieces: Iterator[tuple[str, bool]]) -> Iterator[Ra
 
 
 def _is_cut(error: Exception) -> bool:
-    """Whether JSON text ends too early, rather than being something else."""
+    """Whether the text is JSON that ends too early, and not another format."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     rest = error.doc[error.pos :].strip()
@@ -291,7 +291,7 @@ def parquet_batches(file: LogFile) -> Iterator[pa.RecordBatch]:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type with times in microseconds: finer ones are no Python value, dates no moment."""
+    """The type with times in microseconds, which Python can hold; dates become times."""
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz)
     if pa.types.is_date(kind):
@@ -346,7 +346,7 @@ def _encoding(stream: io.BufferedReader) -> str:
 
 
 def _mended(text: str) -> tuple[str, tuple[str, ...]]:
-    """Escaped bytes as the Windows-1252 that they most likely are."""
+    """Bytes that are not UTF-8, read as Windows-1252, which they most likely are."""
     if text.isascii() or not _ESCAPED_BYTE.search(text):
         return text, ()
     as_1252 = _ESCAPED_BYTE.sub(
@@ -356,7 +356,7 @@ def _mended(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _json_rows(where: str, text: str, mended: tuple[str, ...]) -> Iterator[RawRow]:
-    """The row of a line; several where objects stand in it without a line end between them."""
+    """The rows of a line: several if it holds objects without a line end between them."""
     try:
         yield _object_row(where, DECODER.decode(text), mended)
     except ValueError as error:
@@ -453,7 +453,7 @@ def is_bare_message(item: object) -> bool:
 
 
 class _Document:
-    """A JSON text of which no more is held than the value that is being read."""
+    """A JSON text that is read value by value, so that only one is in memory."""
 
     def __init__(self, pieces: Iterator[tuple[str, bool]]) -> None:
         self._pieces = pieces
@@ -462,7 +462,7 @@ class _Document:
         self.offset = 0
 
     def next_char(self) -> str:
-        """The next character that is no space, read up to; empty at the end."""
+        """Move to the next character that is not a space, and return it; empty at the end."""
         while True:
             self.offset = _SPACE.match(self._text, self.offset).end()  # type: ignore[union-attr]
             if self.offset < len(self._text):

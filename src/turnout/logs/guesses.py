@@ -1,4 +1,4 @@
-"""Which columns of a log that cannot be read are most likely meant: by their names and contents."""
+"""Suggests columns for a log that cannot be read, by their names and contents."""
 
 from __future__ import annotations
 

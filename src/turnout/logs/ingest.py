@@ -194,7 +194,7 @@ def ingest(
 def ingest_files(
     files: Sequence[LogFile], run: StageRun, options: IngestOptions, on_progress: OnProgress
 ) -> IngestReport:
-    """Read files into one turns table, whatever is there.
+    """Read files into one turns table, even if the table is there already.
 
     Args:
         files: In the order of reading.
@@ -303,7 +303,7 @@ class _Source:
         self._n_read = 0
 
     def read(self, file: LogFile) -> None:
-        """Read a file, whole columns at a time where its rows are turns already."""
+        """Read a file; whole columns at a time if each row is a turn."""
         if is_parquet(file) and self._read_columns(file):
             return
         self.read_rows(read_rows(file), file.name, is_named=file.named)
@@ -417,7 +417,7 @@ class _Source:
         self._count_read(1)
 
     def _no_words(self, row: dict[str, Any], raw: RawRow) -> str | None:
-        """Why a row says nothing of a person's; None where it does.
+        """Why a row has no words of a person; None if it has.
 
         A row that no reader of its source made may hold a product's words beside a person's.
         """

@@ -107,14 +107,14 @@ def _linked(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> i
 
 
 def _offered(backend: ibis.BaseBackend, rows: ibis.Table, nodes: ibis.Table) -> set[str]:
-    """The digests of nodes that some request offers: a rule on another one would find nothing."""
+    """The kinds of digest that some request offers; a rule by another kind would match nothing."""
     asks = {wanted: nodes[wanted].isin(rows[offered]).any() for wanted, offered in _OFFERS.items()}
     (is_offered_by_name,) = backend.to_pyarrow(nodes.agg(**asks)).to_pylist()
     return {wanted for wanted, is_offered in is_offered_by_name.items() if is_offered}
 
 
 def _by_id_of_answer(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    """An answer's own id is surer than any history."""
+    """Link by the answer's own id, which is surer than any history."""
     return _latest(rows, nodes, "owner", "goes_on_from")
 
 
@@ -131,7 +131,7 @@ def _by_history_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table
 
 
 def _by_messages(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    """For answers that the client changed, or that the log lacks."""
+    """Link by messages alone: for answers that the client changed, or that the log lacks."""
     named = rows.filter(rows.named)
     return _latest(named, _roots(nodes), "id_key", "asked_before")
 
@@ -142,7 +142,7 @@ def _by_messages_of_another_id(rows: ibis.Table, nodes: ibis.Table) -> ibis.Tabl
 
 
 def _by_last_message(rows: ibis.Table, nodes: ibis.Table) -> ibis.Table:
-    """For histories of which the client left out the beginning."""
+    """Link by the last message: for histories whose beginning the client left out."""
     named = rows.filter(rows.named)
     return _latest(named, _roots(nodes), "id_key", "last_message")
 

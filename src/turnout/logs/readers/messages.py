@@ -73,7 +73,7 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class NoTurn:
-    """A row that is of a source and is no turn.
+    """A row of a known source that is not a turn.
 
     Attributes:
         reason: What it is, as the account of dropped rows names it.
@@ -265,7 +265,7 @@ def _is_exchange(item: object) -> bool:
 
 
 def _unframed(item: Values) -> Values:
-    """A message that stands in an object beside other facts, with these."""
+    """A message inside an object, together with the object's other fields."""
     if "role" in item or "from" in item:
         return item
     for name in ("message", "info"):
@@ -346,7 +346,7 @@ def _is_attached(content: object) -> bool:
 
 
 def text_of(value: object) -> str:
-    """What content says in words: text, parts with text, lists of them; other parts say nothing."""
+    """The text of a content: a text, parts with text, or lists of them; other parts have none."""
     return "\n".join(text for text in _texts_of(value) if text)
 
 
@@ -371,13 +371,13 @@ def role_of(value: object) -> str:
 
 
 def known_role(value: object) -> str | None:
-    """The same; None where the name is no role's."""
+    """As `role_of`; None for a name of no role."""
     return _role(value) if isinstance(value, str) else None
 
 
 @lru_cache(maxsize=1_000)
 def _role(name: str) -> str | None:
-    """`MessageRole.USER`, `HumanMessage` and `end-user` are persons too."""
+    """The role's plain name; `MessageRole.USER`, `HumanMessage` and `end-user` are users."""
     plain = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
     return _ROLES.get(plain) or _ROLES.get(plain.removesuffix("message").removeprefix("role"))
 
@@ -388,7 +388,7 @@ def mapping(value: object) -> Values:
 
 
 def first_of(values: Values, names: Sequence[str]) -> object:
-    """The first of these values that is there and says something, by either spelling."""
+    """The first of these values that is present and not empty, in either spelling."""
     for name in _spelled(tuple(names)):
         value = values.get(name)
         if value is not None and value != "":

@@ -29,7 +29,7 @@ _MAX_NS = 1 << 63
 
 
 def turns(values: Values) -> Sequence[SpanContent] | None:
-    """The last turn of every span or event that tells a whole model call; of others the parts.
+    """The last turn of every span or event that holds a whole model call; else its parts.
 
     Spans of tools and embeddings, other log records and metrics say nothing.
     """
@@ -139,7 +139,7 @@ def _of_record(
 
 
 def _occurrences_counted(content: Iterable[SpanContent]) -> Iterator[SpanContent]:
-    """What one row says twice was said twice; what two rows say was exported again."""
+    """Number repeats within a row, as they were said twice; another row repeats an export."""
     seen: Counter[object] = Counter()
     for item in content:
         if isinstance(item, CallPart):
@@ -165,7 +165,7 @@ def _call_facts(facts: Values, record: Values) -> dict[str, Any]:
 
 
 def _time_ns(record: Values) -> int:
-    """When it was; 0 where it does not say."""
+    """Its time; 0 if it has none."""
     times = map(_nanoseconds, map(record.get, _TIMES))
     return next(filter(None, times), 0)
 
