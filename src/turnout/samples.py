@@ -195,11 +195,7 @@ class DatasetFolder:
         Returns:
             Shape `(n,)`, > 0.
         """
-        factors = np.ones(len(labels))
-        stored = (self.description.get("weighting") or {}).get("label_factors", {}).get(name, {})
-        for label, class_name in ID2LABEL.items():
-            factors[labels == label] = stored.get(class_name, 1.0)
-        return factors
+        return label_factors(self.description, name, labels)
 
     @property
     def stores_previous(self) -> bool:
@@ -330,6 +326,17 @@ class DatasetFolder:
                 "what `turnout build` wrote. Build it again."
             ) from error
         return previous_of(column, rows)
+
+
+def label_factors(
+    description: Mapping[str, Any], name: str, labels: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """As `DatasetFolder.label_factors`, by what `dataset.json` says."""
+    factors = np.ones(len(labels))
+    stored = (description.get("weighting") or {}).get("label_factors", {}).get(name, {})
+    for label, class_name in ID2LABEL.items():
+        factors[labels == label] = stored.get(class_name, 1.0)
+    return factors
 
 
 def few_labels(labelled: int) -> str | None:

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 import turnout as tn
 from tests.training.conftest import EASY, FILLER, HARD
 from turnout.errors import RecordError, SettingsError, StorageError
+from turnout.evaluation.stage import evaluate
 from turnout.routing import RouterFolder
 
 pytestmark = pytest.mark.slow
@@ -118,6 +119,23 @@ def test_an_evaluation_has_a_table_with_intervals_and_curves(router, data, frame
     assert re.search(
         r"mine: .*; turnout ahead by \+0\.\d+ \(\+0.* APGR$", repr(report), re.MULTILINE
     )
+
+
+def test_rows_that_weights_balance_count_as_in_turnout_evaluate(frame, tmp_path):
+    rows = frame[(frame.index % 2 == 1) | (frame.index % 8 == 0)]
+    turns = pd.DataFrame(
+        {"asked": rows["prompt"], "need": np.where(rows.index % 2 == 0, "reasoning", "fast")}
+    )
+    data = tn.from_turns(turns, text="asked", conversation=None, label="need", split=(60, 20, 20))
+    router = tn.RouterClassifier(model="words").fit(data.train, data.validation)
+    report = tn.evaluate({"turnout": router}, data.test)
+    assert report.table["lead"].dtype == float
+    data.save(tmp_path / "data")
+    router.save(tmp_path / "router")
+    stored = evaluate([(tmp_path / "router", tmp_path / "data")], tmp_path / "report").content
+    (method, *_) = stored["routers"][0]["results"][0]["methods"]
+    for name in ("auroc", "ece", "brier"):
+        assert report.table.loc["turnout", name] == pytest.approx(method["metrics"][name]["value"])
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from turnout.errors import RecordError, SettingsError
 from turnout.parquet import write_parquet
 from turnout.records import ID2LABEL, Architecture, ModelInput, Turn
 from turnout.routing import Formatter, Priors
-from turnout.samples import PREVIOUS_COLUMN, Samples, previous_of, samples_of
+from turnout.samples import PREVIOUS_COLUMN, Samples, label_factors, previous_of, samples_of
 from turnout.schema import TURN_KEYS
 
 Parts = tuple[float, float, float]
@@ -57,6 +57,8 @@ class Split:
         formatter: How the encoder reads a sample.
         priors: The share of reasoning among the training rows, and in the log they come from.
         measured: Whether targets are measured outcomes rather than labels.
+        factors: How much each row counts where the labels have their ratio by weights, shape
+            `(n,)`.
     """
 
     table: pa.Table
@@ -64,6 +66,7 @@ class Split:
     formatter: Formatter
     priors: Priors
     measured: bool
+    factors: NDArray[np.float64]
 
     @property
     def samples(self) -> Samples:
@@ -391,8 +394,8 @@ def _data(dataset: assembly.Dataset, rows: Mapping[str, NDArray[np.int64]]) -> D
     formatter = Formatter.from_json(description["formatter"], str(TABLE))
     priors = Priors.from_json(description["priors"], str(TABLE))
     measured = description["source"] == "outcomes"
-    splits = {
-        name: Split(table, rows[name], formatter, priors, measured)
-        for name, table in dataset.tables.items()
-    }
+    splits = {}
+    for name, table in dataset.tables.items():
+        factors = label_factors(description, name, samples_of(table).labels)
+        splits[name] = Split(table, rows[name], formatter, priors, measured, factors)
     return Data(**splits, description=description, traffic=dataset.traffic)

@@ -53,7 +53,7 @@ class Evaluation:
                 columns[name + suffix] = [getattr(m.metrics[name], part) for m in self.methods]
         for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
             columns["lead" + suffix] = [
-                None if m.lead is None else getattr(m.lead, part) for m in self.methods
+                math.nan if m.lead is None else getattr(m.lead, part) for m in self.methods
             ]
         return pa.table(columns)
 
@@ -107,6 +107,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare routers, or other scores, on test rows.
 
+    Routers are scored for balanced rows, and rows count as such: where the labels have their ratio
+    by weights, these apply.
+
     Args:
         methods: Name → a router, or scores of the test rows in their order: p_reasoning of shape
             `(n,)`, or `(n, 2)` as from `predict_proba`; an index of a Series is not looked at.
@@ -149,7 +152,7 @@ def evaluate(
         for number, (name, method) in enumerate(methods.items())
     ]
     clusters = samples.clusters_of(rows)
-    resampling = Resampling(clusters, seed)
+    resampling = Resampling(clusters, seed, factors=test.factors[rows])
     return Evaluation(
         [_measured(each, scored[0], reference, resampling) for each in scored],
         len(rows),
