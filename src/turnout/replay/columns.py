@@ -39,7 +39,7 @@ class TurnColumns:
 
     @property
     def conversations(self) -> int:
-        """How many."""
+        """The number of conversations."""
         return len(self.starts) - 1
 
     def sums(self, values: NDArray[np.generic]) -> Floats:

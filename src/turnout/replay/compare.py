@@ -1,4 +1,4 @@
-"""Policies beside one another on the same turns: as served, at equal misses, and as curves."""
+"""Compares policies on the same turns: as served, at equal misses, and as curves."""
 
 from __future__ import annotations
 
@@ -131,11 +131,11 @@ class Comparing:
 
     @property
     def routed(self) -> tuple[str, ...]:
-        """Policies that the scores allow: a session router scores first turns alone."""
+        """The policies that the scores allow: a session router alone scores only first turns."""
         return ROUTED if "conversation" in self.log.scores else ROUTED[:1]
 
     def architecture_of(self, policy: str) -> Architecture:
-        """Whose scores a policy reads."""
+        """The architecture of the router whose scores a policy reads."""
         if policy == "session" and "session" in self.log.scores:
             return "session"
         return "conversation"

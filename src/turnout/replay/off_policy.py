@@ -56,7 +56,7 @@ class OffPolicy:
     """The mean outcome of a turn under another policy.
 
     Attributes:
-        ips: Inverse propensity scores; unbiased, wide.
+        ips: Inverse propensity scores; wide, and unbiased but for the cut at the ends of a share.
         snips: The same, weights brought to a mean of 1; narrower, nearly unbiased.
         doubly_robust: A model of outcomes, mended by weighted residuals.
         effective_turns: How many unweighted turns the weighted ones are worth.

@@ -1,4 +1,4 @@
-"""Scorers beside one another on the same turns: how well each tells which need reasoning."""
+"""Compares scorers on the same turns: how well each tells which turns need reasoning."""
 
 from __future__ import annotations
 

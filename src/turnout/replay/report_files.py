@@ -1,4 +1,4 @@
-"""The files of a report: a page, all its numbers, and its table for other programs."""
+"""Writes the files of a report: the page, all its numbers, and a table for other programs."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class PolicyRow:
 
 @dataclass(frozen=True, slots=True)
 class AtMissed:
-    """Policies with thresholds at which they miss the same share, those that can.
+    """Policies at thresholds that miss at most the same share; those that cannot are left out.
 
     Attributes:
         missed: The expected share.
@@ -124,7 +124,7 @@ class BySegment:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All of it.
+    """What a comparison of policies on one log gives.
 
     Attributes:
         today: What the log did.

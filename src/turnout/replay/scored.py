@@ -1,4 +1,4 @@
-"""A router and a turns table → the scored table: every turn's score and what a replay must know.
+"""A router and a turns table → the scored table: each turn's score and the facts for a replay.
 
 The table is a file: what was scored once is never scored again.
 """
@@ -246,7 +246,7 @@ def _count_tokens(conversation: list[_Row], tokenizer: Tokenizer) -> None:
 
 
 class _Counted:
-    """Scored rows on their way into the file, and what is counted on the way."""
+    """Passes scored rows on to the file, and counts them."""
 
     def __init__(self, turns: Path, total: int, on_progress: OnProgress) -> None:
         self._turns = turns

@@ -267,7 +267,7 @@ class _Scored:
         self.decision_ms = 1000 * seconds / max(decided, 1)
 
     def of_others(self, others: Sequence[OtherScorer]) -> dict[str, Path]:
-        """Their names and scored tables."""
+        """Score the turns with these scorers; their names and scored tables."""
         tables = {other.name: self._place(other.name) for other in others}
         for other in others:
             score_turns(

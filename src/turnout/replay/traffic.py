@@ -1,4 +1,4 @@
-"""A data set's test rows, or a log's own turns → what a router decides on under a policy.
+"""A data set's test rows, or a log's turns → the decisions of a router under a policy.
 
 Each decision pays for its own turn and for those that follow until the next decision: a session
 router decides once a conversation.
@@ -171,7 +171,7 @@ def _rows(turns: Path, catalog: Catalog, policy: Policy) -> list[_Row]:
 
 
 def _decisions(rows: Sequence[_Row], formatter: Formatter, policy: Policy) -> list[_Decided]:
-    """The decisions of a conversation; none where its first turn decides and is not there."""
+    """The decisions of a conversation; none if its first turn decides and is missing."""
     first_decides = "session" in (formatter.architecture, policy.name)
     if first_decides and rows[0]["turn_index"] != 1:
         return []

@@ -272,7 +272,7 @@ class _Costs:
 def _choosers(
     policy: Policy, threshold: float, targets: Mapping[ModelClass, Target]
 ) -> tuple[Chooser, Chooser]:
-    """What chooses at a conversation's first turn, and at a later one."""
+    """The functions that choose at a conversation's first turn, and at later ones."""
 
     def by_score(step: _Step) -> Bools:
         return step.score >= threshold
@@ -386,7 +386,7 @@ _CODE: Mapping[ChoiceCode, int] = {code: number for number, code in enumerate(CO
 
 
 class _Explained:
-    """Why the turns of a step went where they did."""
+    """The reasons and costs of the choices in one step."""
 
     def __init__(
         self,
@@ -416,7 +416,7 @@ class _Explained:
             self._codes = np.full(m, _CODE[code], np.int8)
 
     def write(self, reasons: Reasons, rows: NDArray[np.int64], reasoning: Bools) -> None:
-        """Put them in their places."""
+        """Write codes and costs into the rows of these turns."""
         reasons.codes[rows] = self._codes
         reasons.usd[rows] = np.where(reasoning, self._own_usd[1], self._own_usd[0])
         reasons.stay_usd[rows] = self._costs.stay
