@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import ibis
 import pyarrow as pa
 
+from turnout.dataset.drawing import DrawnTurn
 from turnout.engine import batches, materialized
 from turnout.records import Turn
 from turnout.routing import Formatter
@@ -44,9 +45,6 @@ class _Read(Protocol):
     def message(self) -> str | None: ...
     @property
     def answer(self) -> str | None: ...
-
-
-_Turn = TypeVar("_Turn", bound=_Read)
 
 
 class _SampledTurn(NamedTuple):
@@ -116,24 +114,34 @@ class TrafficSample:
                 break
         return names
 
-    def reading(self, turns: Iterable[_Turn], ahead: Sequence[str]) -> Iterator[_Turn]:
-        """Pass turns on, and remember those of some conversations as the sample shows them.
+    def reading(self, turns: Iterable[DrawnTurn], ahead: Sequence[str]) -> Iterator[DrawnTurn]:
+        """Pass drawn turns and those before them on, and remember some conversations.
 
         Args:
             turns: By conversation and index.
             ahead: Conversations of which all turns are there.
         """
         names = set(ahead)
-        conversation: list[_Turn] = []
+        whole: list[DrawnTurn] = []
         for turn in turns:
+            if whole and turn.conversation_id != whole[0].conversation_id:
+                yield from self._needed(whole)
+                whole = []
             if turn.conversation_id in names:
-                if conversation and conversation[0].conversation_id != turn.conversation_id:
-                    self._remember(conversation)
-                    conversation = []
-                conversation.append(turn)
-            yield turn
-        if conversation:
-            self._remember(conversation)
+                whole.append(turn)
+            else:
+                yield turn
+        if whole:
+            yield from self._needed(whole)
+
+    def _needed(self, conversation: Sequence[DrawnTurn]) -> list[DrawnTurn]:
+        """Remember a conversation; the turns that would be read of it without the sample."""
+        self._remember(conversation)
+        drawn = [turn.turn_index for turn in conversation if turn.order_key is not None]
+        if not drawn:
+            return []
+        first, last = min(drawn) - MAX_STORED_TURNS, max(drawn)
+        return [turn for turn in conversation if first <= turn.turn_index <= last]
 
     def table(self, used: Mapping[str, set[str]]) -> pa.Table:
         """Rows of `schema.TRAFFIC`, conversation by conversation.
