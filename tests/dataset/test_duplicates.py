@@ -179,7 +179,7 @@ def test_a_text_with_both_labels_is_one_row_and_the_card_counts_it(tmp_path):
     rows = [row for row in rows_of(data) if row["message"] == "the same words"]
     assert [(row["target"], row["label"]) for row in rows] == [(0.25, 1)]
     assert data.description["both_labels"] == 1
-    assert "1 texts had both labels" in card(data.description)
+    assert "Texts with both labels: 1." in card(data.description)
 
 
 def test_outcomes_of_one_prompt_are_averaged(tmp_path):

@@ -190,7 +190,7 @@ def _show(description: dict[str, Any], output: Path) -> None:
     if description.get("account"):
         out.print(description["account"])
     if description.get("both_labels"):
-        out.print(f"{description['both_labels']:,} texts had both labels: each is one row.")
+        out.print(f"Texts with both labels, each one row: {description['both_labels']:,}.")
     if description.get("users_apart") is False:
         out.print("Too few users for three splits: a user may stand in several.")
     out.print(f"Data set: {output}")

@@ -105,8 +105,8 @@ def card(description: Mapping[str, Any]) -> str:
     account = f"\n{description['account']}\n" if description.get("account") else ""
     if description["both_labels"]:
         account += (
-            f"\n{description['both_labels']:,} texts had both labels: each is one row, whose "
-            "target is their weighted mean.\n"
+            f"\nTexts with both labels: {description['both_labels']:,}. Each is one row, whose "
+            "target is the weighted mean of its labels.\n"
         )
     labels = LABELS[description["source"]]
     if description.get("weighting"):
