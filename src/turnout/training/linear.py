@@ -5,7 +5,7 @@ It reads what an encoder reads, in the same token ids, and needs neither torch n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +54,8 @@ MAX_ROWS_FOR_ALL_FOLDS = 20_000
 # With more rows than these, one drawing of topics tells which penalty to take.
 MAX_ROWS_FOR_ALL_DRAWINGS = 5_000
 TOPIC_DRAWINGS = 3
+# N-grams of so many rows are in memory at a time.
+_ROWS_A_BLOCK = 2_000
 STEP = "linear model on words"
 MESSAGE, PREVIOUS_TURNS, HEADER = 0, 1, 2
 FIELDS = {MESSAGE: "message", PREVIOUS_TURNS: "previous turns", HEADER: "header"}
@@ -123,11 +125,12 @@ class LinearFeatures:
         self._vocabulary_size = 1 + max(max(row.ids, default=0) for row in tokens)
         self._parts: list[tuple[int, Integers, TfidfTransformer]] = []
         for field in FIELDS:
-            codes, rows = self._coded(tokens, field)
-            if len(codes):
-                known = _most_frequent(codes, rows)
-                tfidf = TfidfTransformer(sublinear_tf=True)
-                tfidf.fit(_counts(codes, rows, known, len(tokens)))
+            known = _most_frequent(
+                [_rows_of_codes(*self._coded(block, field)) for block in _blocks(tokens)]
+            )
+            if len(known):
+                counts = [self._counts(block, field, known) for block in _blocks(tokens)]
+                tfidf = TfidfTransformer(sublinear_tf=True).fit(sparse.vstack(counts, "csr"))
                 self._parts.append((field, known, tfidf))
 
     @property
@@ -151,11 +154,26 @@ class LinearFeatures:
 
     def columns(self, tokens: Sequence[TokenIds]) -> sparse.csr_matrix:
         """Shape `(n, k)`."""
-        parts = []
-        for field, known, tfidf in self._parts:
-            codes, rows = self._coded(tokens, field)
-            parts.append(tfidf.transform(_counts(codes, rows, known, len(tokens))))
-        return sparse.hstack(parts).tocsr()
+        blocks = [
+            sparse.hstack(
+                [
+                    tfidf.transform(self._counts(block, field, known))
+                    for field, known, tfidf in self._parts
+                ],
+                "csr",
+            )
+            for block in _blocks(tokens)
+        ]
+        return sparse.vstack(blocks, "csr")
+
+    def _counts(self, tokens: Sequence[TokenIds], field: int, known: Integers) -> sparse.csr_matrix:
+        """How often every known n-gram of a field stands in every row, shape `(n, k)`."""
+        codes, rows = self._coded(tokens, field)
+        columns = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        hit = known[columns] == codes
+        ones = np.ones(int(hit.sum()))
+        shape = (len(tokens), len(known))
+        return sparse.csr_matrix((ones, (rows[hit], columns[hit])), shape=shape)
 
     def _coded(self, tokens: Sequence[TokenIds], field: int) -> tuple[Integers, Integers]:
         """Every n-gram of a field as one number, and its row; unigrams have the lower numbers."""
@@ -383,20 +401,29 @@ def _has_both_outcomes(targets: NDArray[np.float32]) -> bool:
     return bool((targets > 0).any() and (targets < 1).any())
 
 
-def _most_frequent(codes: Integers, rows: Integers) -> Integers:
-    """The n-grams of the most rows, rising; at most `MAX_NGRAMS`."""
+def _blocks(tokens: Sequence[TokenIds]) -> Iterator[Sequence[TokenIds]]:
+    for start in range(0, max(len(tokens), 1), _ROWS_A_BLOCK):
+        yield tokens[start : start + _ROWS_A_BLOCK]
+
+
+def _rows_of_codes(codes: Integers, rows: Integers) -> tuple[Integers, Integers]:
+    """The distinct n-grams, rising, and in how many rows each stands."""
     known, places = np.unique(codes, return_inverse=True)
     n_rows = int(rows.max(initial=0)) + 1
     once_a_row = np.unique(places.astype(np.int64) * n_rows + rows)
-    counts = np.bincount(once_a_row // n_rows, minlength=len(known))
+    return known, np.bincount(once_a_row // n_rows, minlength=len(known))
+
+
+def _most_frequent(blocks: Sequence[tuple[Integers, Integers]]) -> Integers:
+    """The n-grams of the most rows, rising; at most `MAX_NGRAMS`.
+
+    Args:
+        blocks: N-grams and their numbers of rows, as `_rows_of_codes` gives them for some rows.
+    """
+    codes, in_block = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    known, places = np.unique(codes, return_inverse=True)
+    counts = np.zeros(len(known), np.int64)
+    np.add.at(counts, places, in_block)
     most = np.argsort(-counts, kind="stable")[:MAX_NGRAMS]
     repeated = most[counts[most] >= MIN_ROWS_A_NGRAM]
     return np.sort(known[repeated if len(repeated) else most])
-
-
-def _counts(codes: Integers, rows: Integers, known: Integers, n_rows: int) -> sparse.csr_matrix:
-    """How often every known n-gram stands in every row, shape `(n_rows, k)`."""
-    places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-    hit = known[places] == codes
-    ones = np.ones(int(hit.sum()))
-    return sparse.csr_matrix((ones, (rows[hit], places[hit])), shape=(n_rows, len(known)))
