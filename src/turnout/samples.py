@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -218,7 +218,7 @@ class DatasetFolder:
                 f"{formatter.architecture} router. Build a data set with --architecture "
                 f"{formatter.architecture}, or take the other router."
             )
-        if replace(formatter, previous_turns=self.formatter.previous_turns) != self.formatter:
+        if not formatter.equals_but_for_previous_turns(self.formatter):
             raise ArtifactError(
                 f"{self.path}: shows its rows as {self.formatter}; the router {router} reads "
                 f"{formatter}. Build the data set and train the router again."

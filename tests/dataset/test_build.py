@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow  # many seconds in all
 MODELS = ("o3", "gpt-4o")
 
 
-def conversations(n, turns=3):
+def turns_of(number, turns):
     return [
         turn(
             f"c{number}",
@@ -44,9 +44,12 @@ def conversations(n, turns=3):
             MODELS[number % 2],
             assistant_message="ok",
         )
-        for number in range(n)
-        for index in range(1, 1 + number % turns + 1)
+        for index in range(1, turns + 1)
     ]
+
+
+def conversations(n, turns=3):
+    return [row for number in range(n) for row in turns_of(number, number % turns + 1)]
 
 
 def build(tmp_path, rows, architecture="session", **options):
@@ -86,17 +89,7 @@ def test_a_conversation_data_set_has_every_turn_with_its_index_and_previous_turn
 def long_conversations(tmp_path_factory):
     """The folder of a data set of conversations with more turns than are kept."""
     folder = tmp_path_factory.mktemp("long")
-    rows = [
-        turn(
-            f"c{number}",
-            index,
-            f"message {index} of {number}",
-            MODELS[number % 2],
-            assistant_message="ok",
-        )
-        for number in range(40)
-        for index in range(1, MAX_STORED_TURNS + 3)
-    ]
+    rows = [row for number in range(40) for row in turns_of(number, MAX_STORED_TURNS + 2)]
     build_folder(folder, rows, "conversation")
     return folder / "data"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,7 +89,7 @@ class Split:
                 f"{self.formatter.architecture} data set; expected one architecture. Make the data "
                 "set with the router's."
             )
-        if replace(formatter, previous_turns=self.formatter.previous_turns) != self.formatter:
+        if not formatter.equals_but_for_previous_turns(self.formatter):
             raise SettingsError(
                 f"{name}: the router reads {formatter}; the rows are shown as {self.formatter}. "
                 "Make the data set and fit the router again."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from turnout.errors import ArtifactError
@@ -59,6 +59,10 @@ class Formatter:
     previous_turns: int = 4
     assistant_chars: int = 0
     answers_known: bool = True
+
+    def equals_but_for_previous_turns(self, other: Formatter) -> bool:
+        """Whether rows shown by one can be shown by the other, from the turns stored with them."""
+        return replace(self, previous_turns=other.previous_turns) == other
 
     def format(self, turns: Sequence[Turn], turn_index: int | None = None) -> ModelInput:
         """The encoder's input for the last of `turns`.

@@ -108,6 +108,22 @@ class LinearModel:
         return np.asarray(self.features.columns(tokens) @ self.coefficients + self.intercept)
 
 
+class _Block(NamedTuple):
+    """The tokens of some rows, one after another.
+
+    Attributes:
+        ids: Token ids, shape `(t,)`.
+        fields: The field of every token, shape `(t,)`.
+        rows: The row of every token in this block, shape `(t,)`.
+        n_rows: Rows, those without a token too.
+    """
+
+    ids: Integers
+    fields: NDArray[np.int8]
+    rows: Integers
+    n_rows: int
+
+
 class LinearFeatures:
     """Token ids → columns: TF-IDF of the n-grams of every field, each scaled by itself.
 
@@ -124,12 +140,11 @@ class LinearFeatures:
         self.separator = separator
         self._vocabulary_size = 1 + max(max(row.ids, default=0) for row in tokens)
         self._parts: list[tuple[int, Integers, TfidfTransformer]] = []
+        blocks = list(self._blocks(tokens))
         for field in FIELDS:
-            known = _most_frequent(
-                [_rows_of_codes(*self._coded(block, field)) for block in _blocks(tokens)]
-            )
+            known = _most_frequent([_rows_of_codes(*self._coded(block, field)) for block in blocks])
             if len(known):
-                counts = [self._counts(block, field, known) for block in _blocks(tokens)]
+                counts = [self._counts(block, field, known) for block in blocks]
                 tfidf = TfidfTransformer(sublinear_tf=True).fit(sparse.vstack(counts, "csr"))
                 self._parts.append((field, known, tfidf))
 
@@ -162,27 +177,22 @@ class LinearFeatures:
                 ],
                 "csr",
             )
-            for block in _blocks(tokens)
+            for block in self._blocks(tokens)
         ]
         return sparse.vstack(blocks, "csr")
 
-    def _counts(self, tokens: Sequence[TokenIds], field: int, known: Integers) -> sparse.csr_matrix:
+    def _counts(self, block: _Block, field: int, known: Integers) -> sparse.csr_matrix:
         """How often every known n-gram of a field stands in every row, shape `(n, k)`."""
-        codes, rows = self._coded(tokens, field)
+        codes, rows = self._coded(block, field)
         columns = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         hit = known[columns] == codes
         ones = np.ones(int(hit.sum()))
-        shape = (len(tokens), len(known))
+        shape = (block.n_rows, len(known))
         return sparse.csr_matrix((ones, (rows[hit], columns[hit])), shape=shape)
 
-    def _coded(self, tokens: Sequence[TokenIds], field: int) -> tuple[Integers, Integers]:
+    def _coded(self, block: _Block, field: int) -> tuple[Integers, Integers]:
         """Every n-gram of a field as one number, and its row; unigrams have the lower numbers."""
-        lengths = [len(row.ids) for row in tokens]
-        ids = np.fromiter((i for row in tokens for i in row.ids), np.int64, sum(lengths))
-        fields = np.fromiter(
-            (i for row in tokens for i in self._fields_of(row)), np.int64, len(ids)
-        )
-        rows = np.repeat(np.arange(len(tokens)), lengths)
+        ids, fields, rows, _ = block
         inside = (fields == field) & (ids < self._vocabulary_size)
         both = inside[:-1] & inside[1:] & (rows[:-1] == rows[1:])
         pairs = self._vocabulary_size * (1 + ids[:-1]) + ids[1:]
@@ -190,6 +200,16 @@ class LinearFeatures:
             np.concatenate([ids[inside], pairs[both]]),
             np.concatenate([rows[inside], rows[:-1][both]]),
         )
+
+    def _blocks(self, tokens: Sequence[TokenIds]) -> Iterator[_Block]:
+        for start in range(0, max(len(tokens), 1), _ROWS_A_BLOCK):
+            part = tokens[start : start + _ROWS_A_BLOCK]
+            lengths = [len(row.ids) for row in part]
+            ids = np.fromiter((i for row in part for i in row.ids), np.int64, sum(lengths))
+            fields = np.fromiter(
+                (i for row in part for i in self._fields_of(row)), np.int8, len(ids)
+            )
+            yield _Block(ids, fields, np.repeat(np.arange(len(part)), lengths), len(part))
 
     def _fields_of(self, row: TokenIds) -> list[int]:
         """The field of every token: the first separator of the context ends the header."""
@@ -399,11 +419,6 @@ def _fitted(
 
 def _has_both_outcomes(targets: NDArray[np.float32]) -> bool:
     return bool((targets > 0).any() and (targets < 1).any())
-
-
-def _blocks(tokens: Sequence[TokenIds]) -> Iterator[Sequence[TokenIds]]:
-    for start in range(0, max(len(tokens), 1), _ROWS_A_BLOCK):
-        yield tokens[start : start + _ROWS_A_BLOCK]
 
 
 def _rows_of_codes(codes: Integers, rows: Integers) -> tuple[Integers, Integers]:
